@@ -1,0 +1,112 @@
+"""IDX files: one array of numbers behind a header of type and shape, plain or gzip-compressed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from bioplaus.errors import InputError
+
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""Element types by their code in the header; every number in the file is big-endian."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_DEFLATE_MAX_RATIO = 1032  # zlib's own bound: no stream grows more
+_MAX_DIMENSIONS = 8
+_CHUNK = 1 << 20
+_FRESH = "get a fresh copy"
+
+
+def read_idx(path: Path) -> tuple[np.ndarray, str]:
+    """Read an IDX file; its first two bytes, not its name, tell whether it is compressed.
+
+    Layout: two zero bytes, a type code, the number of dimensions, each dimension as an unsigned
+    32-bit integer, then the elements, last dimension fastest. The header is held against the
+    file's size before memory is taken, and no byte past the promised ones is unpacked but one.
+
+    Args:
+        path: a regular file.
+
+    Returns:
+        The array in the machine's byte order and the sha256 (hexadecimal) of the unpacked file,
+        which covers type, shape and elements and equals `zcat FILE | sha256sum`.
+
+    Raises:
+        InputError: missing, unreadable, empty, truncated, too long, corrupt or not IDX.
+
+    Source: LeCun, Cortes, Burges, "The MNIST database", section "The IDX file format".
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise InputError(f"{path} is empty: {_FRESH}")
+            packed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            if not packed:
+                return _decode(path, file, limit=size)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _decode(path, cast(BinaryIO, unpacked), limit=size * _DEFLATE_MAX_RATIO)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path") from None
+    except EOFError:
+        raise InputError(f"{path} is truncated: its gzip stream has no end; {_FRESH}") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} is corrupt ({error}): {_FRESH}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
+
+
+def _decode(path: Path, stream: BinaryIO, limit: int) -> tuple[np.ndarray, str]:
+    """Decode an unpacked stream that can hold `limit` bytes at most."""
+    start = stream.read(4)
+    if len(start) < 4:
+        raise InputError(f"{path} is truncated: {len(start)} bytes, no IDX header; {_FRESH}")
+    if start[:2] != b"\0\0" or start[2] not in TYPES or not 1 <= start[3] <= _MAX_DIMENSIONS:
+        codes = ", ".join(f"{code:02x}" for code in TYPES)
+        raise InputError(
+            f"{path} is not an IDX file: it starts with {start.hex(' ')}, legal is 00 00, a type "
+            f"of {codes}, and 01 to {_MAX_DIMENSIONS:02x} dimensions; {_FRESH} or convert it"
+        )
+    dimensions = stream.read(4 * start[3])
+    shape = tuple(int(n) for n in np.frombuffer(dimensions[: len(dimensions) // 4 * 4], ">u4"))
+    dtype = np.dtype(TYPES[start[2]])
+    promised = math.prod(shape) * dtype.itemsize
+    header = start + dimensions
+    if len(shape) < start[3] or len(header) + promised > limit:
+        raise InputError(
+            f"{path} is truncated: its header promises {list(shape)} elements of {dtype.name}, "
+            f"{promised} bytes, more than the file can hold; {_FRESH}"
+        )
+    values = _read_exactly(path, stream, promised)
+    if stream.read(1):
+        raise InputError(
+            f"{path} is too long: bytes follow the {promised} that its header promises; {_FRESH}"
+        )
+    digest = hashlib.sha256(header)
+    digest.update(values.data)
+    return values.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False), (
+        digest.hexdigest()
+    )
+
+
+def _read_exactly(path: Path, stream: BinaryIO, count: int) -> np.ndarray:
+    values = np.empty(count, np.uint8)
+    filled = 0
+    while filled < count:
+        chunk = stream.read(min(_CHUNK, count - filled))
+        if not chunk:
+            raise InputError(
+                f"{path} is truncated: {filled} of the {count} bytes promised by its header; "
+                f"{_FRESH}"
+            )
+        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
+    return values
