@@ -1,0 +1,221 @@
+"""The rules of the architecture, as functions from sources to violations.
+
+Sources are a dict from a module's dotted name ("bioplaus.fields.__init__" for a package's own file)
+to its text, so that the rules can be tried on made-up ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+ENGINES = ("bioplaus", "nlhf")
+ONLY_IN = {
+    "h5py": "bridge.runlog",
+    "matplotlib": "bridge.report",
+    "plotly": "bridge.report",
+    "brian2": "bioplaus.engines",
+    "transformers": "nlhf.language",
+    "peft": "nlhf.language",
+}
+OPTIONAL = ("matplotlib", "plotly", "brian2", "transformers", "peft")
+RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "joblib")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 80
+PRINTING_MODULES = ("cli", "bridge.console")
+
+Sources = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module or name, as one importing module's line says it."""
+
+    importer: str
+    imported: str
+    line: int
+    at_import_time: bool
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def inside(module: str, package: str) -> bool:
+    """Whether the module is the package or lies in it."""
+    return module == package or module.startswith(package + ".")
+
+
+def module_name(key: str) -> str:
+    """The name under which a source is imported."""
+    return key.removesuffix(".__init__")
+
+
+def imports(sources: Sources) -> list[Import]:
+    """All imports of all sources; `from a import b` is of a.b where that is a module."""
+    modules = {module_name(key) for key in sources}
+    found = []
+    for key, text in sources.items():
+        package = key.rpartition(".")[0]
+        for node, at_import_time in _walk(ast.parse(text), at_import_time=True):
+            for name in _imported_names(node, package):
+                parent = name.rpartition(".")[0]
+                is_name = name not in modules and parent in modules
+                imported = parent if is_name else name
+                line = getattr(node, "lineno", 0)
+                found.append(Import(module_name(key), imported, line, at_import_time))
+    return found
+
+
+def _walk(node: ast.AST, at_import_time: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node, and whether it is executed when its module is imported."""
+    yield node, at_import_time
+    for name, value in ast.iter_fields(node):
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
+            isinstance(node, ast.If) and name == "body" and "TYPE_CHECKING" in ast.dump(node.test)
+        )
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _walk(child, at_import_time and not later)
+
+
+def _imported_names(node: ast.AST, package: str) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parts = package.split(".")
+            base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+        return [f"{base}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+        ("import_module", "__import__")
+    ):
+        return [a.value for a in node.args if isinstance(a, ast.Constant) and type(a.value) is str]
+    return []
+
+
+def wrong_reach(sources: Sources) -> list[str]:
+    """Imports that cross between packages where they may not."""
+    wrong = []
+    for each in imports(sources):
+        importer = each.importer.split(".")
+        to = each.imported.split(".")[0]
+        allowed = importer[1:2] in (["training"], ["config"])
+        if (
+            (importer[0] == "bridge" and to in ENGINES)
+            or (importer[0] in ENGINES and to in ENGINES and to != importer[0])
+            or (importer[0] in ENGINES and to == "bridge" and not allowed)
+            or (importer[0] in (*ENGINES, "bridge") and to == "cli")
+        ):
+            wrong.append(str(each))
+    return wrong
+
+
+def wrong_place(sources: Sources) -> list[str]:
+    """Imports of a library outside the one package that may use it, or where it must be lazy."""
+    wrong = []
+    for each in imports(sources):
+        library = each.imported.split(".")[0]
+        place = ONLY_IN.get(library)
+        if place is not None and not inside(each.importer, place):
+            wrong.append(f"{each}; only {place} may")
+        elif library in OPTIONAL and each.at_import_time:
+            wrong.append(f"{each} outside of a function, but it is optional")
+    return wrong
+
+
+def wrong_order(sources: Sources, order: Mapping[str, list[str]]) -> list[str]:
+    """Imports inside a package of what comes later in its order, and parts without a place."""
+    wrong = []
+    for key in sources:
+        package, *rest = key.split(".")
+        if package in order and rest[0] not in (*order[package], "__init__"):
+            wrong.append(f"{key} has no place in the order of {package} (pyproject.toml, layers)")
+    for each in imports(sources):
+        package, *unit = each.importer.split(".")
+        other, *part = each.imported.split(".")
+        if package not in order or other != package or not unit or unit[:1] == part[:1]:
+            continue
+        places = order[package]
+        if not part:
+            wrong.append(f"{each}, its own package, which imports it")
+        elif unit[0] in places and part[0] in places[places.index(unit[0]) :]:
+            wrong.append(f"{each}, which comes later")
+    return wrong
+
+
+def cycles(sources: Sources) -> list[str]:
+    """Modules that import each other in a circle; one circle at a time."""
+    modules = {module_name(key) for key in sources}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for each in imports(sources):
+        if each.imported in modules and each.imported != each.importer:
+            graph[each.importer].add(each.imported)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return [" <- ".join(error.args[1])]
+    return []
+
+
+def wrong_size(sources: Sources) -> list[str]:
+    """Files and functions that are too long; a function's docstring does not count."""
+    wrong = []
+    for key, text in sources.items():
+        if len(text.splitlines()) > MAX_FILE_LINES:
+            wrong.append(f"{key}: {len(text.splitlines())} lines, {MAX_FILE_LINES} at most")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = _length(node)
+                if ast.get_docstring(node) is not None:
+                    lines -= _length(node.body[0])
+                if lines > MAX_FUNCTION_LINES:
+                    wrong.append(f"{key}.{node.name}: {lines} lines, {MAX_FUNCTION_LINES} at most")
+    return wrong
+
+
+def _length(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def code_on_load(sources: Sources) -> list[str]:
+    """Whatever runs code from a file that it reads: pickle, in any of its dresses."""
+    wrong = [
+        str(each)
+        for each in imports(sources)
+        if each.imported.split(".")[0] in RUNS_CODE_ON_LOAD
+        or each.imported in ("torch.load", "torch.save")
+    ]
+    for key, text in sources.items():
+        tree = ast.parse(text)
+        torches = {"torch"} | {
+            alias.asname
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name == "torch" and alias.asname
+        }
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in ("load", "save")
+                and isinstance(node.value, ast.Name)
+                and node.value.id in torches
+            ):
+                wrong.append(f"{key}:{node.lineno} uses torch.{node.attr}")
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                wrong.append(f"{key}:{node.value.lineno} says allow_pickle")
+    return wrong
+
+
+def prints(sources: Sources) -> list[str]:
+    """Uses of `print` where only the command line may speak."""
+    return [
+        f"{key}:{node.lineno} prints"
+        for key, text in sources.items()
+        if not any(inside(module_name(key), module) for module in PRINTING_MODULES)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Name) and node.id == "print"
+    ]
