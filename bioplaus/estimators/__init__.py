@@ -1,0 +1,28 @@
+"""Estimators of dJ/dtheta, one file each, behind one interface."""
+
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import AbstractEstimator, Estimate
+from bioplaus.estimators.vector_field import NUDGINGS, VectorField
+
+ESTIMATORS: dict[str, type[AbstractEstimator]] = {e.name: e for e in (VectorField,)}
+
+
+def get_estimator(name: str) -> type[AbstractEstimator]:
+    """Look up an estimator's class by name.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if name not in ESTIMATORS:
+        raise InputError(f"estimator={name!r} is unknown; use one of {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[name]
+
+
+__all__ = [
+    "ESTIMATORS",
+    "NUDGINGS",
+    "AbstractEstimator",
+    "Estimate",
+    "VectorField",
+    "get_estimator",
+]

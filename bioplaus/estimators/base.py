@@ -1,0 +1,98 @@
+"""The interface of an estimator of dJ/dtheta."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.fields.base import AbstractField
+from bioplaus.phases import Settling
+from bioplaus.solvers import Solution, Status
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An update of the parameters and the phases it came from.
+
+    Attributes:
+        updates: name -> tensor, an estimate of -dJ/dtheta: parameters move by + rate * update.
+        free: the free phase.
+        nudged: the nudged phases, none for an oracle that needs none.
+        accepted: the rows that entered the update, [B].
+    """
+
+    updates: dict[str, Tensor]
+    free: Solution
+    nudged: Sequence[Solution]
+    accepted: Tensor
+
+
+@dataclass(frozen=True)
+class AbstractEstimator(ABC):
+    """An estimator of -dJ/dtheta, J the mean of C(s*) over the batch.
+
+    Attributes:
+        settling: how its phases settle.
+        gate: rows whose residual in any phase is above this, or that diverged, do not enter the
+            update (they count as zero): an unconverged phase is a wrong gradient.
+    """
+
+    name: ClassVar[str]
+    settling: Settling = field(default_factory=Settling)
+    gate: float = math.inf
+
+    @abstractmethod
+    def __call__(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        *,
+        free: Solution | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> Estimate:
+        """Estimate -dJ/dtheta on a batch.
+
+        Args:
+            field: the vector field.
+            x: clamped input, [B, n_in].
+            target: y, [B, m].
+            cost: C.
+            free: the free phase if it is known already.
+            out: buffers for the updates.
+        """
+
+    def apply_rule(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        free: Solution,
+        nudged: Sequence[Solution],
+        delta: Tensor,
+        out: dict[str, Tensor] | None,
+    ) -> Estimate:
+        """The local rule on the rows whose residual is within the gate in every phase.
+
+        Args:
+            field, x, free, nudged, out: as in `__call__` and `Estimate`.
+            delta: an estimate of ds/dbeta, [B, n].
+        """
+        accepted = _settled(free, self.gate)
+        for phase in nudged:
+            accepted &= _settled(phase, self.gate)
+        zero = delta.new_zeros(())
+        delta = torch.where(accepted[:, None], delta, zero)
+        s = torch.where(accepted[:, None], free.s, zero)
+        return Estimate(field.local_update(x, s, delta, out), free, nudged, accepted)
+
+
+def _settled(phase: Solution, gate: float) -> Tensor:
+    return (phase.residual <= gate) & (phase.status < Status.DIVERGED)

@@ -1,0 +1,106 @@
+"""The interface of a vector field mu(x, s; theta) whose zero is the network's answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class AbstractField(ABC):
+    """A layered vector field. The state of a batch is one tensor `s` [B, n].
+
+    The clamped input `x` enters only through `drive(x)`, computed once a batch. Parameters are
+    plain tensors in a dict; no autograd graph is ever built over them.
+
+    Attributes:
+        parameters: name -> tensor; an estimator returns its update under the same names.
+        layers: the columns of `s` that belong to each layer, input excluded, output last.
+        groups: layers (by index) that do not act on one another, so that a group can be settled
+            at once while the others are held.
+    """
+
+    parameters: dict[str, Tensor]
+    layers: tuple[slice, ...]
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def n(self) -> int:
+        """Number of state variables."""
+        return self.layers[-1].stop
+
+    @property
+    def output(self) -> slice:
+        """The columns of the output layer."""
+        return self.layers[-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' dtype."""
+        return next(iter(self.parameters.values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The parameters' device."""
+        return next(iter(self.parameters.values())).device
+
+    @abstractmethod
+    def drive(self, x: Tensor) -> Tensor:
+        """The constant input current that `x` [B, n_in] causes."""
+
+    @abstractmethod
+    def initial_state(self, drive: Tensor) -> Tensor:
+        """A start for the free phase, [B, n]: one pass upwards without feedback."""
+
+    @abstractmethod
+    def is_linear(self, layer: int | None = None) -> bool:
+        """Whether rho is the identity on the state space of a layer (None: of all layers)."""
+
+    @abstractmethod
+    def activity(self, s: Tensor, layer: int, out: Tensor | None = None) -> Tensor:
+        """rho(s) of one layer's columns [B, n_layer]."""
+
+    @abstractmethod
+    def current(self, r: Tensor, drive: Tensor, layer: int, out: Tensor) -> Tensor:
+        """The input current of one layer, sum_j W_ij r_j + b_i, written to `out`.
+
+        Args:
+            r: activities of all layers, [B, n]; only the layers that act on `layer` are read.
+            drive: what `drive(x)` returned.
+            layer: index into `layers`.
+            out: [B, n_layer].
+        """
+
+    @abstractmethod
+    def confine(self, s: Tensor, layer: int) -> Tensor:
+        """Bring a layer's columns back into the state space, in place (a box, or everything)."""
+
+    @abstractmethod
+    def field(self, s: Tensor, drive: Tensor, out: Tensor | None = None) -> Tensor:
+        """mu(x, s), [B, n]."""
+
+    @abstractmethod
+    def jvp(self, s: Tensor, v: Tensor) -> Tensor:
+        """J_s v with J_s = dmu/ds at `s`, row by row, [B, n]."""
+
+    @abstractmethod
+    def vjp(self, s: Tensor, v: Tensor) -> Tensor:
+        """J_s^T v at `s`, row by row, [B, n]."""
+
+    def displacement(self, s_plus: Tensor, s_minus: Tensor) -> Tensor:
+        """The change of state that the local rule sees, [B, n]."""
+        return s_plus - s_minus
+
+    @abstractmethod
+    def local_update(
+        self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """(dmu/dtheta)^T delta in closed form, averaged over the batch.
+
+        Args:
+            x: the clamped input [B, n_in].
+            s: the presynaptic state, the free fixed point, [B, n].
+            delta: the postsynaptic change, an estimate of ds/dbeta, [B, n].
+            out: buffers named and shaped like the parameters.
+        """

@@ -1,0 +1,276 @@
+"""Layered leaky integrators with separate feedforward and feedback weights (the 2018 model)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bioplaus.activations import Activation, get_activation
+from bioplaus.errors import InputError
+from bioplaus.fields.base import AbstractField
+
+COORDINATES = ("membrane", "activity", "clipped")
+
+
+class LeakyField(AbstractField):
+    """mu_i(x, s) = sum_j W_ij rho(s_j) + b_i - s_i, in units of the membrane time constant.
+
+    Layer k receives `forward.k` [n_k, n_{k-1}] from below (layer 0 is the clamped input) and,
+    below the output, `feedback.k` [n_k, n_{k+1}] from above, and `bias.k` [n_k]. With tied
+    weights the feedback is the transpose of the forward weight above and is no parameter.
+
+    Coordinates say which state the local rule sees:
+
+    - `membrane`: as above; the rule is dW_ij ~ rho(s_j) ds_i (Scellier et al. 2018).
+    - `activity`: the same dynamics; the rule is dW_ij ~ rho(s_j) d rho(s_i), which is exact for
+      tied weights with linear output units, where the membrane form is not.
+    - `clipped`: the state lives in the box [0, 1] (rho is the identity there) and
+      mu(s) = clip(W s + b) - s, a nudge acting inside the clip. Needs `hard-sigmoid`.
+
+    Output units are linear (rho(s) = s, no box) unless `linear_output` is off.
+
+    Source: Scellier, Goyal, Binas, Mesnard, Bengio 2018 (arXiv 1808.04873), section 4.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "tanh",
+        *,
+        tied: bool = False,
+        coordinates: str = "membrane",
+        linear_output: bool = True,
+        gain: float = 1.0,
+        feedback_gain: float = 1.0,
+        angle: float = 90.0,
+        asymmetry: float | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Draw the weights.
+
+        Args:
+            sizes: units a layer, the input first; at least one hidden layer is not required.
+            activation: name of rho, see `bioplaus.activations`.
+            tied: feedback weights are the transposed feedforward weights.
+            coordinates: `membrane`, `activity` or `clipped`.
+            linear_output: whether output units are linear.
+            gain: feedforward weights are drawn from N(0, gain^2 / fan_in).
+            feedback_gain: norm of a feedback matrix over that of its feedforward partner.
+            angle: initial angle in degrees, 0 to 180, between each feedback matrix and the
+                transpose of its feedforward partner.
+            asymmetry: A >= 0, instead of `angle`: feedback = transposed feedforward + A times an
+                independent draw of the same scale.
+            generator: source of the random numbers (on the CPU); None is torch's global one.
+            dtype: float32 or float64.
+            device: where the parameters live.
+
+        Raises:
+            InputError: a value is outside its range.
+        """
+        _check(sizes, coordinates, activation, angle, asymmetry, gain, feedback_gain, tied)
+        self.sizes = tuple(int(size) for size in sizes)
+        self.activation: Activation = get_activation(activation)
+        self.coordinates = coordinates
+        self.linear_output = linear_output
+        self.tied = tied
+        bounds = [0]
+        for size in self.sizes[1:]:
+            bounds.append(bounds[-1] + size)
+        self.layers = tuple(slice(a, b) for a, b in itertools.pairwise(bounds))
+        last = len(self.layers) - 1
+        even, odd = tuple(range(0, last + 1, 2)), tuple(range(1, last + 1, 2))
+        self.groups = (even, odd) if odd else (even,)
+        self.parameters = {}
+        for k, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), 1):
+            forward = torch.randn(fan_out, fan_in, generator=generator, dtype=dtype)
+            self.parameters[f"forward.{k}"] = forward * (gain / math.sqrt(fan_in))
+            self.parameters[f"bias.{k}"] = torch.zeros(fan_out, dtype=dtype)
+        for k in range(1, len(self.layers)) if not tied else ():
+            mirror = self.parameters[f"forward.{k + 1}"].T
+            draw = torch.randn(mirror.shape, generator=generator, dtype=dtype)
+            draw *= gain / math.sqrt(self.sizes[k])
+            back = _turned(mirror, draw, angle) if asymmetry is None else mirror + asymmetry * draw
+            self.parameters[f"feedback.{k}"] = (feedback_gain * back).contiguous()
+        self.parameters = {name: p.to(device) for name, p in self.parameters.items()}
+
+    def forward_weight(self, layer: int) -> Tensor:
+        """The weight into `layer` (index into `layers`) from below, [n_layer, n_below]."""
+        return self.parameters[f"forward.{layer + 1}"]
+
+    def feedback_weight(self, layer: int) -> Tensor:
+        """The weight into `layer` from the layer above, [n_layer, n_above]."""
+        if self.tied:
+            return self.parameters[f"forward.{layer + 2}"].T
+        return self.parameters[f"feedback.{layer + 1}"]
+
+    def is_linear(self, layer: int | None = None) -> bool:
+        if layer is None:
+            return all(self.is_linear(k) for k in range(len(self.layers)))
+        if layer == len(self.layers) - 1 and self.linear_output:
+            return True
+        return self.coordinates == "clipped" or self.activation.name == "linear"
+
+    def drive(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.parameters["bias.1"], x, self.parameters["forward.1"].T)
+
+    def initial_state(self, drive: Tensor) -> Tensor:
+        s = drive.new_empty(drive.shape[0], self.n)
+        s[:, self.layers[0]] = drive
+        self.confine(s[:, self.layers[0]], 0)
+        for k, (below, here) in enumerate(zip(self.layers, self.layers[1:], strict=False), 1):
+            r = self.activity(s[:, below], k - 1)
+            weight, bias = self.forward_weight(k), self.parameters[f"bias.{k + 1}"]
+            torch.addmm(bias, r, weight.T, out=s[:, here])
+            self.confine(s[:, here], k)
+        return s
+
+    def activity(self, s: Tensor, layer: int, out: Tensor | None = None) -> Tensor:
+        if self.is_linear(layer):
+            return s if out is None else out.copy_(s)
+        return self.activation(s, out)
+
+    def activities(self, s: Tensor, out: Tensor | None = None) -> Tensor:
+        """rho(s) of all layers, [B, n]; `s` itself where rho is the identity everywhere."""
+        if self.is_linear():
+            return s
+        out = torch.empty_like(s) if out is None else out
+        for k, here in enumerate(self.layers):
+            self.activity(s[:, here], k, out[:, here])
+        return out
+
+    def current(self, r: Tensor, drive: Tensor, layer: int, out: Tensor) -> Tensor:
+        if layer > 0:
+            below = r[:, self.layers[layer - 1]]
+            bias = self.parameters[f"bias.{layer + 1}"]
+            torch.addmm(bias, below, self.forward_weight(layer).T, out=out)
+        if layer + 1 < len(self.layers):
+            above, weight = r[:, self.layers[layer + 1]], self.feedback_weight(layer).T
+            if layer > 0:
+                out.addmm_(above, weight)
+            else:
+                torch.addmm(drive, above, weight, out=out)
+        elif layer == 0:
+            out.copy_(drive)
+        return out
+
+    def transposed_current(self, v: Tensor, layer: int, out: Tensor) -> Tensor:
+        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]."""
+        if layer + 1 < len(self.layers):
+            torch.mm(v[:, self.layers[layer + 1]], self.forward_weight(layer + 1), out=out)
+        else:
+            out.zero_()
+        if layer > 0:
+            out.addmm_(v[:, self.layers[layer - 1]], self.feedback_weight(layer - 1))
+        return out
+
+    def confine(self, s: Tensor, layer: int) -> Tensor:
+        unbounded = self.linear_output and layer == len(self.layers) - 1
+        return s if self.coordinates != "clipped" or unbounded else s.clamp_(0.0, 1.0)
+
+    def field(self, s: Tensor, drive: Tensor, out: Tensor | None = None) -> Tensor:
+        out = torch.empty_like(s) if out is None else out
+        r = self.activities(s)
+        for k, here in enumerate(self.layers):
+            self.confine(self.current(r, drive, k, out[:, here]), k)
+        return out.sub_(s)
+
+    def slope(self, s: Tensor) -> Tensor:
+        """rho'(s) of all layers, [B, n]; in clipped coordinates 1 inside the box, 0 on its wall."""
+        out = torch.ones_like(s)
+        for k, here in enumerate(self.layers):
+            if not (self.linear_output and k == len(self.layers) - 1):
+                out[:, here] = self.activation.slope(s[:, here])
+        return out
+
+    def jvp(self, s: Tensor, v: Tensor) -> Tensor:
+        d, clipped = self.slope(s), self.coordinates == "clipped"
+        inner, out = (v if clipped else d * v), torch.empty_like(v)
+        for k, here in enumerate(self.layers):
+            self._recurrent(inner, k, out[:, here])
+        return (d * out if clipped else out).sub_(v)
+
+    def vjp(self, s: Tensor, v: Tensor) -> Tensor:
+        d, clipped = self.slope(s), self.coordinates == "clipped"
+        inner, out = (d * v if clipped else v), torch.empty_like(v)
+        for k, here in enumerate(self.layers):
+            self.transposed_current(inner, k, out[:, here])
+        return (out if clipped else d * out).sub_(v)
+
+    def displacement(self, s_plus: Tensor, s_minus: Tensor) -> Tensor:
+        if self.coordinates == "activity":
+            return self.activities(s_plus) - self.activities(s_minus)
+        return s_plus - s_minus
+
+    def local_update(
+        self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        if out is None:
+            out = {name: torch.empty_like(p) for name, p in self.parameters.items()}
+        r, scale = self.activities(s), 1.0 / x.shape[0]
+        delta = delta * scale
+        for k, here in enumerate(self.layers):
+            post = delta[:, here].T
+            below = x if k == 0 else r[:, self.layers[k - 1]]
+            torch.mm(post, below, out=out[f"forward.{k + 1}"])
+            torch.sum(post, 1, out=out[f"bias.{k + 1}"])
+            if k + 1 < len(self.layers):
+                above = r[:, self.layers[k + 1]]
+                if not self.tied:
+                    torch.mm(post, above, out=out[f"feedback.{k + 1}"])
+            if self.tied and k > 0:
+                out[f"forward.{k + 1}"].addmm_(r[:, here].T, delta[:, self.layers[k - 1]])
+        return out
+
+    def _recurrent(self, r: Tensor, layer: int, out: Tensor) -> Tensor:
+        """sum_j W_ij r_j without bias and drive."""
+        if layer > 0:
+            torch.mm(r[:, self.layers[layer - 1]], self.forward_weight(layer).T, out=out)
+        else:
+            out.zero_()
+        if layer + 1 < len(self.layers):
+            out.addmm_(r[:, self.layers[layer + 1]], self.feedback_weight(layer).T)
+        return out
+
+
+def _turned(mirror: Tensor, draw: Tensor, angle: float) -> Tensor:
+    """A matrix of the norm of `mirror` at exactly `angle` degrees from it, towards `draw`."""
+    norm = torch.linalg.norm(mirror)
+    across = draw - (draw * mirror).sum() / norm**2 * mirror
+    across *= norm / torch.linalg.norm(across)
+    radians = math.radians(angle)
+    return math.cos(radians) * mirror + math.sin(radians) * across
+
+
+def _check(
+    sizes: Sequence[int],
+    coordinates: str,
+    activation: str,
+    angle: float,
+    asymmetry: float | None,
+    gain: float,
+    feedback_gain: float,
+    tied: bool,
+) -> None:
+    if len(sizes) < 2 or any(int(size) != size or size < 1 for size in sizes):
+        raise InputError(f"sizes={list(sizes)} must be two or more positive whole numbers")
+    if coordinates not in COORDINATES:
+        raise InputError(f"coordinates={coordinates!r}: use one of {', '.join(COORDINATES)}")
+    if coordinates == "clipped" and activation != "hard-sigmoid":
+        raise InputError(
+            f'coordinates="clipped" with activation={activation!r}: the box [0, 1] is that of '
+            'hard-sigmoid; use activation="hard-sigmoid" or coordinates="membrane"'
+        )
+    if not 0.0 <= angle <= 180.0:
+        raise InputError(f"angle={angle} must lie between 0 and 180 degrees")
+    if asymmetry is not None and asymmetry < 0:
+        raise InputError(f"asymmetry={asymmetry} must not be negative; 0 is transposed weights")
+    if not (gain > 0 and feedback_gain > 0):
+        raise InputError(f"gain={gain} and feedback_gain={feedback_gain} must be positive")
+    if tied and (feedback_gain != 1.0):
+        raise InputError(f"feedback_gain={feedback_gain} has no meaning with tied weights; use 1")

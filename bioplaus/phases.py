@@ -1,0 +1,145 @@
+"""The two settlings of equilibrium propagation: the free phase and the nudged phases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
+from bioplaus.fields.base import AbstractField
+from bioplaus.nudging import Nudge, Nudged
+from bioplaus.solvers import AbstractSolver, Solution, Sweeps, solve
+
+
+@dataclass(frozen=True)
+class Settling:
+    """How phases settle.
+
+    Attributes:
+        solver: the kind of step.
+        tolerance: relative residual ||F||/||s|| at which a row is done; 0 takes exactly the
+            step limits.
+        free_steps, nudged_steps: step limits of the two phases.
+        check_every: steps between looks at the residual.
+    """
+
+    solver: AbstractSolver = field(default_factory=Sweeps)
+    tolerance: float = 1e-4
+    free_steps: int = 100
+    nudged_steps: int = 100
+    check_every: int = 1
+
+
+@torch.no_grad()
+def free_phase(
+    field: AbstractField,
+    x: Tensor,
+    *,
+    settling: Settling | None = None,
+    start: Tensor | None = None,
+    drive: Tensor | None = None,
+) -> Solution:
+    """Settle to s* with mu(x, s*) = 0.
+
+    Args:
+        field: the vector field.
+        x: clamped input, [B, n_in].
+        settling: solver, tolerance and step limits.
+        start: first state [B, n] (a warm start); None starts from one pass upwards.
+        drive: `field.drive(x)` if it is known already.
+
+    Source: Scellier et al. 2018 (arXiv 1808.04873), section 3.
+    """
+    settling = settling or Settling()
+    drive = field.drive(x) if drive is None else drive
+    return solve(
+        Nudged(field, drive),
+        field.initial_state(drive) if start is None else start,
+        settling.solver,
+        tolerance=settling.tolerance,
+        max_steps=settling.free_steps,
+        check_every=settling.check_every,
+    )
+
+
+@torch.no_grad()
+def nudged_phase(
+    field: AbstractField,
+    drive: Tensor,
+    free: Tensor,
+    cost: AbstractCost,
+    target: Tensor,
+    beta: float | Tensor,
+    *,
+    settling: Settling | None = None,
+) -> Solution:
+    """Settle to s_beta with mu(x, s) - beta dC/ds = 0, starting from the free fixed point.
+
+    Args:
+        field: the vector field.
+        drive: `field.drive(x)`.
+        free: s*, [B, n].
+        cost: C.
+        target: y, [B, m].
+        beta: strength of the nudge, not zero; one for all or one a row [B, 1].
+        settling: solver, tolerance and step limits.
+
+    Raises:
+        InputError: beta is zero.
+    """
+    settling = settling or Settling()
+    strength = per_row(beta, free)
+    return solve(
+        Nudged(field, drive, Nudge(cost, target, strength)),
+        free,
+        settling.solver,
+        tolerance=settling.tolerance,
+        max_steps=settling.nudged_steps,
+        check_every=settling.check_every,
+    )
+
+
+@torch.no_grad()
+def phase_pair(
+    field: AbstractField,
+    drive: Tensor,
+    free: Tensor,
+    cost: AbstractCost,
+    target: Tensor,
+    beta: float,
+    *,
+    settling: Settling | None = None,
+) -> tuple[Solution, Solution]:
+    """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
+    both = per_row(beta, free).repeat(2, 1)
+    both[len(free) :] *= -1
+    end = nudged_phase(
+        field,
+        drive.repeat(2, 1),
+        free.repeat(2, 1),
+        cost,
+        target.repeat(2, 1),
+        both,
+        settling=settling,
+    )
+    parts = [t.chunk(2) for t in (end.s, end.residual, end.status, end.n_steps)]
+    plus, minus = (Solution(*(p[i] for p in parts)) for i in range(2))
+    return plus, minus
+
+
+def per_row(beta: float | Tensor, s: Tensor) -> Tensor:
+    """The strength of the nudge as a column [B, 1] of the dtype of `s`.
+
+    Raises:
+        InputError: beta is zero.
+    """
+    if isinstance(beta, Tensor):
+        return beta
+    if beta == 0:
+        raise InputError(
+            'beta=0 has no nudge; use beta != 0, or estimator="implicit" for the exact gradient'
+        )
+    return torch.full((s.shape[0], 1), beta, dtype=s.dtype, device=s.device)

@@ -1,0 +1,116 @@
+"""What a fixed-point solver is given, what it gives back, and how a row can end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class Status(IntEnum):
+    """How the search for one row's fixed point ended."""
+
+    CONVERGED = 0
+    MAX_STEPS = 1
+    DIVERGED = 2
+    NON_FINITE = 3
+
+    @property
+    def message(self) -> str:
+        """Cause and remedy."""
+        return {
+            Status.CONVERGED: "converged",
+            Status.MAX_STEPS: "the step limit came before the tolerance: allow more steps, loosen "
+            "the tolerance, or make the network contract (weaker feedback, clipped states)",
+            Status.DIVERGED: "the state grew without bound: use smaller weights or learning rate, "
+            "weaker feedback, clipped states, or a smaller dt",
+            Status.NON_FINITE: "the state or a weight is NaN or infinite: use a smaller learning "
+            "rate, or check the input for NaN",
+        }[self]
+
+
+class AbstractDynamics(ABC):
+    """A batch of autonomous vector fields F(s) = 0, one a row, as a solver sees it."""
+
+    groups: tuple[tuple[int, ...], ...]
+    """Blocks of columns that can be settled at once, in the order in which to settle them."""
+    depth: int
+    """Number of blocks that a signal crosses from one end of the network to the other."""
+
+    @abstractmethod
+    def force(self, s: Tensor, out: Tensor) -> Tensor:
+        """F(s) [B, n], written to `out`."""
+
+    @abstractmethod
+    def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
+        """F(s) [B, n] where `settle(s, groups[-1])` was the last call that changed `s`."""
+
+    @abstractmethod
+    def settle(self, s: Tensor, group: tuple[int, ...], force: Tensor | None = None) -> None:
+        """Move one group's columns of `s` to where F vanishes, the others held; in place.
+
+        Where F(s) is known already, `force` spares its computation.
+        """
+
+    @abstractmethod
+    def take(self, rows: Tensor) -> AbstractDynamics:
+        """The same for a subset of the rows, given by index."""
+
+
+@dataclass
+class Carry:
+    """A solver's memory between steps: F at the current state, and whether it is up to date."""
+
+    force: Tensor
+    fresh: bool = False
+
+    def take(self, rows: Tensor) -> Carry:
+        return Carry(self.force[rows], self.fresh)
+
+
+class AbstractSolver(ABC):
+    """One way to move towards F(s) = 0; the loop around it is `solvers.loop.solve`."""
+
+    def init(self, dynamics: AbstractDynamics, s: Tensor) -> Carry:
+        """Memory for a search that starts at `s`."""
+        return Carry(torch.empty_like(s))
+
+    @abstractmethod
+    def reach(self, dynamics: AbstractDynamics) -> int:
+        """Steps that a signal needs to cross the network; no row ends earlier."""
+
+    def measure(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> Tensor:
+        """F(s), kept in `carry` so that the next step need not compute it again."""
+        if not carry.fresh:
+            dynamics.force(s, carry.force)
+            carry.fresh = True
+        return carry.force
+
+    @abstractmethod
+    def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
+        """Advance `s` by one step, in place."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The end of a search, row by row.
+
+    Attributes:
+        s: the states, [B, n].
+        residual: ||F(s)|| / ||s|| of the states returned, [B].
+        status: codes of `Status`, [B], int8.
+        n_steps: steps taken, [B], int32.
+    """
+
+    s: Tensor
+    residual: Tensor
+    status: Tensor
+    n_steps: Tensor
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether each row reached the tolerance, [B]."""
+        return self.status == Status.CONVERGED

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from bioplaus.costs import COSTS, get_cost, one_hot
+from bioplaus.errors import InputError
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_slope_is_the_gradient_of_the_value(name):
+    g = torch.Generator().manual_seed(0)
+    s = torch.randn(5, 4, generator=g, dtype=torch.float64, requires_grad=True)
+    y = one_hot(torch.tensor([0, 1, 2, 3, 0]), 4, torch.float64)
+    (gradient,) = torch.autograd.grad(COSTS[name].value(s, y).sum(), s)
+    torch.testing.assert_close(COSTS[name].slope(s.detach(), y), gradient, atol=1e-12, rtol=0)
+
+
+def test_cross_entropy_is_torchs():
+    g = torch.Generator().manual_seed(1)
+    s, labels = 5 * torch.randn(6, 3, generator=g), torch.tensor([0, 1, 2, 2, 1, 0])
+    expected = torch.nn.functional.cross_entropy(s, labels, reduction="none")
+    value = COSTS["cross-entropy"].value(s, one_hot(labels, 3, s.dtype))
+    torch.testing.assert_close(value, expected)
+
+
+def test_cross_entropy_extends_to_complex_states():
+    g = torch.Generator().manual_seed(2)
+    s = torch.randn(4, 3, generator=g, dtype=torch.float64)
+    y = one_hot(torch.tensor([0, 1, 2, 1]), 3, torch.float64)
+    cost = COSTS["cross-entropy"]
+    lifted = cost.slope(s.to(torch.complex128), y)
+    torch.testing.assert_close(lifted.real, cost.slope(s, y), atol=1e-14, rtol=0)
+    assert lifted.imag.abs().max() == 0
+
+
+def test_unknown_cost_lists_the_legal_ones():
+    with pytest.raises(InputError, match="'hinge' is unknown; use one of squared-error"):
+        get_cost("hinge")

@@ -1,0 +1,137 @@
+"""The leaky field against autograd of the same equations."""
+
+import math
+
+import pytest
+import torch
+
+from bioplaus.errors import InputError
+from bioplaus.fields import LeakyField
+from tests.fields import (
+    SMOOTH,
+    autograd_field,
+    clipped,
+    flat,
+    jacobian,
+    parameter_product,
+    problem,
+)
+
+ZOO = [
+    *({"activation": name} for name in SMOOTH),
+    {"tied": True},
+    {"linear_output": False},
+    {"sizes": (6, 4)},
+    {"sizes": (5, 6, 3)},
+    clipped(),
+    clipped(linear_output=False, tied=True),
+]
+
+
+def _inner_state(p, seed=5):
+    """A state inside the box, so that no kink of the clip lies near."""
+    g = torch.Generator().manual_seed(seed)
+    return 0.1 + 0.5 * torch.rand(len(p.x), p.field.n, generator=g, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kw", ZOO, ids=str)
+def test_field_is_the_equation(kw):
+    p = problem(**kw)
+    s = _inner_state(p)
+    expected = autograd_field(p, p.field.parameters, s)
+    torch.testing.assert_close(p.field.field(s, p.field.drive(p.x)), expected, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("kw", ZOO[:-2], ids=str)
+def test_products_with_the_jacobian(kw):
+    p = problem(**kw)
+    s = _inner_state(p)
+    v = torch.randn(s.shape, generator=torch.Generator().manual_seed(1), dtype=s.dtype)
+    dense = jacobian(p, s)
+    expected = torch.einsum("bij,bj->bi", dense, v)
+    torch.testing.assert_close(p.field.jvp(s, v), expected, atol=1e-12, rtol=0)
+    expected = torch.einsum("bji,bj->bi", dense, v)
+    torch.testing.assert_close(p.field.vjp(s, v), expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kw", ZOO[-2:], ids=str)
+def test_products_with_the_jacobian_of_the_clipped_field_hold_at_its_fixed_point(kw):
+    from bioplaus.phases import free_phase
+    from tests.fields import TIGHT
+
+    p = problem(**kw, seed=3)
+    s = free_phase(p.field, p.x, settling=TIGHT).s
+    v = torch.randn(s.shape, generator=torch.Generator().manual_seed(1), dtype=s.dtype)
+    dense = jacobian(p, s)
+    torch.testing.assert_close(p.field.jvp(s, v), (dense @ v[..., None])[..., 0])
+    torch.testing.assert_close(p.field.vjp(s, v), (dense.mT @ v[..., None])[..., 0])
+
+
+@pytest.mark.parametrize("kw", [k for k in ZOO if "coordinates" not in k], ids=str)
+def test_local_update_is_the_parameter_product(kw):
+    p = problem(**kw)
+    s = _inner_state(p)
+    delta = torch.randn(s.shape, generator=torch.Generator().manual_seed(2), dtype=s.dtype)
+    update = p.field.local_update(p.x, s, delta)
+    expected = parameter_product(p, s, delta)
+    assert update.keys() == p.field.parameters.keys()
+    for name in update:
+        torch.testing.assert_close(update[name], expected[name], atol=1e-10, rtol=0)
+
+
+def test_local_update_writes_into_given_buffers():
+    p = problem()
+    s = _inner_state(p)
+    buffers = {k: torch.empty_like(v) for k, v in p.field.parameters.items()}
+    got = p.field.local_update(p.x, s, s, out=buffers)
+    assert all(got[k] is buffers[k] for k in buffers)
+    torch.testing.assert_close(flat(got), flat(p.field.local_update(p.x, s, s)))
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0, 90.0, 135.0, 180.0])
+def test_initial_angle_is_exact(angle):
+    field = LeakyField([20, 15, 10, 5], angle=angle, feedback_gain=0.4, dtype=torch.float64)
+    for k in range(2):
+        forward, back = field.forward_weight(k + 1).T, field.feedback_weight(k)
+        cosine = (forward * back).sum() / (forward.norm() * back.norm())
+        # arccos is ill-conditioned at 0 and 180 degrees: compare cosines
+        assert math.isclose(cosine, math.cos(math.radians(angle)), abs_tol=1e-12)
+        assert math.isclose(back.norm() / forward.norm(), 0.4, rel_tol=1e-12)
+
+
+def test_asymmetry_zero_is_transposed_and_draws_have_the_same_scale():
+    field = LeakyField([20, 200, 100], asymmetry=0.0, dtype=torch.float64)
+    torch.testing.assert_close(field.feedback_weight(0), field.forward_weight(1).T)
+    other = LeakyField([20, 200, 100], asymmetry=2.0, dtype=torch.float64)
+    draw = (other.feedback_weight(0) - other.forward_weight(1).T) / 2
+    assert abs(draw.norm() / other.forward_weight(1).norm() - 1) < 0.02
+
+
+def test_tied_feedback_is_a_view_and_no_parameter():
+    field = problem(tied=True).field
+    assert not any(name.startswith("feedback") for name in field.parameters)
+    assert field.feedback_weight(0).data_ptr() == field.forward_weight(1).data_ptr()
+
+
+def test_same_generator_same_network():
+    first, second = (problem(seed=9).field.parameters for _ in range(2))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"sizes": (3, -1)}, r"sizes=\[3, -1\]"),
+        ({"sizes": (3,)}, r"sizes=\[3\]"),
+        ({"angle": 181.0}, "angle=181.0 must lie between 0 and 180"),
+        ({"asymmetry": -0.1}, "asymmetry=-0.1"),
+        ({"coordinates": "polar"}, "'polar': use one of membrane, activity, clipped"),
+        ({"coordinates": "clipped"}, 'use activation="hard-sigmoid"'),
+        ({"activation": "relu"}, "'relu' is unknown"),
+        ({"gain": 0.0}, "must be positive"),
+        ({"tied": True, "feedback_gain": 0.5}, "no meaning with tied"),
+    ],
+)
+def test_bad_settings(kw, message):
+    with pytest.raises(InputError, match=message):
+        LeakyField(**({"sizes": (3, 2)} | kw))

@@ -1,0 +1,213 @@
+"""The loop apart from the mathematics (stub dynamics), and the solvers against scipy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from bioplaus.costs import get_cost
+from bioplaus.errors import InputError
+from bioplaus.nudging import Nudge, Nudged
+from bioplaus.solvers import Anderson, Euler, Status, Sweeps, get_solver, solve
+from bioplaus.solvers.base import AbstractDynamics
+from tests.fields import clipped, problem
+
+
+@dataclass
+class Decay(AbstractDynamics):
+    """F(s) = -rate s + 1 with a rate a row: the residual of every step is known in closed form."""
+
+    rate: Tensor
+    calls: list
+    groups = ((0,),)
+    depth = 1
+
+    def force(self, s, out):
+        self.calls.append(len(s))
+        return torch.sub(1.0, self.rate * s, out=out)
+
+    def force_after_settling(self, s, out):
+        return self.force(s, out)
+
+    def settle(self, s, group, force=None):
+        s.copy_((1.0 / self.rate).expand_as(s))
+
+    def take(self, rows):
+        return Decay(self.rate[rows], self.calls)
+
+
+def _decay(*rates):
+    return Decay(torch.tensor(rates, dtype=torch.float64)[:, None], [])
+
+
+def test_rows_finish_one_by_one_and_are_left_alone():
+    dynamics = _decay(1.0, 0.5, 0.1)
+    start = torch.full((3, 2), 3.0, dtype=torch.float64)
+    end = solve(dynamics, start, Euler(1.0), tolerance=1e-3, max_steps=1000)
+    assert end.converged.all()
+    # row 0 lands on its fixed point at once; the others shrink their error by 1 - rate a step
+    assert end.n_steps[0] == 1
+    assert end.n_steps[0] < end.n_steps[1] < end.n_steps[2]
+    for row, rate in enumerate((1.0, 0.5, 0.1)):
+        expected = start[row]
+        for _ in range(int(end.n_steps[row])):
+            expected = expected + (1 - rate * expected)
+        torch.testing.assert_close(end.s[row], expected, atol=0, rtol=0)
+    # finished rows are no longer computed
+    assert dynamics.calls[0] == 3
+    assert dynamics.calls[-1] == 1
+
+
+def test_residual_is_that_of_the_state_returned():
+    for tolerance, steps in ((1e-3, 1000), (0.0, 7)):
+        dynamics = _decay(0.9, 0.3)
+        end = solve(
+            dynamics,
+            torch.ones(2, 3, dtype=torch.float64),
+            Euler(0.5),
+            tolerance=tolerance,
+            max_steps=steps,
+        )
+        force = dynamics.force(end.s, torch.empty_like(end.s))
+        torch.testing.assert_close(end.residual, force.norm(dim=1) / end.s.norm(dim=1))
+
+
+def test_tolerance_zero_takes_exactly_the_steps_and_measures_once():
+    dynamics = _decay(0.3)
+    end = solve(
+        dynamics, torch.zeros(1, 2, dtype=torch.float64), Euler(0.1), tolerance=0.0, max_steps=25
+    )
+    assert end.n_steps.tolist() == [25]
+    assert end.status.tolist() == [Status.MAX_STEPS]
+    assert len(dynamics.calls) == 26
+
+
+def test_looks_every_few_steps_only():
+    counts = {}
+    for every in (1, 4):
+        dynamics = _decay(0.2)
+        end = solve(
+            dynamics,
+            torch.zeros(1, 1, dtype=torch.float64),
+            Euler(0.5),
+            tolerance=1e-6,
+            max_steps=500,
+            check_every=every,
+        )
+        counts[every] = int(end.n_steps)
+    assert counts[1] <= counts[4] < counts[1] + 4
+    assert (counts[4] - 1) % 4 == 0
+
+
+def test_divergence_and_nan_are_told_row_by_row():
+    dynamics = _decay(-3.0, 0.5, float("nan"))
+    end = solve(
+        dynamics, torch.ones(3, 2, dtype=torch.float64), Euler(1.0), tolerance=1e-8, max_steps=200
+    )
+    assert [Status(int(c)) for c in end.status] == [
+        Status.DIVERGED,
+        Status.CONVERGED,
+        Status.NON_FINITE,
+    ]
+    assert all(":" in Status(s).message for s in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"tolerance": -1.0}, "tolerance=-1.0"),
+        ({"tolerance": float("nan")}, "tolerance=nan"),
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"check_every": 0}, "check_every=0"),
+    ],
+)
+def test_bad_loop_settings(kw, message):
+    with pytest.raises(InputError, match=message):
+        solve(_decay(1.0), torch.ones(1, 1), Euler(), **({"tolerance": 1e-3, "max_steps": 5} | kw))
+
+
+def test_bad_solver_settings():
+    with pytest.raises(InputError, match="'newton' is unknown; use one of euler, sweeps, anderson"):
+        get_solver("newton")
+    with pytest.raises(InputError, match=r"dt=0.0 must lie in \(0, 1\]"):
+        get_solver("euler", dt=0.0)
+    with pytest.raises(InputError, match="memory=0"):
+        get_solver("anderson", memory=0)
+
+
+def _dynamics(p, beta):
+    drive = p.field.drive(p.x)
+    if beta is None:
+        return Nudged(p.field, drive)
+    strength = torch.full((len(p.x), 1), beta, dtype=torch.float64)
+    return Nudged(p.field, drive, Nudge(get_cost("cross-entropy"), p.y, strength))
+
+
+@pytest.mark.parametrize("solver", [Euler(0.5), Euler(1.0), Sweeps(), Anderson(5)], ids=str)
+@pytest.mark.parametrize("beta", [None, 0.3, -0.3])
+@pytest.mark.parametrize("kw", [{}, clipped(), {"sizes": (6, 4)}, {"tied": True}], ids=str)
+def test_all_solvers_reach_scipys_root(solver, beta, kw):
+    p = problem(**kw)
+    dynamics = _dynamics(p, beta)
+    start = p.field.initial_state(p.field.drive(p.x))
+    end = solve(dynamics, start, solver, tolerance=1e-12, max_steps=2000)
+    assert end.converged.all()
+
+    def residual(flat_state):
+        s = torch.from_numpy(flat_state).reshape(start.shape)
+        return dynamics.force(s, torch.empty_like(s)).numpy().ravel()
+
+    root = scipy.optimize.root(residual, start.numpy().ravel(), method="hybr", tol=1e-13)
+    np.testing.assert_allclose(end.s.numpy().ravel(), root.x, atol=1e-8)
+    force = dynamics.force(end.s, torch.empty_like(end.s))
+    torch.testing.assert_close(
+        end.residual, force.norm(dim=1) / end.s.norm(dim=1), atol=1e-14, rtol=0.5
+    )
+
+
+def test_euler_follows_the_differential_equation():
+    p = problem(batch=1)
+    dynamics = _dynamics(p, None)
+    start = torch.zeros(1, p.field.n, dtype=torch.float64)
+
+    def rhs(_, y):
+        s = torch.from_numpy(y)[None]
+        return dynamics.force(s, torch.empty_like(s))[0].numpy()
+
+    exact = scipy.integrate.solve_ivp(rhs, (0, 2), start[0].numpy(), rtol=1e-11, atol=1e-12).y[
+        :, -1
+    ]
+    errors = []
+    for dt in (0.02, 0.01, 0.005):
+        end = solve(dynamics, start, Euler(dt), tolerance=0.0, max_steps=round(2 / dt))
+        errors.append(np.linalg.norm(end.s[0].numpy() - exact))
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all(np.abs(orders - 1) < 0.1)
+
+
+def test_sweeps_need_about_half_of_eulers_steps():
+    p = problem(gain=1.0, feedback_gain=1.0, angle=0.0)
+    start = p.field.initial_state(p.field.drive(p.x))
+    steps = [
+        solve(_dynamics(p, None), start, kind, tolerance=1e-10, max_steps=5000).n_steps.sum()
+        for kind in (Euler(1.0), Sweeps())
+    ]
+    assert 1.6 < float(steps[0] / steps[1]) < 2.4
+
+
+def test_warm_start_at_the_fixed_point_ends_after_the_reach():
+    p = problem()
+    first = solve(
+        _dynamics(p, None),
+        p.field.initial_state(p.field.drive(p.x)),
+        Sweeps(),
+        tolerance=1e-12,
+        max_steps=500,
+    )
+    again = solve(_dynamics(p, None), first.s, Sweeps(), tolerance=1e-10, max_steps=500)
+    assert again.n_steps.tolist() == [2] * 4  # three layers in two groups: two sweeps cross them
+    torch.testing.assert_close(again.s, first.s, atol=1e-11, rtol=0)
