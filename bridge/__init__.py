@@ -1,0 +1,1 @@
+"""What both engines share: configs, seeds, optimizers, progress and the run log."""

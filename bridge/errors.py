@@ -1,0 +1,15 @@
+"""What can go wrong outside the science, and the exit code each kind has on the command line."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """A user's value cannot be used (exit 2); one line a mistake: value, what is legal, fix."""
+
+
+class RunFailed(RuntimeError):
+    """A run ended without a result (exit 1); the message has the cause and a remedy."""
+
+
+class StorageError(OSError):
+    """The disk refused to write or to keep what was written (exit 74)."""
