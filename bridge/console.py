@@ -1,0 +1,235 @@
+"""What every command shares: options, tables, devices, and errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bridge.errors import InputError, RunFailed, StorageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_OUTSIDE_TOLERANCE = 3
+EXIT_STORAGE = 74
+EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    "seed": click.option(
+        "--seed", type=click.IntRange(min=0), default=None, help="Root seed of every random number."
+    ),
+    "out": click.option(
+        "--out",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        metavar="FILE.h5",
+        help="Where the log goes; a new file under runs/ if not given.",
+    ),
+    "overwrite": click.option(
+        "--overwrite", is_flag=True, help="Replace the file at --out if there is one."
+    ),
+    "device": click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute.",
+    ),
+    "threads": click.option(
+        "--threads", type=click.IntRange(min=1), default=None, help="CPU threads; all by default."
+    ),
+    "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
+    "set": click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Set any key of the config; can be repeated.",
+    ),
+}
+
+_COMMON = ("json", "seed", "out", "overwrite", "device", "threads", "quiet")
+
+
+def common_options(*names: str) -> Callable[[F], F]:
+    """Decorate a command with the options that commands share.
+
+    The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
+    `sets` if "set" is named.
+
+    Args:
+        names: some of OPTIONS; none at all means all but "set".
+    """
+
+    def decorate(command: F) -> F:
+        for name in reversed(names or _COMMON):
+            command = OPTIONS[name](command)
+        return command
+
+    return decorate
+
+
+class Commands(click.Group):
+    """A group of commands that ends every foreseen mistake with one line on stderr.
+
+    Exit codes: 1 RunFailed, 2 usage or input, 74 StorageError, 130 interrupted. A command that
+    wants another one calls `ctx.exit(code)`. Anything else is a bug and keeps its traceback.
+    """
+
+    group_class = type
+
+    def __init__(
+        self, *args: Any, input_errors: tuple[type[Exception], ...] = (), **kwargs: Any
+    ) -> None:
+        """Make the group.
+
+        Args:
+            args: as click.Group.
+            input_errors: more classes of mistakes in a user's input, beside InputError.
+            kwargs: as click.Group.
+        """
+        super().__init__(*args, **kwargs)
+        self.input_errors = (InputError, *input_errors)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a subcommand, or name the nearest."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            names = self.list_commands(ctx)
+            close = difflib.get_close_matches(args[0], names, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(names)}"
+            raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run, and leave the process with the right exit code."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+        except click.ClickException as error:
+            _complain(_usage_text(error))
+            sys.exit(EXIT_USAGE)
+        except self.input_errors as error:
+            _complain(str(error))
+            sys.exit(EXIT_USAGE)
+        except RunFailed as error:
+            _complain(str(error))
+            sys.exit(EXIT_FAILED)
+        except StorageError as error:
+            _complain(str(error))
+            sys.exit(EXIT_STORAGE)
+        except (click.Abort, KeyboardInterrupt):
+            _complain("interrupted")
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else EXIT_DONE)
+
+
+def resolve_device(name: str) -> str:
+    """Turn "auto", "cpu" or "cuda" into a device that exists here: "cpu" or "cuda".
+
+    Raises:
+        InputError: another name, or "cuda" without a usable GPU.
+    """
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device={name!r} is unknown; use auto, cpu or cuda")
+    if name == "cpu" or torch.cuda.is_available():
+        return "cpu" if name == "cpu" else "cuda"
+    if name == "cuda":
+        raise InputError("device='cuda' has no usable GPU here; use --device cpu or auto")
+    return "cpu"
+
+
+def set_threads(threads: int | None) -> int:
+    """Let torch use that many CPU threads (None: as many as it does already); give the number."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """Print a whole table to stdout; numbers to the right, floats with four digits.
+
+    Args:
+        columns: the headings.
+        rows: one value a column.
+        title: a line above.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [list(row) for row in rows]
+    numeric = [
+        bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        for i in range(len(columns))
+    ]
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name, right in zip(columns, numeric, strict=True):
+        shown.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    width = None if sys.stdout.isatty() else 1000
+    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
+
+
+class RowTable:
+    """A table that grows by one line at a time, for rows that come in slowly."""
+
+    def __init__(self, columns: Mapping[str, str], quiet: bool = False) -> None:
+        """Choose the columns; the heading is printed with the first row.
+
+        Args:
+            columns: heading and format of each, e.g. {"epoch": "d", "test error": ".2f"}.
+            quiet: print nothing.
+        """
+        self._columns = dict(columns)
+        self._quiet = quiet
+        self._started = False
+
+    def row(self, *values: Any) -> None:
+        """Print one row, a value a column."""
+        if self._quiet:
+            return
+        widths = [max(len(name), 8) for name in self._columns]
+        if not self._started:
+            print("  ".join(f"{n:>{w}}" for n, w in zip(self._columns, widths, strict=True)))
+            self._started = True
+        cells = [format(v, f) for v, f in zip(values, self._columns.values(), strict=True)]
+        print("  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)), flush=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _usage_text(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption) and not error.possibilities and context is not None:
+        names = [o for p in context.command.get_params(context) for o in p.opts if o[:2] == "--"]
+        close = difflib.get_close_matches(error.option_name, names, 1, cutoff=0.5)
+        text += f" Did you mean {close[0]}?" if close else f" Options: {', '.join(names)}"
+    return text
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines() or [text]:
+        click.echo(f"error: {line}", err=True)
