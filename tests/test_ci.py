@@ -1,0 +1,116 @@
+""".ci/run passes only if each of its steps does, and says which one did not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Stands in for every program that .ci/run calls. As `python -m venv DIR` it fills DIR with itself;
+# it exits with $EXIT when its call, name and arguments, starts with $FAIL.
+STUB = """#!/bin/bash
+call="$(basename "$0") $*"
+echo "$call" >>"$CALLS"
+if [[ -n "$FAIL" && "$call" == "$FAIL"* ]]; then exit "$EXIT"; fi
+case "$call" in
+  *"-m venv"*)
+    mkdir -p "$3/bin"
+    for name in python pip pytest ruff pyright lint-imports bioplaus; do
+      cp "$0" "$3/bin/$name"
+    done ;;
+  *tomllib*) echo "one,two" ;;
+  "pytest -n"*) echo "$SKIPS" ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "stub").write_text(STUB)
+    (tmp_path / "stub").chmod(0o755)
+    return tmp_path
+
+
+def run_ci(
+    checkout: Path, fail: str = "", status: int = 1, skips: str = ""
+) -> tuple[int, str, list[str]]:
+    """Run the copy of .ci/run on stubs; give its exit status, its output and the calls made."""
+    environment = os.environ | {
+        "PYTHON": str(checkout / "stub"),
+        "CALLS": str(checkout / "calls"),
+        "FAIL": fail,
+        "EXIT": str(status),
+        "SKIPS": skips,
+    }
+    done = subprocess.run(
+        [checkout / ".ci" / "run"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, (checkout / "calls").read_text().splitlines()
+
+
+def test_every_step_is_run_once(checkout: Path) -> None:
+    status, output, calls = run_ci(checkout)
+    assert status == 0, output
+    assert "everything passed" in output
+    assert calls.index("pip install .[test]") + 1 == calls.index("pytest ")
+    assert "pip install -q .[one,two]" in calls
+    for call in ("ruff check .", "ruff format --check .", "pyright ", "lint-imports "):
+        assert calls.count(call) == 1
+    assert any(call.startswith("python cli.py eqprop-run --") for call in calls)
+    assert any(call.startswith("bioplaus eqprop-run --") for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("fail", "status", "step"),
+    [
+        ("stub -m venv", 1, "fresh virtual environment"),
+        ("pip install .[test]", 1, "the README's test command"),
+        ("pytest ", 1, "the README's test command"),
+        ("pytest ", 5, "the README's test command"),
+        ("python -c import tomllib", 1, "every extra"),
+        ("pip install -q", 1, "every extra"),
+        ("ruff check", 1, "ruff check"),
+        ("ruff format", 1, "ruff format"),
+        ("pyright", 1, "pyright"),
+        ("lint-imports", 1, "import contracts"),
+        ("python cli.py eqprop-run", 1, "the README's run command, reduced"),
+        ("bioplaus eqprop-run", 1, "the installed program"),
+        ("python -m json.tool", 1, "the installed program"),
+        ("pytest -n", 1, "all tests, every extra installed"),
+        ("pytest -n", 5, "all tests, every extra installed"),
+    ],
+)
+def test_a_failing_step_fails_the_whole(checkout: Path, fail: str, status: int, step: str) -> None:
+    code, output, calls = run_ci(checkout, fail, status)
+    assert code == status
+    assert f"FAILED: {step} " in output
+    assert "everything passed" not in output
+    assert calls[-1].startswith(fail) or step == "the installed program"
+
+
+@pytest.mark.parametrize(
+    ("skips", "code"),
+    [
+        ("SKIPPED [1] tests/a.py:3: could not import 'brian2': No module named 'brian2'", 1),
+        ("SKIPPED [1] tests/a.py:3: needs Linux", 0),
+    ],
+)
+def test_a_test_skipped_for_a_missing_package_fails_the_whole(
+    checkout: Path, skips: str, code: int
+) -> None:
+    status, output, _ = run_ci(checkout, skips=skips)
+    assert status == code
+    assert skips in output
