@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,91 +46,110 @@ class Nudged(AbstractDynamics):
     def __init__(self, field: AbstractField, drive: Tensor, nudge: Nudge | None = None) -> None:
         """Fix the clamped input, by its drive [B, ...], and the nudge."""
         self.field, self.drive, self.nudge = field, drive, nudge
-        self.depth = len(field.layers)
-        self.last = self.depth - 1
-        # a nudge enters at the output: settle the output's group first
-        top_first = nudge is not None and self.last not in field.groups[0]
-        self.groups = field.groups[::-1] if top_first else field.groups
-        self._activities: Tensor | None = None
+        layers = tuple(range(len(field.layers)))
+        self.depth, self.last = len(layers), layers[-1]
+        # the signal comes from the input in a free phase, from the output in a nudged one
+        self.order = layers if nudge is None else layers[::-1]
+        first = [g for g in field.groups if self.order[0] in g]
+        self.groups = (*first, *(g for g in field.groups if g not in first))
+        self._bound: Tensor | None = None
         self._output_current: Tensor | None = None
 
-    def current(self, r: Tensor, s: Tensor, layer: int, out: Tensor) -> Tensor:
-        """What drives one layer besides its leak and the nudge, written to `out`."""
+    def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
+        """What drives one layer besides its leak and the nudge, written to `out`.
+
+        Args:
+            r: the activities rho(s), a tensor a layer.
+            s: the state, a view a layer.
+            layer: index of the layer.
+            out: [B, n_layer]; may be the layer's own state.
+        """
         return self.field.current(r, self.drive, layer, out)
 
     def force(self, s: Tensor, out: Tensor) -> Tensor:
-        r = self._activity(s, range(self.depth))
-        for k in range(self.depth):
-            self._layer_force(self.current(r, s, k, out[:, self.field.layers[k]]), s, k)
+        parts, r = self._bind(s)
+        self._fire(range(self.depth))
+        for k, there in enumerate(self.field.split(out)):
+            self._to_force(self.current(r, parts, k, there), parts[k], k)
         return out
 
     def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
         if len(self.groups) == 1:
             return self.force(s, out)
-        settled = self.groups[-1]
-        r = self._activity(s, settled)
-        for k in range(self.depth):
-            there = out[:, self.field.layers[k]]
-            if k not in settled:
-                self._layer_force(self.current(r, s, k, there), s, k)
+        parts, r = self._bind(s)
+        self._fire(self.groups[-1])
+        for k, there in enumerate(self.field.split(out)):
+            if k not in self.groups[-1]:
+                self._to_force(self.current(r, parts, k, there), parts[k], k)
             elif k == self.last and self._output_current is not None:
-                self._layer_force(there.copy_(self._output_current), s, k)
+                self._to_force(there.copy_(self._output_current), parts[k], k)
             else:
                 there.zero_()
         return out
 
-    def settle(self, s: Tensor, group: tuple[int, ...], force: Tensor | None = None) -> None:
-        if force is not None:
-            for k in group:
-                self._step(s[:, self.field.layers[k]], force[:, self.field.layers[k]], k)
-            return
-        r = self._activity(s, [k for k in range(self.depth) if k not in group])
+    def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
+        parts, r = self._bind(s)
+        self._fire([k for k in range(self.depth) if k not in group])
         for k in group:
-            own = s[:, self.field.layers[k]]
             if k == self.last and self.nudge is not None:
-                self._settle_output(r, s, own, self.nudge)
+                self._settle_output(r, parts, self.nudge)
             else:
-                self.field.confine(self.current(r, s, k, own), k)
+                self.field.confine(self.current(r, parts, k, parts[k]), k)
+
+    def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
+        parts, _ = self._bind(s)
+        moves = self.field.split(step)
+        for k in group:
+            self._shift(parts[k], moves[k], k)
 
     def take(self, rows: Tensor) -> Nudged:
         new = copy.copy(self)
         new.drive = self.drive[rows]
         new.nudge = self.nudge and self.nudge.take(rows)
-        new._activities = None
+        new._bound = None
         if self._output_current is not None:
             new._output_current = self._output_current[rows]
         return new
 
-    def _activity(self, s: Tensor, layers: Iterable[int]) -> Tensor:
-        """rho(s), up to date in the given layers."""
-        if self.field.is_linear():
-            return s
-        if self._activities is None:
-            self._activities = torch.empty_like(s)
-        for k in layers:
-            here = self.field.layers[k]
-            self.field.activity(s[:, here], k, self._activities[:, here])
-        return self._activities
+    def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The layers of `s`, and buffers for their activities: itself where rho is the identity.
 
-    def _layer_force(self, current: Tensor, s: Tensor, k: int) -> Tensor:
+        Slicing costs as much as a small product, so it is done once a state.
+        """
+        if s is not self._bound:
+            self._bound, self._parts = s, self.field.split(s)
+            self._nonlinear = [not self.field.is_linear(k) for k in range(self.depth)]
+            self._r = [
+                torch.empty_like(part) if nonlinear else part
+                for part, nonlinear in zip(self._parts, self._nonlinear, strict=True)
+            ]
+        return self._parts, self._r
+
+    def _fire(self, layers: Iterable[int]) -> None:
+        """Bring the activities of layers up to date."""
+        for k in layers:
+            if self._nonlinear[k]:
+                self.field.activity(self._parts[k], k, self._r[k])
+
+    def _to_force(self, current: Tensor, own: Tensor, k: int) -> None:
         """Turn a layer's current into its force, in place."""
-        own = s[:, self.field.layers[k]]
         if k == self.last and self.nudge is not None:
             current.add_(self.nudge.force(own))
-        return self.field.confine(current, k).sub_(own)
+        self.field.confine(current, k).sub_(own)
 
-    def _settle_output(self, r: Tensor, s: Tensor, own: Tensor, nudge: Nudge) -> None:
+    def _settle_output(self, r: Sequence[Tensor], parts: Sequence[Tensor], nudge: Nudge) -> None:
         """Solve s = a - beta dC/ds at a fixed current a by steps scaled by the curvature of C.
 
         One step is exact for the squared error.
         """
+        own = parts[self.last]
         if self._output_current is None:
             self._output_current = torch.empty_like(own)
-        a = self.current(r, s, self.last, self._output_current)
+        a = self.current(r, parts, self.last, self._output_current)
         for _ in range(1 if nudge.cost.quadratic else 3):
-            self._step(own, nudge.force(own).add_(a).sub_(own), self.last)
+            self._shift(own, nudge.force(own).add_(a).sub_(own), self.last)
 
-    def _step(self, own: Tensor, force: Tensor, k: int) -> None:
+    def _shift(self, own: Tensor, step: Tensor, k: int) -> None:
         if k == self.last and self.nudge is not None:
-            force = force / (1.0 + self.nudge.beta * self.nudge.cost.curvature)
-        self.field.confine(own.add_(force), k)
+            step = step / (1.0 + self.nudge.beta * self.nudge.cost.curvature)
+        self.field.confine(own.add_(step), k)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,7 +14,8 @@ class AbstractField(ABC):
     """A layered vector field. The state of a batch is one tensor `s` [B, n].
 
     The clamped input `x` enters only through `drive(x)`, computed once a batch. Parameters are
-    plain tensors in a dict; no autograd graph is ever built over them.
+    plain tensors in a dict, changed in place and never replaced (`with_parameters` gives a field
+    with others); no autograd graph is ever built over them.
 
     Attributes:
         parameters: name -> tensor; an estimator returns its update under the same names.
@@ -46,6 +49,10 @@ class AbstractField(ABC):
         return next(iter(self.parameters.values())).device
 
     @abstractmethod
+    def with_parameters(self, parameters: dict[str, Tensor]) -> Self:
+        """The same field over other tensors of the same names and shapes (any dtype, device)."""
+
+    @abstractmethod
     def drive(self, x: Tensor) -> Tensor:
         """The constant input current that `x` [B, n_in] causes."""
 
@@ -61,12 +68,16 @@ class AbstractField(ABC):
     def activity(self, s: Tensor, layer: int, out: Tensor | None = None) -> Tensor:
         """rho(s) of one layer's columns [B, n_layer]."""
 
+    def split(self, s: Tensor) -> list[Tensor]:
+        """The columns of each layer, as views."""
+        return [s[:, here] for here in self.layers]
+
     @abstractmethod
-    def current(self, r: Tensor, drive: Tensor, layer: int, out: Tensor) -> Tensor:
+    def current(self, r: Sequence[Tensor], drive: Tensor, layer: int, out: Tensor) -> Tensor:
         """The input current of one layer, sum_j W_ij r_j + b_i, written to `out`.
 
         Args:
-            r: activities of all layers, [B, n]; only the layers that act on `layer` are read.
+            r: activities, a tensor a layer; only the layers that act on `layer` are read.
             drive: what `drive(x)` returned.
             layer: index into `layers`.
             out: [B, n_layer].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import copy
 import math
 from collections.abc import Sequence
 
@@ -97,7 +98,31 @@ class LeakyField(AbstractField):
             draw *= gain / math.sqrt(self.sizes[k])
             back = _turned(mirror, draw, angle) if asymmetry is None else mirror + asymmetry * draw
             self.parameters[f"feedback.{k}"] = (feedback_gain * back).contiguous()
-        self.parameters = {name: p.to(device) for name, p in self.parameters.items()}
+        self._wire({name: p.to(device) for name, p in self.parameters.items()})
+
+    def with_parameters(self, parameters: dict[str, Tensor]) -> LeakyField:
+        field = copy.copy(self)
+        field._wire(parameters)
+        return field
+
+    def _wire(self, parameters: dict[str, Tensor]) -> None:
+        """Keep the parameters and, for each layer, what its current is made of.
+
+        Looking up and transposing costs as much as a small product, so it is done once.
+        """
+        self.parameters = parameters
+        self._wiring = [
+            (
+                parameters[f"bias.{k + 1}"],
+                self.forward_weight(k).T,
+                self.feedback_weight(k).T if k + 1 < len(self.layers) else None,
+            )
+            for k in range(len(self.layers))
+        ]
+        self._boxed = [
+            self.coordinates == "clipped" and not (self.linear_output and k == len(self.layers) - 1)
+            for k in range(len(self.layers))
+        ]
 
     def forward_weight(self, layer: int) -> Tensor:
         """The weight into `layer` (index into `layers`) from below, [n_layer, n_below]."""
@@ -144,20 +169,14 @@ class LeakyField(AbstractField):
             self.activity(s[:, here], k, out[:, here])
         return out
 
-    def current(self, r: Tensor, drive: Tensor, layer: int, out: Tensor) -> Tensor:
+    def current(self, r: Sequence[Tensor], drive: Tensor, layer: int, out: Tensor) -> Tensor:
+        bias, forward, feedback = self._wiring[layer]
         if layer > 0:
-            below = r[:, self.layers[layer - 1]]
-            bias = self.parameters[f"bias.{layer + 1}"]
-            torch.addmm(bias, below, self.forward_weight(layer).T, out=out)
-        if layer + 1 < len(self.layers):
-            above, weight = r[:, self.layers[layer + 1]], self.feedback_weight(layer).T
-            if layer > 0:
-                out.addmm_(above, weight)
-            else:
-                torch.addmm(drive, above, weight, out=out)
-        elif layer == 0:
-            out.copy_(drive)
-        return out
+            torch.addmm(bias, r[layer - 1], forward, out=out)
+            return out if feedback is None else out.addmm_(r[layer + 1], feedback)
+        if feedback is None:
+            return out.copy_(drive)
+        return torch.addmm(drive, r[1], feedback, out=out)
 
     def transposed_current(self, v: Tensor, layer: int, out: Tensor) -> Tensor:
         """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]."""
@@ -170,14 +189,13 @@ class LeakyField(AbstractField):
         return out
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
-        unbounded = self.linear_output and layer == len(self.layers) - 1
-        return s if self.coordinates != "clipped" or unbounded else s.clamp_(0.0, 1.0)
+        return s.clamp_(0.0, 1.0) if self._boxed[layer] else s
 
     def field(self, s: Tensor, drive: Tensor, out: Tensor | None = None) -> Tensor:
         out = torch.empty_like(s) if out is None else out
-        r = self.activities(s)
-        for k, here in enumerate(self.layers):
-            self.confine(self.current(r, drive, k, out[:, here]), k)
+        r = self.split(self.activities(s))
+        for k, there in enumerate(self.split(out)):
+            self.confine(self.current(r, drive, k, there), k)
         return out.sub_(s)
 
     def slope(self, s: Tensor) -> Tensor:

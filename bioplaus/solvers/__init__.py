@@ -11,7 +11,7 @@ SOLVERS: dict[str, type[AbstractSolver]] = {"euler": Euler, "sweeps": Sweeps, "a
 
 
 def get_solver(name: str, **settings: float) -> AbstractSolver:
-    """Make a solver by name: `euler` (dt), `sweeps`, `anderson` (memory, dt).
+    """Make a solver by name: `euler` (dt), `sweeps`, `anderson` (memory).
 
     Raises:
         InputError: the name is unknown, or a setting is outside its range.

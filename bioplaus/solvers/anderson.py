@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from bioplaus.errors import InputError
-from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Carry
+from bioplaus.solvers.base import AbstractDynamics
+from bioplaus.solvers.sweeps import SweepCarry, Sweeps
 
 
 @dataclass
-class _History(Carry):
+class _History(SweepCarry):
     states: Tensor | None = None
     forces: Tensor | None = None
     count: int = 0
@@ -20,35 +21,34 @@ class _History(Carry):
     def take(self, rows: Tensor) -> _History:
         states = None if self.states is None else self.states[rows]
         forces = None if self.forces is None else self.forces[rows]
-        return _History(self.force[rows], self.fresh, states, forces, self.count)
+        return _History(
+            self.force[rows], self.fresh, self.steps, self.swept, states, forces, self.count
+        )
 
 
 @dataclass(frozen=True)
-class Anderson(AbstractSolver):
-    """s <- sum_i alpha_i (s_i + dt F(s_i)), alpha = argmin ||sum_i alpha_i F(s_i)||, sum alpha = 1.
+class Anderson(Sweeps):
+    """s <- sum_i alpha_i (s_i + F(s_i)), alpha = argmin ||sum_i alpha_i F(s_i)||, sum alpha = 1.
 
-    Each row has its own alpha, over its last `memory` states.
+    The mixing acts on sweeps: with the other layers settled, the first group alone is the state
+    s of the formula. Each row has its own alpha, over its last `memory` states.
 
     Source: Walker and Ni 2011 (SIAM J. Numer. Anal. 49), equation 2.1.
     """
 
-    memory: int = 5
-    dt: float = 1.0
+    memory: int = 3
 
     def __post_init__(self) -> None:
         if self.memory < 1:
             raise InputError(f"memory={self.memory} must be at least 1 earlier state")
-        if not 0.0 < self.dt <= 1.0:
-            raise InputError(f"dt={self.dt} must lie in (0, 1] membrane time constants")
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> _History:
         shape = (s.shape[0], self.memory, s.shape[1])
-        return _History(torch.empty_like(s), False, s.new_zeros(shape), s.new_zeros(shape))
+        return _History(s.new_zeros(s.shape), states=s.new_zeros(shape), forces=s.new_zeros(shape))
 
-    def reach(self, dynamics: AbstractDynamics) -> int:
-        return dynamics.depth
-
-    def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
+    def settle_first(
+        self, dynamics: AbstractDynamics, s: Tensor, group: tuple[int, ...], carry: SweepCarry
+    ) -> None:
         assert isinstance(carry, _History)
         assert carry.states is not None
         assert carry.forces is not None
@@ -58,22 +58,23 @@ class Anderson(AbstractSolver):
         carry.count += 1
         used = min(carry.count, self.memory)
         states, forces = carry.states[:, :used], carry.forces[:, :used]
-        alpha = self._weights(forces, slot)
-        torch.bmm(alpha, states + self.dt * forces, out=s.unsqueeze(1))
+        mixed = torch.bmm(_weights(forces, slot), states + forces)[:, 0]
+        dynamics.shift(s, group, mixed.sub_(s))
 
-    def _weights(self, forces: Tensor, newest: int) -> Tensor:
-        """alpha [B, 1, m] from the Gram matrix of the forces [B, m, n]."""
-        gram = forces @ forces.mH
-        m = gram.shape[-1]
-        real = torch.finfo(forces.real.dtype)
-        scale = gram.diagonal(dim1=1, dim2=2).real.mean(-1).clamp_min(real.tiny)
-        eye = torch.eye(m, dtype=gram.dtype, device=gram.device)
-        gram = gram / scale[:, None, None] + 10 * real.eps * eye
-        ones = gram.new_ones(gram.shape[0], m, 1)
-        solved, info = torch.linalg.solve_ex(gram, ones)
-        # a singular system (all forces zero or non-finite) falls back to the newest state alone
-        alpha = solved / solved.sum(1, keepdim=True)
-        plain = torch.zeros_like(alpha)
-        plain[:, newest] = 1.0
-        bad = (info != 0) | ~torch.isfinite(alpha).all(1)[:, 0]
-        return torch.where(bad[:, None, None], plain, alpha).mT
+
+def _weights(forces: Tensor, newest: int) -> Tensor:
+    """alpha [B, 1, m] from the Gram matrix of the forces [B, m, n]."""
+    gram = forces @ forces.mH
+    m = gram.shape[-1]
+    real = torch.finfo(forces.real.dtype)
+    scale = gram.diagonal(dim1=1, dim2=2).real.mean(-1).clamp_min(real.tiny)
+    eye = torch.eye(m, dtype=gram.dtype, device=gram.device)
+    gram = gram / scale[:, None, None] + 10 * real.eps * eye
+    ones = gram.new_ones(gram.shape[0], m, 1)
+    solved, info = torch.linalg.solve_ex(gram, ones)
+    # a singular system (all forces zero or non-finite) falls back to the newest state alone
+    alpha = solved / solved.sum(1, keepdim=True)
+    plain = torch.zeros_like(alpha)
+    plain[:, newest] = 1.0
+    bad = (info != 0) | ~torch.isfinite(alpha).all(1)[:, 0]
+    return torch.where(bad[:, None, None], plain, alpha).mT

@@ -36,9 +36,9 @@ class AbstractDynamics(ABC):
     """A batch of autonomous vector fields F(s) = 0, one a row, as a solver sees it."""
 
     groups: tuple[tuple[int, ...], ...]
-    """Blocks of columns that can be settled at once, in the order in which to settle them."""
-    depth: int
-    """Number of blocks that a signal crosses from one end of the network to the other."""
+    """Layers that can be settled at once, in the order in which to settle the groups."""
+    order: tuple[int, ...]
+    """All layers, in the order in which the phase's signal crosses the network."""
 
     @abstractmethod
     def force(self, s: Tensor, out: Tensor) -> Tensor:
@@ -49,10 +49,14 @@ class AbstractDynamics(ABC):
         """F(s) [B, n] where `settle(s, groups[-1])` was the last call that changed `s`."""
 
     @abstractmethod
-    def settle(self, s: Tensor, group: tuple[int, ...], force: Tensor | None = None) -> None:
-        """Move one group's columns of `s` to where F vanishes, the others held; in place.
+    def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
+        """Move one group's columns of `s` to where F vanishes, the others held; in place."""
 
-        Where F(s) is known already, `force` spares its computation.
+    @abstractmethod
+    def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
+        """Add one group's columns of `step` [B, n] to `s`, in place, within the state space.
+
+        A step of F(s) settles the group, up to the curvature of the cost.
         """
 
     @abstractmethod
@@ -80,7 +84,7 @@ class AbstractSolver(ABC):
 
     @abstractmethod
     def reach(self, dynamics: AbstractDynamics) -> int:
-        """Steps that a signal needs to cross the network; no row ends earlier."""
+        """Steps after which a signal has crossed the network; no row ends earlier."""
 
     def measure(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> Tensor:
         """F(s), kept in `carry` so that the next step need not compute it again."""

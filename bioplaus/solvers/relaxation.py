@@ -21,7 +21,7 @@ class Euler(AbstractSolver):
             raise InputError(f"dt={self.dt} must lie in (0, 1] membrane time constants")
 
     def reach(self, dynamics: AbstractDynamics) -> int:
-        return dynamics.depth
+        return len(dynamics.order)
 
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
         s.add_(self.measure(dynamics, s, carry), alpha=self.dt)

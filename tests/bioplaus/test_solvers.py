@@ -24,7 +24,7 @@ class Decay(AbstractDynamics):
     rate: Tensor
     calls: list
     groups = ((0,),)
-    depth = 1
+    order = (0,)
 
     def force(self, s, out):
         self.calls.append(len(s))
@@ -33,8 +33,11 @@ class Decay(AbstractDynamics):
     def force_after_settling(self, s, out):
         return self.force(s, out)
 
-    def settle(self, s, group, force=None):
+    def settle(self, s, group):
         s.copy_((1.0 / self.rate).expand_as(s))
+
+    def shift(self, s, group, step):
+        s.add_(step)
 
     def take(self, rows):
         return Decay(self.rate[rows], self.calls)
