@@ -17,9 +17,7 @@ class AbstractCost(ABC):
 
     name: ClassVar[str]
     curvature: ClassVar[float]
-    """A typical d2C/ds2 of one unit, by which steps against the nudge are scaled."""
-    quadratic: ClassVar[bool]
-    """Whether `curvature` is d2C/ds2 everywhere."""
+    """A typical d2C/ds2 of one unit; steps against the nudge are scaled by it."""
 
     @abstractmethod
     def value(self, s: Tensor, y: Tensor) -> Tensor:
@@ -36,7 +34,6 @@ class SquaredError(AbstractCost):
 
     name = "squared-error"
     curvature = 1.0
-    quadratic = True
 
     def value(self, s: Tensor, y: Tensor) -> Tensor:
         return 0.5 * (s - y).square().sum(-1)
@@ -51,7 +48,6 @@ class CrossEntropy(AbstractCost):
 
     name = "cross-entropy"
     curvature = 0.25
-    quadratic = False
 
     def value(self, s: Tensor, y: Tensor) -> Tensor:
         return torch.logsumexp(s, -1) * y.sum(-1) - (y * s).sum(-1)

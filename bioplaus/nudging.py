@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from bioplaus.fields.base import AbstractField
 from bioplaus.solvers.base import AbstractDynamics
 
 
-@dataclass(frozen=True)
 class Nudge:
     """The force -beta dC/ds on the output units.
 
@@ -24,13 +22,19 @@ class Nudge:
         beta: the strength, one a row, [B, 1].
     """
 
-    cost: AbstractCost
-    target: Tensor
-    beta: Tensor
+    def __init__(self, cost: AbstractCost, target: Tensor, beta: Tensor) -> None:
+        """Fix cost, target and strength."""
+        self.cost, self.target, self.beta = cost, target, beta
+        self._minus_beta = -beta
+        self._scale = 1.0 / (1.0 + beta * cost.curvature)
 
-    def force(self, s: Tensor) -> Tensor:
-        """-beta dC/ds at the output state `s` [B, m]: beta > 0 pulls `s` toward the target."""
-        return self.cost.slope(s, self.target).mul_(-self.beta)
+    def added_to(self, current: Tensor, s: Tensor) -> Tensor:
+        """current - beta dC/ds at the output state `s` [B, m]: beta > 0 pulls to the target."""
+        return torch.addcmul(current, self._minus_beta, self.cost.slope(s, self.target))
+
+    def scaled(self, step: Tensor) -> Tensor:
+        """A step of the outputs, shortened by the curvature of the cost."""
+        return step * self._scale
 
     def take(self, rows: Tensor) -> Nudge:
         """The nudge of a subset of rows."""
@@ -134,22 +138,21 @@ class Nudged(AbstractDynamics):
     def _to_force(self, current: Tensor, own: Tensor, k: int) -> None:
         """Turn a layer's current into its force, in place."""
         if k == self.last and self.nudge is not None:
-            current.add_(self.nudge.force(own))
+            current.copy_(self.nudge.added_to(current, own))
         self.field.confine(current, k).sub_(own)
 
     def _settle_output(self, r: Sequence[Tensor], parts: Sequence[Tensor], nudge: Nudge) -> None:
-        """Solve s = a - beta dC/ds at a fixed current a by steps scaled by the curvature of C.
+        """Step towards s = a - beta dC/ds at the current a, scaled by the curvature of C.
 
-        One step is exact for the squared error.
+        The step is exact for the squared error.
         """
         own = parts[self.last]
         if self._output_current is None:
             self._output_current = torch.empty_like(own)
         a = self.current(r, parts, self.last, self._output_current)
-        for _ in range(1 if nudge.cost.quadratic else 3):
-            self._shift(own, nudge.force(own).add_(a).sub_(own), self.last)
+        self._shift(own, nudge.added_to(a, own).sub_(own), self.last)
 
     def _shift(self, own: Tensor, step: Tensor, k: int) -> None:
         if k == self.last and self.nudge is not None:
-            step = step / (1.0 + self.nudge.beta * self.nudge.cost.curvature)
+            step = self.nudge.scaled(step)
         self.field.confine(own.add_(step), k)

@@ -114,14 +114,14 @@ def phase_pair(
     settling: Settling | None = None,
 ) -> tuple[Solution, Solution]:
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
-    both = per_row(beta, free).repeat(2, 1)
-    both[len(free) :] *= -1
+    strength = per_row(beta, free)
+    both = torch.cat((strength, -strength))
     end = nudged_phase(
         field,
-        drive.repeat(2, 1),
-        free.repeat(2, 1),
+        torch.cat((drive, drive)),
+        torch.cat((free, free)),
         cost,
-        target.repeat(2, 1),
+        torch.cat((target, target)),
         both,
         settling=settling,
     )

@@ -88,9 +88,10 @@ class AbstractEstimator(ABC):
         accepted = _settled(free, self.gate)
         for phase in nudged:
             accepted &= _settled(phase, self.gate)
-        zero = delta.new_zeros(())
-        delta = torch.where(accepted[:, None], delta, zero)
-        s = torch.where(accepted[:, None], free.s, zero)
+        s = free.s
+        if not bool(accepted.all()):
+            delta = torch.where(accepted[:, None], delta, 0.0)
+            s = torch.where(accepted[:, None], s, 0.0)
         return Estimate(field.local_update(x, s, delta, out), free, nudged, accepted)
 
 

@@ -44,7 +44,7 @@ class Anderson(Sweeps):
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> _History:
         shape = (s.shape[0], self.memory, s.shape[1])
-        return _History(s.new_zeros(s.shape), states=s.new_zeros(shape), forces=s.new_zeros(shape))
+        return _History(torch.empty_like(s), states=s.new_zeros(shape), forces=s.new_zeros(shape))
 
     def settle_first(
         self, dynamics: AbstractDynamics, s: Tensor, group: tuple[int, ...], carry: SweepCarry

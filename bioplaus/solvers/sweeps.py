@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Carry
@@ -30,7 +31,7 @@ class Sweeps(AbstractSolver):
     """
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> SweepCarry:
-        return SweepCarry(s.new_zeros(s.shape))
+        return SweepCarry(torch.empty_like(s))
 
     def reach(self, dynamics: AbstractDynamics) -> int:
         return 1 if len(dynamics.order) <= 2 else 2

@@ -1,0 +1,133 @@
+"""CPU time a training image: equilibrium propagation over backpropagation of the same layers.
+
+    python benchmarks/engine.py [--json]
+
+One process, one thread, batch 50, real MNIST images, both with plain gradient descent. The two
+are run in turn, and the ratio is that of each pair's CPU times (median, quartiles). Cases:
+
+- `fixed`: 784-512-10, exactly 30 free and 10 nudged steps, for each nudging, sweeps and Euler;
+- `converged`: 784-512-512-512-10, every row settled to a residual of 1e-3 in each phase, on the
+  initial network and after training on 5,000 images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from bioplaus.config import EqpropConfig
+from bioplaus.datasets import load_dataset
+from bioplaus.training import Run, build
+from bridge.config import load_config
+
+BATCH = 50
+
+
+def backpropagation(sizes: list[int], x: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    """One training step of a multilayer perceptron in plain torch."""
+    layers: list[torch.nn.Module] = []
+    for a, b in itertools.pairwise(sizes):
+        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def equilibrium(run: Run, x: torch.Tensor, y: torch.Tensor) -> tuple[Callable[[], None], dict]:
+    """One training step of a run, and what its last phases said of themselves."""
+    buffers = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
+    last: dict = {}
+
+    def step() -> None:
+        estimate = run.estimator(run.field, x, y, run.cost, out=buffers)
+        run.optimizer.step(estimate.updates)
+        last["estimate"] = estimate
+
+    return step, last
+
+
+def ratio(ours: Callable[[], None], theirs: Callable[[], None], pairs: int, repeat: int) -> dict:
+    """CPU time of `ours` over `theirs`, run in turn."""
+
+    def clock(step: Callable[[], None]) -> float:
+        began = time.process_time()
+        for _ in range(repeat):
+            step()
+        return (time.process_time() - began) / repeat
+
+    for step in (ours, theirs):
+        clock(step)
+    times = [(clock(ours), clock(theirs)) for _ in range(pairs)]
+    ratios = [a / b for a, b in times]
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return {
+        "ratio": round(median, 2),
+        "quartiles": [round(low, 2), round(high, 2)],
+        "microseconds_per_image": round(1e6 * statistics.median(a for a, _ in times) / BATCH, 1),
+    }
+
+
+def case(sizes: list[int], sets: list[str], trained: int, pairs: int, repeat: int) -> dict:
+    """The ratio for one network and one set of settings."""
+    hidden = f"network.hidden={sizes[1:-1]}"
+    rate = "optimizer.learning_rate=1e-3"
+    config = load_config(EqpropConfig, sets=[hidden, "data.train_size=5000", rate, *sets])
+    run = build(config)
+    images, labels = run.dataset.train_images, run.dataset.train_labels
+    eye = torch.eye(sizes[-1])
+    for i in range(0, trained, BATCH):
+        x, y = images[i : i + BATCH], eye[labels[i : i + BATCH]]
+        updates = run.estimator(run.field, x, y, run.cost).updates
+        for name, update in updates.items():
+            run.field.parameters[name].add_(update, alpha=0.1)
+    x, label = images[:BATCH], labels[:BATCH]
+    step, last = equilibrium(run, x, eye[label])
+    result = ratio(step, backpropagation(sizes, x, label), pairs, repeat)
+    phases = [last["estimate"].free, *last["estimate"].nudged]
+    result["steps"] = [round(float(p.n_steps.float().mean()), 1) for p in phases]
+    result["largest_residual"] = float(f"{max(float(p.residual.max()) for p in phases):.1e}")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--pairs", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    load_dataset("mnist", train_size=1, test_size=1)  # fails early where the data are missing
+    fixed = ["phases.tolerance=0", "phases.free_steps=30", "phases.nudged_steps=10"]
+    settled = ["phases.tolerance=1e-3", "phases.free_steps=100", "phases.nudged_steps=100"]
+    small, deep = [784, 512, 10], [784, 512, 512, 512, 10]
+    results = {}
+    for solver in ("sweeps", "euler"):
+        for nudging in ("centered", "one-sided"):
+            sets = [*fixed, f"phases.solver={solver}", f"estimator.nudging={nudging}"]
+            name = f"fixed 784-512-10 {solver} {nudging}"
+            results[name] = case(small, sets, 0, arguments.pairs, 20)
+    for trained in (0, 5000):
+        for cost in ("cross-entropy", "squared-error"):
+            sets = [*settled, f"estimator.cost={cost}"]
+            name = f"converged 784-512-512-512-10 {cost}, {trained} images learnt"
+            results[name] = case(deep, sets, trained, arguments.pairs, 10)
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    for name, result in results.items():
+        print(f"{name:60} {result}")
+
+
+if __name__ == "__main__":
+    main()
