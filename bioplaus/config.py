@@ -81,7 +81,7 @@ class OptimizerConfig(Config):
 
     method: Literal["sgd", "momentum", "adam"] = "sgd"
     learning_rate: Positive = 0.5
-    rates: dict[str, NonNegative] = Field(default_factory=dict)
+    rates: dict[str, NonNegative] = Field(default_factory=lambda: {"output": 0.1})
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 0.0
     schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"

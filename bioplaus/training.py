@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Run:
     order: torch.Generator
     device: torch.device
 
-    @property
+    @cached_property
     def epoch_record(self) -> type:
         """The type of an epoch's record; it has one alignment for each pair of weights."""
         pairs = [(f"alignment_{k + 1}", float) for k in range(len(self.field.layers) - 1)]

@@ -98,7 +98,8 @@ def _judge(s: Tensor, force: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     if tolerance > 0:
         status[residual <= tolerance] = Status.CONVERGED
     status[size > DIVERGED_AT * s.shape[1] ** 0.5] = Status.DIVERGED
-    status[~torch.isfinite(residual)] = Status.NON_FINITE
+    unusable = ~(torch.isfinite(residual) & torch.isfinite(size))
+    residual[unusable], status[unusable] = torch.inf, Status.NON_FINITE
     return residual, status
 
 

@@ -1,0 +1,156 @@
+"""`eqprop-run` as a user meets it: what it prints and leaves, and how it refuses bad input."""
+
+import gzip
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from click.testing import CliRunner
+
+import cli
+from bridge.runlog import read_run
+
+SHIPPED = Path(cli.__file__).parent / "bioplaus" / "data" / "mnist"
+SMALL = ["--hidden", "32", "--epochs", "2", "--set", "data.train_size=500"]
+SMALL += ["--set", "data.test_size=200", "--set", "batch_size=25", "--seed", "3"]
+
+
+def call(*args):
+    return CliRunner().invoke(cli.main, ["eqprop-run", *map(str, args)])
+
+
+def refused(result, *words):
+    """Exit 2, one line on stderr with the words, no traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.output
+    return True
+
+
+def test_prints_one_json_object_and_leaves_a_log(tmp_path):
+    out = tmp_path / "run.h5"
+    result = call(*SMALL, "--json", "--quiet", "--out", out)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said.keys() == {
+        "test_error",
+        "train_error",
+        "epochs",
+        "seconds",
+        "images_per_second",
+        "log",
+        "seed",
+    }
+    assert (said["epochs"], said["seed"], said["log"]) == (2, 3, str(out))
+    run = read_run(out)
+    assert run.status == "finished"
+    assert list(run.table("metrics")["step"]) == list(range(1, 41))
+    epochs = run.table("epochs")
+    assert epochs["test_error"][-1] == said["test_error"]
+    assert "alignment_1" in epochs
+    step, weights = run.weights()
+    assert step == 40
+    assert weights["forward.1"].shape == (32, 784)
+    assert run.config["network"]["hidden"] == [32]
+    with h5py.File(out) as file:  # an ordinary reader
+        assert len(file["metrics/step"]) == 40
+
+
+def test_same_seed_same_rows(tmp_path):
+    rows = []
+    for name in "ab":
+        call(*SMALL, "--quiet", "--threads", "1", "--out", tmp_path / name)
+        rows.append(read_run(tmp_path / name).table("metrics"))
+    assert all((rows[0][column] == rows[1][column]).all() for column in rows[0])
+
+
+def test_table_has_a_row_an_epoch_and_says_where_the_log_is(tmp_path):
+    out = tmp_path / "run.h5"
+    result = call(*SMALL, "--out", out)
+    lines = result.stdout.splitlines()
+    assert "test error" in lines[0]
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
+    assert f"log: {out}" in result.stdout
+    assert "runs show" in result.stdout
+
+
+def test_several_hidden_layers_in_one_option(tmp_path):
+    result = call(*SMALL, "--hidden", "16", "8", "--out", tmp_path / "a", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert read_run(tmp_path / "a").config["network"]["hidden"] == [32, 16, 8]
+
+
+def test_a_diverging_network_fails_with_a_readable_log(tmp_path):
+    out = tmp_path / "run.h5"
+    extreme = ["--set", "optimizer.learning_rate=1e7", "--epochs", "20"]
+    result = call(*SMALL, *extreme, "--out", out, "--quiet")
+    assert result.exit_code == 1
+    assert "diverged" in result.stderr
+    assert "use a smaller learning rate" in result.stderr or "use smaller" in result.stderr
+    run = read_run(out)
+    assert run.status == "failed"
+    assert len(run.table("metrics")["step"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--epochz", "3"], ["--epochz", "--epochs"]),
+        (["--set", "optimizer.learning_rat=1"], ["learning_rat", "optimizer.learning_rate"]),
+        (["--set", "epochs=many"], ["epochs", "many"]),
+        (["--hidden", "-5"], ["hidden", "-5"]),
+        (["--set", "estimator.beta=0"], ["beta=0", "no nudge"]),
+        (["--estimator", "backprop"], ["backprop", "vector-field"]),
+        (["--dataset", "/nowhere"], ["/nowhere"]),
+        (["nothere.toml"], ["nothere.toml"]),
+        (["--out", "/proc/none/run.h5"], ["/proc"]),
+    ],
+)
+def test_bad_input(args, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(call(*SMALL, *args), *words)
+    assert list(tmp_path.rglob("*.h5")) == []
+
+
+@pytest.mark.skipif(__import__("torch").cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_one(tmp_path):
+    assert refused(call(*SMALL, "--device", "cuda", "--out", tmp_path / "a.h5"), "cuda")
+
+
+def test_an_existing_log_is_kept_unless_overwrite_is_given(tmp_path):
+    out = tmp_path / "run.h5"
+    out.write_bytes(b"precious")
+    assert refused(call(*SMALL, "--out", out), str(out), "--overwrite")
+    assert out.read_bytes() == b"precious"
+    assert call(*SMALL, "--out", out, "--overwrite", "--quiet").exit_code == 0
+    assert read_run(out).status == "finished"
+
+
+def test_damaged_data_files(tmp_path):
+    for file in SHIPPED.glob("*.gz"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    labels = tmp_path / "train-labels-idx1-ubyte.gz"
+    raw = gzip.decompress(labels.read_bytes())
+    labels.write_bytes(gzip.compress(raw[:-10]))
+    assert refused(call("--dataset", tmp_path, "--quiet"), "train-labels")
+    labels.unlink()
+    assert refused(call("--dataset", tmp_path, "--quiet"), "train labels")
+
+
+def test_config_file_below_flags_below_set(tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text("epochs = 3\nseed = 5\n[network]\nangle = 45.0\n")
+    out = tmp_path / "run.h5"
+    call(config, *SMALL, "--set", "seed=9", "--out", out, "--quiet")
+    said = read_run(out).config
+    assert (said["epochs"], said["seed"], said["network"]["angle"]) == (2, 9, 45.0)
+
+
+def test_help_has_an_example():
+    result = call("--help")
+    assert result.exit_code == 0
+    assert "python cli.py eqprop-run" in result.stdout
