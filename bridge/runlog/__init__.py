@@ -1,0 +1,8 @@
+"""The run log: HDF5 that survives a kill at any moment."""
+
+from bridge.runlog.opening import default_path, open_run
+from bridge.runlog.reader import Run, read_run
+from bridge.runlog.seal import recover
+from bridge.runlog.writer import RunLog
+
+__all__ = ["Run", "RunLog", "default_path", "open_run", "read_run", "recover"]

@@ -1,0 +1,172 @@
+"""Open a stranger's HDF5 file without being led astray: no links out of it, no claims believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.errors import InputError
+from bridge.runlog import superblock
+
+MAX_BYTES = 4 << 30
+_FLETCHER32 = 3
+# What h5py raises on files that are damaged or are not what they seem.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError)
+
+
+class Damaged(InputError):
+    """The file does not hold what it must; a log that is being written may be read again."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a log to read, whether sealed, still written, or left behind by a crash.
+
+    Raises:
+        InputError: no such file, or no log of this program.
+        Damaged: HDF5 cannot make sense of it, here or inside the block.
+    """
+    with ExitStack() as stack:
+        try:
+            yield _open(path, stack)
+        except InputError as error:
+            raise type(error)(f"{path}: {error}") from None
+        except _DAMAGE as error:
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise Damaged(f"{path}: damaged log: {first_line}") from None
+
+
+def is_open_for_writing(path: Path) -> bool:
+    """Tell whether a log is written, or was left behind by a writer that died."""
+    return superblock.is_open_for_writing(_superblock(path))
+
+
+def group(parent: h5py.Group, name: str) -> h5py.Group:
+    """Get a group that lies in this very file.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = _member(parent, name)
+    if not isinstance(found, h5py.Group):
+        raise InputError(f"{_where(parent, name)} is no group; this is no run log")
+    return found
+
+
+def dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
+    """Get a dataset whose data lie in this very file, unfiltered but for a checksum.
+
+    Raises:
+        InputError: there is none, or it is of another make.
+    """
+    found = _member(parent, name)
+    where = _where(parent, name)
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(f"{where} is no dataset; this is no run log")
+    settings = found.id.get_create_plist()
+    if settings.get_external_count() or found.is_virtual:
+        raise InputError(f"{where} keeps its data in other files; such a log is not read")
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if any(each != _FLETCHER32 for each in filters):
+        raise InputError(f"{where} has filters that no run log has; it is not read")
+    if found.dtype.hasobject or found.dtype.kind not in "iufbSU":
+        raise InputError(f"{where} has a type that no run log has; it is not read")
+    return found
+
+
+def check_size(found: h5py.Dataset, nbytes: int, limit: int = MAX_BYTES) -> None:
+    """Refuse to read more than there is, or than a reader can want.
+
+    Args:
+        found: a dataset.
+        nbytes: how much of it is to be read.
+        limit: how much is read at most.
+
+    Raises:
+        InputError: nbytes is over the limit.
+        Damaged: the file holds fewer bytes than nbytes, or its chunks are larger than the file.
+    """
+    stored = min(found.id.get_storage_size(), found.file.id.get_filesize())
+    chunk = int(np.prod(found.chunks or (0,), dtype=object)) * found.dtype.itemsize
+    if nbytes > limit:
+        raise InputError(f"{found.name} claims {nbytes} bytes; at most {limit} are read")
+    if nbytes > stored or (stored and chunk > stored):
+        raise Damaged(f"{found.name} claims {nbytes} bytes, but {stored} are there")
+
+
+def read_column(parent: h5py.Group, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Read a column of a table as far as it can be read.
+
+    Args:
+        parent: the table's group.
+        name: the column.
+        dtype: what it must be of.
+
+    Returns:
+        The values, fewer than the dataset claims if one of its chunks is damaged.
+    """
+    found = dataset(parent, name)
+    if found.dtype != dtype or found.ndim != 1:
+        raise InputError(f"{_where(parent, name)} is no column of {dtype}; this is no run log")
+    rows = found.shape[0]
+    check_size(found, rows * dtype.itemsize)
+    try:
+        return found[:rows]
+    except _DAMAGE:
+        return _readable_chunks(found)
+
+
+def _readable_chunks(found: h5py.Dataset) -> NDArray[Any]:
+    step = (found.chunks or (1,))[0]
+    parts: list[NDArray[Any]] = [np.empty(0, found.dtype)]
+    for start in range(0, found.shape[0], step):
+        try:
+            parts.append(found[start : start + step])
+        except _DAMAGE:
+            break
+    return np.concatenate(parts)
+
+
+def _superblock(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(superblock.SIZE)
+    except IsADirectoryError:
+        raise InputError("a folder, no log") from None
+    except OSError as error:
+        raise InputError(f"cannot read this log: {error.strerror or error}") from None
+
+
+def _open(path: Path, stack: ExitStack) -> h5py.File:
+    block = _superblock(path)
+    if not block.startswith(superblock.SIGNATURE[: max(len(block), 1)]):
+        raise InputError("no HDF5 file")
+    if len(block) < superblock.SIZE:
+        raise Damaged(f"damaged log: only {len(block)} bytes are there")
+    if not superblock.is_superblock(block):
+        raise InputError("an HDF5 file, but no log of this program")
+    if not superblock.is_intact(block):
+        raise Damaged("damaged log: its first 48 bytes are")
+    source: Any = path
+    if superblock.is_open_for_writing(block):
+        source = stack.enter_context(superblock.ClosedView(path, block))
+    return stack.enter_context(h5py.File(source, "r"))
+
+
+def _member(parent: h5py.Group, name: str) -> Any:
+    link = parent.get(name, getlink=True)
+    if link is None:
+        raise InputError(f"{_where(parent, name)} is missing; this is no run log")
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(f"{_where(parent, name)} links elsewhere; such a log is not read")
+    return parent[name]
+
+
+def _where(parent: h5py.Group, name: str) -> str:
+    return f"{str(parent.name).rstrip('/')}/{name}"

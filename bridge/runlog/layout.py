@@ -1,0 +1,85 @@
+"""Where things stand in a log's file, and with which checksums."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bridge.runlog.schema import CHUNK_ROWS, Column, TableSchema
+
+# Every HDF5 since 1.10 reads these formats, and their metadata carry checksums.
+LIBVER = ("v110", "v110")
+CRC = Column("crc", "int")
+_CRC_DTYPE = np.dtype("<u4")
+
+Meta = Mapping[str, str | int | bool]
+
+
+def stored_dtype(column: Column) -> np.dtype[Any]:
+    """The dtype of a column's dataset; `crc` is 32 bits wide."""
+    return _CRC_DTYPE if column == CRC else column.dtype
+
+
+def create_root(file: h5py.File, tables: Sequence[str]) -> None:
+    """Mark the file as NeXus, so that viewers open it at the first table."""
+    file.attrs["NX_class"] = "NXroot"
+    file.attrs["default"] = tables[0]
+
+
+def create_table(file: h5py.File, schema: TableSchema, rows: int = 0) -> dict[str, h5py.Dataset]:
+    """Create one dataset a column, and `crc`, with NeXus attributes that plot floats over steps.
+
+    Args:
+        file: takes the group.
+        schema: the table.
+        rows: how many rows it starts with; they are yet to be written.
+    """
+    group = file.create_group(schema.name)
+    datasets = {}
+    for column in (*schema.columns, CRC):
+        datasets[column.name] = group.create_dataset(
+            column.name,
+            shape=(rows,),
+            maxshape=(None,),
+            # A flush writes whole chunks: those of wide values hold fewer.
+            chunks=(16 if column.kind == "bytes" else max(CHUNK_ROWS, min(rows, 1 << 16)),),
+            dtype=stored_dtype(column),
+            fletcher32=True,
+        )
+        if column.names:
+            datasets[column.name].attrs["names"] = list(column.names)
+    floats = [column.name for column in schema.columns if column.kind == "float"]
+    if floats and "step" in datasets:
+        group.attrs["NX_class"] = "NXdata"
+        group.attrs["signal"] = floats[0]
+        group.attrs["axes"] = ["step"]
+        group.attrs["step_indices"] = 0
+        if floats[1:]:
+            group.attrs["auxiliary_signals"] = floats[1:]
+    else:
+        group.attrs["NX_class"] = "NXcollection"
+    return datasets
+
+
+def create_meta(file: h5py.File, meta: Meta) -> None:
+    """Write the facts about a run, once: texts of fixed length, numbers, and their CRC."""
+    group = file.create_group("meta")
+    group.attrs["NX_class"] = "NXcollection"
+    for name, value in meta.items():
+        if isinstance(value, str):
+            data = value.encode()
+            dtype = h5py.string_dtype("utf-8", max(len(data), 1))
+            group.create_dataset(name, data=np.array(data, dtype), dtype=dtype)
+        else:
+            group.create_dataset(name, data=value)
+    group.create_dataset("crc", data=np.uint32(meta_crc(meta)))
+
+
+def meta_crc(meta: Meta) -> int:
+    """Compute the CRC-32 of all facts: of their JSON with sorted keys."""
+    return zlib.crc32(json.dumps(dict(meta), sort_keys=True).encode())

@@ -1,0 +1,201 @@
+"""Open a new log: whole from its first moment, and never over another one unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from bridge.config import config_json, config_sha256
+from bridge.errors import InputError, StorageError
+from bridge.runlog.layout import LIBVER, Meta, create_meta, create_root, create_table
+from bridge.runlog.liveness import is_alive
+from bridge.runlog.provenance import provenance
+from bridge.runlog.reader import newest_status, read_contents
+from bridge.runlog.schema import (
+    EVENTS,
+    SCHEMA_VERSION,
+    STATUS,
+    TableSchema,
+    schemas_to_json,
+    table_schema,
+)
+from bridge.runlog.seal import fsync_folder
+from bridge.runlog.weights import as_array, create_weights
+from bridge.runlog.writer import RunLog
+
+_DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def open_run(
+    path: Path | str,
+    *,
+    tables: Mapping[str, type],
+    config: BaseModel | Mapping[str, Any],
+    seed: int,
+    overwrite: bool = False,
+    command: str | Sequence[str] | None = None,
+    dataset: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
+    parent: str | None = None,
+) -> RunLog:
+    """Open a new log, complete from its first moment: either FILE is there with all facts, or not.
+
+    Args:
+        path: the file to make; folders on the way are made too.
+        tables: a record dataclass a table, see `schema.table_schema`; viewers open the first.
+        config: the resolved config.
+        seed: the root seed.
+        overwrite: replace a file that is there, once the new one is complete.
+        command: the command line; sys.argv if not given.
+        dataset: facts about the data, e.g. {"name": ..., "sha256": ...}.
+        weights: tensors of the names, shapes and dtypes that `save_weights` will get.
+        parent: run id of the run that this one continues or came from.
+
+    Returns:
+        The log; use it in a `with` statement.
+
+    Raises:
+        InputError: the file exists and `overwrite` is off, is being written by a living process,
+            or its folder cannot be written. Nothing is touched then.
+        TypeError, ValueError: records or weights that a log cannot hold.
+    """
+    path = Path(path)
+    schemas = [*(table_schema(name, record) for name, record in tables.items()), EVENTS, STATUS]
+    run_id = secrets.token_hex(6)
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "parent": parent or "",
+        "start_time": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "config": config_json(config),
+        "config_sha256": config_sha256(config),
+        "seed": int(seed),
+        "dataset": config_json(dataset or {}),
+        "tables": schemas_to_json(schemas[:-2]),
+        **provenance(),
+    }
+    if command is not None:
+        meta["command_line"] = command if isinstance(command, str) else shlex.join(command)
+    arrays = None if weights is None else {name: as_array(t) for name, t in weights.items()}
+    _refuse(path, overwrite)
+    with _folder_of(path) as temporary:
+        _refuse(path, overwrite)
+        file = None
+        try:
+            file = _lay_out(temporary, schemas, meta, arrays)
+            _publish(temporary, path, overwrite)
+            log = RunLog(path, file, tables, schemas, run_id)
+        except BaseException as error:
+            with contextlib.suppress(OSError, RuntimeError):
+                if file:
+                    file.close()
+            if isinstance(error, OSError | RuntimeError):
+                raise StorageError(f"{path}: cannot be written: {error}") from None
+            raise
+    fsync_folder(path.parent)
+    return log
+
+
+def default_path(command: str) -> Path:
+    """Give a new log's path under the current folder: runs/COMMAND-YYYYmmdd-HHMMSS-RANDOM.h5."""
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{command}-{moment}-{secrets.token_hex(3)}.h5"
+
+
+def _lay_out(
+    path: Path,
+    schemas: Sequence[TableSchema],
+    meta: Meta,
+    weights: Mapping[str, NDArray[Any]] | None,
+) -> h5py.File:
+    """Create everything that the log will ever hold; while it grows, nothing can be added."""
+    file = h5py.File(path, "w", libver=LIBVER)
+    try:
+        create_root(file, [schema.name for schema in schemas if schema not in (EVENTS, STATUS)])
+        create_meta(file, meta)
+        for schema in schemas:
+            create_table(file, schema)
+        if weights is not None:
+            create_weights(file, weights)
+        file.swmr_mode = True
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextlib.contextmanager
+def _folder_of(path: Path) -> Iterator[Path]:
+    """Make the file's folder and keep other processes from opening logs in it meanwhile.
+
+    Gives the path of an empty file beside it, which is removed at the end if it is still there.
+    """
+    temporary = path.with_name(f"{path.name}.new.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            temporary.touch()
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        os.close(lock)
+
+
+def _unwritable(path: Path, error: OSError) -> Exception:
+    if error.errno in _DISK_FAILS:
+        return StorageError(f"{path}: cannot be written: {error.strerror}")
+    return InputError(
+        f"{path}: cannot be written: {error.strerror}; choose a folder that can, with --out"
+    )
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; give a file, e.g. --out {path / 'run.h5'}")
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise InputError(f"{path}: exists; choose another --out, or replace it with --overwrite")
+    try:
+        contents = read_contents(path, whole=False)
+    except InputError:
+        return
+    if not contents.sealed and is_alive(contents.meta, *newest_status(contents)):
+        pid, host = contents.meta["pid"], contents.meta["host"]
+        raise InputError(f"{path}: still being written by process {pid} on {host}; stop it first")
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Give the file its name, in one step."""
+    if overwrite:
+        os.replace(temporary, path)
+        return
+    try:
+        # Unlike a rename, a link never takes the place of a file that has come in between.
+        os.link(temporary, path)
+    except FileExistsError:
+        raise InputError(f"{path}: exists; choose another --out") from None
+    except OSError:
+        os.rename(temporary, path)

@@ -1,0 +1,271 @@
+"""What a log holds: tables of typed columns, made from record dataclasses; one CRC-32 a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+import struct
+import types
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+RESERVED = ("meta", "events", "status", "weights")
+STATUSES = ("running", "finished", "failed", "stopped")
+CHUNK_ROWS = 256
+
+Kind = Literal["int", "float", "bool", "choice", "bytes"]
+
+_CODES: dict[str, tuple[str, str]] = {
+    "int": ("<i8", "q"),
+    "float": ("<f8", "d"),
+    "bool": ("?", "?"),
+    "choice": ("u1", "B"),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One dataset of a table.
+
+    Args:
+        name: its name in the file.
+        kind: int (64 bits), float (64 bits), bool, choice (a code for one of `names`), or bytes
+            of fixed length.
+        names: what the codes 0, 1, ... of a choice mean.
+        length: bytes of a value; only of kind bytes.
+    """
+
+    name: str
+    kind: Kind
+    names: tuple[str, ...] = ()
+    length: int = 0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How the column is stored; little-endian on every machine."""
+        return np.dtype(f"S{self.length}" if self.kind == "bytes" else _CODES[self.kind][0])
+
+    @property
+    def code(self) -> str:
+        """The struct code of a value."""
+        return f"{self.length}s" if self.kind == "bytes" else _CODES[self.kind][1]
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The columns of one table, in order, and how its rows are packed and checked.
+
+    A row's CRC-32 is taken over its number (64 bits) and its packed values, so that a row that is
+    right but in the wrong place is wrong.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def commit(self) -> Column:
+        """The column that is written last: a row that has it is whole."""
+        return next((c for c in self.columns if c.name == "step"), self.columns[0])
+
+    @cached_property
+    def packing(self) -> struct.Struct:
+        """Row number, then the values in the order of the columns, little-endian, unpadded."""
+        return struct.Struct("<Q" + "".join(column.code for column in self.columns))
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """`packing` as a structured dtype; the row number is called "#"."""
+        fields = [(column.name, column.dtype) for column in self.columns]
+        return np.dtype([("#", "<u8"), *fields])
+
+    def pack_into(self, buffer: bytearray, row: int, values: Sequence[Any]) -> int:
+        """Pack a row and give its CRC.
+
+        Args:
+            buffer: takes the packed row, `packing.size` bytes.
+            row: number of the row in its table, 0 for the first.
+            values: one a column; choices as their names.
+
+        Raises:
+            ValueError: a value does not fit its column.
+        """
+        if self._checked:
+            values = list(values)
+            for i, column in self._checked:
+                values[i] = _stored(column, values[i])
+        try:
+            self.packing.pack_into(buffer, 0, row, *values)
+        except (struct.error, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise ValueError(f"{self.name}: {self._misfit(values)} ({error})") from None
+        return zlib.crc32(buffer)
+
+    def good_rows(self, columns: Mapping[str, NDArray[Any]], crc: NDArray[Any]) -> int:
+        """Count the rows up to the first whose CRC is wrong."""
+        n = min([len(crc), *(len(columns[column.name]) for column in self.columns)])
+        rows = np.empty(n, self.dtype)
+        rows["#"] = np.arange(n)
+        for column in self.columns:
+            rows[column.name] = columns[column.name][:n]
+        packed, size, expected = memoryview(rows.tobytes()), self.dtype.itemsize, crc.tolist()
+        for i in range(n):
+            if zlib.crc32(packed[i * size : (i + 1) * size]) != expected[i]:
+                return i
+        return n
+
+    def crcs(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
+        """Compute the CRC of every row of whole columns."""
+        rows = np.empty(len(columns[self.columns[0].name]), self.dtype)
+        rows["#"] = np.arange(len(rows))
+        for column in self.columns:
+            rows[column.name] = columns[column.name]
+        packed, size = memoryview(rows.tobytes()), self.dtype.itemsize
+        found = (zlib.crc32(packed[i * size : (i + 1) * size]) for i in range(len(rows)))
+        return np.fromiter(found, np.uint32, len(rows))
+
+    @cached_property
+    def _checked(self) -> list[tuple[int, Column]]:
+        """The columns whose values struct does not check well enough."""
+        return [(i, c) for i, c in enumerate(self.columns) if c.kind in ("choice", "bool")]
+
+    def _misfit(self, values: Sequence[Any]) -> str:
+        for column, value in zip(self.columns, values, strict=False):
+            try:
+                struct.pack("<" + column.code, value)
+            except (struct.error, TypeError, ValueError, OverflowError, RuntimeError):
+                return f"{column.name}={value!r} is no {column.kind}"
+        return "the row does not fit"
+
+
+def table_schema(name: str, record: type) -> TableSchema:
+    """Read the columns of a table off a record's fields.
+
+    Args:
+        name: the table's name in the file, e.g. "metrics".
+        record: a dataclass whose fields are int, float, bool or Literal[...] of texts, among
+            them `step: int`.
+
+    Raises:
+        TypeError: a field of another type, no dataclass, or no `step: int`.
+        ValueError: a name that HDF5 or this log cannot have.
+    """
+    _check_name(name)
+    if name in RESERVED:
+        raise ValueError(f"table {name!r}: the log has a group of that name of its own")
+    if not (isinstance(record, type) and dataclasses.is_dataclass(record)):
+        raise TypeError(f"table {name!r}: {record!r} is no dataclass")
+    hints = get_type_hints(record)
+    columns = tuple(_column(f"{name}.{f.name}", f.name, hints[f.name]) for f in _fields(record))
+    if Column("step", "int") not in columns:
+        raise TypeError(f"table {name!r}: {record.__name__} needs a field step: int")
+    return TableSchema(name, columns)
+
+
+def values_of(record: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Make the function that takes the values off a record, in the order of the columns."""
+    names = [f.name for f in _fields(record)]
+    get = operator.attrgetter(*names)
+    return get if len(names) > 1 else lambda instance: (get(instance),)
+
+
+def schemas_to_json(schemas: Sequence[TableSchema]) -> str:
+    """Write schemas as JSON."""
+    return json.dumps([dataclasses.asdict(schema) for schema in schemas])
+
+
+def schemas_from_json(text: str) -> tuple[TableSchema, ...]:
+    """Read what `schemas_to_json` wrote.
+
+    Raises:
+        ValueError: it is not that, or has names or kinds that no log has.
+    """
+    try:
+        return tuple(_schema_from(entry) for entry in json.loads(text))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no schema of tables: {error!r}") from None
+
+
+def _schema_from(entry: Any) -> TableSchema:
+    columns = []
+    for each in entry["columns"]:
+        column = Column(each["name"], each["kind"], tuple(each["names"]), int(each["length"]))
+        _check_name(column.name)
+        if column.kind not in (*_CODES, "bytes") or not 0 <= column.length <= 1 << 16:
+            raise ValueError(f"column {column.name!r} of kind {column.kind!r}")
+        columns.append(column)
+    _check_name(entry["name"])
+    if not columns or len({column.name for column in columns}) < len(columns):
+        raise ValueError(f"table {entry['name']!r} has no columns, or two of one name")
+    return TableSchema(entry["name"], tuple(columns))
+
+
+def _fields(record: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(record)
+
+
+def _column(where: str, name: str, hint: Any) -> Column:
+    _check_name(name)
+    for kind, of in (("bool", bool), ("int", int), ("float", float)):
+        if hint is of:
+            return Column(name, kind)  # type: ignore[arg-type]
+    names = get_args(hint) if get_origin(hint) is Literal else ()
+    if names and all(isinstance(n, str) for n in names) and len(names) <= 256:
+        return Column(name, "choice", names)
+    shown = hint if isinstance(hint, types.GenericAlias) else getattr(hint, "__name__", hint)
+    raise TypeError(
+        f"{where}: {shown} cannot be a column; use int, float, bool or Literal of at most 256 texts"
+    )
+
+
+def _check_name(name: Any) -> None:
+    legal = isinstance(name, str) and name.isprintable() and set("/#").isdisjoint(name)
+    if not legal or name in ("", ".", "..", "crc"):
+        raise ValueError(f"{name!r} cannot be a name in the log; leave out / and #, and crc")
+
+
+def _stored(column: Column, value: Any) -> Any:
+    if column.kind == "bool":
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
+        raise ValueError(f"{column.name}={value!r} is no bool")
+    try:
+        return column.names.index(value)
+    except ValueError:
+        legal = ", ".join(column.names)
+        raise ValueError(f"{column.name}={value!r} is none of {legal}") from None
+
+
+EVENTS = TableSchema(
+    "events",
+    (
+        Column("time", "float"),
+        Column("event", "int"),
+        Column("last", "bool"),
+        Column("json", "bytes", length=1000),
+    ),
+)
+STATUS = TableSchema("status", (Column("time", "float"), Column("status", "choice", STATUSES)))
+
+
+def event_rows(moment: float, number: int, data: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Cut an event's JSON into rows of EVENTS.
+
+    Args:
+        moment: when it happened, in seconds since 1970.
+        number: how many events there are before it.
+        data: what happened, as JSON can say it.
+    """
+    text = json.dumps(data, default=str).encode()
+    length = EVENTS.columns[-1].length
+    starts = range(0, len(text), length)
+    return [
+        (moment, number, start + length >= len(text), text[start : start + length])
+        for start in starts
+    ]

@@ -1,0 +1,140 @@
+"""Make an ordinary HDF5 file of a log: at the end of a run, or after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bridge.errors import InputError, StorageError
+from bridge.runlog import guard
+from bridge.runlog.layout import CRC, LIBVER, create_meta, create_root, create_table
+from bridge.runlog.liveness import is_alive
+from bridge.runlog.provenance import process_identity
+from bridge.runlog.reader import Contents, newest_status, read_contents
+from bridge.runlog.schema import EVENTS, STATUS, event_rows
+from bridge.runlog.weights import create_weights, read_weights, write_weights
+
+
+def seal(path: Path) -> None:
+    """Replace a closed log by a compact copy that any HDF5 reader opens.
+
+    The copy is made beside it, as FILE.tmp.PID, verified on the way, forced to the disk and then
+    renamed: at every moment FILE is one of the two.
+
+    Raises:
+        StorageError: the disk is full or fails, or a row that was written cannot be read back;
+            FILE is then left as it is.
+    """
+    try:
+        contents = read_contents(path)
+    except InputError as error:
+        raise StorageError(f"{error}; the disk did not keep what was written") from None
+    lost = {name: n for name, n in contents.dropped.items() if n}
+    if lost:
+        raise StorageError(f"{path}: rows written but damaged on the disk: {lost}; left unsealed")
+    _replace(path, contents)
+
+
+def recover(path: Path | str) -> Mapping[str, int]:
+    """Seal the log of a run that was killed; one that is sealed already stays as it is.
+
+    The log's status becomes "failed" if it was "running", and an event "recovered" is added.
+
+    Args:
+        path: the log.
+
+    Returns:
+        By table, rows that were damaged and are left out; empty after a mere kill.
+
+    Raises:
+        InputError: no log, or one that is still being written.
+        StorageError: the disk is full or fails.
+    """
+    path = Path(path)
+    contents = read_contents(path)
+    if contents.sealed:
+        return {}
+    status, heartbeat = newest_status(contents)
+    if is_alive(contents.meta, status, heartbeat):
+        raise InputError(
+            f"{path}: still being written by process {contents.meta['pid']} on "
+            f"{contents.meta['host']}; wait for its end, or stop it"
+        )
+    dropped = {name: n for name, n in contents.dropped.items() if n}
+    number = int(contents.columns["events"]["event"].max(initial=-1)) + 1
+    rows = event_rows(time.time(), number, {"kind": "recovered", "dropped": dropped})
+    _append(contents, EVENTS.name, rows)
+    if status == "running":
+        _append(contents, STATUS.name, [(time.time(), "failed")])
+    _replace(path, contents)
+    _remove_leftovers(path)
+    return dropped
+
+
+def fsync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _replace(path: Path, contents: Contents) -> None:
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    try:
+        with h5py.File(temporary, "w", libver=LIBVER) as file:
+            _write(file, path, contents)
+            file.flush()
+            os.fsync(file.id.get_vfd_handle())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StorageError(f"{path}: cannot be sealed: {error}; the log is left as it is") from None
+    fsync_folder(path.parent)
+
+
+def _write(file: h5py.File, source: Path, contents: Contents) -> None:
+    tables = [s.name for s in contents.schemas if s not in (EVENTS, STATUS)]
+    create_root(file, tables)
+    file.attrs["sealed"] = True
+    create_meta(file, contents.meta)
+    for schema in contents.schemas:
+        columns = contents.columns[schema.name]
+        for name, each in create_table(file, schema, len(columns[CRC.name])).items():
+            each[...] = columns[name]
+    with guard.opened(source) as old:
+        try:
+            step, tensors = read_weights(old)
+        except InputError:
+            return
+    create_weights(file, tensors, slots=1)
+    write_weights(file, step, tensors)
+
+
+def _append(contents: Contents, table: str, rows: list[tuple[Any, ...]]) -> None:
+    schema = next(schema for schema in contents.schemas if schema.name == table)
+    columns = contents.columns[table]
+    for i, column in enumerate(schema.columns):
+        values = [column.names.index(row[i]) if column.names else row[i] for row in rows]
+        columns[column.name] = np.append(columns[column.name], np.array(values, column.dtype))
+    columns[CRC.name] = schema.crcs(columns)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the copies that killed processes had begun."""
+    for kind in ("tmp", "new"):
+        for leftover in path.parent.glob(f"{path.name}.{kind}.*"):
+            pid = leftover.name.rpartition(".")[2]
+            if pid.isdigit() and not process_identity(int(pid)):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()

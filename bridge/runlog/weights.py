@@ -1,0 +1,141 @@
+"""Weights in a log: two slots written in turn, so that a kill spares the last good one."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.errors import InputError
+from bridge.runlog import guard
+
+_SLOTS = 2
+_CHUNK_BYTES = 1 << 20
+
+
+def as_array(tensor: Any) -> NDArray[Any]:
+    """Give a tensor of torch, on any device, or of NumPy as a contiguous array."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu().numpy()
+    return np.asarray(tensor, order="C")
+
+
+def create_weights(
+    file: h5py.File, tensors: Mapping[str, NDArray[Any]], slots: int = _SLOTS
+) -> None:
+    """Create a dataset [slots, *shape] a tensor, and a slot's step, number of saving and CRC.
+
+    Args:
+        file: takes the group.
+        tensors: of the shapes and dtypes to come.
+        slots: 2 while running, 1 when sealed.
+
+    Raises:
+        ValueError: a name that HDF5 cannot have, or a dtype other than whole and real numbers.
+    """
+    group = file.create_group("weights")
+    group.attrs["NX_class"] = "NXcollection"
+    for name, dtype, value in (("step", "<i8", 0), ("saved", "<i8", -1), ("crc", "<u4", 0)):
+        start = np.full(slots, value, dtype)
+        group.create_dataset(name, data=start, chunks=(slots,), fletcher32=True)
+    inner = group.create_group("tensors")
+    for name, tensor in tensors.items():
+        if not name or "/" in name or name in (".", "..") or tensor.dtype.kind not in "iufb":
+            raise ValueError(f"weights {name!r} of {tensor.dtype} cannot be kept in the log")
+        shape = (slots, *tensor.shape)
+        chunked: dict[str, Any] = {}
+        if tensor.size:
+            chunks = (1, *_chunk(tensor.shape, tensor.itemsize))
+            chunked = {"chunks": chunks, "fletcher32": True}
+        inner.create_dataset(name, shape=shape, dtype=tensor.dtype, **chunked)
+
+
+def write_weights(file: h5py.File, step: int, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write weights over the older slot; until the last flush the other one is the newest.
+
+    Args:
+        file: a log with a group of weights.
+        step: what they belong to.
+        tensors: the names, shapes and dtypes that the group was made for.
+
+    Raises:
+        ValueError: they are not those.
+    """
+    group = guard.group(file, "weights")
+    inner = guard.group(group, "tensors")
+    datasets = {name: guard.dataset(inner, name) for name in tensors if name in inner}
+    facts = {name: guard.dataset(group, name) for name in ("step", "crc", "saved")}
+    expected = {name: (each.shape[1:], each.dtype) for name, each in datasets.items()}
+    given = {name: (each.shape, each.dtype) for name, each in tensors.items()}
+    if given != expected or len(inner) != len(tensors):
+        raise ValueError(f"weights {given} are not those that the log was opened for: {expected}")
+    saved = facts["saved"][:]
+    slot, number = int(np.argmin(saved)), int(np.max(saved)) + 1
+    for name, tensor in tensors.items():
+        datasets[name][slot] = tensor
+    file.flush()
+    facts["step"][slot] = step
+    facts["crc"][slot] = _crc(step, number, tensors)
+    facts["saved"][slot] = number
+    file.flush()
+
+
+def read_weights(file: h5py.File) -> tuple[int, dict[str, NDArray[Any]]]:
+    """Read the newest slot whose CRC is right.
+
+    Raises:
+        InputError: the log has no weights, or none was ever saved.
+        Damaged: weights were saved, but none of them is whole.
+    """
+    if file.get("weights", getlink=True) is None:
+        raise InputError("a log without weights")
+    group = guard.group(file, "weights")
+    saved, steps = (guard.read_column(group, n, np.dtype("<i8")) for n in ("saved", "step"))
+    crcs = guard.read_column(group, "crc", np.dtype("<u4"))
+    if not len(saved) == len(steps) == len(crcs):
+        raise guard.Damaged("damaged log: /weights")
+    newest_first = [int(slot) for slot in np.argsort(saved)[::-1] if saved[slot] >= 0]
+    for slot in newest_first:
+        tensors = _slot(guard.group(group, "tensors"), slot, len(saved))
+        step, number = int(steps[slot]), int(saved[slot])
+        if tensors is not None and _crc(step, number, tensors) == crcs[slot]:
+            return step, tensors
+    if newest_first:
+        raise guard.Damaged("damaged log: /weights")
+    raise InputError("a log without weights: none were saved yet")
+
+
+def _slot(inner: h5py.Group, slot: int, slots: int) -> dict[str, NDArray[Any]] | None:
+    tensors = {}
+    for name in sorted(inner):
+        found = guard.dataset(inner, name)
+        if found.ndim < 1 or found.shape[0] != slots:
+            raise InputError(f"{found.name} does not have {slots} slots; this is no run log")
+        guard.check_size(found, int(np.prod(found.shape[1:], dtype=object)) * found.dtype.itemsize)
+        try:
+            tensors[name] = found[slot]
+        except OSError:
+            return None
+    return tensors
+
+
+def _crc(step: int, number: int, tensors: Mapping[str, NDArray[Any]]) -> int:
+    crc = zlib.crc32(struct.pack("<qq", step, number))
+    for name in sorted(tensors):
+        crc = zlib.crc32(name.encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).reshape(-1).view("u1").data, crc)
+    return crc
+
+
+def _chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Halve the first axes until a chunk is about a megabyte."""
+    chunk = [max(n, 1) for n in shape]
+    for axis in range(len(chunk)):
+        while chunk[axis] > 1 and int(np.prod(chunk)) * itemsize > _CHUNK_BYTES:
+            chunk[axis] = (chunk[axis] + 1) // 2
+    return tuple(chunk)
