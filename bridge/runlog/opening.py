@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from bridge.config import config_json, config_sha256
 from bridge.errors import InputError, StorageError
-from bridge.runlog.layout import LIBVER, Meta, create_meta, create_root, create_table
-from bridge.runlog.liveness import is_alive
+from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
+from bridge.runlog.liveness import is_alive, open_here
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reader import newest_status, read_contents
 from bridge.runlog.schema import (
@@ -94,9 +94,10 @@ def open_run(
         file = None
         try:
             file = _lay_out(temporary, schemas, meta, arrays)
-            _publish(temporary, path, overwrite)
             log = RunLog(path, file, tables, schemas, run_id)
+            _publish(temporary, path, overwrite)
         except BaseException as error:
+            open_here.discard(run_id)
             with contextlib.suppress(OSError, RuntimeError):
                 if file:
                     file.close()
@@ -120,7 +121,7 @@ def _lay_out(
     weights: Mapping[str, NDArray[Any]] | None,
 ) -> h5py.File:
     """Create everything that the log will ever hold; while it grows, nothing can be added."""
-    file = h5py.File(path, "w", libver=LIBVER)
+    file = h5py.File(path, "w", **GROWING)
     try:
         create_root(file, [schema.name for schema in schemas if schema not in (EVENTS, STATUS)])
         create_meta(file, meta)

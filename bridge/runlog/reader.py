@@ -228,15 +228,14 @@ def _meta(group: h5py.Group) -> dict[str, Any]:
 
 
 def _events(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    """Put the pieces of each event's JSON together; the last may be unfinished."""
-    events, text = [], b""
-    for moment, last, piece in zip(
-        columns["time"].tolist(), columns["last"].tolist(), columns["json"].tolist(), strict=True
-    ):
-        text += piece
+    """Put the pieces of each event's JSON together; one that a kill cut off is left out."""
+    events: list[dict[str, Any]] = []
+    pieces: dict[int, bytes] = {}
+    rows = (columns[name].tolist() for name in ("time", "event", "last", "json"))
+    for moment, number, last, piece in zip(*rows, strict=True):
+        pieces[number] = pieces.get(number, b"") + piece
         if last:
-            events.append({"time": moment, **json.loads(text)})
-            text = b""
+            events.append({"time": moment, **json.loads(pieces[number])})
     return events
 
 

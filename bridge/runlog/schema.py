@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 SCHEMA_VERSION = 1
 RESERVED = ("meta", "events", "status", "weights")
 STATUSES = ("running", "finished", "failed", "stopped")
-CHUNK_ROWS = 256
 
 Kind = Literal["int", "float", "bool", "choice", "bytes"]
 

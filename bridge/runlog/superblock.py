@@ -35,7 +35,7 @@ def is_intact(block: bytes) -> bool:
 
 def is_open_for_writing(block: bytes) -> bool:
     """Tell whether the superblock says that someone writes the file, or has died doing so."""
-    return bool(block[_FLAGS] & _WRITING)
+    return len(block) == SIZE and bool(block[_FLAGS] & _WRITING)
 
 
 def closed(block: bytes, size: int) -> bytes:

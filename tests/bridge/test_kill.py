@@ -1,0 +1,113 @@
+"""No kill and no reader finds a log with a row missing or wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import pytest
+
+from bridge.runlog import read_run
+from tests.bridge.killing import Told, fork_writer
+from tests.bridge.records import new_log, row
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.bridge.records import new_log, row
+with new_log(Path(sys.argv[1])) as log:
+    for step in range(int(sys.argv[2])):
+        log.log("metrics", row(step))
+        print(step, flush=True)
+"""
+
+
+@pytest.fixture
+def quick_folder() -> Iterator[Path]:
+    """A folder in memory where there is one: a kill is no power cut, and fsync would rule."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked")
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(100, 0), pytest.param(1000, 1, marks=pytest.mark.slow)]
+)
+def test_a_killed_run_keeps_every_acknowledged_row(
+    quick_folder: Path, kills: int, seed: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bridge.killing", str(quick_folder), str(kills), str(seed)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    moments = json.loads(done.stdout)["moments"]
+    assert sum(moments.values()) == kills
+    assert moments["while rows were written"] > kills / 10
+    assert moments["as it was sealed"] > 0
+
+
+def test_a_reader_sees_every_acknowledged_row_while_it_is_written(quick_folder: Path) -> None:
+    path, rows = quick_folder / "run.h5", 3000
+    command = [sys.executable, "-c", WRITER, str(path), str(rows)]
+    reads = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        for line in writer.stdout or ():
+            if int(line) % 50:
+                continue
+            metrics = read_run(path).table()
+            steps = metrics["step"].tolist()
+            assert steps == list(range(len(steps)))
+            assert len(steps) > int(line)
+            assert metrics["loss"].tolist() == [row(step).loss for step in steps]
+            reads += 1
+    assert writer.returncode == 0
+    assert reads == rows // 50
+    assert read_run(path).sealed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is forked")
+def test_a_killed_writer_is_known_to_be_dead(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    pid, pipe = fork_writer(path, 10**6)
+    told = Told(pipe)
+    told.wait_for("row3")
+    assert read_run(path).alive
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    run = read_run(path)
+    assert run.status == "running"
+    assert not run.alive
+    told.last()
+    with new_log(path, overwrite=True):
+        assert read_run(path).alive
+
+
+def test_what_is_smaller_than_a_page_lies_in_one_page(tmp_path: Path) -> None:
+    """A kill tears a write only where it crosses a page of memory."""
+    path = tmp_path / "run.h5"
+    with new_log(path) as log:
+        for step in range(1200):
+            log.log("metrics", row(step))
+            log.event("note", text="x" * 900)
+        spans = list(_spans(log._file))
+    assert len(spans) > 300
+    assert [s for s in spans if s[0] // 4096 != (s[0] + s[1] - 1) // 4096] == []
+
+
+def _spans(file: h5py.File) -> Iterator[tuple[int, int]]:
+    """Address and size of every chunk of a table, and of every header's first bytes."""
+    for name in ("metrics", "epochs", "events", "status"):
+        for dataset in file[name].values():  # type: ignore[union-attr]
+            yield h5py.h5o.get_info(dataset.id).addr, 256
+            for i in range(dataset.id.get_num_chunks()):
+                chunk = dataset.id.get_chunk_info(i)
+                yield chunk.byte_offset, chunk.size
