@@ -70,10 +70,11 @@ def load_config(
             _put(data, name, value, flag, origins, problems)
     for text in sets:
         key, equals, raw = text.partition("=")
+        origin = " ".join(["--set", *text.split()])
         if not equals or not key.strip():
-            problems.append(f"--set {text}: write --set key=value")
+            problems.append(f"{origin}: write --set key=value")
             continue
-        _put(data, key.strip(), _toml_value(raw.strip()), f"--set {text}", origins, problems)
+        _put(data, key.strip(), _toml_value(raw.strip()), origin, origins, problems)
     return _validate(model, data, origins, problems)
 
 
