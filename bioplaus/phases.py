@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,10 @@ from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.fields.base import AbstractField
 from bioplaus.nudging import Nudge, Nudged
-from bioplaus.solvers import AbstractSolver, Solution, Sweeps, solve
+from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, solve
+
+DynamicsFactory = Callable[[AbstractField, Tensor, Nudge, Tensor], AbstractDynamics]
+"""Makes a nudged phase's dynamics from the field, its drive, the nudge and the free state."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ def free_phase(
     )
 
 
+def plain_dynamics(
+    field: AbstractField, drive: Tensor, nudge: Nudge, free: Tensor
+) -> AbstractDynamics:
+    """The field and its nudge, nothing else."""
+    return Nudged(field, drive, nudge)
+
+
 @torch.no_grad()
 def nudged_phase(
     field: AbstractField,
@@ -75,6 +86,7 @@ def nudged_phase(
     beta: float | Tensor,
     *,
     settling: Settling | None = None,
+    dynamics: DynamicsFactory = plain_dynamics,
 ) -> Solution:
     """Settle to s_beta with mu(x, s) - beta dC/ds = 0, starting from the free fixed point.
 
@@ -86,6 +98,7 @@ def nudged_phase(
         target: y, [B, m].
         beta: strength of the nudge, not zero; one for all or one a row [B, 1].
         settling: solver, tolerance and step limits.
+        dynamics: another field to settle in.
 
     Raises:
         InputError: beta is zero.
@@ -93,7 +106,7 @@ def nudged_phase(
     settling = settling or Settling()
     strength = per_row(beta, free)
     return solve(
-        Nudged(field, drive, Nudge(cost, target, strength)),
+        dynamics(field, drive, Nudge(cost, target, strength), free),
         free,
         settling.solver,
         tolerance=settling.tolerance,
@@ -112,6 +125,7 @@ def phase_pair(
     beta: float,
     *,
     settling: Settling | None = None,
+    dynamics: DynamicsFactory = plain_dynamics,
 ) -> tuple[Solution, Solution]:
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
     strength = per_row(beta, free)
@@ -124,6 +138,7 @@ def phase_pair(
         torch.cat((target, target)),
         both,
         settling=settling,
+        dynamics=dynamics,
     )
     parts = [t.chunk(2) for t in (end.s, end.residual, end.status, end.n_steps)]
     plus, minus = (Solution(*(p[i] for p in parts)) for i in range(2))

@@ -1,10 +1,12 @@
 """Estimators of dJ/dtheta, one file each, behind one interface."""
 
 from bioplaus.errors import InputError
+from bioplaus.estimators.asymmetric import AsymEP
 from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.estimators.vector_field import NUDGINGS, VectorField
+from bioplaus.estimators.difference import NUDGINGS
+from bioplaus.estimators.vector_field import VectorField
 
-ESTIMATORS: dict[str, type[AbstractEstimator]] = {e.name: e for e in (VectorField,)}
+ESTIMATORS: dict[str, type[AbstractEstimator]] = {e.name: e for e in (VectorField, AsymEP)}
 
 
 def get_estimator(name: str) -> type[AbstractEstimator]:
@@ -22,6 +24,7 @@ __all__ = [
     "ESTIMATORS",
     "NUDGINGS",
     "AbstractEstimator",
+    "AsymEP",
     "Estimate",
     "VectorField",
     "get_estimator",

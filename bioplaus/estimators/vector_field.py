@@ -1,75 +1,33 @@
-"""Equilibrium propagation for vector fields: two settlings and a local rule."""
+"""Equilibrium propagation for vector fields: the nudged phases follow the field itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
-from bioplaus.errors import InputError
-from bioplaus.estimators.base import AbstractEstimator, Estimate
+from bioplaus.estimators.difference import AbstractDifference
 from bioplaus.fields.base import AbstractField
-from bioplaus.phases import free_phase, nudged_phase, per_row, phase_pair
-from bioplaus.solvers import Solution
-
-NUDGINGS = ("one-sided", "centered", "random-sign")
+from bioplaus.nudging import Nudge
+from bioplaus.phases import plain_dynamics
+from bioplaus.solvers import AbstractDynamics
 
 
 @dataclass(frozen=True)
-class VectorField(AbstractEstimator):
-    """nu = (dmu/dtheta)^T ds_beta/dbeta, the derivative taken by finite differences in beta.
-
-    - `one-sided`: (s_beta - s*) / beta, error O(beta);
-    - `centered`: (s_beta - s_-beta) / (2 beta), error O(beta^2);
-    - `random-sign`: one-sided with the sign of beta drawn for each row.
+class VectorField(AbstractDifference):
+    """nu = (dmu/dtheta)^T ds_beta/dbeta with mu(x, s_beta) - beta dC/ds = 0.
 
     As beta -> 0, nu -> (dmu/dtheta)^T J_s^-1 c, which is -dJ/dtheta where J_s is symmetric.
 
-    Source: Scellier et al. 2018 (arXiv 1808.04873), section 3; centered differences:
-    Laborieux et al. 2021 (arXiv 2006.03824).
+    Source: Scellier et al. 2018 (arXiv 1808.04873), section 3.
     """
 
     name = "vector-field"
-    beta: float = 0.5
-    nudging: str = "centered"
-    generator: torch.Generator | None = None
 
-    def __post_init__(self) -> None:
-        if self.nudging not in NUDGINGS:
-            raise InputError(f"nudging={self.nudging!r}: use one of {', '.join(NUDGINGS)}")
-        if self.beta == 0:
-            raise InputError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
+    def dynamics(
+        self, field: AbstractField, drive: Tensor, nudge: Nudge, free: Tensor
+    ) -> AbstractDynamics:
+        return plain_dynamics(field, drive, nudge, free)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        drive = field.drive(x)
-        if free is None:
-            free = free_phase(field, x, settling=self.settling, drive=drive)
-        nudged, delta = self.difference(field, drive, free.s, target, cost)
-        return self.apply_rule(field, x, free, nudged, delta, out)
-
-    def difference(
-        self, field: AbstractField, drive: Tensor, s: Tensor, target: Tensor, cost: AbstractCost
-    ) -> tuple[list[Solution], Tensor]:
-        """The nudged phases from the free fixed point `s` and their estimate of ds/dbeta."""
-        if self.nudging == "centered":
-            pair = phase_pair(field, drive, s, cost, target, self.beta, settling=self.settling)
-            change = field.displacement(pair[0].s, pair[1].s)
-            return list(pair), change.div_(2 * self.beta)
-        beta = per_row(self.beta, s)
-        if self.nudging == "random-sign":
-            coin = torch.randint(0, 2, (len(s), 1), generator=self.generator)
-            beta = beta * (2 * coin - 1).to(s)
-        end = nudged_phase(field, drive, s, cost, target, beta, settling=self.settling)
-        return [end], field.displacement(end.s, s).div_(beta)
+    def displacement(self, field: AbstractField, s_plus: Tensor, s_minus: Tensor) -> Tensor:
+        return field.displacement(s_plus, s_minus)

@@ -84,6 +84,14 @@ class AbstractField(ABC):
         """
 
     @abstractmethod
+    def transposed_current(self, v: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
+        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]; `v` a tensor a layer."""
+
+    @abstractmethod
+    def slope(self, s: Tensor) -> Tensor:
+        """rho'(s) of all layers, [B, n]; for a box 1 inside it and 0 on its wall."""
+
+    @abstractmethod
     def confine(self, s: Tensor, layer: int) -> Tensor:
         """Bring a layer's columns back into the state space, in place (a box, or everything)."""
 

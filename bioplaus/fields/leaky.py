@@ -187,14 +187,13 @@ class LeakyField(AbstractField):
             return out.copy_(drive)
         return torch.addmm(drive, r[1], feedback, out=out)
 
-    def transposed_current(self, v: Tensor, layer: int, out: Tensor) -> Tensor:
-        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]."""
+    def transposed_current(self, v: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         if layer + 1 < len(self.layers):
-            torch.mm(v[:, self.layers[layer + 1]], self.forward_weight(layer + 1), out=out)
+            torch.mm(v[layer + 1], self.forward_weight(layer + 1), out=out)
         else:
             out.zero_()
         if layer > 0:
-            out.addmm_(v[:, self.layers[layer - 1]], self.feedback_weight(layer - 1))
+            out.addmm_(v[layer - 1], self.feedback_weight(layer - 1))
         return out
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
@@ -208,25 +207,30 @@ class LeakyField(AbstractField):
         return out.sub_(s)
 
     def slope(self, s: Tensor) -> Tensor:
-        """rho'(s) of all layers, [B, n]; in clipped coordinates 1 inside the box, 0 on its wall."""
         out = torch.ones_like(s)
-        for k, here in enumerate(self.layers):
-            if not (self.linear_output and k == len(self.layers) - 1):
-                out[:, here] = self.activation.slope(s[:, here])
+        # relaxation with dt < 1 nears a wall without end: this close counts as there
+        near = math.sqrt(torch.finfo(s.dtype).eps)
+        for k, (own, there) in enumerate(zip(self.split(s), self.split(out), strict=True)):
+            if self._boxed[k]:
+                there.copy_((own > near) & (own < 1 - near))
+            elif not self.is_linear(k):
+                there.copy_(self.activation.slope(own))
         return out
 
     def jvp(self, s: Tensor, v: Tensor) -> Tensor:
         d, clipped = self.slope(s), self.coordinates == "clipped"
         inner, out = (v if clipped else d * v), torch.empty_like(v)
-        for k, here in enumerate(self.layers):
-            self._recurrent(inner, k, out[:, here])
+        parts = self.split(inner)
+        for k, there in enumerate(self.split(out)):
+            self._recurrent(parts, k, there)
         return (d * out if clipped else out).sub_(v)
 
     def vjp(self, s: Tensor, v: Tensor) -> Tensor:
         d, clipped = self.slope(s), self.coordinates == "clipped"
         inner, out = (d * v if clipped else v), torch.empty_like(v)
-        for k, here in enumerate(self.layers):
-            self.transposed_current(inner, k, out[:, here])
+        parts = self.split(inner)
+        for k, there in enumerate(self.split(out)):
+            self.transposed_current(parts, k, there)
         return (out if clipped else d * out).sub_(v)
 
     def displacement(self, s_plus: Tensor, s_minus: Tensor) -> Tensor:
@@ -254,14 +258,14 @@ class LeakyField(AbstractField):
                 out[f"forward.{k + 1}"].addmm_(r[:, here].T, delta[:, self.layers[k - 1]])
         return out
 
-    def _recurrent(self, r: Tensor, layer: int, out: Tensor) -> Tensor:
+    def _recurrent(self, r: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         """sum_j W_ij r_j without bias and drive."""
         if layer > 0:
-            torch.mm(r[:, self.layers[layer - 1]], self.forward_weight(layer).T, out=out)
+            torch.mm(r[layer - 1], self.forward_weight(layer).T, out=out)
         else:
             out.zero_()
         if layer + 1 < len(self.layers):
-            out.addmm_(r[:, self.layers[layer + 1]], self.feedback_weight(layer).T)
+            out.addmm_(r[layer + 1], self.feedback_weight(layer).T)
         return out
 
 
