@@ -12,7 +12,16 @@ import click
 
 import bioplaus.errors
 import nlhf.errors
-from bridge.console import Commands, RowTable, common_options, resolve_device, set_threads
+from bridge.console import (
+    Commands,
+    RowTable,
+    common_options,
+    flat,
+    print_json,
+    resolve_device,
+    set_threads,
+    table,
+)
 
 
 class Spread(click.Command):
@@ -131,6 +140,75 @@ def _epoch_cells(record: Any) -> list[Any]:
     names += ["free_steps", "nudged_steps", "converged"]
     names += [name for name in named if name.startswith("alignment")]
     return [named[name] for name in [*names, "images_per_second"]]
+
+
+@main.group()
+def runs() -> None:
+    """List, show and recover the logs of runs."""
+
+
+@runs.command("list")
+@click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE|FOLDER]...")
+@common_options("json")
+def runs_list(places: tuple[Path, ...], as_json: bool) -> None:
+    """List logs: what ran, how it ended, and how far it came. Looks into runs/ if not told where.
+
+    Example: python cli.py runs list runs
+    """
+    from bridge.runlog import find_logs, list_runs
+
+    rows = list_runs(find_logs(places or (Path("runs"),)))
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ["log", "command", "state", "started", "seconds", "rows", "step", "seed", "note"]
+        table(columns, [[row.get(column) for column in columns] for row in rows])
+
+
+@runs.command("show")
+@click.argument("log", type=click.Path(path_type=Path), metavar="RUN.h5")
+@common_options("json")
+def runs_show(log: Path, as_json: bool) -> None:
+    """Show what a log says: where it comes from, its config, and the figures of every table.
+
+    Example: python cli.py runs show runs/eqprop-run-20260101-120000-abc123.h5
+    """
+    from bridge.runlog import describe, read_run
+
+    about = describe(read_run(log))
+    if as_json:
+        print_json(about)
+        return
+    heads = ("log", "state", "started", "seconds", "note")
+    facts = [(name, about[name]) for name in heads if about[name] != ""]
+    table(["fact", "value"], [*facts, *sorted(about["meta"].items())])
+    table(["key", "value"], flat(about["config"]), title="\nconfig")
+    for name, content in about["tables"].items():
+        figures = ("first", "last", "min", "max")
+        rows = [[c, *(f.get(each) for each in figures)] for c, f in content["columns"].items()]
+        table(["column", *figures], rows, title=f"\n{name}: {content['rows']} rows")
+    table(["event", "what"], [(e["kind"], json.dumps(e)) for e in about["events"]], "\nevents")
+
+
+@runs.command("recover")
+@click.argument(
+    "logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.h5..."
+)
+@common_options("json")
+def runs_recover(logs: tuple[Path, ...], as_json: bool) -> None:
+    """Make ordinary HDF5 files of the logs of runs that were killed; every good row is kept.
+
+    Example: python cli.py runs recover runs/eqprop-run-20260101-120000-abc123.h5
+    """
+    from bridge.runlog import recover
+
+    done = [{"log": str(log), "dropped": dict(recover(log))} for log in logs]
+    if as_json:
+        print_json(done)
+    else:
+        table(
+            ["log", "rows lost to damage"], [(d["log"], sum(d["dropped"].values())) for d in done]
+        )
 
 
 if __name__ == "__main__":

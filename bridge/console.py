@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -186,6 +188,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
 
 
+def print_json(value: Any) -> None:
+    """Print one JSON value to stdout; NaN and infinite numbers, which JSON lacks, become null."""
+    click.echo(json.dumps(_finite(value), allow_nan=False))
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """List a nested config's values under dotted keys."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in nested.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        rows += inner or [(prefix + key, value)]
+    return rows
+
+
 class RowTable:
     """A table that grows by one line at a time, for rows that come in slowly."""
 
@@ -218,6 +234,18 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "" if value is None else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _usage_text(error: click.ClickException) -> str:

@@ -75,6 +75,11 @@ class Run:
     dropped: Mapping[str, int]
     tables: Mapping[str, Mapping[str, NDArray[Any]]] = field(repr=False)
 
+    @property
+    def state(self) -> str:
+        """The status, but "died" for a run that is running with no process behind it."""
+        return "died" if self.status == "running" and not self.alive else self.status
+
     def table(self, name: str = "metrics") -> Mapping[str, NDArray[Any]]:
         """Give a table's columns; choices as texts.
 
