@@ -20,23 +20,27 @@ class Activation:
         holomorphic: whether `rho` extends analytically to a complex neighbourhood of the real
             line, which the `holomorphic` estimator needs.
         bounds: the range of `rho`, or None where it is unbounded on a side.
-        apply: `(s, out) -> rho(s)`, written into `out` (which may be `s`).
+        apply: `(s, out) -> rho(s)`, written into `out` (which may be `s`) unless that is None.
         slope: `s -> rho'(s)`.
     """
 
     name: str
     holomorphic: bool
     bounds: tuple[float, float] | None
-    apply: Callable[[Tensor, Tensor], Tensor]
+    apply: Callable[[Tensor, Tensor | None], Tensor]
     slope: Callable[[Tensor], Tensor]
 
     def __call__(self, s: Tensor, out: Tensor | None = None) -> Tensor:
-        """rho(s), of the shape of `s`."""
-        return self.apply(s, torch.empty_like(s) if out is None else out)
+        """rho(s), of the shape of `s`; without `out`, autograd can go through it."""
+        return self.apply(s, out)
 
 
-def _steep_sigmoid(s: Tensor, out: Tensor) -> Tensor:
+def _steep_sigmoid(s: Tensor, out: Tensor | None) -> Tensor:
     return torch.sigmoid(torch.mul(s, 4.0, out=out).sub_(2.0), out=out)
+
+
+def _identity(s: Tensor, out: Tensor | None) -> Tensor:
+    return s if out is None else out.copy_(s)
 
 
 def _sigmoid_slope(s: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ def _sigmoid_slope(s: Tensor) -> Tensor:
     return y * (1 - y)
 
 
-def _softplus(s: Tensor, out: Tensor) -> Tensor:
+def _softplus(s: Tensor, out: Tensor | None) -> Tensor:
     # log(1 + exp(s)) without overflow; the complex branch serves small imaginary parts
     if s.is_complex():
         return torch.log(1 + torch.exp(s), out=out)
@@ -83,7 +87,9 @@ ACTIVATIONS: dict[str, Activation] = {
             _inside,
         ),
         Activation("softplus", True, None, _softplus, lambda s: torch.sigmoid(s)),
-        Activation("linear", True, None, lambda s, out: out.copy_(s), torch.ones_like),
+        Activation(
+            "linear", True, None, lambda s, out: s if out is None else out.copy_(s), torch.ones_like
+        ),
     )
 }
 

@@ -85,15 +85,16 @@ class AbstractEstimator(ABC):
             field, x, free, nudged, out: as in `__call__` and `Estimate`.
             delta: an estimate of ds/dbeta, [B, n].
         """
-        accepted = _settled(free, self.gate)
-        for phase in nudged:
-            accepted &= _settled(phase, self.gate)
+        accepted = self.accepted(free, *nudged)
         s = free.s
         if not bool(accepted.all()):
             delta = torch.where(accepted[:, None], delta, 0.0)
             s = torch.where(accepted[:, None], s, 0.0)
         return Estimate(field.local_update(x, s, delta, out), free, nudged, accepted)
 
-
-def _settled(phase: Solution, gate: float) -> Tensor:
-    return (phase.residual <= gate) & (phase.status < Status.DIVERGED)
+    def accepted(self, *phases: Solution) -> Tensor:
+        """Rows that are within the gate in every phase, [B]."""
+        ok = torch.ones_like(phases[0].residual, dtype=torch.bool)
+        for phase in phases:
+            ok &= (phase.residual <= self.gate) & (phase.status < Status.DIVERGED)
+        return ok

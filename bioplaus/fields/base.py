@@ -100,6 +100,10 @@ class AbstractField(ABC):
         """mu(x, s), [B, n]."""
 
     @abstractmethod
+    def explicit_field(self, parameters: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
+        """mu(x, s; parameters) out of place, so that autograd can go through it, [B, n]."""
+
+    @abstractmethod
     def jvp(self, s: Tensor, v: Tensor) -> Tensor:
         """J_s v with J_s = dmu/ds at `s`, row by row, [B, n]."""
 

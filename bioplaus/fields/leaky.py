@@ -206,6 +206,17 @@ class LeakyField(AbstractField):
             self.confine(self.current(r, drive, k, there), k)
         return out.sub_(s)
 
+    def explicit_field(self, parameters: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
+        other = self.with_parameters(parameters)
+        r = [other.activity(own, k) for k, own in enumerate(self.split(s))]
+        currents = []
+        for k, (bias, _, forward, feedback, _) in enumerate(other._wiring):
+            a = torch.addmm(bias, x if k == 0 else r[k - 1], forward)
+            if feedback is not None:
+                a = a + r[k + 1] @ feedback
+            currents.append(a.clamp(0.0, 1.0) if self._boxed[k] else a)
+        return torch.cat(currents, 1) - s
+
     def slope(self, s: Tensor) -> Tensor:
         out = torch.ones_like(s)
         # relaxation with dt < 1 nears a wall without end: this close counts as there

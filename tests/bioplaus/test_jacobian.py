@@ -1,0 +1,118 @@
+"""Asymmetry and norms, matrix-free against dense."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bioplaus.fields import LeakyField
+from bioplaus.jacobian import (
+    asymmetry_norm,
+    dense_jacobian,
+    exact_asymmetry,
+    hutchinson_asymmetry,
+    inverse_norm,
+    spectral_norm,
+    spectral_radius,
+)
+from bioplaus.phases import free_phase
+from tests.fields import TIGHT, clipped, jacobian, problem
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("kw", [{}, {"tied": True}, {"activation": "softplus"}, clipped()], ids=str)
+def test_dense_jacobian_is_autograds(kw):
+    p = problem(**kw)
+    s = free_phase(p.field, p.x, settling=TIGHT).s
+    torch.testing.assert_close(dense_jacobian(p.field, s), jacobian(p, s), atol=1e-12, rtol=0)
+
+
+def test_exact_asymmetry_of_known_matrices():
+    # a linear field with transposed feedback is symmetric; with opposite feedback its couplings
+    # are antisymmetric: J = A - 1, ||J - J^T|| = 2 ||A||, ||J + J^T|| = 2 ||1||
+    kw = {"activation": "linear", "dtype": torch.float64, "generator": rng()}
+    s = torch.zeros(2, 9, dtype=torch.float64)
+    assert exact_asymmetry(LeakyField([3, 5, 4], angle=0.0, **kw), s).ratio < 1e-15
+    opposite = LeakyField([3, 5, 4], angle=180.0, **kw)
+    expected = (2 * opposite.forward_weight(1).square().sum()).sqrt() / 3.0
+    found = exact_asymmetry(opposite, s)
+    assert found.ratio == pytest.approx(float(expected), rel=1e-12)
+    assert found.symmetry_share == pytest.approx(1 / (1 + float(expected)), rel=1e-12)
+
+
+def test_hutchinson_is_within_three_standard_errors():
+    p = problem(sizes=(5, 20, 15, 4), batch=3)
+    s = free_phase(p.field, p.x, settling=TIGHT).s
+    exact = exact_asymmetry(p.field, s).ratio
+    within, g = 0, rng(1)
+    for _ in range(500):
+        found = hutchinson_asymmetry(p.field, s, probes=64, generator=g)
+        assert found.standard_error > 0
+        within += abs(found.ratio - exact) <= 3 * found.standard_error
+    assert within >= 495
+
+
+def test_lanczos_gives_the_spectral_norm():
+    g = rng(2)
+    matrices = torch.randn(4, 30, 30, generator=g, dtype=torch.float64)
+    found = spectral_norm(
+        lambda v: (matrices @ v[..., None])[..., 0],
+        lambda v: (matrices.mT @ v[..., None])[..., 0],
+        torch.randn(4, 30, generator=g, dtype=torch.float64),
+    )
+    torch.testing.assert_close(found, torch.linalg.matrix_norm(matrices, 2), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("kw", [{}, clipped()], ids=str)
+def test_norms_of_the_bound(kw, monkeypatch):
+    p = problem(**kw)
+    s = free_phase(p.field, p.x, settling=TIGHT).s
+    dense = jacobian(p, s)
+    odd = torch.linalg.matrix_norm(dense - dense.mT, 2)
+    torch.testing.assert_close(asymmetry_norm(p.field, s, generator=rng()), odd)
+    inverse = torch.linalg.matrix_norm(torch.linalg.inv(dense), 2)
+    torch.testing.assert_close(inverse_norm(p.field, s, generator=rng()), inverse)
+    eigenvalues = torch.linalg.eigvals(dense + torch.eye(p.field.n, dtype=s.dtype))
+    radius = eigenvalues.abs().amax(1)
+    torch.testing.assert_close(spectral_radius(p.field, s, generator=rng()), radius)
+    monkeypatch.setattr("bioplaus.jacobian.DENSE_UP_TO", 0)
+    matrix_free = inverse_norm(p.field, s, generator=rng())
+    torch.testing.assert_close(matrix_free, inverse, rtol=1e-5, atol=0)
+    matrix_free = spectral_radius(p.field, s, generator=rng())
+    torch.testing.assert_close(matrix_free, radius, rtol=1e-8, atol=0)
+
+
+def test_no_dense_jacobian_above_two_thousand_units():
+    program = """
+import resource, torch
+from bioplaus import LeakyField, free_phase
+from bioplaus.costs import get_cost
+from bioplaus.estimators import AsymEP, Implicit
+from bioplaus.jacobian import *
+torch.set_num_threads(1)
+g = torch.Generator().manual_seed(0)
+small, large = (LeakyField([30, n, n, 10], feedback_gain=0.3, generator=g) for n in (20, 1300))
+def check(field):
+    x, y = torch.rand(2, 30), torch.eye(10)[:2]
+    s = free_phase(field, x).s
+    hutchinson_asymmetry(field, s, probes=8, generator=g)
+    asymmetry_norm(field, s, generator=g)
+    inverse_norm(field, s, generator=g)
+    spectral_radius(field, s, generator=g)
+    for kind in (AsymEP, Implicit):
+        kind()(field, x, y, get_cost("squared-error"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(check(small), check(large))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    before, after = (int(kib) for kib in done.stdout.split())
+    dense_kib = 2 * 2610**2 * 4 / 1024  # one dense Jacobian of the batch: 53 MB
+    weights_kib = 2 * 1300**2 * 4 / 1024
+    # two copies of the weights (updates beside parameters) and 120 vectors, and no more
+    assert after - before < 2.5 * weights_kib + 0.3 * dense_kib
