@@ -100,37 +100,40 @@ def check_size(found: h5py.Dataset, nbytes: int, limit: int = MAX_BYTES) -> None
         raise Damaged(f"{found.name} claims {nbytes} bytes, but {stored} are there")
 
 
-def read_column(parent: h5py.Group, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+def read_column(
+    parent: h5py.Group, name: str, dtype: np.dtype[Any], rows: int | None = None
+) -> NDArray[Any]:
     """Read a column of a table as far as it can be read.
 
     Args:
         parent: the table's group.
         name: the column.
         dtype: what it must be of.
+        rows: how many rows are wanted; all that the column has if not given.
 
     Returns:
-        The values, fewer than the dataset claims if one of its chunks is damaged.
+        The values, fewer than wanted if the column has fewer, or if one of its chunks is damaged.
     """
     found = dataset(parent, name)
     if found.dtype != dtype or found.ndim != 1:
         raise InputError(f"{_where(parent, name)} is no column of {dtype}; this is no run log")
-    rows = found.shape[0]
+    rows = found.shape[0] if rows is None else min(rows, found.shape[0])
     check_size(found, rows * dtype.itemsize)
     try:
         return found[:rows]
     except _DAMAGE:
-        return _readable_chunks(found)
+        return _readable_chunks(found, rows)
 
 
-def _readable_chunks(found: h5py.Dataset) -> NDArray[Any]:
+def _readable_chunks(found: h5py.Dataset, rows: int) -> NDArray[Any]:
     """Read chunk by chunk, past wrong checksums: of a torn chunk most rows are right.
 
     Which ones, the rows' own CRCs tell.
     """
     step = (found.chunks or (1,))[0]
     parts: list[NDArray[Any]] = [np.empty(0, found.dtype)]
-    for start in range(0, found.shape[0], step):
-        stop = min(start + step, found.shape[0])
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
         try:
             parts.append(found[start:stop])
         except _DAMAGE:

@@ -108,6 +108,21 @@ def open_run(
     return log
 
 
+def check_new_log(path: Path | str, overwrite: bool = False) -> None:
+    """Refuse early what `open_run` would refuse after the costly part of a command's start.
+
+    Raises:
+        InputError: as `open_run`; nothing is made or touched.
+    """
+    path = Path(path)
+    _refuse(path, overwrite)
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise _unwritable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def default_path(command: str) -> Path:
     """Give a new log's path under the current folder: runs/COMMAND-YYYYmmdd-HHMMSS-RANDOM.h5."""
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -204,12 +204,14 @@ def _contents(path: Path, whole: bool) -> Contents:
 def _table(file: h5py.File, schema: TableSchema) -> tuple[dict[str, NDArray[Any]], int]:
     """Read the rows up to the first wrong one, and count those from there to the last."""
     group = guard.group(file, schema.name)
-    # The commit marker first: what it counts has been flushed before it.
-    ordered = (schema.commit, *(c for c in (*schema.columns, CRC) if c != schema.commit))
-    found = {c.name: guard.read_column(group, c.name, stored_dtype(c)) for c in ordered}
-    claimed = guard.dataset(group, schema.commit.name).shape[0]
+    # What the commit column counts has been flushed before it; the others may be longer.
+    commit = schema.commit
+    claimed = guard.dataset(group, commit.name).shape[0]
+    found = {commit.name: guard.read_column(group, commit.name, commit.dtype, claimed)}
+    for column in (c for c in (*schema.columns, CRC) if c != commit):
+        found[column.name] = guard.read_column(group, column.name, stored_dtype(column), claimed)
     good = schema.good_rows(found, found[CRC.name])
-    return {name: values[:good] for name, values in found.items()}, max(claimed - good, 0)
+    return {name: values[:good] for name, values in found.items()}, claimed - good
 
 
 def _meta(group: h5py.Group) -> dict[str, Any]:

@@ -184,7 +184,10 @@ class RunLog:
 
 
 class _TableWriter:
-    """Appends rows to one table's datasets; the commit column goes last."""
+    """Appends rows to one table's datasets; the commit column goes last and alone says how many.
+
+    The other columns are longer by up to a block, which readers cut off.
+    """
 
     def __init__(self, file: h5py.File, schema: TableSchema) -> None:
         self._schema = schema
@@ -193,6 +196,7 @@ class _TableWriter:
         self._buffer = bytearray(schema.packing.size)
         self._crc = np.zeros(1, stored_dtype(CRC))
         group = guard.group(file, schema.name)
+        self._block = min(each.chunks[0] for each in group.values())
         columns, offset = [], 8
         for column in schema.columns:
             memory = np.frombuffer(self._buffer, column.dtype, 1, offset)
@@ -200,18 +204,32 @@ class _TableWriter:
             columns.append((column, guard.dataset(group, column.name).id, memory))
         columns.append((CRC, guard.dataset(group, CRC.name).id, self._crc))
         self._others = [(d, m, d.get_type()) for c, d, m in columns if c != schema.commit]
-        self._commit = [(d, m, d.get_type()) for c, d, m in columns if c == schema.commit]
+        self._commit = next((d, m, d.get_type()) for c, d, m in columns if c == schema.commit)
         self._one = h5py.h5s.create_simple((1,), (1,))
 
     def append(self, values: Sequence[Any]) -> None:
         row = self._rows
         self._crc[0] = self._schema.pack_into(self._buffer, row, values)
+        if row % self._block == 0:
+            self._extend(row)
+        self._place.select_hyperslab((row,), (1,))
+        # h5py's own dataset[row] = value costs ten times as much as this.
+        for dataset, memory, kind in self._others:
+            dataset.write(self._one, self._place, memory, kind)
+        h5py.h5f.flush(self._file)
+        dataset, memory, kind = self._commit
+        dataset.set_extent((row + 1,))
+        dataset.write(self._one, self._committed(row), memory, kind)
+        h5py.h5f.flush(self._file)
+        self._rows = row + 1
+
+    def _extend(self, row: int) -> None:
+        """Make the other columns longer by a block; a longer column costs as much as a value."""
+        for dataset, _, _ in self._others:
+            dataset.set_extent((row + self._block,))
+        self._place = h5py.h5s.create_simple((row + self._block,), (h5py.h5s.UNLIMITED,))
+
+    def _committed(self, row: int) -> Any:
         place = h5py.h5s.create_simple((row + 1,), (h5py.h5s.UNLIMITED,))
         place.select_hyperslab((row,), (1,))
-        # h5py's own dataset[row] = value costs ten times as much as this.
-        for columns in (self._others, self._commit):
-            for dataset, memory, kind in columns:
-                dataset.set_extent((row + 1,))
-                dataset.write(self._one, place, memory, kind)
-            h5py.h5f.flush(self._file)
-        self._rows = row + 1
+        return place

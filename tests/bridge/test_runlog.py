@@ -18,7 +18,7 @@ import torch
 from bridge import RunLog
 from bridge.config import Config
 from bridge.errors import InputError, RunFailed, StorageError
-from bridge.runlog import default_path, open_run, read_run
+from bridge.runlog import check_new_log, default_path, open_run, read_run
 from tests.bridge.records import Epoch, Step, new_log, row, sealed_log, weights_of
 
 
@@ -302,6 +302,24 @@ def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path, place
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(InputError, match="cannot be written"):
         new_log(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_what_will_be_refused_can_be_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "run.h5"
+    check_new_log(path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "new").write_text("no folder")
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
+        check_new_log(path)
+    with pytest.raises(InputError, match="exists"):
+        check_new_log(tmp_path / "new")
+    check_new_log(tmp_path / "new", overwrite=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="cannot be written: Permission denied"):
+        check_new_log(tmp_path / "run.h5")
 
 
 def test_a_folder_is_no_log(tmp_path: Path) -> None:
