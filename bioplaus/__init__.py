@@ -1,17 +1,22 @@
 """A simulator of biologically plausible learning."""
 
-from bioplaus.estimators import ESTIMATORS, Estimate
+from bioplaus.estimators import ESTIMATORS, ORACLES, Estimate, estimate_gradient
 from bioplaus.fields import LeakyField
+from bioplaus.gradient_check import GradientReport, check_gradients
 from bioplaus.phases import Settling, free_phase, nudged_phase
 from bioplaus.solvers import Solution, Status
 
 __all__ = [
     "ESTIMATORS",
+    "ORACLES",
     "Estimate",
+    "GradientReport",
     "LeakyField",
     "Settling",
     "Solution",
     "Status",
+    "check_gradients",
+    "estimate_gradient",
     "free_phase",
     "nudged_phase",
 ]

@@ -1,5 +1,10 @@
 """Estimators of dJ/dtheta, one file each, behind one interface."""
 
+from typing import Any
+
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.errors import InputError
 from bioplaus.estimators.asymmetric import AsymEP
 from bioplaus.estimators.base import AbstractEstimator, Estimate
@@ -9,6 +14,7 @@ from bioplaus.estimators.implicit import Implicit
 from bioplaus.estimators.recurrent_backprop import RecurrentBackprop
 from bioplaus.estimators.unrolled import Unrolled
 from bioplaus.estimators.vector_field import VectorField
+from bioplaus.fields.base import AbstractField
 
 ESTIMATORS: dict[str, type[AbstractEstimator]] = {e.name: e for e in (VectorField, AsymEP)}
 ORACLES: dict[str, type[AbstractEstimator]] = {
@@ -39,6 +45,31 @@ def get_oracle(name: str) -> type[AbstractEstimator]:
     return ORACLES[name]
 
 
+def estimate_gradient(
+    field: AbstractField,
+    x: Tensor,
+    y: Tensor,
+    cost: str | AbstractCost = "squared-error",
+    estimator: str = "vector-field",
+    **settings: Any,
+) -> Estimate:
+    """Estimate -dJ/dtheta on a batch: parameters move by + rate * update.
+
+    Args:
+        field: the network.
+        x: clamped input, [B, n_in].
+        y: labels [B] or targets [B, m].
+        cost: name or object.
+        estimator: name of an estimator or an oracle.
+        settings: its fields: `beta`, `nudging`, `settling`, `gate`, ...
+
+    Raises:
+        InputError: an unknown name, or a value outside its range.
+    """
+    target = y if y.ndim == 2 else one_hot(y, field.output.stop - field.output.start, field.dtype)
+    return get_estimator(estimator)(**settings)(field, x, target, get_cost(cost))
+
+
 __all__ = [
     "ESTIMATORS",
     "NUDGINGS",
@@ -51,6 +82,7 @@ __all__ = [
     "RecurrentBackprop",
     "Unrolled",
     "VectorField",
+    "estimate_gradient",
     "get_estimator",
     "get_oracle",
 ]

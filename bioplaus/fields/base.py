@@ -111,6 +111,10 @@ class AbstractField(ABC):
     def vjp(self, s: Tensor, v: Tensor) -> Tensor:
         """J_s^T v at `s`, row by row, [B, n]."""
 
+    @abstractmethod
+    def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor]:
+        """Upper bounds of ||dmu/dtheta||_2 of each row, [B], by parameter and for "all"."""
+
     def displacement(self, s_plus: Tensor, s_minus: Tensor) -> Tensor:
         """The change of state that the local rule sees, [B, n]."""
         return s_plus - s_minus

@@ -244,6 +244,27 @@ class LeakyField(AbstractField):
             self.transposed_current(parts, k, there)
         return (out if clipped else d * out).sub_(v)
 
+    def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor]:
+        # untied, a unit's parameters move that unit alone: dmu/dtheta (dmu/dtheta)^T is diagonal
+        # with |r_below|^2 + |r_above|^2 + 1. Tied, |d_k r_{k-1}^T + r_k d_{k-1}^T|^2 is at most
+        # (|r_{k-1}|^2 + |r_k|^2) (|d_k|^2 + |d_{k-1}|^2).
+        sizes = [x.square().sum(1), *(r.square().sum(1) for r in self.split(self.activities(s)))]
+        one = torch.ones_like(sizes[0])
+        squares = {f"bias.{k}": one for k in range(1, len(sizes))}
+        total = [one.clone() for _ in self.layers]
+        for k in range(1, len(sizes)):
+            shared = self.tied and k > 1
+            weight = sizes[k - 1] + sizes[k] if shared else sizes[k - 1]
+            squares[f"forward.{k}"] = weight
+            total[k - 1] += weight
+            if shared:
+                total[k - 2] += weight
+            if not self.tied and k + 1 < len(sizes):
+                squares[f"feedback.{k}"] = sizes[k + 1]
+                total[k - 1] += sizes[k + 1]
+        squares["all"] = torch.stack(total).amax(0)
+        return {name: square.sqrt() for name, square in squares.items()}
+
     def displacement(self, s_plus: Tensor, s_minus: Tensor) -> Tensor:
         if self.coordinates == "activity":
             return self.activities(s_plus) - self.activities(s_minus)
