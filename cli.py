@@ -13,10 +13,10 @@ import click
 import bioplaus.errors
 import nlhf.errors
 from bridge.console import (
+    EXIT_OUTSIDE_TOLERANCE,
     Commands,
     RowTable,
     common_options,
-    flat,
     print_json,
     resolve_device,
     set_threads,
@@ -69,6 +69,7 @@ def main() -> None:
 @click.option("--estimator", help="Where the update comes from.")
 @click.option("--nudging", help="one-sided, centered or random-sign.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
 @common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
@@ -90,6 +91,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "estimator.name": options["estimator"],
         "estimator.nudging": options["nudging"],
         "epochs": options["epochs"],
+        "check_gradients_every": options["check_gradients_every"],
         "seed": options["seed"],
     }
     settings = load_config(EqpropConfig, config, flags, options["sets"])
@@ -99,9 +101,12 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     path = options["out"] or default_path("eqprop-run")
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
+    tables = {"metrics": StepRecord, "epochs": run.epoch_record}
+    if settings.check_gradients_every:
+        tables["gradients"] = run.check_record
     log = open_run(
         path,
-        tables={"metrics": StepRecord, "epochs": run.epoch_record},
+        tables=tables,
         config=settings,
         seed=settings.seed,
         overwrite=options["overwrite"],
@@ -118,7 +123,11 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
             rows.row(*_epoch_cells(record))
 
         summary = train(
-            run, on_step=lambda r: log.log("metrics", r), on_epoch=on_epoch, advance=bar.advance
+            run,
+            on_step=lambda r: log.log("metrics", r),
+            on_epoch=on_epoch,
+            on_check=lambda r: log.log("gradients", r),
+            advance=bar.advance,
         )
     if options["as_json"]:
         click.echo(json.dumps({**vars(summary), "log": str(path), "seed": settings.seed}))
@@ -140,6 +149,139 @@ def _epoch_cells(record: Any) -> list[Any]:
     names += ["free_steps", "nudged_steps", "converged"]
     names += [name for name in named if name.startswith("alignment")]
     return [named[name] for name in [*names, "images_per_second"]]
+
+
+@main.command()
+@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.h5")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare only these.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Exit with 3 if a metric differs by more at a common step.",
+)
+@common_options("json")
+@click.pass_context
+def compare(ctx: click.Context, logs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Lay logs side by side, step by step; tell which configs differ, and in what.
+
+    Logs that differ in the seed alone are averaged, with a 95 % confidence interval.
+
+    A metric is TABLE/COLUMN, or COLUMN for the first table that has it. Estimators of the gradient
+    are ranked by their angle to the true one, where the logs have checks.
+
+    Example: python cli.py compare runs/a.h5 runs/b.h5 --tolerance test_error=0.1
+    """
+    from bridge.runlog import compare_runs, comparison_json, comparison_tables, parse_tolerances
+
+    tolerances = parse_tolerances(options["tolerances"])
+    found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances)
+    if as_json:
+        print_json(comparison_json(found, with_curves=bool(options["metrics"])))
+    else:
+        for title, columns, rows in comparison_tables(found):
+            table(columns, rows, title)
+    for excess in found.exceeded:
+        click.echo(f"outside tolerance: {excess}", err=True)
+    if found.exceeded:
+        ctx.exit(EXIT_OUTSIDE_TOLERANCE)
+
+
+@main.command(cls=Spread)
+@click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
+@click.option("--activation", help="tanh, sigmoid, sigmoid-4s-2, hard-sigmoid, softplus, linear.")
+@click.option("--coordinates", help="membrane, activity or clipped.")
+@click.option("--asymmetry", type=float, metavar="A", help="Feedback: transpose + A times a draw.")
+@click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
+@click.option("--estimator", multiple=True, help="What is compared; repeatable.")
+@click.option("--beta", type=float, multiple=True, help="The nudge; repeatable.")
+@click.option("--oracle", multiple=True, help="What is taken for true; repeatable.")
+@click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option("--cost", help="squared-error or cross-entropy.")
+@click.option("--batch", type=int, help="Number of inputs.")
+@click.option("--dtype", help="float32 or float64.")
+@click.option("--solver", help="sweeps, euler or anderson.")
+@click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
+@click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
+@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+def gradcheck(from_run: Path | None, **options: Any) -> None:
+    """Compare gradient estimates with the true gradient, and explain the difference.
+
+    Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
+    --estimator asym-ep --beta 1e-2
+    """
+    from bioplaus.config import GradcheckConfig, check_settling, make_check, restore_check
+    from bioplaus.gradient_check import check_gradients, record_type, records
+    from bridge import open_run
+    from bridge.config import load_config
+    from bridge.runlog import default_path, read_run
+
+    fresh = ("sizes", "activation", "coordinates", "asymmetry", "angle")
+    names = [*fresh, "estimator", "beta", "oracle", "nudging", "cost", "batch", "dtype"]
+    flags = {name: options[name] for name in [*names, "solver", "tolerance", "seed"]}
+    if flags["sizes"] is not None:
+        flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
+    given = [f"--{name}" for name in fresh if flags[name] is not None]
+    if from_run and given:
+        raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
+    settings = load_config(GradcheckConfig, None, flags, options["sets"])
+    device = resolve_device(options["device"])
+    set_threads(options["threads"])
+    if from_run:
+        source = read_run(from_run)
+        field, x, y = restore_check(settings, source.config, source.weights()[1])
+    else:
+        field, x, y = make_check(settings)
+    field, x, y = field.to(device), x.to(device), y.to(device)
+    path = options["out"] or default_path("gradcheck")
+    kind = record_type(settings.estimator, settings.oracle, field.parameters)
+    with open_run(
+        path,
+        tables={"gradients": kind},
+        config=settings,
+        seed=settings.seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        parent=str(from_run) if from_run else None,
+    ) as log:
+        report = check_gradients(
+            field,
+            x,
+            y,
+            settings.cost,
+            settings.estimator,
+            settings.beta,
+            settings.oracle,
+            settling=check_settling(settings),
+            settings={"nudging": settings.nudging},
+            seed=settings.seed,
+        )
+        for record in records(kind, report, step=0):
+            log.log("gradients", record)
+    if report.unconverged:
+        click.echo(
+            f"warning: {len(report.unconverged)} of {len(report.rows)} comparisons have phases "
+            f"that did not reach the tolerance {report.tolerance:g}; see their residual",
+            err=True,
+        )
+    if options["as_json"]:
+        rows = [vars(row) for row in report.rows]
+        print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path)})
+    elif not options["quiet"]:
+        table(("Jacobian", "value"), list(report.asymmetry.items()))
+        shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
+        shown += ["bound", "sign_agreement", "residual", "steps"]
+        table(shown, [[getattr(row, name) for name in shown] for row in report.rows])
+        click.echo(f"log: {path}")
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Read "20,30,10"."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{option} {text}: write whole numbers with commas") from None
 
 
 @main.group()
@@ -173,6 +315,7 @@ def runs_show(log: Path, as_json: bool) -> None:
 
     Example: python cli.py runs show runs/eqprop-run-20260101-120000-abc123.h5
     """
+    from bridge.config import flatten
     from bridge.runlog import describe, read_run
 
     about = describe(read_run(log))
@@ -182,7 +325,7 @@ def runs_show(log: Path, as_json: bool) -> None:
     heads = ("log", "state", "started", "seconds", "note")
     facts = [(name, about[name]) for name in heads if about[name] != ""]
     table(["fact", "value"], [*facts, *sorted(about["meta"].items())])
-    table(["key", "value"], flat(about["config"]), title="\nconfig")
+    table(["key", "value"], flatten(about["config"]).items(), title="\nconfig")
     for name, content in about["tables"].items():
         figures = ("first", "last", "min", "max")
         rows = [[c, *(f.get(each) for each in figures)] for c, f in content["columns"].items()]

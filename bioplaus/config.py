@@ -1,15 +1,29 @@
-"""The typed config of `eqprop-run`."""
+"""The typed configs of the commands, and the plain objects that they describe."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
+import torch
 from pydantic import AfterValidator, Field
+from torch import Tensor
 
 from bioplaus.activations import get_activation
 from bioplaus.costs import get_cost
-from bioplaus.estimators import get_estimator
-from bridge.config import Config
+from bioplaus.datasets import load_dataset
+from bioplaus.errors import InputError
+from bioplaus.estimators import AbstractEstimator, get_estimator, get_oracle
+from bioplaus.fields import LeakyField
+from bioplaus.gradient_check import default_settling
+from bioplaus.phases import Settling
+from bioplaus.solvers import AbstractSolver, get_solver
+from bridge.config import Config, load_config
+from bridge.optim import Optimizer
+from bridge.seeding import generator
 
 
 def _estimator(name: str) -> str:
@@ -27,9 +41,25 @@ def _cost(name: str) -> str:
     return name
 
 
+def _oracle(name: str) -> str:
+    get_oracle(name)
+    return name
+
+
+def _nudge(beta: float) -> float:
+    if beta == 0:
+        raise ValueError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
+    return beta
+
+
+Nudge = Annotated[float, AfterValidator(_nudge)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Coordinates = Literal["membrane", "activity", "clipped"]
+Nudging = Literal["one-sided", "centered", "random-sign"]
+Solver = Literal["sweeps", "euler", "anderson"]
 
 
 class DataConfig(Config):
@@ -46,18 +76,18 @@ class NetworkConfig(Config):
 
     hidden: tuple[Count, ...] = (512,)
     activation: Annotated[str, AfterValidator(_activation)] = "hard-sigmoid"
-    coordinates: Literal["membrane", "activity", "clipped"] = "clipped"
+    coordinates: Coordinates = "clipped"
     linear_output: bool = True
     tied: bool = False
     gain: Positive = 1.0
     feedback_gain: Positive = 0.5
-    angle: Annotated[float, Field(ge=0, le=180)] = 90.0
+    angle: Degrees = 90.0
 
 
 class PhaseConfig(Config):
     """How phases settle; see `bioplaus.phases.Settling` and `bioplaus.solvers`."""
 
-    solver: Literal["sweeps", "euler", "anderson"] = "sweeps"
+    solver: Solver = "sweeps"
     dt: Annotated[float, Field(gt=0, le=1)] = 0.5
     memory: Count = 3
     tolerance: NonNegative = 1e-3
@@ -72,8 +102,8 @@ class EstimatorConfig(Config):
 
     name: Annotated[str, AfterValidator(_estimator)] = "vector-field"
     cost: Annotated[str, AfterValidator(_cost)] = "cross-entropy"
-    beta: float = 0.5
-    nudging: Literal["one-sided", "centered", "random-sign"] = "centered"
+    beta: Nudge = 0.5
+    nudging: Nudging = "centered"
 
 
 class OptimizerConfig(Config):
@@ -103,3 +133,168 @@ class EqpropConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     dtype: Literal["float32", "float64"] = "float32"
     log_every: Count = 1
+    check_gradients_every: Annotated[int, Field(ge=0)] = 0
+    check_rows: Count = 20
+
+
+class GradcheckConfig(Config):
+    """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`."""
+
+    sizes: tuple[Count, ...] = (20, 30, 10)
+    activation: Annotated[str, AfterValidator(_activation)] = "tanh"
+    coordinates: Coordinates = "membrane"
+    gain: Positive = 0.35
+    asymmetry: NonNegative | None = None
+    angle: Degrees | None = None
+    cost: Annotated[str, AfterValidator(_cost)] = "squared-error"
+    estimator: tuple[Annotated[str, AfterValidator(_estimator)], ...] = ("vector-field", "asym-ep")
+    beta: tuple[Nudge, ...] = (1e-2,)
+    oracle: tuple[Annotated[str, AfterValidator(_oracle)], ...] = ("implicit",)
+    nudging: Nudging = "centered"
+    batch: Count = 10
+    solver: Solver = "sweeps"
+    tolerance: Positive | None = None
+    steps: Count = 2000
+    dtype: Literal["float32", "float64"] = "float64"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def make_field(
+    config: EqpropConfig, sizes: Sequence[int], device: torch.device | str = "cpu"
+) -> LeakyField:
+    """Draw the network of a run."""
+    network = config.network
+    return LeakyField(
+        sizes,
+        network.activation,
+        coordinates=network.coordinates,
+        linear_output=network.linear_output,
+        tied=network.tied,
+        gain=network.gain,
+        feedback_gain=1.0 if network.tied else network.feedback_gain,
+        angle=network.angle,
+        generator=generator(config.seed, "weights"),
+        dtype=getattr(torch, config.dtype),
+        device=device,
+    )
+
+
+def make_solver(name: str, dt: float = 0.5, memory: int = 3) -> AbstractSolver:
+    """A solver with those of the settings that it has."""
+    settings: dict[str, dict[str, float]] = {"euler": {"dt": dt}, "anderson": {"memory": memory}}
+    return get_solver(name, **settings.get(name, {}))
+
+
+def make_settling(phases: PhaseConfig) -> Settling:
+    """How the phases of a run settle."""
+    return Settling(
+        make_solver(phases.solver, phases.dt, phases.memory),
+        phases.tolerance,
+        phases.free_steps,
+        phases.nudged_steps,
+        phases.check_every,
+    )
+
+
+def estimator_settings(config: EqpropConfig) -> dict[str, Any]:
+    """The fields that an estimator may have beside its phases and beta."""
+    return {
+        "nudging": config.estimator.nudging,
+        "generator": generator(config.seed, "nudging"),
+    }
+
+
+def make_estimator(config: EqpropConfig) -> AbstractEstimator:
+    """The estimator of a run."""
+    chosen = get_estimator(config.estimator.name)
+    known = {f.name for f in dataclasses.fields(chosen)}
+    offered = {"beta": config.estimator.beta, **estimator_settings(config)}
+    return chosen(
+        settling=make_settling(config.phases),
+        gate=config.phases.gate,
+        **{name: value for name, value in offered.items() if name in known},
+    )
+
+
+def make_optimizer(config: EqpropConfig, field: LeakyField, images: int) -> Optimizer:
+    """The optimizer of a run over so many images an epoch."""
+    settings = config.optimizer
+    rates = dict(settings.rates)
+    if "output" in rates:
+        multiplier, last = rates.pop("output"), len(field.layers)
+        for name in (f"forward.{last}", f"bias.{last}", f"feedback.{last - 1}"):
+            if name in field.parameters:
+                rates.setdefault(name, multiplier)
+    return Optimizer(
+        field.parameters,
+        method=settings.method,
+        learning_rate=settings.learning_rate,
+        rates=rates,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        total_steps=config.epochs * -(-images // config.batch_size),
+        warmup_steps=settings.warmup_steps,
+        clip_norm=settings.clip_norm,
+    )
+
+
+def restore_field(settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> LeakyField:
+    """The network of a run's log, from its config and its weights.
+
+    Raises:
+        InputError: the log is not one of `eqprop-run`, or its weights are of other shapes.
+    """
+    if "network" not in settings or "forward.1" not in weights:
+        raise InputError("this log holds no network: give a log of eqprop-run")
+    config = load_config(EqpropConfig, flags=dict(settings))
+    depth = sum(name.startswith("bias.") for name in weights)
+    sizes = [weights["forward.1"].shape[1]]
+    sizes += [len(weights[f"bias.{k}"]) for k in range(1, depth + 1)]
+    field = make_field(config, sizes)
+    for name, parameter in field.parameters.items():
+        stored = weights.get(name)
+        if stored is None or stored.shape != tuple(parameter.shape):
+            raise InputError(f"this log's weights do not fit its network at {name}")
+        parameter.copy_(torch.from_numpy(stored))
+    return field
+
+
+def restore_check(
+    config: GradcheckConfig, run: Mapping[str, Any], weights: Mapping[str, np.ndarray]
+) -> tuple[LeakyField, Tensor, Tensor]:
+    """A run's network with test images of its data set and their labels."""
+    dtype = getattr(torch, config.dtype)
+    field = restore_field(run, weights)
+    field = field.with_parameters({k: p.to(dtype) for k, p in field.parameters.items()})
+    data = DataConfig(**run["data"])
+    folder = Path(data.data_dir) if data.data_dir else None
+    dataset = load_dataset(data.dataset, folder, dtype, 1, config.batch)
+    return field, dataset.test_images, dataset.test_labels
+
+
+def make_check(config: GradcheckConfig) -> tuple[LeakyField, Tensor, Tensor]:
+    """A fresh network, inputs in [0, 1] and labels, drawn from the config's seed."""
+    if config.asymmetry is not None and config.angle is not None:
+        raise InputError("asymmetry and angle both say where the feedback weights start; give one")
+    dtype = getattr(torch, config.dtype)
+    field = LeakyField(
+        config.sizes,
+        config.activation,
+        coordinates=config.coordinates,
+        gain=config.gain,
+        angle=0.0 if config.angle is None else config.angle,
+        asymmetry=0.5 if config.asymmetry is None and config.angle is None else config.asymmetry,
+        generator=generator(config.seed, "weights"),
+        dtype=dtype,
+    )
+    draw = generator(config.seed, "inputs")
+    x = torch.rand(config.batch, config.sizes[0], generator=draw, dtype=dtype)
+    return field, x, torch.randint(config.sizes[-1], (config.batch,), generator=draw)
+
+
+def check_settling(config: GradcheckConfig) -> Settling:
+    """How the phases of a comparison settle."""
+    tight = default_settling(getattr(torch, config.dtype)).tolerance
+    tolerance = tight if config.tolerance is None else config.tolerance
+    return Settling(make_solver(config.solver), tolerance, config.steps, config.steps)

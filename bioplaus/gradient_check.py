@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,14 +147,31 @@ def default_settling(dtype: torch.dtype) -> Settling:
     return Settling(tolerance=tolerance, free_steps=2000, nudged_steps=2000)
 
 
-def row_type(rows: Sequence[GradientRow]) -> type:
-    """A record type for these rows, with `step` and the asymmetry; names become closed sets."""
-    fields: list[Any] = [("step", int), ("asymmetry", float)]
-    for f in dataclasses.fields(GradientRow):
-        names = tuple(dict.fromkeys(getattr(row, f.name) for row in rows))
-        textual = isinstance(names[0], str)
-        fields.append((f.name, Literal[names] if textual else float))
+def record_type(
+    estimators: Iterable[str], oracles: Iterable[str], parameters: Iterable[str]
+) -> type:
+    """A record type for rows over these names (as closed sets), with `step` and the asymmetry."""
+    sets = {
+        "estimator": tuple(estimators),
+        "oracle": tuple(oracles),
+        "parameter": ("all", *parameters),
+    }
+    fields: list[Any] = [("step", int), ("asymmetry", float), ("asymmetry_error", float)]
+    fields += [
+        (f.name, Literal[sets[f.name]] if f.name in sets else float)
+        for f in dataclasses.fields(GradientRow)
+    ]
     return dataclasses.make_dataclass("GradientRecord", fields, frozen=True)
+
+
+def records(kind: type, report: GradientReport, step: int) -> list[Any]:
+    """The rows of a report as records of a type that `record_type` made."""
+    asymmetry = report.asymmetry["ratio"]
+    error = report.asymmetry["standard_error"]
+    return [
+        kind(step=step, asymmetry=asymmetry, asymmetry_error=error, **dataclasses.asdict(row))
+        for row in report.rows
+    ]
 
 
 def _variants(

@@ -13,13 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bioplaus.config import EqpropConfig
+from bioplaus.config import (
+    EqpropConfig,
+    estimator_settings,
+    make_estimator,
+    make_field,
+    make_optimizer,
+    make_settling,
+)
 from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.datasets import Dataset, batches, load_dataset
-from bioplaus.estimators import AbstractEstimator, Estimate, get_estimator
+from bioplaus.estimators import AbstractEstimator, Estimate
 from bioplaus.fields import LeakyField
-from bioplaus.phases import Settling, free_phase
-from bioplaus.solvers import Status, get_solver
+from bioplaus.gradient_check import check_gradients, record_type, records
+from bioplaus.phases import free_phase
+from bioplaus.solvers import Status
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator
@@ -75,6 +83,11 @@ class Run:
         pairs = [(f"alignment_{k + 1}", float) for k in range(len(self.field.layers) - 1)]
         return dataclasses.make_dataclass("EpochRecord", _EPOCH_FIELDS + pairs, frozen=True)
 
+    @cached_property
+    def check_record(self) -> type:
+        """The type of a gradient check's records."""
+        return record_type([self.config.estimator.name], ["implicit"], self.field.parameters)
+
 
 _EPOCH_FIELDS: list[Any] = [
     ("step", int),
@@ -108,20 +121,8 @@ def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
         data.train_size,
         data.test_size,
     )
-    network = config.network
-    field = LeakyField(
-        [dataset.input_size, *network.hidden, dataset.num_classes],
-        network.activation,
-        coordinates=network.coordinates,
-        linear_output=network.linear_output,
-        tied=network.tied,
-        gain=network.gain,
-        feedback_gain=1.0 if network.tied else network.feedback_gain,
-        angle=network.angle,
-        generator=generator(config.seed, "weights"),
-        dtype=dtype,
-        device=device,
-    )
+    sizes = [dataset.input_size, *config.network.hidden, dataset.num_classes]
+    field = make_field(config, sizes, device)
     dataset = dataclasses.replace(
         dataset,
         train_images=dataset.train_images.to(device),
@@ -134,57 +135,10 @@ def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
         dataset=dataset,
         field=field,
         cost=get_cost(config.estimator.cost),
-        estimator=_estimator(config),
-        optimizer=_optimizer(config, field, len(dataset.train_labels)),
+        estimator=make_estimator(config),
+        optimizer=make_optimizer(config, field, len(dataset.train_labels)),
         order=generator(config.seed, "batches"),
         device=device,
-    )
-
-
-def settling_of(config: EqpropConfig) -> Settling:
-    """How the phases of a config settle."""
-    phases = config.phases
-    settings = {"euler": {"dt": phases.dt}, "anderson": {"memory": phases.memory}}
-    solver = get_solver(phases.solver, **settings.get(phases.solver, {}))
-    return Settling(
-        solver, phases.tolerance, phases.free_steps, phases.nudged_steps, phases.check_every
-    )
-
-
-def _estimator(config: EqpropConfig) -> AbstractEstimator:
-    chosen, settings = get_estimator(config.estimator.name), config.estimator
-    known = {f.name for f in dataclasses.fields(chosen)}
-    offered = {
-        "beta": settings.beta,
-        "nudging": settings.nudging,
-        "generator": generator(config.seed, "nudging"),
-    }
-    return chosen(
-        settling=settling_of(config),
-        gate=config.phases.gate,
-        **{name: value for name, value in offered.items() if name in known},
-    )
-
-
-def _optimizer(config: EqpropConfig, field: LeakyField, images: int) -> Optimizer:
-    settings = config.optimizer
-    rates = dict(settings.rates)
-    if "output" in rates:
-        multiplier, last = rates.pop("output"), len(field.layers)
-        for name in (f"forward.{last}", f"bias.{last}", f"feedback.{last - 1}"):
-            if name in field.parameters:
-                rates.setdefault(name, multiplier)
-    return Optimizer(
-        field.parameters,
-        method=settings.method,
-        learning_rate=settings.learning_rate,
-        rates=rates,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        total_steps=config.epochs * -(-images // config.batch_size),
-        warmup_steps=settings.warmup_steps,
-        clip_norm=settings.clip_norm,
     )
 
 
@@ -193,6 +147,7 @@ def train(
     *,
     on_step: Callable[[StepRecord], None],
     on_epoch: Callable[[Any], None],
+    on_check: Callable[[Any], None] = lambda record: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Summary:
     """Train for the config's epochs.
@@ -201,6 +156,7 @@ def train(
         run: what `build` made; its field learns in place.
         on_step: given the record of every `log_every`-th step.
         on_epoch: given the record of each epoch, of type `run.epoch_record`.
+        on_check: given the records of each gradient check, of type `run.check_record`.
         advance: told the number of images after each step.
 
     Raises:
@@ -226,6 +182,10 @@ def train(
             if rejected >= PATIENCE:
                 raise RunFailed(_diagnosis(step, estimate))
             tally.add(values, len(rows))
+            every = config.check_gradients_every
+            if every and step % every == 0:
+                for checked in _check(run, x, y, step):
+                    on_check(checked)
             if step % config.log_every == 0:
                 on_step(StepRecord(step=step, epoch=epoch, learning_rate=rate, **values))
             advance(len(rows))
@@ -251,9 +211,25 @@ def train(
     )
 
 
+def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
+    """The running estimator against the true gradient, on the first rows of a batch."""
+    config, rows = run.config, run.config.check_rows
+    report = check_gradients(
+        run.field,
+        x[:rows],
+        y[:rows],
+        run.cost,
+        [config.estimator.name],
+        [config.estimator.beta],
+        settings=estimator_settings(config),
+        seed=config.seed,
+    )
+    return records(run.check_record, report, step)
+
+
 def test_error(run: Run) -> float:
     """Share of test images whose largest output is not their label, in percent."""
-    dataset, settling, wrong = run.dataset, settling_of(run.config), 0
+    dataset, settling, wrong = run.dataset, make_settling(run.config.phases), 0
     for rows in batches(len(dataset.test_labels), run.config.evaluation_batch):
         rows = rows.to(run.device)
         free = free_phase(run.field, dataset.test_images[rows], settling=settling)

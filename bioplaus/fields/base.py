@@ -52,6 +52,10 @@ class AbstractField(ABC):
     def with_parameters(self, parameters: dict[str, Tensor]) -> Self:
         """The same field over other tensors of the same names and shapes (any dtype, device)."""
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same field with its parameters on another device."""
+        return self.with_parameters({k: p.to(device) for k, p in self.parameters.items()})
+
     @abstractmethod
     def drive(self, x: Tensor) -> Tensor:
         """The constant input current that `x` [B, n_in] causes."""

@@ -1,6 +1,5 @@
 """The report: its measures, the bound that is never broken, tied weights, unconverged phases."""
 
-import dataclasses
 import math
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from bioplaus import check_gradients, estimate_gradient
 from bioplaus.errors import InputError
-from bioplaus.gradient_check import row_type
+from bioplaus.gradient_check import record_type, records
 from bioplaus.phases import Settling
 from bioplaus.solvers import Sweeps
 from tests.fields import TIGHT, clipped, problem
@@ -149,12 +148,14 @@ def test_labels_are_targets_too():
     assert by_label.rows == by_target.rows
 
 
-def test_rows_fit_the_run_log():
+def test_rows_become_records():
     p = problem()
-    rows = check_gradients(p.field, p.x, p.y, settling=TIGHT).rows
-    record = row_type(rows)
-    made = [record(step=0, asymmetry=0.1, **dataclasses.asdict(row)) for row in rows]
-    assert made[0].estimator == "vector-field"
+    report = check_gradients(p.field, p.x, p.y, settling=TIGHT)
+    kind = record_type(["vector-field", "asym-ep"], ["implicit"], p.field.parameters)
+    made = records(kind, report, step=7)
+    assert len(made) == len(report.rows)
+    assert (made[0].step, made[0].estimator) == (7, "vector-field")
+    assert made[0].asymmetry == report.asymmetry["ratio"]
 
 
 def test_front_door_estimate():

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from bioplaus.config import EqpropConfig
+from bioplaus.config import EqpropConfig, make_settling
 from bioplaus.errors import InputError
-from bioplaus.training import Summary, alignments, build, settling_of, train
+from bioplaus.training import Summary, alignments, build, train
 from bridge.config import load_config
 from bridge.errors import RunFailed
 
@@ -89,9 +89,19 @@ def test_a_diverging_network_fails_with_cause_and_remedy():
         _run("optimizer.learning_rate=1e6", "optimizer.schedule=constant")
 
 
+def test_gradients_are_checked_on_the_way():
+    checked = []
+    run = build(load_config(EqpropConfig, sets=[*SMALL, "epochs=1", "check_gradients_every=40"]))
+    train(run, on_step=lambda r: None, on_epoch=lambda r: None, on_check=checked.append)
+    assert [r.step for r in checked if r.parameter == "all"] == [40, 80]
+    assert all(isinstance(r, run.check_record) for r in checked)
+    assert all(0 < r.angle_degrees < 90 for r in checked if r.parameter == "all")
+    assert {r.parameter for r in checked} == {"all", *run.field.parameters}
+
+
 def test_config_reaches_the_solver():
     config = load_config(EqpropConfig, sets=["phases.solver=euler", "phases.dt=0.25"])
-    settling = settling_of(config)
+    settling = make_settling(config.phases)
     assert dataclasses.asdict(settling.solver) == {"dt": 0.25}
     assert (settling.free_steps, settling.nudged_steps) == (30, 15)
 

@@ -1,0 +1,125 @@
+"""`gradcheck` as a user meets it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from bridge.runlog import read_run
+
+SMALL = ["--sizes", "8,12,5", "--batch", "4"]
+
+
+def call(*args):
+    return CliRunner().invoke(cli.main, ["gradcheck", *map(str, args)])
+
+
+def refused(result, *words):
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+    return True
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The log of a short run, with a check on the way."""
+    out = tmp_path_factory.mktemp("run") / "run.h5"
+    args = ["--hidden", "24", "--epochs", "1", "--set", "data.train_size=400", "--quiet"]
+    args += ["--set", "data.test_size=100", "--check-gradients-every", "4", "--out", str(out)]
+    result = CliRunner().invoke(cli.main, ["eqprop-run", *args])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_json_has_the_promised_keys(tmp_path):
+    args = ["--estimator", "vector-field", "--estimator", "asym-ep", "--beta", "1e-2"]
+    args += ["--beta", "1e-3", "--asymmetry", "1", "--json", "--out", tmp_path / "g.h5"]
+    result = call(*SMALL, *args)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert {"ratio", "standard_error"} <= said["asymmetry"].keys()
+    promised = {
+        "estimator",
+        "beta",
+        "oracle",
+        "parameter",
+        "cosine",
+        "angle_degrees",
+        "relative_error",
+        "sign_agreement",
+        "bound",
+        "residual",
+    }
+    assert all(promised <= row.keys() for row in said["rows"])
+    best = [
+        row
+        for row in said["rows"]
+        if (row["estimator"], row["beta"], row["parameter"]) == ("asym-ep", 1e-3, "all")
+    ]
+    assert len(best) == 1
+    assert best[0]["relative_error"] < 1e-5
+    stored = read_run(tmp_path / "g.h5").table("gradients")
+    assert len(stored["step"]) == len(said["rows"])
+
+
+def test_a_run_logs_checks_and_its_network_can_be_checked(trained, tmp_path):
+    logged = read_run(trained).table("gradients")
+    assert set(logged["step"]) == {4, 8}
+    args = ["--from-run", trained, "--batch", "5", "--json", "--out", tmp_path / "g.h5"]
+    result = call(*args)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert {"forward.1", "feedback.1", "all"} <= {row["parameter"] for row in rows}
+    again = json.loads(call(*args, "--overwrite").stdout)["rows"]
+    assert again == rows
+
+
+def test_unconverged_phases_are_said_on_stderr(tmp_path):
+    result = call(*SMALL, "--set", "steps=4", "--out", tmp_path / "g.h5")
+    assert result.exit_code == 0
+    assert "warning" in result.stderr
+    assert "did not reach the tolerance" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--estimator", "backprop"], ["backprop", "vector-field, asym-ep"]),
+        (["--oracle", "magic"], ["magic", "implicit, recurrent-backprop"]),
+        (["--beta", "0"], ["beta=0", "no nudge"]),
+        (["--sizes", "3,x"], ["3,x"]),
+        (["--sizes", "5"], ["sizes=[5]"]),
+        (["--asymmetry", "1", "--angle", "30"], ["asymmetry", "angle"]),
+        (["--angle", "270"], ["angle", "270"]),
+        (["--coordinates", "clipped"], ["hard-sigmoid"]),
+        (["--from-run", "nothere.h5"], ["nothere.h5"]),
+        (["--dtype", "float16"], ["float16"]),
+    ],
+)
+def test_bad_input(args, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = SMALL if "--from-run" not in args and "--sizes" not in args else []
+    assert refused(call(*small, *args), *words)
+    assert list(tmp_path.rglob("*.h5")) == []
+
+
+def test_logs_that_hold_no_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(*SMALL, "--out", "without.h5", "--quiet")
+    assert refused(call("--from-run", "without.h5"), "without.h5", "weights")
+    (tmp_path / "foreign.h5").write_bytes(b"not HDF5 at all")
+    assert refused(call("--from-run", "foreign.h5"), "foreign.h5")
+    assert refused(call("--from-run", "without.h5", "--sizes", "3,2"), "--sizes", "--from-run")
+
+
+def test_a_damaged_log_is_refused(trained, tmp_path):
+    damaged = tmp_path / "damaged.h5"
+    raw = bytearray(trained.read_bytes())
+    for place in range(len(raw) // 4, len(raw), 997):
+        raw[place] ^= 0xFF
+    damaged.write_bytes(raw)
+    assert refused(call("--from-run", damaged), "damaged.h5")
