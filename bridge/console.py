@@ -179,7 +179,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
         bool(rows) and all(isinstance(row[i], int | float) for row in rows)
         for i in range(len(columns))
     ]
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    if title:
+        print(title)
+    shown = Table(box=None, pad_edge=False)
     for name, right in zip(columns, numeric, strict=True):
         shown.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
@@ -191,15 +193,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
 def print_json(value: Any) -> None:
     """Print one JSON value to stdout; NaN and infinite numbers, which JSON lacks, become null."""
     click.echo(json.dumps(_finite(value), allow_nan=False))
-
-
-def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """List a nested config's values under dotted keys."""
-    rows: list[tuple[str, Any]] = []
-    for key, value in nested.items():
-        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
-        rows += inner or [(prefix + key, value)]
-    return rows
 
 
 class RowTable:

@@ -1,0 +1,289 @@
+"""Lay logs side by side: where they differ, by how much, and what they say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.config import flatten
+from bridge.errors import InputError
+from bridge.runlog.ranking import Rank, rank_estimators
+from bridge.runlog.reader import Run, read_run
+from bridge.runlog.series import Curve, at, common_steps, curves, match, plain_names
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one config that differ in nothing but the seed.
+
+    Args:
+        label: a letter, A for the first config.
+        members: places of its runs in the comparison.
+        seeds: their seeds, each once.
+    """
+
+    label: str
+    members: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over the seeds of one config; arrays over the common steps.
+
+    Args:
+        mean: over the seeds; runs of equal seed are averaged first.
+        half_width: of the 95 % confidence interval, t_{n-1} sd / sqrt(n); NaN for one seed.
+        n: number of seeds.
+    """
+
+    mean: NDArray[np.float64]
+    half_width: NDArray[np.float64]
+    n: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of all runs.
+
+    Args:
+        name: "table/column".
+        curves: of each run.
+        steps: those that all runs have.
+        values: [runs, steps].
+        spreads: by the label of a config.
+    """
+
+    name: str
+    curves: tuple[Curve, ...] = field(repr=False)
+    steps: NDArray[np.int64] = field(repr=False)
+    values: NDArray[np.float64] = field(repr=False)
+    spreads: Mapping[str, Spread] = field(repr=False)
+
+    @property
+    def differences(self) -> NDArray[np.float64]:
+        """Each run minus the first, [runs, steps]."""
+        return self.values - self.values[0]
+
+    @property
+    def largest_difference(self) -> tuple[float, int]:
+        """The largest difference of any two runs at a common step, and that step.
+
+        NaN against NaN is none; NaN against a number is infinite.
+        """
+        return _largest(self.values, self.steps)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """A metric outside its tolerance."""
+
+    metric: str
+    difference: float
+    step: int
+    tolerance: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} differs by {self.difference:.4g} at step {self.step}; "
+            f"tolerance {self.tolerance:.4g}"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several logs say side by side.
+
+    Args:
+        runs: in the order given.
+        groups: by config.
+        config_differences: the values of each run, by dotted key; only keys that differ, without
+            the seed.
+        metrics: by name.
+        ranking: estimators of the gradient by angle, best first; empty without such a table.
+        exceeded: what lies outside its tolerance.
+    """
+
+    runs: tuple[Run, ...]
+    groups: tuple[Group, ...]
+    config_differences: Mapping[str, tuple[Any, ...]]
+    metrics: Mapping[str, Metric]
+    ranking: tuple[Rank, ...]
+    exceeded: tuple[Excess, ...]
+
+
+def compare_runs(
+    paths: Sequence[Path | str],
+    *,
+    metrics: Sequence[str] = (),
+    tolerances: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Compare logs.
+
+    Args:
+        paths: the logs; one alone is only described.
+        metrics: names of metrics, see `series.match`; all that the logs have in common if empty.
+        tolerances: largest difference of any two runs at a common step, by name of a metric.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InputError: no logs, a log that cannot be read or lacks a metric that was asked for, runs
+            without a step in common, or a tolerance that is no number >= 0.
+    """
+    tolerances = tolerances or {}
+    _check(paths, tolerances)
+    runs: tuple[Run, ...] = tuple(read_run(path) for path in paths)
+    groups = _groups(runs)
+    found: list[dict[str, Curve]] = [curves(run) for run in runs]
+    chosen = _chosen(runs, found, [*metrics, *tolerances])
+    if not metrics:
+        chosen = {**chosen, **dict.fromkeys(_in_common(found), False)}
+    compared = {}
+    for name, asked in chosen.items():
+        metric = _metric(name, [each[name] for each in found], runs, groups)
+        if len(metric.steps):
+            compared[name] = metric
+        elif asked:
+            raise InputError(f"{name}: the logs have no step in common")
+    ranking = rank_estimators(runs)
+    if len(runs) > 1 and not (compared or ranking):
+        raise InputError("the logs have no metric and step in common; compare logs of one command")
+    return Comparison(
+        runs=runs,
+        groups=groups,
+        config_differences=_config_differences([run.config for run in runs]),
+        metrics=compared,
+        ranking=ranking,
+        exceeded=_exceeded(tolerances, next(iter(runs)), found[0], compared),
+    )
+
+
+def parse_tolerances(texts: Sequence[str]) -> dict[str, float]:
+    """Read "NAME=VALUE" texts.
+
+    Raises:
+        InputError: one that is not that.
+    """
+    tolerances = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            tolerances[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"--tolerance {text}: write NAME=VALUE, e.g. test_error=0.1")
+    return tolerances
+
+
+def _check(paths: Sequence[Path | str], tolerances: Mapping[str, float]) -> None:
+    if not paths:
+        raise InputError("no logs to compare; name at least one")
+    if tolerances and len(paths) < 2:
+        raise InputError("a tolerance needs at least two logs")
+    for name, value in tolerances.items():
+        if not value >= 0:
+            raise InputError(f"tolerance {name}={value} must be a number >= 0")
+
+
+def _chosen(
+    runs: Sequence[Run], found: Sequence[Mapping[str, Curve]], names: Sequence[str]
+) -> dict[str, bool]:
+    chosen: dict[str, bool] = {}
+    for name in names:
+        full = match(name, found[0], runs[0].path)
+        for run, each in zip(runs[1:], found[1:], strict=True):
+            for one in full:
+                match(one, each, run.path)
+        chosen |= dict.fromkeys(full, True)
+    return chosen
+
+
+def _in_common(found: Sequence[Mapping[str, Curve]]) -> list[str]:
+    return [name for name in plain_names(found[0]) if all(name in each for each in found)]
+
+
+def _metric(
+    name: str, given: Sequence[Curve], runs: Sequence[Run], groups: Sequence[Group]
+) -> Metric:
+    steps = common_steps(given)
+    values = np.stack([at(curve, steps) for curve in given])
+    seeds = [run.meta["seed"] for run in runs]
+    spreads = {group.label: _spread(values, seeds, group) for group in groups}
+    return Metric(name, tuple(given), steps, values, spreads)
+
+
+def _spread(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -> Spread:
+    # Of infinite values the mean and the spread are NaN, and need no warning.
+    with np.errstate(invalid="ignore"):
+        return _interval(values, seeds, group)
+
+
+def _interval(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -> Spread:
+    from scipy.special import stdtrit
+
+    members = {s: [i for i in group.members if seeds[i] == s] for s in group.seeds}
+    by_seed = np.stack([values[np.array(each)].mean(axis=0) for each in members.values()])
+    n, mean = len(by_seed), by_seed.mean(axis=0)
+    if n < 2:
+        return Spread(mean, np.full_like(mean, math.nan), n)
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return Spread(mean, quantile * by_seed.std(axis=0, ddof=1) / math.sqrt(n), n)
+
+
+def _largest(values: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[float, int]:
+    missing = np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        spread = values.max(axis=0) - values.min(axis=0)
+    # Infinities of one sign differ by nothing, as NaNs do.
+    same = missing.all(axis=0) | (values == values[0]).all(axis=0)
+    spread = np.where(same, 0.0, np.where(np.isnan(spread), math.inf, spread))
+    worst = int(np.argmax(spread))
+    return float(spread[worst]), int(steps[worst])
+
+
+def _groups(runs: Sequence[Run]) -> tuple[Group, ...]:
+    members: dict[str, list[int]] = {}
+    for i, run in enumerate(runs):
+        config = {k: v for k, v in run.config.items() if k != "seed"}
+        members.setdefault(repr(sorted(flatten(config).items())), []).append(i)
+    return tuple(
+        Group(_letter(i), tuple(each), tuple(dict.fromkeys(runs[j].meta["seed"] for j in each)))
+        for i, each in enumerate(members.values())
+    )
+
+
+def _letter(i: int) -> str:
+    return (_letter(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
+
+
+def _config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for each in flat for key in each if key != "seed")
+    values = {key: tuple(each.get(key) for each in flat) for key in keys}
+    return {key: each for key, each in values.items() if any(v != each[0] for v in each)}
+
+
+def _exceeded(
+    tolerances: Mapping[str, float],
+    first: Run,
+    found: Mapping[str, Curve],
+    compared: Mapping[str, Metric],
+) -> tuple[Excess, ...]:
+    exceeded = []
+    for name, tolerance in tolerances.items():
+        for full in match(name, found, first.path):
+            difference, step = compared[full].largest_difference
+            if difference > tolerance:
+                exceeded.append(Excess(full, difference, step, tolerance))
+    return tuple(exceeded)

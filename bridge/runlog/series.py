@@ -1,0 +1,99 @@
+"""The curves in a log: one value a step, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.errors import InputError
+from bridge.runlog.reader import Run
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One value a step.
+
+    Args:
+        steps: rising, each once.
+        values: of the same length; of several rows of one step the mean.
+    """
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+def curves(run: Run) -> dict[str, Curve]:
+    """Give every curve of a run as "table/column".
+
+    A table with columns of choices has a curve for each combination of them that occurs, named
+    "table/column[estimator=asym-ep,parameter=all]".
+    """
+    found = {}
+    for table, columns in run.tables.items():
+        numeric = [c for c, v in columns.items() if c != "step" and v.dtype.kind in "ifb"]
+        for label, rows in _combinations(columns):
+            steps, where = np.unique(columns["step"][rows], return_inverse=True)
+            count = np.bincount(where)
+            for column in numeric:
+                total = np.bincount(where, columns[column][rows].astype(np.float64))
+                found[f"{table}/{column}{label}"] = Curve(steps, total / count)
+    return found
+
+
+def plain_names(curves: Mapping[str, Curve]) -> list[str]:
+    """List the curves of tables without choices."""
+    return [name for name in curves if "[" not in name]
+
+
+def match(name: str, curves: Mapping[str, Curve], where: object) -> list[str]:
+    """Find the curves that a user means by a name.
+
+    Args:
+        name: a curve's whole name; or "table/column", which is all its combinations; or "column",
+            which is that of the first table that has it.
+        curves: those that a log has.
+        where: the log, for the message.
+
+    Raises:
+        InputError: the log has no such curve; names the nearest.
+    """
+    if name in curves:
+        return [name]
+    stems = {full: full.partition("[")[0] for full in curves}
+    for stem in stems.values():
+        if name in (stem, stem.partition("/")[2]):
+            return [full for full, each in stems.items() if each == stem]
+    short = {stem.partition("/")[2]: stem for stem in reversed(stems.values())}
+    close = difflib.get_close_matches(name, [*short, *short.values()], 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(short.values())}"
+    raise InputError(f"{where}: no metric {name!r}; {hint}")
+
+
+def _combinations(columns: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    choices = [name for name, values in columns.items() if values.dtype.kind == "U"]
+    n = len(columns["step"])
+    if not choices:
+        yield "", np.ones(n, np.bool_)
+        return
+    rows = list(zip(*(columns[name].tolist() for name in choices), strict=True))
+    for combination in dict.fromkeys(rows):
+        label = ",".join(f"{c}={v}" for c, v in zip(choices, combination, strict=True))
+        yield f"[{label}]", np.array([row == combination for row in rows], np.bool_)
+
+
+def common_steps(given: Sequence[Curve]) -> NDArray[np.int64]:
+    """Give the steps that all curves have."""
+    steps = given[0].steps
+    for curve in given[1:]:
+        steps = np.intersect1d(steps, curve.steps, assume_unique=True)
+    return steps
+
+
+def at(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give a curve's values at some of its steps."""
+    return curve.values[np.searchsorted(curve.steps, steps)]
