@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nlhf.algorithms import AbstractAlgorithm, Problem, State, Votes, get_algorithm
+from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State, Votes, get_algorithm
 from nlhf.algorithms.base import theorem_rate
 from nlhf.errors import InputError
 from nlhf.oracle import solve_equilibrium
@@ -134,10 +134,14 @@ def measure(
     f = exploitability(problem.P, state.log_pi, problem.log_mu, problem.tau)
     distance = kl(star, state.log_pi)
     slack = torch.full_like(f, torch.nan)
-    if method.name == "nash-md" and getattr(method, "eta", 0) is None:
+    if _is_theorem(method):
         eta = theorem_rate(problem.tau, before.step)
         slack = (1 - eta * problem.tau) * kl(star, before.log_pi) + 2 * eta**2 - distance
     return torch.stack((f, distance, entropy(state.log_pi), slack))
+
+
+def _is_theorem(method: AbstractAlgorithm) -> bool:
+    return isinstance(method, NashMD) and method.eta is None and method.mixture is None
 
 
 def _spaced(iterations: int) -> list[int]:

@@ -83,6 +83,7 @@ class State:
     memory: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class AbstractAlgorithm(ABC):
     """One method; its parameters are the fields of a frozen dataclass."""
 
