@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.errors import InputError
 from bridge.runlog import superblock
+from bridge.runlog.faults import reason
 
 MAX_BYTES = 4 << 30
 _FLETCHER32 = 3
@@ -38,8 +39,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         except InputError as error:
             raise type(error)(f"{path}: {error}") from None
         except _DAMAGE as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise Damaged(f"{path}: damaged log: {first_line}") from None
+            raise Damaged(f"{path}: damaged log: {reason(error)}") from None
 
 
 def is_open_for_writing(path: Path) -> bool:

@@ -22,6 +22,7 @@ from bridge.runlog.schema import Column, TableSchema
 LIBVER = ("v110", "v110")
 GROWING: Mapping[str, Any] = {"libver": LIBVER, "fs_strategy": "page", "fs_page_size": 4096}
 CRC = Column("crc", "int")
+MAX_CHUNK_ROWS = 4096
 _PAGE_ROWS = 510
 _CRC_DTYPE = np.dtype("<u4")
 
@@ -54,7 +55,7 @@ def create_table(file: h5py.File, schema: TableSchema, rows: int = 0) -> dict[st
             column.name,
             shape=(rows,),
             maxshape=(None,),
-            chunks=(max(_chunk_rows(column), min(rows, 1 << 16)),),
+            chunks=(max(_chunk_rows(column), min(rows, MAX_CHUNK_ROWS)),),
             dtype=stored_dtype(column),
             fletcher32=True,
         )

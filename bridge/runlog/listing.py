@@ -89,7 +89,9 @@ def _note(run: Run) -> str:
     if not run.sealed and not run.alive:
         return f"seal it: runs recover {run.path}"
     failures = [event for event in run.events if event["kind"] == "exception"]
-    return f"{failures[-1]['type']}: {failures[-1]['message']}" if failures else ""
+    return (
+        ": ".join(filter(None, (failures[-1]["type"], failures[-1]["message"]))) if failures else ""
+    )
 
 
 def _figures(values: NDArray[Any]) -> Mapping[str, Any]:

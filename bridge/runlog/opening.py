@@ -18,10 +18,12 @@ from pydantic import BaseModel
 
 from bridge.config import config_json, config_sha256
 from bridge.errors import InputError, StorageError
+from bridge.runlog.faults import reason
 from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
 from bridge.runlog.liveness import is_alive, open_here
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reader import newest_status, read_contents
+from bridge.runlog.reserve import Reserve
 from bridge.runlog.schema import (
     EVENTS,
     SCHEMA_VERSION,
@@ -34,6 +36,8 @@ from bridge.runlog.seal import fsync_folder
 from bridge.runlog.weights import as_array, create_weights
 from bridge.runlog.writer import RunLog
 
+# What a dataset without data takes; generous, for what is too much is given back.
+_HEADER_BYTES = 1024
 _DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -102,7 +106,7 @@ def open_run(
                 if file:
                     file.close()
             if isinstance(error, OSError | RuntimeError):
-                raise StorageError(f"{path}: cannot be written: {error}") from None
+                raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
             raise
     fsync_folder(path.parent)
     return log
@@ -138,6 +142,9 @@ def _lay_out(
     """Create everything that the log will ever hold; while it grows, nothing can be added."""
     file = h5py.File(path, "w", **GROWING)
     try:
+        datasets = len(meta) + len(weights or ()) + sum(len(s.columns) for s in schemas)
+        facts = sum(len(str(fact)) for fact in meta.values())
+        Reserve(file).hold(_HEADER_BYTES * datasets + facts)
         create_root(file, [schema.name for schema in schemas if schema not in (EVENTS, STATUS)])
         create_meta(file, meta)
         for schema in schemas:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from bridge.runlog.reader import Run
 
 # What an approximation is told from another by, as far as a table has it.
 _IDENTITY = ("estimator", "nudging", "beta", "coordinates")
+_Identity = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Rank:
         smallest: the smallest of these angles.
         largest: the largest.
         checks: how many there are.
+        unconverged: how many more there are that were left out, because a phase of theirs had not
+            converged: such an angle says nothing about the approximation.
     """
 
     estimator: str
@@ -34,37 +39,42 @@ class Rank:
     smallest: float
     largest: float
     checks: int
+    unconverged: int
 
 
 def rank_estimators(runs: Sequence[Run]) -> tuple[Rank, ...]:
-    """Rank approximations by their mean angle, best first.
+    """Rank approximations by their mean angle, best first; those without a valid check last.
 
     Counts tables with the columns `estimator` and `angle_degrees`; of those with a column
-    `parameter` only the rows of "all". Angles that are not finite are left out.
+    `parameter` only the rows of "all". A check is valid if its angle is finite and its
+    `converged`, the share of converged rows where a table has it, is 1.
     """
-    angles: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+    valid: dict[_Identity, list[float]] = {}
+    invalid: dict[_Identity, int] = {}
     for run in runs:
         for columns in run.tables.values():
             if {"estimator", "angle_degrees"} <= columns.keys():
-                for identity, angle in _checks(columns):
-                    angles.setdefault(identity, []).append(angle)
+                for identity, angle, is_valid in _checks(columns):
+                    valid.setdefault(identity, []).extend([angle] * is_valid)
+                    invalid[identity] = invalid.get(identity, 0) + (not is_valid)
     ranks = []
-    for identity, given in angles.items():
+    for identity, angles in valid.items():
         settings = dict(identity)
         name = settings.pop("estimator")
-        ranks.append(
-            Rank(name, settings, float(np.mean(given)), min(given), max(given), len(given))
-        )
-    return tuple(sorted(ranks, key=lambda rank: rank.angle_degrees))
+        ends = (min(angles), max(angles)) if angles else (math.nan, math.nan)
+        mean = statistics.fmean(angles) if angles else math.nan
+        ranks.append(Rank(name, settings, mean, *ends, len(angles), invalid[identity]))
+    return tuple(sorted(ranks, key=lambda rank: (not rank.checks, rank.angle_degrees)))
 
 
-def _checks(
-    columns: Mapping[str, NDArray[Any]],
-) -> Iterator[tuple[tuple[tuple[str, Any], ...], float]]:
-    keep = np.isfinite(columns["angle_degrees"])
-    if "parameter" in columns:
-        keep &= columns["parameter"] == "all"
+def _checks(columns: Mapping[str, NDArray[Any]]) -> Iterator[tuple[_Identity, float, bool]]:
+    angles = columns["angle_degrees"]
+    valid = np.isfinite(angles)
+    if "converged" in columns:
+        valid &= columns["converged"] >= 1
+    keep = columns["parameter"] == "all" if "parameter" in columns else np.ones(len(angles), bool)
     names = [name for name in _IDENTITY if name in columns]
     listed = [columns[name][keep].tolist() for name in names]
-    for *identity, angle in zip(*listed, columns["angle_degrees"][keep].tolist(), strict=True):
-        yield tuple(zip(names, identity, strict=True)), angle
+    rows = zip(*listed, angles[keep].tolist(), valid[keep].tolist(), strict=True)
+    for *identity, angle, is_valid in rows:
+        yield tuple(zip(names, identity, strict=True)), angle, is_valid

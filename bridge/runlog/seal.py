@@ -11,13 +11,23 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from bridge.errors import InputError, StorageError
 from bridge.runlog import guard
-from bridge.runlog.layout import CRC, LIBVER, create_meta, create_root, create_table
+from bridge.runlog.faults import reason
+from bridge.runlog.layout import (
+    CRC,
+    LIBVER,
+    MAX_CHUNK_ROWS,
+    create_meta,
+    create_root,
+    create_table,
+)
 from bridge.runlog.liveness import is_alive
 from bridge.runlog.provenance import process_identity
 from bridge.runlog.reader import Contents, newest_status, read_contents
+from bridge.runlog.reserve import Reserve, give_back
 from bridge.runlog.schema import EVENTS, STATUS, event_rows
 from bridge.runlog.weights import create_weights, read_weights, write_weights
 
@@ -93,32 +103,47 @@ def _replace(path: Path, contents: Contents) -> None:
     try:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
             _write(file, path, contents)
-            file.flush()
-            os.fsync(file.id.get_vfd_handle())
+        give_back(temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StorageError(f"{path}: cannot be sealed: {error}; the log is left as it is") from None
+        raise StorageError(
+            f"{path}: cannot be sealed: {reason(error)}; the log is left as it is"
+        ) from None
     fsync_folder(path.parent)
 
 
 def _write(file: h5py.File, source: Path, contents: Contents) -> None:
-    tables = [s.name for s in contents.schemas if s not in (EVENTS, STATUS)]
-    create_root(file, tables)
+    weights = _weights(source)
+    Reserve(file).hold(_room(contents, weights))
+    create_root(file, [s.name for s in contents.schemas if s not in (EVENTS, STATUS)])
     file.attrs["sealed"] = True
     create_meta(file, contents.meta)
     for schema in contents.schemas:
         columns = contents.columns[schema.name]
         for name, each in create_table(file, schema, len(columns[CRC.name])).items():
             each[...] = columns[name]
-    with guard.opened(source) as old:
+    if weights is not None:
+        create_weights(file, weights[1], slots=1)
+        write_weights(file, *weights)
+
+
+def _weights(source: Path) -> tuple[int, dict[str, NDArray[Any]]] | None:
+    with guard.opened(source) as file:
         try:
-            step, tensors = read_weights(old)
+            return read_weights(file)
         except InputError:
-            return
-    create_weights(file, tensors, slots=1)
-    write_weights(file, step, tensors)
+            return None
+
+
+def _room(contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | None) -> int:
+    """Bound the bytes of the copy: whole chunks of all columns, the weights, and the headers."""
+    columns = [each for table in contents.columns.values() for each in table.values()]
+    rows = sum(each.nbytes + MAX_CHUNK_ROWS * each.itemsize for each in columns)
+    tensors = sum(each.nbytes for each in weights[1].values()) if weights else 0
+    facts = sum(len(str(fact)) for fact in contents.meta.values())
+    return rows + rows // 8 + tensors + tensors // 4 + facts + (1 << 20)
 
 
 def _append(contents: Contents, table: str, rows: list[tuple[Any, ...]]) -> None:

@@ -131,10 +131,20 @@ def _ranking(found: Comparison) -> Table:
             rank.smallest,
             rank.largest,
             rank.checks,
+            rank.unconverged,
         )
         for i, rank in enumerate(found.ranking)
     ]
-    columns = ("", "estimator", *settings, "angle (degrees)", "smallest", "largest", "checks")
+    columns = (
+        "",
+        "estimator",
+        *settings,
+        "angle (degrees)",
+        "smallest",
+        "largest",
+        "checks",
+        "unconverged",
+    )
     return "\ngradient estimates by angle to the true gradient", columns, rows
 
 

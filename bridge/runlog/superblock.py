@@ -38,6 +38,11 @@ def is_open_for_writing(block: bytes) -> bool:
     return len(block) == SIZE and bool(block[_FLAGS] & _WRITING)
 
 
+def end(block: bytes) -> int:
+    """Give the size that a closed file must have at least."""
+    return struct.unpack("<Q", block[_END : _END + 8])[0]
+
+
 def closed(block: bytes, size: int) -> bytes:
     """Give the superblock that the file would have if it had been closed at that size."""
     new = bytearray(block)

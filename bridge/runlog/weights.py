@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bridge.errors import InputError
 from bridge.runlog import guard
 
-_SLOTS = 2
+SLOTS = 2
 _CHUNK_BYTES = 1 << 20
 
 
@@ -26,7 +26,7 @@ def as_array(tensor: Any) -> NDArray[Any]:
 
 
 def create_weights(
-    file: h5py.File, tensors: Mapping[str, NDArray[Any]], slots: int = _SLOTS
+    file: h5py.File, tensors: Mapping[str, NDArray[Any]], slots: int = SLOTS
 ) -> None:
     """Create a dataset [slots, *shape] a tensor, and a slot's step, number of saving and CRC.
 

@@ -15,10 +15,15 @@ import numpy as np
 
 from bridge.errors import StorageError
 from bridge.runlog import guard, liveness
+from bridge.runlog.faults import reason
 from bridge.runlog.layout import CRC, stored_dtype
+from bridge.runlog.reserve import Reserve, give_back
 from bridge.runlog.schema import EVENTS, STATUS, STATUSES, TableSchema, event_rows, values_of
 from bridge.runlog.seal import seal
-from bridge.runlog.weights import as_array, write_weights
+from bridge.runlog.weights import SLOTS, as_array, write_weights
+
+# Pages that a block of a column may take: its chunk, and blocks of its index.
+_COLUMN_BYTES = 3 * 4096
 
 
 class RunLog:
@@ -42,7 +47,9 @@ class RunLog:
         self._file = file
         self._inode = os.fstat(file.id.get_vfd_handle()).st_ino
         self._records = {name: (record, values_of(record)) for name, record in tables.items()}
-        self._writers = {schema.name: _TableWriter(file, schema) for schema in schemas}
+        self._reserve = Reserve(file)
+        self._writers = {s.name: _TableWriter(file, s, self._reserve) for s in schemas}
+        self._saved = 0
         self._last_step = dict.fromkeys(tables, -1)
         self._events = 0
         self._status = "running"
@@ -116,7 +123,13 @@ class RunLog:
             raise ValueError("the log has no place for weights; give open_run(weights=...)")
         arrays = {name: as_array(tensor) for name, tensor in weights.items()}
         with self._storage():
+            # Both slots get their room as they are written for the first time.
+            if self._saved < SLOTS:
+                nbytes = sum(array.nbytes for array in arrays.values())
+                self._reserve.hold(nbytes + nbytes // 8)
             write_weights(self._file, step, arrays)
+            self._reserve.hold(0)
+            self._saved += 1
             self._beat_if_due()
 
     def close(self) -> None:
@@ -137,6 +150,8 @@ class RunLog:
             liveness.open_here.discard(self.run_id)
         if not self.path.exists() or self.path.stat().st_ino != self._inode:
             raise StorageError(f"{self.path}: someone has moved or replaced this log as it grew")
+        with self._storage():
+            give_back(self.path)
         seal(self.path)
 
     def __enter__(self) -> Self:
@@ -178,8 +193,8 @@ class RunLog:
             yield
         except (OSError, RuntimeError) as error:
             raise StorageError(
-                f"{self.path}: cannot be written: {error}; what was logged before is in it, "
-                f"see: runs recover {self.path}"
+                f"{self.path}: cannot be written: {reason(error)}; all rows before are kept, "
+                f"make room and seal it: runs recover {self.path}"
             ) from None
 
 
@@ -189,8 +204,9 @@ class _TableWriter:
     The other columns are longer by up to a block, which readers cut off.
     """
 
-    def __init__(self, file: h5py.File, schema: TableSchema) -> None:
+    def __init__(self, file: h5py.File, schema: TableSchema, reserve: Reserve) -> None:
         self._schema = schema
+        self._reserve = reserve
         self._file = file.id
         self._rows = 0
         self._buffer = bytearray(schema.packing.size)
@@ -210,7 +226,9 @@ class _TableWriter:
     def append(self, values: Sequence[Any]) -> None:
         row = self._rows
         self._crc[0] = self._schema.pack_into(self._buffer, row, values)
-        if row % self._block == 0:
+        starts_block = row % self._block == 0
+        if starts_block:
+            self._reserve.hold(_COLUMN_BYTES * len(self._schema.columns))
             self._extend(row)
         self._place.select_hyperslab((row,), (1,))
         # h5py's own dataset[row] = value costs ten times as much as this.
@@ -222,6 +240,8 @@ class _TableWriter:
         dataset.write(self._one, self._committed(row), memory, kind)
         h5py.h5f.flush(self._file)
         self._rows = row + 1
+        if starts_block:
+            self._reserve.hold(0)
 
     def _extend(self, row: int) -> None:
         """Make the other columns longer by a block; a longer column costs as much as a value."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,6 +171,21 @@ def test_estimators_are_ranked_by_angle(tmp_path: Path) -> None:
         ("vector-field", 0.1, 15.0, 2),
     ]
     assert (ranking[-1].smallest, ranking[-1].largest) == (10.0, 20.0)
+    assert [rank.unconverged for rank in ranking] == [0, 0, 1]
+
+
+def test_checks_that_did_not_converge_are_counted_and_not_compared(tmp_path: Path) -> None:
+    kind = make_dataclass(
+        "Bare", [("step", int), ("estimator", Literal["a", "b"]), ("angle_degrees", float),
+                 ("converged", float)]
+    )  # fmt: skip
+    with open_run(tmp_path / "run.h5", tables={"checks": kind}, config={}, seed=0) as log:
+        for name, angle, share in (("a", 1.0, 0.99), ("b", 5.0, 1.0), ("b", 80.0, 0.5)):
+            log.log("checks", kind(0, name, angle, share))
+    ranking = compare_runs([log.path]).ranking
+    assert [(r.estimator, r.checks, r.unconverged) for r in ranking] == [("b", 1, 1), ("a", 0, 1)]
+    assert ranking[0].angle_degrees == 5.0
+    assert math.isnan(ranking[1].angle_degrees)
 
 
 def test_tables_with_choices_have_a_curve_a_combination(tmp_path: Path) -> None:

@@ -110,7 +110,11 @@ def test_a_full_disk_at_sealing_leaves_the_log_readable(
     assert read_run(log.path).status == "finished"
 
 
-@pytest.mark.parametrize("error", [OSError("full"), RuntimeError("full")])
+HDF5_FULL = """Unable to flush file (file write failed: time = Tue
+, filename = 'a.h5', errno = 28, error message = 'No space left on device', offset = 5000)"""
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device\nat"), RuntimeError(HDF5_FULL)])
 def test_a_write_that_fails_is_a_storage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -121,7 +125,9 @@ def test_a_write_that_fails_is_a_storage_error(
         log.log("metrics", row(0))
         with monkeypatch.context() as patch:
             patch.setattr(h5py.h5f, "flush", full)
-            with pytest.raises(StorageError, match=r"cannot be written: full; .*runs recover"):
+            with pytest.raises(
+                StorageError, match=r"cannot be written: No space left on device; .*runs recover"
+            ):
                 log.log("metrics", row(1))
     assert read_run(log.path).table()["step"].tolist()[:1] == [0]
 
