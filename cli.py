@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import bioplaus.errors
 import nlhf.errors
 from bridge.console import (
-    EXIT_OUTSIDE_TOLERANCE,
     Commands,
     RowTable,
     common_options,
@@ -22,6 +22,7 @@ from bridge.console import (
     set_threads,
     table,
 )
+from bridge.log_commands import compare, runs
 
 
 class Spread(click.Command):
@@ -82,7 +83,6 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     from bridge import open_run
     from bridge.config import load_config
     from bridge.progress import progress
-    from bridge.runlog import default_path
 
     flags = {
         "data.dataset": options["dataset"],
@@ -95,10 +95,10 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "seed": options["seed"],
     }
     settings = load_config(EqpropConfig, config, flags, options["sets"])
+    path = new_log("eqprop-run", options)
     device = resolve_device(options["device"])
     set_threads(options["threads"])
     run = build(settings, device)
-    path = options["out"] or default_path("eqprop-run")
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
     tables = {"metrics": StepRecord, "epochs": run.epoch_record}
@@ -151,43 +151,6 @@ def _epoch_cells(record: Any) -> list[Any]:
     return [named[name] for name in [*names, "images_per_second"]]
 
 
-@main.command()
-@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.h5")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare only these.")
-@click.option(
-    "--tolerance",
-    "tolerances",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Exit with 3 if a metric differs by more at a common step.",
-)
-@common_options("json")
-@click.pass_context
-def compare(ctx: click.Context, logs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
-    """Lay logs side by side, step by step; tell which configs differ, and in what.
-
-    Logs that differ in the seed alone are averaged, with a 95 % confidence interval.
-
-    A metric is TABLE/COLUMN, or COLUMN for the first table that has it. Estimators of the gradient
-    are ranked by their angle to the true one, where the logs have checks.
-
-    Example: python cli.py compare runs/a.h5 runs/b.h5 --tolerance test_error=0.1
-    """
-    from bridge.runlog import compare_runs, comparison_json, comparison_tables, parse_tolerances
-
-    tolerances = parse_tolerances(options["tolerances"])
-    found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances)
-    if as_json:
-        print_json(comparison_json(found, with_curves=bool(options["metrics"])))
-    else:
-        for title, columns, rows in comparison_tables(found):
-            table(columns, rows, title)
-    for excess in found.exceeded:
-        click.echo(f"outside tolerance: {excess}", err=True)
-    if found.exceeded:
-        ctx.exit(EXIT_OUTSIDE_TOLERANCE)
-
-
 @main.command(cls=Spread)
 @click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
 @click.option("--activation", help="tanh, sigmoid, sigmoid-4s-2, hard-sigmoid, softplus, linear.")
@@ -215,7 +178,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     from bioplaus.gradient_check import check_gradients, record_type, records
     from bridge import open_run
     from bridge.config import load_config
-    from bridge.runlog import default_path, read_run
+    from bridge.runlog import read_run
 
     fresh = ("sizes", "activation", "coordinates", "asymmetry", "angle")
     names = [*fresh, "estimator", "beta", "oracle", "nudging", "cost", "batch", "dtype"]
@@ -226,6 +189,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     if from_run and given:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     settings = load_config(GradcheckConfig, None, flags, options["sets"])
+    path = new_log("gradcheck", options)
     device = resolve_device(options["device"])
     set_threads(options["threads"])
     if from_run:
@@ -234,7 +198,6 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     else:
         field, x, y = make_check(settings)
     field, x, y = field.to(device), x.to(device), y.to(device)
-    path = options["out"] or default_path("gradcheck")
     kind = record_type(settings.estimator, settings.oracle, field.parameters)
     with open_run(
         path,
@@ -276,6 +239,15 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
         click.echo(f"log: {path}")
 
 
+def new_log(command: str, options: dict[str, Any]) -> Path:
+    """Where the log of a command goes; refused before any work if it cannot go there."""
+    from bridge.runlog import check_new_log, default_path
+
+    path = options["out"] or default_path(command)
+    check_new_log(path, options["overwrite"])
+    return path
+
+
 def whole_numbers(option: str, text: str) -> list[int]:
     """Read "20,30,10"."""
     try:
@@ -284,75 +256,79 @@ def whole_numbers(option: str, text: str) -> list[int]:
         raise click.UsageError(f"{option} {text}: write whole numbers with commas") from None
 
 
-@main.group()
-def runs() -> None:
-    """List, show and recover the logs of runs."""
+@main.command("nash-md")
+@click.option("--game", help="sound-quality, roshambo, a built-in game, or a CSV file.")
+@click.option("--algorithm", help="nash-md, self-play, extragradient, mirror-prox, ...")
+@click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
+@click.option("--iterations", type=int, help="Steps of the algorithm.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
+@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+def nash_md(plot: Path | None, **options: Any) -> None:
+    """Find the policy that no other policy is preferred to, with a certificate.
 
-
-@runs.command("list")
-@click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE|FOLDER]...")
-@common_options("json")
-def runs_list(places: tuple[Path, ...], as_json: bool) -> None:
-    """List logs: what ran, how it ended, and how far it came. Looks into runs/ if not told where.
-
-    Example: python cli.py runs list runs
+    Example: python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
     """
-    from bridge.runlog import find_logs, list_runs
+    from bridge import open_run
+    from bridge.config import load_config
+    from bridge.progress import progress
+    from bridge.report.policies import check_picture, plot_policies
+    from nlhf.config import NashConfig
+    from nlhf.training import StepRecord, build, solve
 
-    rows = list_runs(find_logs(places or (Path("runs"),)))
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ["log", "command", "state", "started", "seconds", "rows", "step", "seed", "note"]
-        table(columns, [[row.get(column) for column in columns] for row in rows])
-
-
-@runs.command("show")
-@click.argument("log", type=click.Path(path_type=Path), metavar="RUN.h5")
-@common_options("json")
-def runs_show(log: Path, as_json: bool) -> None:
-    """Show what a log says: where it comes from, its config, and the figures of every table.
-
-    Example: python cli.py runs show runs/eqprop-run-20260101-120000-abc123.h5
-    """
-    from bridge.config import flatten
-    from bridge.runlog import describe, read_run
-
-    about = describe(read_run(log))
-    if as_json:
-        print_json(about)
-        return
-    heads = ("log", "state", "started", "seconds", "note")
-    facts = [(name, about[name]) for name in heads if about[name] != ""]
-    table(["fact", "value"], [*facts, *sorted(about["meta"].items())])
-    table(["key", "value"], flatten(about["config"]).items(), title="\nconfig")
-    for name, content in about["tables"].items():
-        figures = ("first", "last", "min", "max")
-        rows = [[c, *(f.get(each) for each in figures)] for c, f in content["columns"].items()]
-        table(["column", *figures], rows, title=f"\n{name}: {content['rows']} rows")
-    table(["event", "what"], [(e["kind"], json.dumps(e)) for e in about["events"]], "\nevents")
-
-
-@runs.command("recover")
-@click.argument(
-    "logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.h5..."
-)
-@common_options("json")
-def runs_recover(logs: tuple[Path, ...], as_json: bool) -> None:
-    """Make ordinary HDF5 files of the logs of runs that were killed; every good row is kept.
-
-    Example: python cli.py runs recover runs/eqprop-run-20260101-120000-abc123.h5
-    """
-    from bridge.runlog import recover
-
-    done = [{"log": str(log), "dropped": dict(recover(log))} for log in logs]
-    if as_json:
-        print_json(done)
-    else:
-        table(
-            ["log", "rows lost to damage"], [(d["log"], sum(d["dropped"].values())) for d in done]
+    names = ("game", "algorithm", "tau", "iterations", "seed")
+    settings = load_config(
+        NashConfig, None, {name: options[name] for name in names}, options["sets"]
+    )
+    path = new_log("nash-md", options)
+    if plot:
+        check_picture(plot)
+    set_threads(options["threads"])
+    run = build(settings, resolve_device(options["device"]))
+    policies: list[tuple[int, Any]] = []
+    log = open_run(
+        path,
+        tables={"metrics": StepRecord},
+        config=settings,
+        seed=settings.seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        dataset=run.source,
+    )
+    with log, progress(settings.iterations, settings.algorithm, options["quiet"]) as bar:
+        results = solve(
+            run,
+            on_record=lambda record: log.log("metrics", record),
+            on_policy=lambda step, policy: policies.append((step, policy.cpu().numpy())),
+            advance=bar.advance,
         )
+    if plot:
+        steps, course = zip(*policies, strict=True)
+        oracle = run.log_equilibrium.exp().cpu().numpy()
+        source = run.preferences
+        plot_policies(plot, source.contexts, source.actions, steps, np.stack(course), oracle)
+    if options["as_json"]:
+        print_json({"contexts": [vars(result) for result in results], "log": str(path)})
+    elif not options["quiet"]:
+        _print_equilibria(results, run.preferences.never_compared)
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
+
+def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:
+    for result in results:
+        ranked = sorted(zip(result.policy, result.actions, strict=True), reverse=True)
+        shown = ", ".join(f"{action} {p:.3f}" for p, action in ranked[:8] if p >= 0.0005)
+        click.echo(f"{result.context}: {shown}")
+    columns = ["context", "exploitability", "certificate", "kl_to_equilibrium", "support"]
+    columns += ["bradley_terry_winner", "bradley_terry_loss", "bradley_terry_worst"]
+    table(columns, [[getattr(result, name) for name in columns] for result in results])
+    for context, a, b in never_compared[:5]:
+        click.echo(f"never compared in {context}: {a} and {b}; taken as even")
+    if len(never_compared) > 5:
+        click.echo(f"never compared: {len(never_compared) - 5} more pairs; taken as even")
+
+
+main.add_command(compare)
+main.add_command(runs)
 
 if __name__ == "__main__":
     main()

@@ -47,7 +47,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Where to compute.",
     ),
     "threads": click.option(
-        "--threads", type=click.IntRange(min=1), default=None, help="CPU threads; all by default."
+        "--threads", type=click.IntRange(min=1), default=None, help="CPU threads; 1 by default."
     ),
     "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
     "set": click.option(
@@ -155,11 +155,14 @@ def resolve_device(name: str) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Let torch use that many CPU threads (None: as many as it does already); give the number."""
+    """Let torch use that many CPU threads, 1 if None; give the number.
+
+    One is the default because products of the usual sizes gain little from more, and lose a
+    factor of ten where another process holds one of the cores.
+    """
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or 1)
     return torch.get_num_threads()
 
 

@@ -1,0 +1,61 @@
+"""Algorithms for preference games, one file a method, behind one interface."""
+
+from nlhf.algorithms.base import AbstractAlgorithm, Problem, State, Votes
+from nlhf.algorithms.best_response import BestResponse
+from nlhf.algorithms.extragradient import Extragradient
+from nlhf.algorithms.fictitious_play import FictitiousPlay
+from nlhf.algorithms.magnetic import Magnetic
+from nlhf.algorithms.mirror_prox import MirrorProx
+from nlhf.algorithms.nash_ema import NashEMA
+from nlhf.algorithms.nash_md import NashMD
+from nlhf.algorithms.optimistic import Optimistic
+from nlhf.algorithms.rlhf import RLHF
+from nlhf.algorithms.self_play import SelfPlay
+from nlhf.errors import InputError
+
+ALGORITHMS: dict[str, type[AbstractAlgorithm]] = {
+    a.name: a
+    for a in (
+        NashMD,
+        NashEMA,
+        SelfPlay,
+        Extragradient,
+        Magnetic,
+        Optimistic,
+        MirrorProx,
+        FictitiousPlay,
+        BestResponse,
+        RLHF,
+    )
+}
+
+
+def get_algorithm(name: str) -> type[AbstractAlgorithm]:
+    """Look up a method's class by name.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if name not in ALGORITHMS:
+        raise InputError(f"algorithm={name!r} is unknown; use one of {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[name]
+
+
+__all__ = [
+    "ALGORITHMS",
+    "RLHF",
+    "AbstractAlgorithm",
+    "BestResponse",
+    "Extragradient",
+    "FictitiousPlay",
+    "Magnetic",
+    "MirrorProx",
+    "NashEMA",
+    "NashMD",
+    "Optimistic",
+    "Problem",
+    "SelfPlay",
+    "State",
+    "Votes",
+    "get_algorithm",
+]

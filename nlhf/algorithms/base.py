@@ -1,0 +1,142 @@
+"""The interface of an algorithm for preference games: init, step -> state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nlhf.errors import InputError
+from nlhf.mixture import geometric_mixture
+from nlhf.regularised_game import winning
+
+Schedule = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Noisy feedback: P(y > opponent) is the share of wins among `count` votes an action.
+
+    Attributes:
+        count: votes for each action and step, >= 1.
+        generators: of the votes; several serve the slices of dimension -3 of the feedback
+            [..., S, G, K], one a seed, so that a seed's votes do not depend on the others.
+    """
+
+    count: int
+    generators: tuple[torch.Generator, ...]
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InputError(f"votes={self.count} must be at least 1 a step")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Games in one batch.
+
+    Attributes:
+        P: [..., K, K], P(i > j).
+        log_mu: the references, [..., K].
+        tau: the regularisation, [...].
+        votes: None for exact feedback.
+    """
+
+    P: Tensor
+    log_mu: Tensor
+    tau: Tensor
+    votes: Votes | None = None
+
+    def feedback(self, log_other: Tensor) -> Tensor:
+        """P(y > opponent) of every action y, exact or by votes, [..., K]."""
+        exact = winning(self.P, log_other.exp())
+        if self.votes is None:
+            return exact
+        generators = self.votes.generators
+        slices = (exact,) if len(generators) == 1 else exact.unbind(-3)
+        wins = [
+            torch.binomial(
+                torch.full_like(p, float(self.votes.count)), p.clamp(0, 1), generator=generator
+            )
+            for p, generator in zip(slices, generators, strict=True)
+        ]
+        total = wins[0] if len(generators) == 1 else torch.stack(wins, -3)
+        return total / self.votes.count
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an algorithm stands.
+
+    Attributes:
+        log_pi: its policy, [..., K].
+        step: steps done.
+        memory: further tensors of the algorithm, by name.
+    """
+
+    log_pi: Tensor
+    step: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AbstractAlgorithm(ABC):
+    """One method; its parameters are the fields of a frozen dataclass."""
+
+    name: ClassVar[str]
+
+    def init(self, problem: Problem) -> State:
+        """The state at the start: the reference policy."""
+        shape = torch.broadcast_shapes(problem.P.shape[:-1], problem.log_mu.shape)
+        return State(problem.log_mu.expand(shape).clone())
+
+    @abstractmethod
+    def step(self, problem: Problem, state: State) -> State:
+        """One step of the method."""
+
+
+def theorem_rate(tau: Tensor, step: int) -> Tensor:
+    """eta_t = 2 / (tau (t + 2)), t = 0, 1, ...
+
+    Source: Munos et al. 2023 (arXiv 2312.00886), theorem 1.
+    """
+    return 2.0 / (tau * (step + 2))
+
+
+def rate_at(eta: float | Schedule | None, tau: Tensor, step: int) -> Tensor:
+    """eta_t as a tensor like tau: constant, a function of t, or the theorem's (None).
+
+    Raises:
+        InputError: a rate that is not positive.
+    """
+    if eta is None:
+        return theorem_rate(tau, step)
+    now = eta(step) if callable(eta) else eta
+    if not now > 0:
+        raise InputError(f"eta={now} must be positive")
+    return torch.full_like(tau, now)
+
+
+def toward_reference(problem: Problem, log_pi: Tensor, eta: Tensor) -> Tensor:
+    """The mixture pi^(1 - eta tau) mu^(eta tau) as log-probabilities, [..., K].
+
+    Raises:
+        InputError: eta tau > 1.
+    """
+    return geometric_mixture(log_pi, problem.log_mu, eta * problem.tau)
+
+
+def ascend(log_base: Tensor, gain: Tensor, eta: Tensor) -> Tensor:
+    """log of base * exp(eta gain), normalised, [..., K]: one mirror step under the entropy."""
+    return torch.log_softmax(log_base + eta[..., None] * gain, -1)
+
+
+def proximal(problem: Problem, log_pi: Tensor, gain: Tensor, eta: Tensor) -> Tensor:
+    """argmax_p eta <gain, p> - eta tau KL(p, mu) - KL(p, pi), as log-probabilities, [..., K]."""
+    pull = (eta * problem.tau)[..., None]
+    reference = torch.where(pull > 0, pull * problem.log_mu, 0.0)
+    return torch.log_softmax((log_pi + reference + eta[..., None] * gain) / (1 + pull), -1)

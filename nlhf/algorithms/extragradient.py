@@ -1,0 +1,38 @@
+"""Extragradient (EGPO): a look ahead, then the step with what was seen there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nlhf.algorithms.base import (
+    AbstractAlgorithm,
+    Problem,
+    Schedule,
+    State,
+    ascend,
+    rate_at,
+    toward_reference,
+)
+
+
+@dataclass(frozen=True)
+class Extragradient(AbstractAlgorithm):
+    """With base = (1 - eta tau) log pi_t + eta tau log mu:
+    log pi' = base + eta P(. > pi_t), log pi_{t+1} = base + eta P(. > pi'), + const.
+
+    Linear convergence of the last iterate.
+
+    Attributes:
+        eta: constant or a function of the step, at most 1 / tau.
+
+    Source: Zhou et al. 2025 (arXiv 2503.08942), algorithm 1.
+    """
+
+    name = "extragradient"
+    eta: float | Schedule = 2.0
+
+    def step(self, problem: Problem, state: State) -> State:
+        eta = rate_at(self.eta, problem.tau, state.step)
+        base = toward_reference(problem, state.log_pi, eta)
+        ahead = ascend(base, problem.feedback(state.log_pi), eta)
+        return State(ascend(base, problem.feedback(ahead), eta), state.step + 1)

@@ -1,0 +1,156 @@
+"""The equilibrium to machine precision: Newton's method with continuation in tau."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor
+
+from nlhf.errors import InputError
+from nlhf.regularised_game import Tau, check_game, exploitability
+
+PRECISION = 1e-20
+"""Exploitability that a solved game has at most, for tau up to 1."""
+
+
+@dataclass
+class _Batch:
+    """The games still being solved: one row each."""
+
+    A: Tensor
+    log_mu: Tensor
+    support: Tensor
+    tau: Tensor
+    logits: Tensor
+    target: Tensor
+    row: Tensor
+
+    def take(self, keep: Tensor) -> _Batch:
+        return _Batch(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+@torch.no_grad()
+def solve_equilibrium(
+    P: Tensor, log_mu: Tensor, tau: Tau, *, factor: float = 0.5, max_iterations: int = 2000
+) -> Tensor:
+    """Solve log pi = log mu + P pi / tau + const for every game at once, in float64.
+
+    With A = P - 1/2, the logits l solve r(l) = log mu + A softmax(l) / tau - l = 0. The Jacobian
+    I - A (diag pi - pi pi^T) / tau has eigenvalues 1 +- i b: Newton's step always exists, and it
+    descends in ||r||. tau comes down from 1 in factors, each solution the start of the next.
+
+    Args:
+        P: [..., K, K].
+        log_mu: reference policies, broadcast against [..., K]; -inf leaves an action out.
+        tau: > 0, broadcast against [...].
+        factor: of the continuation, in (0, 1).
+        max_iterations: Newton steps at most, over all stages.
+
+    Returns:
+        log pi*, [..., K], float64, on the device of P.
+
+    Raises:
+        InputError: see `check_game`.
+        RuntimeError: a game was not solved; the message names it.
+
+    Source: the equilibrium of Munos et al. 2023 (arXiv 2312.00886), section 4.
+    """
+    check_game(P, log_mu, tau)
+    P, log_mu = P.double(), log_mu.to(P.device).double()
+    taus = torch.as_tensor(tau, dtype=torch.float64, device=P.device)
+    shape = torch.broadcast_shapes(P.shape[:-2], log_mu.shape[:-1], taus.shape)
+    k = P.shape[-1]
+    P = P.expand(*shape, k, k).reshape(-1, k, k)
+    log_mu = log_mu.expand(*shape, k).reshape(-1, k)
+    taus = taus.expand(shape).reshape(-1)
+    support = torch.isfinite(log_mu)
+    start = torch.where(support, log_mu, 0.0)
+    result = torch.empty_like(start)
+    batch = _Batch(
+        P - 0.5, start, support, taus.clamp_min(1.0), start.clone(), taus, torch.arange(len(P))
+    )
+    for _ in range(max_iterations):
+        size, arrived = _newton_step(batch)
+        done = arrived & (batch.tau <= batch.target)
+        result[batch.row[done]] = batch.logits[done]
+        near = size < 1e-2
+        batch.tau = torch.where(near, torch.maximum(batch.tau * factor, batch.target), batch.tau)
+        if bool(done.any()):
+            batch = batch.take(~done)
+        if not len(batch.row):
+            break
+    result[batch.row] = batch.logits
+    log_pi = torch.log_softmax(torch.where(support, result, -torch.inf), -1)
+    worst = exploitability(P, log_pi, log_mu, taus) / taus.clamp_min(1.0)
+    if not bool((worst <= PRECISION).all()):
+        bad = int(worst.nan_to_num(torch.inf).argmax())
+        raise RuntimeError(
+            f"game {bad} of {len(P)} was not solved: exploitability {float(worst[bad]):.2g} after "
+            f"{max_iterations} steps; allow more, or a factor nearer 1"
+        )
+    return log_pi.reshape(*shape, k)
+
+
+def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
+    """One damped step for every game; the size of the step taken, and whether it was the last."""
+    residual = _residual(b, b.logits)
+    pi = torch.softmax(torch.where(b.support, b.logits, -torch.inf), -1)
+    slope = b.A * pi[:, None] - (b.A @ pi[..., None]) * pi[:, None]
+    slope = slope / b.tau[:, None, None] * b.support[..., None]
+    eye = torch.eye(slope.shape[-1], dtype=slope.dtype, device=slope.device)
+    step = torch.linalg.solve(eye - slope, residual[..., None])[..., 0]
+    before = torch.linalg.vector_norm(residual, dim=-1)
+    length = torch.ones_like(before)
+    for _ in range(30):
+        trial = b.logits + length[:, None] * step
+        after = torch.linalg.vector_norm(_residual(b, trial), dim=-1)
+        # at the rounding of r nothing descends any more
+        rounding = 1e-12 * (1 + 1 / b.tau)
+        short = (after > (1 - 0.25 * length) * before) & (before > rounding)
+        if not bool(short.any()):
+            break
+        length = torch.where(short, length / 2, length)
+    b.logits = b.logits + length[:, None] * step
+    size = step.abs().amax(-1)
+    weighted = (pi * step.square()).sum(-1)
+    return size, weighted <= 1e-22
+
+
+def _residual(b: _Batch, logits: Tensor) -> Tensor:
+    pi = torch.softmax(torch.where(b.support, logits, -torch.inf), -1)
+    r = b.log_mu + (b.A @ pi[..., None])[..., 0] / b.tau[:, None] - logits
+    return r * b.support
+
+
+def unregularised_equilibrium(P: Tensor) -> Tensor:
+    """The maximin policy of each game by linear programming: max v with pi^T (P - 1/2) >= v.
+
+    Args:
+        P: [..., K, K].
+
+    Returns:
+        pi [..., K], float64; one equilibrium where there are several.
+
+    Raises:
+        InputError: see `check_game`.
+    """
+    check_game(P, torch.full_like(P[..., 0], 1.0 / P.shape[-1]).log(), 1.0)
+    k = P.shape[-1]
+    found = []
+    for game in (P.double() - 0.5).reshape(-1, k, k).cpu().numpy():
+        end = linprog(
+            c=np.append(np.zeros(k), -1.0),
+            A_ub=np.hstack([-game.T, np.ones((k, 1))]),
+            b_ub=np.zeros(k),
+            A_eq=np.append(np.ones(k), 0.0)[None],
+            b_eq=[1.0],
+            bounds=[(0, None)] * k + [(None, None)],
+            method="highs",
+        )
+        if end.x is None:
+            raise InputError(f"linear programming found no equilibrium: {end.message}")
+        found.append(end.x[:k])
+    return torch.from_numpy(np.stack(found)).reshape(*P.shape[:-1]).to(P.device)

@@ -1,0 +1,1 @@
+"""Preferences: where the win probabilities of a game come from."""

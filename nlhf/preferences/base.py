@@ -1,0 +1,35 @@
+"""What every source of preferences gives: one game for each context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nlhf.games import Game
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Games over the same actions, one a context x.
+
+    Attributes:
+        name: where they come from.
+        contexts: the prompts, one a game.
+        actions: names of the K actions.
+        P: [C, K, K], float64, P(i > j | x).
+        counts: comparisons of each pair, [C, K, K], or None where unknown.
+        never_compared: pairs without a comparison, as (context, action, action).
+    """
+
+    name: str
+    contexts: tuple[str, ...]
+    actions: tuple[str, ...]
+    P: Tensor
+    counts: Tensor | None = None
+    never_compared: tuple[tuple[str, str, str], ...] = ()
+
+
+def of_game(game: Game) -> Preferences:
+    """A built-in game as preferences with one context."""
+    return Preferences(game.name, (game.name,), game.actions, game.P[None])

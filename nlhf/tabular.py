@@ -1,0 +1,149 @@
+"""Sweeps on tables: games x taus x methods x seeds, all games in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State, Votes, get_algorithm
+from nlhf.algorithms.base import theorem_rate
+from nlhf.errors import InputError
+from nlhf.oracle import solve_equilibrium
+from nlhf.regularised_game import check_game, entropy, exploitability, kl
+
+MEASURES = ("exploitability", "kl_to_equilibrium", "entropy", "slack")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The outcome of `run_tabular`; M methods, T taus, S seeds, G games, R recorded steps.
+
+    Attributes:
+        methods: names, M.
+        taus: [T].
+        log_pi: the last policies, [M, T, S, G, K].
+        log_equilibrium: the oracle's, [T, G, K], float64.
+        steps: steps recorded, R.
+        exploitability, kl_to_equilibrium, entropy: trajectories, [M, T, S, G, R].
+        slack: KL(pi*, pi_t) (1 - eta tau) + 2 eta^2 - KL(pi*, pi_{t+1}) of the recorded steps with
+            the theorem's eta: what Theorem 1's one-step inequality leaves; NaN for other methods.
+    """
+
+    methods: tuple[str, ...]
+    taus: Tensor
+    log_pi: Tensor
+    log_equilibrium: Tensor
+    steps: tuple[int, ...]
+    exploitability: Tensor
+    kl_to_equilibrium: Tensor
+    entropy: Tensor
+    slack: Tensor
+
+
+def run_tabular(
+    P: Tensor,
+    log_mu: Tensor,
+    taus: Sequence[float] | float = 0.1,
+    methods: Sequence[str | AbstractAlgorithm] = ("nash-md",),
+    seeds: Sequence[int] = (0,),
+    iterations: int = 1000,
+    *,
+    record: Sequence[int] | None = None,
+    votes: int | None = None,
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Sweep:
+    """Run every method on every game, tau and seed; one step of a method is one batched product.
+
+    Args:
+        P: games, [G, K, K] or [K, K], on any device, float32 or float64.
+        log_mu: reference policies, [G, K] or [K].
+        taus: regularisations, > 0.
+        methods: names or algorithm objects.
+        seeds: of the votes; with exact feedback all seeds are alike.
+        iterations: steps, >= 1.
+        record: steps to record; about fifty, evenly spaced in log, if not given.
+        votes: comparisons an action and step; exact feedback if None.
+        settings: fields of methods given by name, by that name.
+        on_step: told each step of each method.
+
+    Raises:
+        InputError: see `check_game`; an unknown method; iterations < 1.
+    """
+    if iterations < 1:
+        raise InputError(f"iterations={iterations} must be at least 1")
+    P = P if P.ndim == 3 else P[None]
+    tau = torch.as_tensor(taus, dtype=P.dtype, device=P.device).reshape(-1)
+    log_mu = log_mu.to(P).expand(*P.shape[:-1])
+    check_game(P, log_mu, tau)
+    shape = (len(tau), len(seeds), len(P))
+    star = solve_equilibrium(P, log_mu, tau[:, None])
+    grid = Problem(
+        P.expand(*shape, *P.shape[1:]),
+        log_mu.expand(*shape, P.shape[-1]),
+        tau[:, None, None].expand(shape).contiguous(),
+    )
+    steps = tuple(sorted(set(record or _spaced(iterations))))
+    target = star[:, None].to(P.dtype).expand(*shape, P.shape[-1])
+    ends, trajectories = [], []
+    chosen = [
+        get_algorithm(m)(**(settings or {}).get(m, {})) if isinstance(m, str) else m
+        for m in methods
+    ]
+    for method in chosen:
+        problem = grid
+        if votes is not None:
+            rngs = tuple(torch.Generator(P.device).manual_seed(seed) for seed in seeds)
+            problem = replace(grid, votes=Votes(votes, rngs))
+        end, trajectory = _run(method, problem, target, iterations, steps, on_step)
+        ends.append(end.log_pi)
+        trajectories.append(trajectory)
+    stacked = torch.stack(trajectories)  # [M, R, measures, T, S, G]
+    measured = {name: stacked[:, :, i].movedim(1, -1) for i, name in enumerate(MEASURES)}
+    names = tuple(method.name for method in chosen)
+    return Sweep(names, tau, torch.stack(ends), star, steps, **measured)
+
+
+@torch.no_grad()
+def _run(
+    method: AbstractAlgorithm,
+    problem: Problem,
+    star: Tensor,
+    iterations: int,
+    steps: tuple[int, ...],
+    on_step: Callable[[int], None],
+) -> tuple[State, Tensor]:
+    """One method on the whole grid; its measures at the recorded steps, [R, measures, ...]."""
+    state, kept = method.init(problem), []
+    for t in range(1, iterations + 1):
+        before = state
+        state = method.step(problem, state)
+        if t in steps:
+            kept.append(measure(method, problem, star, before, state))
+        on_step(t)
+    return state, torch.stack(kept)
+
+
+def measure(
+    method: AbstractAlgorithm, problem: Problem, star: Tensor, before: State, state: State
+) -> Tensor:
+    """Exploitability, KL to the oracle, entropy and Theorem 1's slack, [4, ...]."""
+    f = exploitability(problem.P, state.log_pi, problem.log_mu, problem.tau)
+    distance = kl(star, state.log_pi)
+    slack = torch.full_like(f, torch.nan)
+    if _is_theorem(method):
+        eta = theorem_rate(problem.tau, before.step)
+        slack = (1 - eta * problem.tau) * kl(star, before.log_pi) + 2 * eta**2 - distance
+    return torch.stack((f, distance, entropy(state.log_pi), slack))
+
+
+def _is_theorem(method: AbstractAlgorithm) -> bool:
+    return isinstance(method, NashMD) and method.eta is None and method.mixture is None
+
+
+def _spaced(iterations: int) -> list[int]:
+    points = torch.logspace(0, torch.tensor(float(iterations)).log10().item(), 50)
+    return [min(max(round(p), 1), iterations) for p in points.tolist()]

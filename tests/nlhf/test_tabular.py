@@ -1,0 +1,73 @@
+"""The sweep is the single runs, all at once."""
+
+import pytest
+import torch
+
+from nlhf import run_tabular
+from nlhf.algorithms import Extragradient, NashMD, Problem
+from nlhf.errors import InputError
+from nlhf.games import random_games, random_policies
+from nlhf.regularised_game import exploitability, kl
+
+
+def games(n=3, k=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return random_games(n, k, g), random_policies(n, k, g)
+
+
+def test_every_cell_is_its_own_run():
+    P, mu = games()
+    taus = [1.0, 0.2]
+    sweep = run_tabular(P, mu, taus, ["nash-md", Extragradient(1.0)], iterations=40)
+    assert sweep.methods == ("nash-md", "extragradient")
+    assert sweep.log_pi.shape == (2, 2, 1, 3, 4)
+    for m, method in enumerate((NashMD(), Extragradient(1.0))):
+        for t, tau in enumerate(taus):
+            problem = Problem(P[1], mu[1], torch.tensor(tau, dtype=torch.float64))
+            state = method.init(problem)
+            for _ in range(40):
+                state = method.step(problem, state)
+            torch.testing.assert_close(sweep.log_pi[m, t, 0, 1], state.log_pi)
+            star = sweep.log_equilibrium[t, 1]
+            assert float(sweep.kl_to_equilibrium[m, t, 0, 1, -1]) == pytest.approx(
+                float(kl(star, state.log_pi))
+            )
+            f = exploitability(P[1], state.log_pi, mu[1], tau)
+            assert float(sweep.exploitability[m, t, 0, 1, -1]) == pytest.approx(float(f))
+
+
+def test_slack_of_theorem_one_is_never_negative():
+    P, mu = games(n=20)
+    sweep = run_tabular(P, mu, [0.5, 0.1], ["nash-md", "magnetic"], iterations=200)
+    assert (sweep.slack[0] >= 0).all()
+    assert sweep.slack[1].isnan().all()
+    assert sweep.steps[0] == 1
+    assert sweep.steps[-1] == 200
+
+
+def test_a_seeds_votes_do_not_depend_on_the_other_seeds():
+    P, mu = games()
+    alone = run_tabular(P, mu, 1.0, seeds=[7], iterations=30, votes=5)
+    among = run_tabular(P, mu, 1.0, seeds=[3, 7, 9], iterations=30, votes=5)
+    assert torch.equal(among.log_pi[:, :, 1], alone.log_pi[:, :, 0])
+    assert not torch.equal(among.log_pi[:, :, 0], among.log_pi[:, :, 2])
+
+
+def test_chosen_steps_and_settings():
+    P, mu = games()
+    settings = {"self-play": {"eta": 0.3}}
+    sweep = run_tabular(
+        P, mu, methods=["self-play"], iterations=10, record=[2, 10], settings=settings
+    )
+    assert sweep.steps == (2, 10)
+    assert sweep.entropy.shape[-1] == 2
+
+
+def test_bad_input():
+    P, mu = games()
+    with pytest.raises(InputError, match="iterations=0"):
+        run_tabular(P, mu, iterations=0)
+    with pytest.raises(InputError, match="'dpo' is unknown"):
+        run_tabular(P, mu, methods=["dpo"])
+    with pytest.raises(InputError, match="tau"):
+        run_tabular(P, mu, taus=[0.1, 0.0])

@@ -1,0 +1,161 @@
+"""`nash-md` on tables as a user meets it."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from bridge.runlog import read_run
+
+HEADER = "context,item_a,item_b,wins_a,wins_b,ties\n"
+
+
+def call(*args):
+    return CliRunner().invoke(cli.main, ["nash-md", *map(str, args)])
+
+
+def refused(result, *words):
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+    return True
+
+
+def test_default_run_solves_the_human_votes(tmp_path):
+    out = tmp_path / "n.h5"
+    result = call("--json", "--quiet", "--out", out)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["log"] == str(out)
+    contexts = {c["context"]: c for c in said["contexts"]}
+    assert contexts.keys() == {"Beethoven", "Rachmaninov", "SteelyDan", "Sting"}
+    for c in contexts.values():
+        promised = {"context", "actions", "policy", "exploitability", "certificate"}
+        assert promised | {"kl_to_equilibrium", "iterations"} <= c.keys()
+        assert sum(c["policy"]) == pytest.approx(1)
+        assert c["exploitability"] < 1e-7
+        # the certificate is what it promises, up to the order of the two arguments of KL
+        assert 0 < c["kl_to_equilibrium"] < 2 * c["certificate"]
+        assert c["bradley_terry_loss"] > 0
+    # only Rachmaninov's votes cycle at the top: Bradley-Terry's winner there is beaten
+    assert contexts["Rachmaninov"]["bradley_terry_worst"] > 1e-3
+    assert contexts["Beethoven"]["bradley_terry_worst"] == 0
+
+
+def test_the_log_holds_the_trajectory(tmp_path):
+    out = tmp_path / "n.h5"
+    call("--iterations", "200", "--quiet", "--out", out)
+    run = read_run(out)
+    rows = run.table("metrics")
+    assert list(np.unique(rows["step"])) == [1, *range(10, 201, 10)]
+    assert set(rows["context"]) == {0, 1, 2, 3}
+    assert json.loads(run.meta["dataset"])["contexts"][1] == "Rachmaninov"
+    assert (rows["slack"] >= 0).all()
+    last = rows["kl_to_equilibrium"][rows["step"] == 200]
+    assert (last < rows["kl_to_equilibrium"][rows["step"] == 10]).all()
+
+
+def test_a_users_votes_and_probabilities(tmp_path):
+    votes = tmp_path / "v.csv"
+    votes.write_text(HEADER + "x,a,b,9,1,0\nx,b,c,9,1,0\nx,c,a,9,1,0\n")
+    said = json.loads(call("--game", votes, "--json", "--out", tmp_path / "a.h5").stdout)
+    assert said["contexts"][0]["policy"] == pytest.approx([1 / 3] * 3, abs=1e-3)
+    table = tmp_path / "p.csv"
+    table.write_text("good,bad\n0.5,0.9\n0.1,0.5\n")
+    said = json.loads(call("--game", table, "--json", "--out", tmp_path / "b.h5").stdout)
+    assert said["contexts"][0]["actions"] == ["good", "bad"]
+    assert said["contexts"][0]["policy"][0] > 0.9
+
+
+def test_table_names_policies_and_missing_pairs(tmp_path):
+    votes = tmp_path / "v.csv"
+    votes.write_text(HEADER + "song,a,b,9,1,0\nsong,b,c,9,1,0\n")
+    result = call("--game", votes, "--out", tmp_path / "a.h5")
+    assert "song: a " in result.stdout
+    assert "never compared in song: a and c; taken as even" in result.stdout
+    assert "exploitability" in result.stdout
+
+
+@pytest.mark.parametrize("game", ["sound-quality", "rock-paper-scissors"])
+def test_plot(game, tmp_path):
+    picture = tmp_path / "p.png"
+    result = call("--game", game, "--iterations", 50, "--plot", picture, "--out", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_algorithm_and_schedule_runs(tmp_path):
+    from nlhf.algorithms import ALGORITHMS
+
+    for name in ALGORITHMS:
+        args = ["--algorithm", name, "--iterations", 20, "--quiet", "--out", tmp_path / name]
+        assert call("--game", "elo", *args).exit_code == 0
+    args = ["--set", "tau_start=1.0", "--set", "eta=1.0", "--set", "eta_end=0.1"]
+    args += ["--set", "mixture=0.5", "--set", "mixture_end=0.0", "--set", "votes=10"]
+    result = call("--game", "elo", *args, "--quiet", "--out", tmp_path / "scheduled")
+    assert result.exit_code == 0, result.output
+
+
+def test_same_seed_same_votes(tmp_path):
+    rows = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        args = ["--set", "votes=3", "--seed", seed, "--iterations", 30, "--quiet"]
+        call("--game", "elo", *args, "--out", tmp_path / name)
+        rows.append(read_run(tmp_path / name).table("metrics")["exploitability"])
+    assert (rows[0] == rows[1]).all()
+    assert (rows[0] != rows[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--game", "chess"], ["chess", "sound-quality", "rock-paper-scissors"]),
+        (["--algorithm", "ppo"], ["ppo", "nash-md, nash-ema"]),
+        (["--tau", "0"], ["tau", "0"]),
+        (["--tau", "-1"], ["tau", "-1"]),
+        (["--iterations", "0"], ["iterations", "0"]),
+        (["--set", "mixture=1.5"], ["mixture", "1.5"]),
+        (["--set", "reference=[0.5, 0.5]"], ["reference", "2 probabilities for 8"]),
+        (["--set", "smoothing=-1"], ["smoothing", "-1"]),
+        (["--game", "elo", "--set", "reference=[0.5,0.5,0.5,0.5]"], ["sums to 2"]),
+        (["--algorithm", "magnetic", "--set", "mixture=0.5"], ["mixture", "magnetic"]),
+        (["--set", "eta=-1"], ["eta", "-1"]),
+        (["--algoritm", "x"], ["--algoritm", "--algorithm"]),
+        (["--set", "taau=1"], ["taau", "tau"]),
+        (["--plot", "p.bmp", "--iterations", "3"], [".png"]),
+    ],
+)
+def test_bad_input(args, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(call(*args, "--quiet"), *words)
+    assert list(tmp_path.rglob("*.h5")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "empty"),
+        ("a,b\n0.5,1.5\n-0.5,0.5\n", "1.5"),
+        ("a,b\n0.5,0.7\n0.7,0.5\n", "sum to 1"),
+        ("a,b\n0.5,nan\n0.5,0.5\n", "nan"),
+        ("a,b\n0.5,0.5\n", "2 actions"),
+        ("a\n0.5\n", "1 action"),
+        (HEADER + "x,a,b,-3,1,0\n", "-3"),
+        (HEADER + "x,a,a,3,1,0\n", "itself"),
+        (HEADER + "x,a,b,3,1,0\nx,b,a,3,1,0\n", "second time"),
+        ("context,item_a,item_b\nx,a,b\n", "votes need"),
+    ],
+)
+def test_bad_files(text, word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "g.csv").write_text(text)
+    assert refused(call("--game", "g.csv", "--quiet"), word)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_has_an_example():
+    assert "python cli.py nash-md" in call("--help").stdout
