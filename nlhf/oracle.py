@@ -18,18 +18,30 @@ PRECISION = 1e-20
 
 @dataclass
 class _Batch:
-    """The games still being solved: one row each."""
+    """The games still being solved, one a row; `pi` and `gain` = A pi belong to `logits`."""
 
     A: Tensor
     log_mu: Tensor
     support: Tensor
     tau: Tensor
     logits: Tensor
+    pi: Tensor
+    gain: Tensor
     target: Tensor
     row: Tensor
 
     def take(self, keep: Tensor) -> _Batch:
         return _Batch(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+    def at(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """pi, A pi and the residual r at other logits."""
+        pi = torch.softmax(logits.masked_fill(~self.support, -torch.inf), -1)
+        gain = (self.A @ pi[..., None])[..., 0]
+        return pi, gain, self.residual(logits, gain)
+
+    def residual(self, logits: Tensor, gain: Tensor) -> Tensor:
+        r = self.log_mu + gain / self.tau[:, None] - logits
+        return r.masked_fill_(~self.support, 0.0)
 
 
 @torch.no_grad()
@@ -69,9 +81,10 @@ def solve_equilibrium(
     support = torch.isfinite(log_mu)
     start = torch.where(support, log_mu, 0.0)
     result = torch.empty_like(start)
-    batch = _Batch(
-        P - 0.5, start, support, taus.clamp_min(1.0), start.clone(), taus, torch.arange(len(P))
-    )
+    A, pi = P - 0.5, log_mu.exp()
+    gain, rows = (A @ pi[..., None])[..., 0], torch.arange(len(P), device=P.device)
+    tau_now = taus.clamp_min(1.0)
+    batch = _Batch(A, start, support, tau_now, start.clone(), pi, gain, taus, rows)
     for _ in range(max_iterations):
         size, arrived = _newton_step(batch)
         done = arrived & (batch.tau <= batch.target)
@@ -96,33 +109,30 @@ def solve_equilibrium(
 
 def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
     """One damped step for every game; the size of the step taken, and whether it was the last."""
-    residual = _residual(b, b.logits)
-    pi = torch.softmax(torch.where(b.support, b.logits, -torch.inf), -1)
-    slope = b.A * pi[:, None] - (b.A @ pi[..., None]) * pi[:, None]
-    slope = slope / b.tau[:, None, None] * b.support[..., None]
-    eye = torch.eye(slope.shape[-1], dtype=slope.dtype, device=slope.device)
-    step = torch.linalg.solve(eye - slope, residual[..., None])[..., 0]
+    residual = b.residual(b.logits, b.gain)
+    scaled = b.pi / b.tau[:, None]
+    matrix = b.A * -scaled[:, None]
+    matrix.baddbmm_(b.gain[..., None], scaled[:, None])
+    matrix.mul_(b.support[..., None])
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    step = torch.linalg.solve(matrix, residual[..., None])[..., 0]
     before = torch.linalg.vector_norm(residual, dim=-1)
     length = torch.ones_like(before)
+    last = (b.pi * step.square()).sum(-1) <= 1e-22
+    logits = b.logits + step
+    pi, gain, trial = b.at(logits)
     for _ in range(30):
-        trial = b.logits + length[:, None] * step
-        after = torch.linalg.vector_norm(_residual(b, trial), dim=-1)
+        after = torch.linalg.vector_norm(trial, dim=-1)
         # at the rounding of r nothing descends any more
         rounding = 1e-12 * (1 + 1 / b.tau)
         short = (after > (1 - 0.25 * length) * before) & (before > rounding)
         if not bool(short.any()):
             break
         length = torch.where(short, length / 2, length)
-    b.logits = b.logits + length[:, None] * step
-    size = step.abs().amax(-1)
-    weighted = (pi * step.square()).sum(-1)
-    return size, weighted <= 1e-22
-
-
-def _residual(b: _Batch, logits: Tensor) -> Tensor:
-    pi = torch.softmax(torch.where(b.support, logits, -torch.inf), -1)
-    r = b.log_mu + (b.A @ pi[..., None])[..., 0] / b.tau[:, None] - logits
-    return r * b.support
+        logits = b.logits + length[:, None] * step
+        pi, gain, trial = b.at(logits)
+    b.logits, b.pi, b.gain = logits, pi, gain
+    return step.abs().amax(-1), last
 
 
 def unregularised_equilibrium(P: Tensor) -> Tensor:
