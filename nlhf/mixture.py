@@ -23,9 +23,13 @@ def geometric_mixture(log_pi: Tensor, log_mu: Tensor, weight: float | Tensor) ->
     """
     w = torch.as_tensor(weight, dtype=log_pi.dtype, device=log_pi.device)
     if not bool(((w >= 0) & (w <= 1)).all()):
-        raise InputError(
-            f"mixture weight {float(w.max() if w.max() > 1 else w.min())} outside 0..1"
-        )
+        worst = w.flatten()[(w - 0.5).abs().argmax()]
+        raise InputError(f"mixture weight {float(worst):g} must lie between 0 and 1")
+    return mixed(log_pi, log_mu, w)
+
+
+def mixed(log_pi: Tensor, log_mu: Tensor, w: Tensor) -> Tensor:
+    """As `geometric_mixture`, the weights [...] not looked at: no wait for the device."""
     w = w[..., None]
     # 0 * -inf is NaN: a part without weight does not enter
     own = torch.where(w < 1, (1 - w) * log_pi, 0.0)

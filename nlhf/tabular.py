@@ -54,6 +54,7 @@ def run_tabular(
     record: Sequence[int] | None = None,
     votes: int | None = None,
     settings: Mapping[str, Mapping[str, object]] | None = None,
+    compiled: bool = False,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Sweep:
     """Run every method on every game, tau and seed; one step of a method is one batched product.
@@ -68,6 +69,8 @@ def run_tabular(
         record: steps to record; about fifty, evenly spaced in log, if not given.
         votes: comparisons an action and step; exact feedback if None.
         settings: fields of methods given by name, by that name.
+        compiled: let torch.compile fuse a step (on a GPU as a CUDA graph). It takes 10 to 30
+            seconds a method and pays where a sweep takes minutes; see docs/nash.md.
         on_step: told each step of each method.
 
     Raises:
@@ -98,7 +101,8 @@ def run_tabular(
         if votes is not None:
             rngs = tuple(torch.Generator(P.device).manual_seed(seed) for seed in seeds)
             problem = replace(grid, votes=Votes(votes, rngs))
-        end, trajectory = _run(method, problem, target, iterations, steps, on_step)
+        advance = _compiled(method, problem) if compiled else method.step
+        end, trajectory = _run(method, advance, problem, target, iterations, steps, on_step)
         ends.append(end.log_pi)
         trajectories.append(trajectory)
     stacked = torch.stack(trajectories)  # [M, R, measures, T, S, G]
@@ -110,6 +114,7 @@ def run_tabular(
 @torch.no_grad()
 def _run(
     method: AbstractAlgorithm,
+    advance: Callable[[Problem, State], State],
     problem: Problem,
     star: Tensor,
     iterations: int,
@@ -120,11 +125,24 @@ def _run(
     state, kept = method.init(problem), []
     for t in range(1, iterations + 1):
         before = state
-        state = method.step(problem, state)
+        state = advance(problem, state)
         if t in steps:
             kept.append(measure(method, problem, star, before, state))
         on_step(t)
     return state, torch.stack(kept)
+
+
+def _compiled(method: AbstractAlgorithm, problem: Problem) -> Callable[[Problem, State], State]:
+    """A step with its tensor work fused; the state's tensors are handed over as copies."""
+    mode = "reduce-overhead" if problem.P.is_cuda else "default"
+    step = torch.compile(method.step, mode=mode, dynamic=True)
+
+    def advance(problem: Problem, state: State) -> State:
+        new = step(problem, state)
+        kept = {name: tensor.clone() for name, tensor in new.memory.items()}
+        return State(new.log_pi.clone(), new.step, kept)
+
+    return advance
 
 
 def measure(

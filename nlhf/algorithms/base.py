@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.mixture import geometric_mixture
+from nlhf.mixture import mixed
 from nlhf.regularised_game import winning
 
 Schedule = Callable[[int], float]
@@ -88,9 +88,22 @@ class AbstractAlgorithm(ABC):
     """One method; its parameters are the fields of a frozen dataclass."""
 
     name: ClassVar[str]
+    mixes: ClassVar[bool] = False
+    """Whether a step goes from the mixture of weight eta tau with the reference."""
 
     def init(self, problem: Problem) -> State:
-        """The state at the start: the reference policy."""
+        """The state at the start: the reference policy.
+
+        Raises:
+            InputError: a constant eta with eta tau > 1, where the method mixes with the reference.
+        """
+        eta = getattr(self, "eta", None)
+        largest = float(problem.tau.max())
+        if self.mixes and isinstance(eta, float) and not eta * largest <= 1:
+            raise InputError(
+                f"eta={eta:g} with tau={largest:g}: {self.name} mixes with weight eta tau, which "
+                "must not exceed 1; use a smaller eta"
+            )
         shape = torch.broadcast_shapes(problem.P.shape[:-1], problem.log_mu.shape)
         return State(problem.log_mu.expand(shape).clone())
 
@@ -122,12 +135,8 @@ def rate_at(eta: float | Schedule | None, tau: Tensor, step: int) -> Tensor:
 
 
 def toward_reference(problem: Problem, log_pi: Tensor, eta: Tensor) -> Tensor:
-    """The mixture pi^(1 - eta tau) mu^(eta tau) as log-probabilities, [..., K].
-
-    Raises:
-        InputError: eta tau > 1.
-    """
-    return geometric_mixture(log_pi, problem.log_mu, eta * problem.tau)
+    """The mixture pi^(1 - eta tau) mu^(eta tau) as log-probabilities, [..., K]."""
+    return mixed(log_pi, problem.log_mu, eta * problem.tau)
 
 
 def ascend(log_base: Tensor, gain: Tensor, eta: Tensor) -> Tensor:

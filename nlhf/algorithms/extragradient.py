@@ -29,6 +29,7 @@ class Extragradient(AbstractAlgorithm):
     """
 
     name = "extragradient"
+    mixes = True
     eta: float | Schedule = 2.0
 
     def step(self, problem: Problem, state: State) -> State:

@@ -31,6 +31,7 @@ class NashEMA(AbstractAlgorithm):
     """
 
     name = "nash-ema"
+    mixes = True
     eta: float | Schedule | None = None
     rate: float = 0.5
 

@@ -31,6 +31,7 @@ class NashMD(AbstractAlgorithm):
     """
 
     name = "nash-md"
+    mixes = True
     eta: float | Schedule | None = None
     mixture: float | Schedule | None = None
 

@@ -29,6 +29,7 @@ class Optimistic(AbstractAlgorithm):
     """
 
     name = "optimistic"
+    mixes = True
     eta: float | Schedule = 0.5
     optimism: float = 1.0
 

@@ -27,6 +27,7 @@ class SelfPlay(AbstractAlgorithm):
     """
 
     name = "self-play"
+    mixes = True
     eta: float | Schedule | None = None
 
     def step(self, problem: Problem, state: State) -> State:

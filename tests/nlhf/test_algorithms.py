@@ -186,8 +186,10 @@ def test_bad_settings():
         get_algorithm("ppo")
     with pytest.raises(InputError, match=r"eta=-1\.0 must be positive"):
         run(SelfPlay(-1.0), problem, 1)
-    with pytest.raises(InputError, match="mixture weight"):
-        run(SelfPlay(11.0), problem, 1)  # eta tau > 1
+    with pytest.raises(InputError, match=r"eta=11 with tau=0\.1: self-play mixes"):
+        run(SelfPlay(11.0), problem, 1)
+    with pytest.raises(InputError, match=r"mixture weight 1\.5 must lie between 0 and 1"):
+        run(NashMD(0.1, mixture=1.5), problem, 1)
     with pytest.raises(InputError, match="rate=0"):
         NashEMA(rate=0)
     with pytest.raises(InputError, match="votes=0"):

@@ -63,6 +63,16 @@ def test_chosen_steps_and_settings():
     assert sweep.entropy.shape[-1] == 2
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own use of it
+def test_compiled_steps_are_the_same():
+    P, mu = games()
+    methods = ["nash-md", "extragradient"]
+    plain = run_tabular(P, mu, 0.5, methods, iterations=30)
+    fused = run_tabular(P, mu, 0.5, methods, iterations=30, compiled=True)
+    torch.testing.assert_close(fused.log_pi, plain.log_pi, atol=1e-12, rtol=0)
+
+
 def test_bad_input():
     P, mu = games()
     with pytest.raises(InputError, match="iterations=0"):
