@@ -44,7 +44,7 @@ def measure(seed: int = 0) -> dict[str, dict[int, tuple[float, float]]]:
     for name, (method, figures) in REFERENCE.items():
         steps = sorted(figures)
         sweep = run_tabular(P, mu, 0.1, [method], iterations=steps[-1], record=steps)
-        medians = sweep.kl_to_equilibrium[0, 0, 0].median(0).values.tolist()
+        medians = sweep.kl_from_equilibrium[0, 0, 0].median(0).values.tolist()
         found[name] = {t: (value, figures[t]) for t, value in zip(steps, medians, strict=True)}
     return found
 

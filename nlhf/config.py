@@ -12,6 +12,7 @@ from torch import Tensor
 from bridge.config import Config
 from nlhf.algorithms import AbstractAlgorithm, get_algorithm
 from nlhf.errors import InputError
+from nlhf.preferences.base import Preferences
 from nlhf.schedules import schedule
 
 
@@ -79,19 +80,24 @@ def make_algorithm(config: NashConfig) -> AbstractAlgorithm:
     return kind(**settings)
 
 
-def make_reference(config: NashConfig, actions: tuple[str, ...]) -> Tensor:
-    """The reference policy, uniform if none is given, as log-probabilities [K], float64.
+def make_reference(config: NashConfig, preferences: Preferences) -> Tensor:
+    """The reference policies, uniform if none is given, as log-probabilities [C, K], float64.
+
+    Actions that do not occur in a context have no probability there.
 
     Raises:
         InputError: not one probability an action, or they do not sum to 1.
     """
-    k = len(actions)
+    k = len(preferences.actions)
+    present = preferences.present.double()
     if config.reference is None:
-        return torch.full((k,), 1.0 / k, dtype=torch.float64).log()
+        return (present / present.sum(-1, keepdim=True)).log()
     if len(config.reference) != k:
         raise InputError(f"reference has {len(config.reference)} probabilities for {k} actions")
     total = sum(config.reference)
     if abs(total - 1) > 1e-6:
         raise InputError(f"reference sums to {total:g}; it is no distribution unless that is 1")
-    mu = torch.tensor(config.reference, dtype=torch.float64)
-    return (mu / mu.sum()).log()
+    mu = torch.tensor(config.reference, dtype=torch.float64) * present
+    if not bool((mu.sum(-1) > 0).all()):
+        raise InputError("reference gives no probability to any action of some context")
+    return (mu / mu.sum(-1, keepdim=True)).log()

@@ -16,7 +16,13 @@ Tau = float | Tensor
 
 
 def winning(P: Tensor, pi: Tensor) -> Tensor:
-    """P(. > pi): the probability that each action is preferred to a draw of `pi`, [..., K]."""
+    """P(. > pi): the probability that each action is preferred to a draw of `pi`, [..., K].
+
+    Policies [..., G, K] against games [G, K, K] are one product a game: P is never repeated.
+    """
+    if P.ndim == 3 and pi.ndim > 2:
+        columns = pi.reshape(-1, *pi.shape[-2:]).permute(1, 2, 0)
+        return (P @ columns).permute(2, 0, 1).reshape(pi.shape)
     return (P @ pi[..., None])[..., 0]
 
 

@@ -14,7 +14,13 @@ from nlhf.errors import InputError
 from nlhf.oracle import solve_equilibrium
 from nlhf.regularised_game import check_game, entropy, exploitability, kl
 
-MEASURES = ("exploitability", "kl_to_equilibrium", "entropy", "slack")
+MEASURES = (
+    "exploitability",
+    "kl_to_equilibrium",
+    "kl_from_equilibrium",
+    "entropy",
+    "slack",
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,9 @@ class Sweep:
         log_pi: the last policies, [M, T, S, G, K].
         log_equilibrium: the oracle's, [T, G, K], float64.
         steps: steps recorded, R.
-        exploitability, kl_to_equilibrium, entropy: trajectories, [M, T, S, G, R].
+        exploitability, entropy: trajectories, [M, T, S, G, R].
+        kl_to_equilibrium: KL(pi_t || pi*), which exploitability / tau bounds.
+        kl_from_equilibrium: KL(pi* || pi_t), the distance of the theorems.
         slack: KL(pi*, pi_t) (1 - eta tau) + 2 eta^2 - KL(pi*, pi_{t+1}) of the recorded steps with
             the theorem's eta: what Theorem 1's one-step inequality leaves; NaN for other methods.
     """
@@ -39,6 +47,7 @@ class Sweep:
     steps: tuple[int, ...]
     exploitability: Tensor
     kl_to_equilibrium: Tensor
+    kl_from_equilibrium: Tensor
     entropy: Tensor
     slack: Tensor
 
@@ -84,11 +93,7 @@ def run_tabular(
     check_game(P, log_mu, tau)
     shape = (len(tau), len(seeds), len(P))
     star = solve_equilibrium(P, log_mu, tau[:, None])
-    grid = Problem(
-        P.expand(*shape, *P.shape[1:]),
-        log_mu.expand(*shape, P.shape[-1]),
-        tau[:, None, None].expand(shape).contiguous(),
-    )
+    grid = Problem(P, log_mu, tau[:, None, None].expand(shape).contiguous())
     steps = tuple(sorted(set(record or _spaced(iterations))))
     target = star[:, None].to(P.dtype).expand(*shape, P.shape[-1])
     ends, trajectories = [], []
@@ -148,14 +153,15 @@ def _compiled(method: AbstractAlgorithm, problem: Problem) -> Callable[[Problem,
 def measure(
     method: AbstractAlgorithm, problem: Problem, star: Tensor, before: State, state: State
 ) -> Tensor:
-    """Exploitability, KL to the oracle, entropy and Theorem 1's slack, [4, ...]."""
+    """The MEASURES of one step, [5, ...]."""
     f = exploitability(problem.P, state.log_pi, problem.log_mu, problem.tau)
     distance = kl(star, state.log_pi)
     slack = torch.full_like(f, torch.nan)
     if _is_theorem(method):
         eta = theorem_rate(problem.tau, before.step)
         slack = (1 - eta * problem.tau) * kl(star, before.log_pi) + 2 * eta**2 - distance
-    return torch.stack((f, distance, entropy(state.log_pi), slack))
+    to_star = kl(state.log_pi, star)
+    return torch.stack((f, to_star, distance, entropy(state.log_pi), slack))
 
 
 def _is_theorem(method: AbstractAlgorithm) -> bool:

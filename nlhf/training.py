@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bridge.errors import RunFailed
 from bridge.seeding import generator
 from nlhf.algorithms import AbstractAlgorithm, Problem, State, Votes
 from nlhf.config import NashConfig, make_algorithm, make_reference
@@ -19,7 +20,7 @@ from nlhf.preferences.bradley_terry import fit_bradley_terry
 from nlhf.preferences.reading import load_preferences
 from nlhf.regularised_game import certificate, check_game, exploitability, kl, payoff, winning
 from nlhf.schedules import schedule
-from nlhf.tabular import measure
+from nlhf.tabular import MEASURES, measure
 
 SUPPORT = 0.001
 """Probability from which an action is counted to the support of a policy."""
@@ -29,7 +30,9 @@ SUPPORT = 0.001
 class StepRecord:
     """One context after one step; `context` is its number, the names are in the log's meta.
 
-    `slack` is what the one-step inequality of Theorem 1 leaves; NaN where it does not apply.
+    `kl_to_equilibrium` is KL(pi || pi*), which `certificate` bounds; `kl_from_equilibrium` is
+    KL(pi* || pi), the distance of Theorem 1. `slack` is what the theorem's one-step inequality
+    leaves; NaN where it does not apply.
     """
 
     step: int
@@ -37,6 +40,7 @@ class StepRecord:
     exploitability: float
     certificate: float
     kl_to_equilibrium: float
+    kl_from_equilibrium: float
     entropy: float
     slack: float
 
@@ -49,7 +53,7 @@ class ContextResult:
         context, actions, policy: who, what and how often.
         exploitability: f(policy).
         certificate: bound on KL(policy || equilibrium) that needs no oracle.
-        kl_to_equilibrium: KL(equilibrium || policy), by the oracle.
+        kl_to_equilibrium: KL(policy || equilibrium), by the oracle.
         iterations: steps taken.
         support: actions with probability of at least SUPPORT.
         bradley_terry_winner: the action of largest Bradley-Terry reward.
@@ -99,22 +103,27 @@ def build(config: NashConfig, device: torch.device | str = "cpu") -> Run:
 
     Raises:
         InputError: the preferences cannot be read, or settings do not fit together.
+        RunFailed: the oracle could not solve a game.
     """
     preferences = load_preferences(config.game, config.smoothing)
     dtype = getattr(torch, config.dtype)
     P = preferences.P.to(device, dtype)
-    log_mu = make_reference(config, preferences.actions).to(P).expand(P.shape[:-1])
+    log_mu = make_reference(config, preferences).to(P)
     check_game(P, log_mu, config.tau)
     votes = None
     if config.votes is not None:
         votes = Votes(config.votes, (generator(config.seed, "votes", device),))
     tau = torch.full(P.shape[:1], config.tau, dtype=dtype, device=P.device)
+    try:
+        star = solve_equilibrium(P, log_mu, config.tau).to(dtype)
+    except RuntimeError as error:
+        raise RunFailed(f"the oracle: {error}, or use a larger tau") from None
     return Run(
         config,
         preferences,
         Problem(P, log_mu, tau, votes),
         make_algorithm(config),
-        solve_equilibrium(P, log_mu, config.tau).to(dtype),
+        star,
     )
 
 
@@ -146,7 +155,9 @@ def solve(
             now = dataclasses.replace(problem, tau=torch.full_like(problem.tau, tau_at(step - 1)))
         state = run.algorithm.step(now, state)
         if step == 1 or step % config.log_every == 0 or step == config.iterations:
-            measured = measure(run.algorithm, now, run.log_equilibrium, before, state)
+            measured = measure(run.algorithm, problem, run.log_equilibrium, before, state)
+            if config.tau_start is not None:
+                measured[MEASURES.index("slack")] = torch.nan  # the theorem's tau is constant
             for record in _records(step, measured, problem.tau):
                 on_record(record)
             on_policy(step, state.log_pi.exp())
@@ -157,8 +168,8 @@ def solve(
 def _records(step: int, measured: Tensor, tau: Tensor) -> list[StepRecord]:
     rows = torch.cat((measured, (measured[0] / tau)[None])).T.tolist()
     return [
-        StepRecord(step, context, f, bound, distance, entropy, slack)
-        for context, (f, distance, entropy, slack, bound) in enumerate(rows)
+        StepRecord(step, context, f, bound, to_star, from_star, entropy, slack)
+        for context, (f, to_star, from_star, entropy, slack, bound) in enumerate(rows)
     ]
 
 
@@ -166,7 +177,7 @@ def _results(run: Run, state: State) -> list[ContextResult]:
     problem, preferences = run.problem, run.preferences
     game = (problem.P, state.log_pi, problem.log_mu, problem.tau)
     f, bound = exploitability(*game), certificate(*game)
-    distance = kl(run.log_equilibrium, state.log_pi)
+    distance = kl(state.log_pi, run.log_equilibrium)
     counts = None if preferences.counts is None else preferences.counts.to(problem.P)
     winner = fit_bradley_terry(problem.P, counts).argmax(-1)
     always = torch.full_like(state.log_pi, -torch.inf).scatter(-1, winner[:, None], 0.0)

@@ -40,8 +40,8 @@ class Problem:
     """Games in one batch.
 
     Attributes:
-        P: [..., K, K], P(i > j).
-        log_mu: the references, [..., K].
+        P: [..., K, K], P(i > j); games [G, K, K] serve any number of policies [..., G, K].
+        log_mu: the references, broadcast against [..., K].
         tau: the regularisation, [...].
         votes: None for exact feedback.
     """
@@ -104,7 +104,8 @@ class AbstractAlgorithm(ABC):
                 f"eta={eta:g} with tau={largest:g}: {self.name} mixes with weight eta tau, which "
                 "must not exceed 1; use a smaller eta"
             )
-        shape = torch.broadcast_shapes(problem.P.shape[:-1], problem.log_mu.shape)
+        games = torch.broadcast_shapes(problem.P.shape[:-2], problem.tau.shape)
+        shape = torch.broadcast_shapes((*games, problem.P.shape[-1]), problem.log_mu.shape)
         return State(problem.log_mu.expand(shape).clone())
 
     @abstractmethod
@@ -118,6 +119,11 @@ def theorem_rate(tau: Tensor, step: int) -> Tensor:
     Source: Munos et al. 2023 (arXiv 2312.00886), theorem 1.
     """
     return 2.0 / (tau * (step + 2))
+
+
+def capped(largest: float, tau: Tensor) -> Tensor:
+    """min(largest, 1 / (2 tau)): a default rate whose mixture keeps half of the policy."""
+    return (0.5 / tau).clamp_max(largest)
 
 
 def rate_at(eta: float | Schedule | None, tau: Tensor, step: int) -> Tensor:

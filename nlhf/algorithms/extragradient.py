@@ -10,6 +10,7 @@ from nlhf.algorithms.base import (
     Schedule,
     State,
     ascend,
+    capped,
     rate_at,
     toward_reference,
 )
@@ -23,17 +24,20 @@ class Extragradient(AbstractAlgorithm):
     Linear convergence of the last iterate.
 
     Attributes:
-        eta: constant or a function of the step, at most 1 / tau.
+        eta: constant or a function of the step, at most 1 / tau; min(2, 1 / (2 tau)) if None.
 
     Source: Zhou et al. 2025 (arXiv 2503.08942), algorithm 1.
     """
 
     name = "extragradient"
     mixes = True
-    eta: float | Schedule = 2.0
+    eta: float | Schedule | None = None
 
     def step(self, problem: Problem, state: State) -> State:
-        eta = rate_at(self.eta, problem.tau, state.step)
+        if self.eta is None:
+            eta = capped(2.0, problem.tau)
+        else:
+            eta = rate_at(self.eta, problem.tau, state.step)
         base = toward_reference(problem, state.log_pi, eta)
         ahead = ascend(base, problem.feedback(state.log_pi), eta)
         return State(ascend(base, problem.feedback(ahead), eta), state.step + 1)

@@ -10,6 +10,7 @@ from nlhf.algorithms.base import (
     Schedule,
     State,
     ascend,
+    capped,
     rate_at,
     toward_reference,
 )
@@ -22,7 +23,7 @@ class Optimistic(AbstractAlgorithm):
     g_t = P(. > pi_t).
 
     Attributes:
-        eta: constant or a function of the step, at most 1 / tau.
+        eta: constant or a function of the step, at most 1 / tau; min(0.5, 1 / (2 tau)) if None.
         optimism: o; 1 is optimistic mirror descent, 0 is plain multiplicative weights.
 
     Source: Rakhlin and Sridharan 2013 (arXiv 1311.1869), section 4, on the regularised game.
@@ -30,7 +31,7 @@ class Optimistic(AbstractAlgorithm):
 
     name = "optimistic"
     mixes = True
-    eta: float | Schedule = 0.5
+    eta: float | Schedule | None = None
     optimism: float = 1.0
 
     def __post_init__(self) -> None:
@@ -38,7 +39,10 @@ class Optimistic(AbstractAlgorithm):
             raise InputError(f"optimism={self.optimism} must lie in [0, 1]")
 
     def step(self, problem: Problem, state: State) -> State:
-        eta = rate_at(self.eta, problem.tau, state.step)
+        if self.eta is None:
+            eta = capped(0.5, problem.tau)
+        else:
+            eta = rate_at(self.eta, problem.tau, state.step)
         gain = problem.feedback(state.log_pi)
         last = state.memory.get("gain", gain)
         base = toward_reference(problem, state.log_pi, eta)

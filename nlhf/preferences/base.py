@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nlhf.games import Game
@@ -19,7 +20,8 @@ class Preferences:
         actions: names of the K actions.
         P: [C, K, K], float64, P(i > j | x).
         counts: comparisons of each pair, [C, K, K], or None where unknown.
-        never_compared: pairs without a comparison, as (context, action, action).
+        never_compared: pairs of actions that both occur in a context and were not compared there,
+            as (context, action, action).
     """
 
     name: str
@@ -28,6 +30,13 @@ class Preferences:
     P: Tensor
     counts: Tensor | None = None
     never_compared: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def present(self) -> Tensor:
+        """Which actions occur in which context, [C, K]."""
+        if self.counts is None:
+            return torch.ones_like(self.P[..., 0], dtype=torch.bool)
+        return (self.counts > 0).any(-1)
 
 
 def of_game(game: Game) -> Preferences:

@@ -11,8 +11,8 @@ import torch
 from nlhf.errors import InputError
 from nlhf.preferences.base import Preferences
 
-ROUNDING = 2e-6
-"""P + P^T may differ from 1 by this much, as printed numbers with six decimals do."""
+ROUNDING = 1e-9
+"""P + P^T may differ from 1 by this, or by a unit of the last of three or more decimals."""
 
 
 def from_table(
@@ -39,14 +39,23 @@ def from_table(
         for j, text in enumerate(row):
             table[i, j] = _probability(text, path, i + 2)
     off = (table + table.T - 1).abs()
-    if float(off.max()) > ROUNDING:
-        i, j = divmod(int(off.argmax()), k)
+    allowed = _allowed(rows)
+    if bool((off > allowed).any()):
+        i, j = divmod(int((off - allowed).argmax()), k)
         raise InputError(
             f"{path}: P({actions[i]} > {actions[j]}) = {float(table[i, j]):g} and the reverse "
             f"{float(table[j, i]):g} do not sum to 1"
         )
     P = 0.5 * (table + 1 - table.T)
     return Preferences(str(path), (Path(path).stem,), actions, P[None])
+
+
+def _allowed(rows: Sequence[Sequence[str]]) -> torch.Tensor:
+    """How far P + P^T may be from 1, [K, K], by the decimals printed."""
+    places = torch.tensor([[len(t.strip().partition(".")[2]) for t in row] for row in rows])
+    fewest = torch.minimum(places, places.T)
+    unit = 1.001 * 10.0 ** -fewest.double()
+    return torch.where(fewest >= 3, unit, ROUNDING)
 
 
 def _probability(text: str, path: Path | str, number: int) -> float:

@@ -60,8 +60,11 @@ def from_votes(
     P = torch.where(compared, wins / total.clamp_min(1e-300), 0.5)
     upper = P.triu(1)
     P = upper + (1 - upper.mT).tril(-1) + 0.5 * torch.eye(k, dtype=torch.float64)
+    present = compared.any(-1)
     missing = [
-        (contexts[c], actions[i], actions[j]) for c, i, j in (~compared).nonzero().tolist() if i < j
+        (contexts[c], actions[i], actions[j])
+        for c, i, j in (~compared).nonzero().tolist()
+        if i < j and present[c, i] and present[c, j]
     ]
     return Preferences(str(path), contexts, actions, P, counts, tuple(missing))
 

@@ -30,6 +30,9 @@ def test_every_cell_is_its_own_run():
             torch.testing.assert_close(sweep.log_pi[m, t, 0, 1], state.log_pi)
             star = sweep.log_equilibrium[t, 1]
             assert float(sweep.kl_to_equilibrium[m, t, 0, 1, -1]) == pytest.approx(
+                float(kl(state.log_pi, star))
+            )
+            assert float(sweep.kl_from_equilibrium[m, t, 0, 1, -1]) == pytest.approx(
                 float(kl(star, state.log_pi))
             )
             f = exploitability(P[1], state.log_pi, mu[1], tau)
