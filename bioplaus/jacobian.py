@@ -89,7 +89,12 @@ def _asymmetry(ratio: Tensor, error: Tensor, probes: int) -> Asymmetry:
 
 @torch.no_grad()
 def spectral_norm(
-    product: Product, transposed: Product, start: Tensor, *, iterations: int = 100
+    product: Product,
+    transposed: Product,
+    start: Tensor,
+    *,
+    iterations: int = 100,
+    tolerance: float = 1e-12,
 ) -> Tensor:
     """||M||_2 of each row by the Lanczos process on M^T M, from below, [B].
 
@@ -98,6 +103,7 @@ def spectral_norm(
         transposed: v -> M^T v.
         start: any [B, n]; its direction is where the process begins.
         iterations: products with M^T M at most.
+        tolerance: relative change of ||M||^2 at which it ends.
 
     Source: Golub and Van Loan, Matrix Computations, section 10.1.
     """
@@ -111,7 +117,7 @@ def spectral_norm(
             w = w - torch.einsum("bkn,bk->bn", stacked, torch.einsum("bkn,bn->bk", stacked, w))
         unit, beta = _unit(w)
         newest = _largest(alphas, betas)
-        settled = (newest - value).abs() <= 1e-12 * newest.abs()
+        settled = (newest - value).abs() <= tolerance * newest.abs()
         value = newest
         if bool((settled | (beta <= 1e-14 * newest.abs())).all()):
             break
@@ -126,11 +132,13 @@ def inverse_norm(field: AbstractField, s: Tensor, *, generator: torch.Generator)
     if field.n <= DENSE_UP_TO and len(s) * field.n**2 <= 4_000_000:
         return 1 / torch.linalg.svdvals(dense_jacobian(field, s))[:, -1]
     start = torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device)
+    tolerance = torch.finfo(s.dtype).eps ** 0.5
     return spectral_norm(
-        lambda v: gmres(lambda u: field.jvp(s, u), v, tolerance=1e-6)[0],
-        lambda v: gmres(lambda u: field.vjp(s, u), v, tolerance=1e-6)[0],
+        lambda v: gmres(lambda u: field.jvp(s, u), v, tolerance=tolerance)[0],
+        lambda v: gmres(lambda u: field.vjp(s, u), v, tolerance=tolerance)[0],
         start,
         iterations=20,
+        tolerance=tolerance,
     )
 
 
@@ -142,7 +150,8 @@ def asymmetry_norm(field: AbstractField, s: Tensor, *, generator: torch.Generato
     def odd(v: Tensor) -> Tensor:
         return field.jvp(s, v) - field.vjp(s, v)
 
-    return spectral_norm(odd, lambda v: -odd(v), start)
+    tolerance = 16 * torch.finfo(s.dtype).eps
+    return spectral_norm(odd, lambda v: -odd(v), start, tolerance=tolerance)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Implicit(AbstractAdjoint):
 
     def adjoint(self, field: AbstractField, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         if field.n > self.dense_up_to:
-            floor = 20 * torch.finfo(s.dtype).eps
+            floor = 100 * torch.finfo(s.dtype).eps
             tolerance = max(self.adjoint_tolerance, floor)
             return gmres(
                 lambda v: field.vjp(s, v),
