@@ -2,33 +2,21 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 
 import h5py
 import pytest
-from click.testing import CliRunner
 
 import cli
 from bridge.runlog import read_run
+from tests import command_line
+from tests.command_line import refused
 
+call = partial(command_line.call, "eqprop-run")
 SHIPPED = Path(cli.__file__).parent / "bioplaus" / "data" / "mnist"
 SMALL = ["--hidden", "32", "--epochs", "2", "--set", "data.train_size=500"]
 SMALL += ["--set", "data.test_size=200", "--set", "batch_size=25", "--seed", "3"]
-
-
-def call(*args):
-    return CliRunner().invoke(cli.main, ["eqprop-run", *map(str, args)])
-
-
-def refused(result, *words):
-    """Exit 2, one line on stderr with the words, no traceback."""
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-    for word in words:
-        assert word in result.stderr
-    assert "Traceback" not in result.output
-    return True
 
 
 def test_prints_one_json_object_and_leaves_a_log(tmp_path):

@@ -1,27 +1,18 @@
 """`gradcheck` as a user meets it."""
 
 import json
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
 
 import cli
 from bridge.runlog import read_run
+from tests import command_line
+from tests.command_line import refused
 
+call = partial(command_line.call, "gradcheck")
 SMALL = ["--sizes", "8,12,5", "--batch", "4"]
-
-
-def call(*args):
-    return CliRunner().invoke(cli.main, ["gradcheck", *map(str, args)])
-
-
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-    for word in words:
-        assert word in result.stderr
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,17 @@
 """`nash-md` on tables as a user meets it."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-import cli
 from bridge.runlog import read_run
+from tests import command_line
+from tests.command_line import refused
 
+call = partial(command_line.call, "nash-md")
 HEADER = "context,item_a,item_b,wins_a,wins_b,ties\n"
-
-
-def call(*args):
-    return CliRunner().invoke(cli.main, ["nash-md", *map(str, args)])
-
-
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-    for word in words:
-        assert word in result.stderr
-    return True
 
 
 def test_default_run_solves_the_human_votes(tmp_path):
