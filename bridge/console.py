@@ -59,6 +59,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
 }
 
+# click before 8.2 has no such error: it prints the help itself
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 _COMMON = ("json", "seed", "out", "overwrite", "device", "threads", "quiet")
 
 
@@ -120,7 +122,10 @@ class Commands(click.Group):
         try:
             code = super().main(*args, standalone_mode=False, **kwargs)
         except click.ClickException as error:
-            _complain(_usage_text(error))
+            if isinstance(error, _NO_ARGUMENTS):
+                click.echo(error.format_message(), err=True)
+            else:
+                _complain(_usage_text(error))
             sys.exit(EXIT_USAGE)
         except self.input_errors as error:
             _complain(str(error))

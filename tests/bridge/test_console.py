@@ -183,3 +183,18 @@ def test_rows_come_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "       2        1.00\n"
     RowTable({"epoch": "d"}, quiet=True).row(1)
     assert capsys.readouterr().out == ""
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    @click.group(cls=Commands)
+    def program() -> None:
+        """Made up for a test."""
+
+    @program.command()
+    def one() -> None:
+        """Do one thing."""
+
+    result = CliRunner().invoke(program, [])
+    assert result.exit_code == 2
+    assert "Do one thing." in result.output
+    assert "error:" not in result.output
