@@ -60,9 +60,13 @@ def plot_policies(
     rows = math.ceil(len(contexts) / columns)
     figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    draw = _simplex if len(actions) == 3 else _curves
+    # one colour an action, the same in every panel; beyond the palette the rare ones are left out
+    shown = np.argsort(-np.maximum(policies.max((0, 1)), equilibria.max(0)))[: len(COLOURS)]
     for c, (context, panel) in enumerate(zip(contexts, panels, strict=False)):
-        draw(panel, actions, steps, policies[:, c], equilibria[c])
+        if len(actions) == 3:
+            _simplex(panel, actions, steps, policies[:, c], equilibria[c])
+        else:
+            _curves(panel, actions, steps, policies[:, c], equilibria[c], shown)
         panel.set_title(context)
     for panel in list(panels)[len(contexts) :]:
         panel.set_visible(False)
@@ -78,12 +82,12 @@ def _curves(
     steps: Sequence[int],
     policy: NDArray[Any],
     equilibrium: NDArray[Any],
+    shown: NDArray[Any],
 ) -> None:
-    shown = np.argsort(-np.maximum(policy.max(0), equilibrium))[: len(COLOURS)]
     for colour, k in zip(COLOURS, shown, strict=False):
         panel.plot(steps, policy[:, k], color=colour, label=actions[k])
         panel.axhline(equilibrium[k], color=colour, linestyle="--", linewidth=0.8)
-    panel.set(xscale="log", xlabel="step", ylabel="probability", ylim=(-0.02, 1.02))
+    panel.set(xscale="log", xlabel="step", ylabel="probability", ylim=(-0.02, None))
     panel.legend(fontsize="small", ncols=2)
 
 
