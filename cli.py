@@ -174,7 +174,13 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
     --estimator asym-ep --beta 1e-2
     """
-    from bioplaus.config import GradcheckConfig, check_settling, make_check, restore_check
+    from bioplaus.config import (
+        GradcheckConfig,
+        check_settings,
+        check_settling,
+        make_check,
+        restore_check,
+    )
     from bioplaus.gradient_check import check_gradients, record_type, records
     from bridge import open_run
     from bridge.config import load_config
@@ -217,7 +223,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
             settings.beta,
             settings.oracle,
             settling=check_settling(settings),
-            settings={"nudging": settings.nudging},
+            settings=check_settings(settings),
             seed=settings.seed,
         )
         for record in records(kind, report, step=0):

@@ -18,7 +18,7 @@ from bioplaus.datasets import load_dataset
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, get_estimator, get_oracle
 from bioplaus.fields import LeakyField
-from bioplaus.gradient_check import default_settling
+from bioplaus.gradient_check import default_settling, variants
 from bioplaus.phases import Settling
 from bioplaus.solvers import AbstractSolver, get_solver
 from bridge.config import Config, load_config
@@ -104,6 +104,10 @@ class EstimatorConfig(Config):
     cost: Annotated[str, AfterValidator(_cost)] = "cross-entropy"
     beta: Nudge = 0.5
     nudging: Nudging = "centered"
+    points: Count = 4
+    rate: NonNegative = 0.01
+    strength: NonNegative = 0.01
+    decay: NonNegative = 1e-3
 
 
 class OptimizerConfig(Config):
@@ -151,6 +155,8 @@ class GradcheckConfig(Config):
     beta: tuple[Nudge, ...] = (1e-2,)
     oracle: tuple[Annotated[str, AfterValidator(_oracle)], ...] = ("implicit",)
     nudging: Nudging = "centered"
+    points: Count = 4
+    rate: NonNegative = 0.01
     batch: Count = 10
     solver: Solver = "sweeps"
     tolerance: Positive | None = None
@@ -198,10 +204,8 @@ def make_settling(phases: PhaseConfig) -> Settling:
 
 def estimator_settings(config: EqpropConfig) -> dict[str, Any]:
     """The fields that an estimator may have beside its phases and beta."""
-    return {
-        "nudging": config.estimator.nudging,
-        "generator": generator(config.seed, "nudging"),
-    }
+    chosen = config.estimator.model_dump(include={"nudging", "points", "rate", "strength", "decay"})
+    return chosen | {"generator": generator(config.seed, "nudging")}
 
 
 def make_estimator(config: EqpropConfig) -> AbstractEstimator:
@@ -270,6 +274,7 @@ def restore_check(
     data = DataConfig(**run["data"])
     folder = Path(data.data_dir) if data.data_dir else None
     dataset = load_dataset(data.dataset, folder, dtype, 1, config.batch)
+    require_servable(config, field)
     return field, dataset.test_images, dataset.test_labels
 
 
@@ -288,9 +293,28 @@ def make_check(config: GradcheckConfig) -> tuple[LeakyField, Tensor, Tensor]:
         generator=generator(config.seed, "weights"),
         dtype=dtype,
     )
+    require_servable(config, field)
     draw = generator(config.seed, "inputs")
     x = torch.rand(config.batch, config.sizes[0], generator=draw, dtype=dtype)
     return field, x, torch.randint(config.sizes[-1], (config.batch,), generator=draw)
+
+
+def check_settings(config: GradcheckConfig) -> dict[str, Any]:
+    """The fields that the compared estimators may have beside their phases and beta."""
+    return config.model_dump(include={"nudging", "points", "rate"})
+
+
+def require_servable(config: GradcheckConfig, field: LeakyField) -> None:
+    """Refuse a comparison with an estimator that cannot serve the field.
+
+    Raises:
+        InputError: with the reason.
+    """
+    for name in config.estimator:
+        for estimator, _ in variants(
+            name, config.beta, check_settling(config), check_settings(config)
+        ):
+            estimator.check(field)
 
 
 def check_settling(config: GradcheckConfig) -> Settling:

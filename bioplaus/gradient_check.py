@@ -115,7 +115,8 @@ def check_gradients(
         settling: how phases settle; a tolerance of 1e-10 (float64) or 1e-6 (float32) if not
             given.
         settings: further fields of the estimators (`nudging`, `points`, ...), passed to those
-            that have them.
+            that have them. What is compared is the estimate of -dJ/dtheta alone, without the
+            regulariser of `homeostasis` and the decay of `kolen-pollack`.
         seed: of the random probes.
 
     Raises:
@@ -134,7 +135,7 @@ def check_gradients(
     asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, free, seed)
     rows: list[GradientRow] = []
     for name in estimators:
-        for estimator, beta in _variants(name, betas, settling, dict(settings or {})):
+        for estimator, beta in variants(name, betas, settling, settings or {}):
             estimate = estimator(field, x, target, cost, free=free)
             for oracle, truth in truths.items():
                 rows += _compare(name, beta, oracle, estimate, truth, bounds)
@@ -174,15 +175,21 @@ def records(kind: type, report: GradientReport, step: int) -> list[Any]:
     ]
 
 
-def _variants(
-    name: str, betas: Sequence[float], settling: Settling, settings: dict[str, Any]
+def variants(
+    name: str, betas: Sequence[float], settling: Settling, settings: Mapping[str, Any]
 ) -> list[tuple[AbstractEstimator, float]]:
+    """An estimator at each beta that it is asked for, once with NaN if it has none.
+
+    Raises:
+        InputError: an unknown name, or a setting outside its range.
+    """
     kind = get_estimator(name)
     known = {f.name for f in dataclasses.fields(kind)}
     kept = {key: value for key, value in settings.items() if key in known}
     if "beta" not in known:
         return [(kind(settling=settling, **kept), math.nan)]
-    return [(kind(settling=settling, beta=beta, **kept), beta) for beta in betas]  # pyright: ignore[reportCallIssue]
+    made = [(kind(settling=settling, beta=beta, **kept), beta) for beta in betas]  # pyright: ignore[reportCallIssue]
+    return [(estimator.without_regulariser(), beta) for estimator, beta in made]
 
 
 def _asymmetry_and_bounds(
@@ -214,12 +221,11 @@ def _asymmetry_and_bounds(
 def weight_angles(field: AbstractField) -> dict[str, float]:
     """Degrees between each feedback matrix and its transposed feedforward partner."""
     angles = {}
-    for name, back in field.parameters.items():
-        kind, _, k = name.partition(".")
-        if kind == "feedback":
-            forward = field.parameters[f"forward.{int(k) + 1}"].T
-            cosine = (forward * back).sum() / (forward.norm() * back.norm())
-            angles[f"weight_angle.{k}"] = math.degrees(math.acos(float(cosine.clamp(-1, 1))))
+    for name, partner in field.partners().items():
+        back, forward = field.parameters[name], field.parameters[partner].T
+        cosine = (forward * back).sum() / (forward.norm() * back.norm())
+        degrees = math.degrees(math.acos(float(cosine.clamp(-1, 1))))
+        angles[f"weight_angle.{name.rpartition('.')[2]}"] = degrees
     return angles
 
 

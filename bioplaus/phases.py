@@ -140,8 +140,7 @@ def phase_pair(
         settling=settling,
         dynamics=dynamics,
     )
-    parts = [t.chunk(2) for t in (end.s, end.residual, end.status, end.n_steps)]
-    plus, minus = (Solution(*(p[i] for p in parts)) for i in range(2))
+    plus, minus = end.chunk(2)
     return plus, minus
 
 

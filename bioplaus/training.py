@@ -122,7 +122,8 @@ def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
         data.test_size,
     )
     sizes = [dataset.input_size, *config.network.hidden, dataset.num_classes]
-    field = make_field(config, sizes, device)
+    field, estimator = make_field(config, sizes, device), make_estimator(config)
+    estimator.check(field)
     dataset = dataclasses.replace(
         dataset,
         train_images=dataset.train_images.to(device),
@@ -135,7 +136,7 @@ def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
         dataset=dataset,
         field=field,
         cost=get_cost(config.estimator.cost),
-        estimator=make_estimator(config),
+        estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train_labels)),
         order=generator(config.seed, "batches"),
         device=device,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bioplaus.costs import one_hot
+from bioplaus.costs import AbstractCost, one_hot
 from bioplaus.fields import LeakyField
-from bioplaus.phases import Settling
+from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 
 TIGHT = Settling(Sweeps(), tolerance=1e-13, free_steps=3000, nudged_steps=3000)
@@ -96,6 +96,30 @@ def parameter_product(p: Problem, s: Tensor, delta: Tensor) -> dict[str, Tensor]
     mu = autograd_field(p, theta, s)
     grads = torch.autograd.grad((mu * delta).sum() / len(s), list(theta.values()))
     return dict(zip(theta, grads, strict=True))
+
+
+def true_gradient(p: Problem, cost: AbstractCost) -> Tensor:
+    """-dJ/dtheta by a dense solve for the adjoint J^-T c and autograd of the field."""
+    return _product_with_solution(p, cost, transposed=True)
+
+
+def vector_field_limit(p: Problem, cost: AbstractCost) -> Tensor:
+    """(dmu/dtheta)^T J^-1 c, where the vector field's update goes, by a dense solve."""
+    return _product_with_solution(p, cost, transposed=False)
+
+
+def _product_with_solution(p: Problem, cost: AbstractCost, transposed: bool) -> Tensor:
+    s = free_phase(p.field, p.x, settling=TIGHT).s
+    c = torch.zeros_like(s)
+    c[:, p.field.output] = cost.slope(s[:, p.field.output], p.y)
+    matrix = jacobian(p, s)
+    solved = torch.linalg.solve(matrix.mT if transposed else matrix, c[..., None])[..., 0]
+    return flat(parameter_product(p, s, solved))
+
+
+def distance(estimate: dict[str, Tensor], truth: Tensor) -> float:
+    """Relative error of updates against a gradient in one vector."""
+    return float((flat(estimate) - truth).norm() / truth.norm())
 
 
 def flat(updates: dict[str, Tensor]) -> Tensor:

@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 import cli
+from bioplaus.estimators import ESTIMATORS, ORACLES
 from bridge.runlog import read_run
 from tests import command_line
+from tests.bioplaus import idx_files
 from tests.command_line import refused
 
 call = partial(command_line.call, "eqprop-run")
@@ -70,6 +73,39 @@ def test_several_hidden_layers_in_one_option(tmp_path):
     result = call(*SMALL, "--hidden", "16", "8", "--out", tmp_path / "a", "--quiet")
     assert result.exit_code == 0, result.output
     assert read_run(tmp_path / "a").config["network"]["hidden"] == [32, 16, 8]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS | ORACLES)
+def test_every_estimator_learns(name, tmp_path):
+    args = ["--set", "data.train_size=100", "--set", "data.test_size=20", "--hidden", "8"]
+    args += ["--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
+    args += ["--set", "optimizer.method=adam", "--set", "optimizer.learning_rate=0.003"]
+    args += ["--set", "network.angle=20", "--set", "batch_size=10"]
+    if name == "finite-difference":  # three settlings for every single weight
+        args = [*args[4:], "--dataset", str(_few_pixels(tmp_path))]
+    out = tmp_path / "run.h5"
+    result = call(*args, "--epochs", "4", "--estimator", name, "--quiet", "--out", out)
+    assert result.exit_code == 0, result.output
+    cost = read_run(out).table("epochs")["cost"]
+    assert cost[-1] < cost[0]
+
+
+def _few_pixels(folder: Path) -> Path:
+    """Images of 3 x 3 pixels: the label is the bright column."""
+    content = {}
+    for role, count in (("train", 40), ("test", 10)):
+        labels = np.arange(count, dtype=np.uint8) % 3
+        images = np.zeros((count, 3, 3), np.uint8)
+        images[np.arange(count), :, labels] = 255
+        content |= {f"{role} images": images, f"{role} labels": labels}
+    return idx_files.write(folder / "images", content)
+
+
+def test_an_estimator_that_cannot_serve_the_network_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("holomorphic", "hard-sigmoid", "corners", "tanh")
+    assert refused(call(*SMALL, "--estimator", "holomorphic"), *words)
+    assert list(tmp_path.rglob("*.h5")) == []
 
 
 def test_a_diverging_network_fails_with_a_readable_log(tmp_path):

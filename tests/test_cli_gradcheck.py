@@ -89,6 +89,11 @@ def test_unconverged_phases_are_said_on_stderr(tmp_path):
         (["--coordinates", "clipped"], ["hard-sigmoid"]),
         (["--from-run", "nothere.h5"], ["nothere.h5"]),
         (["--dtype", "float16"], ["float16"]),
+        (
+            ["--estimator", "holomorphic", "--activation", "hard-sigmoid"],
+            ["holomorphic", "hard-sigmoid", "corners", "tanh"],
+        ),
+        (["--estimator", "holomorphic", "--beta", "-0.1"], ["beta=-0.1", "radius"]),
     ],
 )
 def test_bad_input(args, words, tmp_path, monkeypatch):

@@ -8,15 +8,23 @@ from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.errors import InputError
 from bioplaus.estimators.asymmetric import AsymEP
 from bioplaus.estimators.base import AbstractEstimator, Estimate
+from bioplaus.estimators.continual import Continual
 from bioplaus.estimators.difference import NUDGINGS
+from bioplaus.estimators.dyadic import Dyadic
 from bioplaus.estimators.finite_difference import FiniteDifference
+from bioplaus.estimators.holomorphic import Holomorphic
+from bioplaus.estimators.homeostasis import Homeostasis
 from bioplaus.estimators.implicit import Implicit
+from bioplaus.estimators.kolen_pollack import KolenPollack
 from bioplaus.estimators.recurrent_backprop import RecurrentBackprop
 from bioplaus.estimators.unrolled import Unrolled
 from bioplaus.estimators.vector_field import VectorField
 from bioplaus.fields.base import AbstractField
 
-ESTIMATORS: dict[str, type[AbstractEstimator]] = {e.name: e for e in (VectorField, AsymEP)}
+ESTIMATORS: dict[str, type[AbstractEstimator]] = {
+    e.name: e
+    for e in (VectorField, AsymEP, Dyadic, Holomorphic, Continual, Homeostasis, KolenPollack)
+}
 ORACLES: dict[str, type[AbstractEstimator]] = {
     e.name: e for e in (Implicit, RecurrentBackprop, Unrolled, FiniteDifference)
 }
@@ -76,9 +84,14 @@ __all__ = [
     "ORACLES",
     "AbstractEstimator",
     "AsymEP",
+    "Continual",
+    "Dyadic",
     "Estimate",
     "FiniteDifference",
+    "Holomorphic",
+    "Homeostasis",
     "Implicit",
+    "KolenPollack",
     "RecurrentBackprop",
     "Unrolled",
     "VectorField",

@@ -6,12 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
 from bioplaus.fields.base import AbstractField
 from bioplaus.phases import Settling
 from bioplaus.solvers import Solution, Status
@@ -47,6 +48,23 @@ class AbstractEstimator(ABC):
     name: ClassVar[str]
     settling: Settling = field(default_factory=Settling)
     gate: float = math.inf
+
+    def check(self, field: AbstractField) -> None:
+        """Whether this estimator can serve a field.
+
+        Raises:
+            InputError: it cannot; the message says why and what to use.
+        """
+        if reason := self.unfit(field):
+            raise InputError(f"estimator={self.name!r} {reason}")
+
+    def unfit(self, field: AbstractField) -> str | None:
+        """Why this estimator cannot serve a field; None where it can."""
+        return None
+
+    def without_regulariser(self) -> Self:
+        """The same estimator with nothing in its update but the estimate of -dJ/dtheta."""
+        return self
 
     @abstractmethod
     def __call__(

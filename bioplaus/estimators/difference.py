@@ -51,6 +51,14 @@ class AbstractDifference(AbstractEstimator):
     def displacement(self, field: AbstractField, s_plus: Tensor, s_minus: Tensor) -> Tensor:
         """The change of state that the local rule sees, [B, n]."""
 
+    def signed_beta(self, s: Tensor) -> Tensor:
+        """beta as a column [B, 1], for `random-sign` with a sign drawn for each row."""
+        beta = per_row(self.beta, s)
+        if self.nudging == "random-sign":
+            coin = torch.randint(0, 2, beta.shape, generator=self.generator)
+            return beta * (2 * coin - 1).to(beta)
+        return beta
+
     @torch.no_grad()
     def __call__(
         self,
@@ -85,10 +93,7 @@ class AbstractDifference(AbstractEstimator):
             )
             change = self.displacement(field, pair[0].s, pair[1].s)
             return list(pair), change.div_(2 * self.beta)
-        beta = per_row(self.beta, s)
-        if self.nudging == "random-sign":
-            coin = torch.randint(0, 2, (len(s), 1), generator=self.generator)
-            beta = beta * (2 * coin - 1).to(s)
+        beta = self.signed_beta(s)
         end = nudged_phase(
             field,
             drive,

@@ -115,6 +115,21 @@ class AbstractField(ABC):
     def vjp(self, s: Tensor, v: Tensor) -> Tensor:
         """J_s^T v at `s`, row by row, [B, n]."""
 
+    def partners(self) -> dict[str, str]:
+        """Feedback parameters, and the feedforward ones whose transposes would be symmetric."""
+        return {}
+
+    @abstractmethod
+    def symmetrising_update(self, s: Tensor) -> dict[str, Tensor]:
+        """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2, with `s` held.
+
+        Only parameters that the Jacobian depends on are named.
+        """
+
+    @abstractmethod
+    def not_holomorphic(self) -> str | None:
+        """Why the field has no analytic extension to complex states; None where it has one."""
+
     @abstractmethod
     def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor]:
         """Upper bounds of ||dmu/dtheta||_2 of each row, [B], by parameter and for "all"."""

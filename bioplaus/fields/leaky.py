@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bioplaus.activations import Activation, get_activation
+from bioplaus.activations import ACTIVATIONS, Activation, get_activation
 from bioplaus.errors import InputError
 from bioplaus.fields.base import AbstractField
 
@@ -243,6 +243,40 @@ class LeakyField(AbstractField):
         for k, there in enumerate(self.split(out)):
             self.transposed_current(parts, k, there)
         return (out if clipped else d * out).sub_(v)
+
+    def partners(self) -> dict[str, str]:
+        if self.tied:
+            return {}
+        return {f"feedback.{k}": f"forward.{k + 1}" for k in range(1, len(self.layers))}
+
+    def symmetrising_update(self, s: Tensor) -> dict[str, Tensor]:
+        # with W = forward.{k+1}, B = feedback.k and d = rho'(s), the block of J - J^T between two
+        # layers is B D_above - D_below W^T; in a box, where D stands left of the weights,
+        # D_below B - W^T D_above. Half the squared norm counts each block once.
+        slopes, boxed = self.split(self.slope(s)), self.coordinates == "clipped"
+        updates = {}
+        for k in range(len(self.layers) - 1):
+            below, above = slopes[k], slopes[k + 1]
+            weight, back = self.forward_weight(k + 1).T, self.feedback_weight(k)
+            both = below.T @ above / len(s)
+            own, other = below.square().mean(0)[:, None], above.square().mean(0)
+            own, other = (own, other) if boxed else (other, own)
+            on_back = 2 * (weight * both - back * own)
+            on_weight = 2 * (back * both - weight * other).T
+            if self.tied:
+                updates[f"forward.{k + 2}"] = on_back.T + on_weight
+            else:
+                updates[f"feedback.{k + 1}"], updates[f"forward.{k + 2}"] = on_back, on_weight
+        return updates
+
+    def not_holomorphic(self) -> str | None:
+        if self.activation.holomorphic:
+            return None
+        smooth = ", ".join(name for name, a in ACTIVATIONS.items() if a.holomorphic)
+        return (
+            f"activation={self.activation.name!r} has corners; use one of {smooth}, in membrane "
+            "coordinates"
+        )
 
     def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor]:
         # untied, a unit's parameters move that unit alone: dmu/dtheta (dmu/dtheta)^T is diagonal

@@ -118,3 +118,8 @@ class Solution:
     def converged(self) -> Tensor:
         """Whether each row reached the tolerance, [B]."""
         return self.status == Status.CONVERGED
+
+    def chunk(self, parts: int) -> list[Solution]:
+        """The rows in so many equal parts, in order."""
+        columns = (t.chunk(parts) for t in (self.s, self.residual, self.status, self.n_steps))
+        return [Solution(*part) for part in zip(*columns, strict=True)]

@@ -156,7 +156,7 @@ def compare_runs(
         elif asked:
             raise InputError(f"{name}: the logs have no step in common")
     ranking = rank_estimators(runs)
-    if len(runs) > 1 and not (compared or ranking):
+    if len(runs) > 1 and not compared and not all(rank_estimators([run]) for run in runs):
         raise InputError("the logs have no metric and step in common; compare logs of one command")
     return Comparison(
         runs=runs,

@@ -10,18 +10,18 @@ from bioplaus.estimators import VectorField
 from bioplaus.nudging import Nudge, Nudged
 from bioplaus.phases import Settling, free_phase, nudged_phase
 from bioplaus.solvers import Status, Sweeps
-from tests.fields import SMOOTH, TIGHT, clipped, flat, jacobian, parameter_product, problem
+from tests.fields import (
+    SMOOTH,
+    TIGHT,
+    clipped,
+    flat,
+    parameter_product,
+    problem,
+    vector_field_limit,
+)
 
 COST = get_cost("squared-error")
 ZOO = [*({"activation": name} for name in SMOOTH), {"tied": True}, {"sizes": (6, 9, 4)}]
-
-
-def _limit(p, s, cost=COST):
-    """(dmu/dtheta)^T J_s^-1 c by a dense solve."""
-    c = torch.zeros_like(s)
-    c[:, p.field.output] = cost.slope(s[:, p.field.output], p.y)
-    delta = torch.linalg.solve(jacobian(p, s), c[..., None])[..., 0]
-    return flat(parameter_product(p, s, delta))
 
 
 @pytest.mark.parametrize("kw", [*ZOO, clipped()], ids=str)
@@ -42,7 +42,7 @@ def test_update_is_the_parameter_product_of_the_centered_difference(kw):
 @pytest.mark.parametrize("cost", ["squared-error", "cross-entropy"])
 def test_order_of_convergence_in_beta(kw, nudging, order, cost):
     p, cost = problem(**kw), get_cost(cost)
-    exact = _limit(p, free_phase(p.field, p.x, settling=TIGHT).s, cost)
+    exact = vector_field_limit(p, cost)
     betas = (0.04, 0.02, 0.01)
     errors = []
     for beta in betas:

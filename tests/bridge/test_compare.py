@@ -229,6 +229,9 @@ def test_logs_that_cannot_be_compared_are_refused(tmp_path: Path, three: list[Pa
         compare_runs([three[0], apart], metrics=["loss"])
     with pytest.raises(InputError, match="no metric and step in common"):
         compare_runs([three[0], apart])
+    checked = checks(tmp_path / "checked.h5", {("vector-field", 0.1): [20.0]})
+    with pytest.raises(InputError, match="no metric and step in common"):
+        compare_runs([three[0], checked])
     with open_run(tmp_path / "error.h5", tables={"errors": Error}, config={}, seed=0) as log:
         log.log("errors", Error(0, 1.0, 2.0))
     with pytest.raises(InputError, match=r"a\.h5: no metric 'errors/error'"):

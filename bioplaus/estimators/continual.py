@@ -1,0 +1,115 @@
+"""Continual equilibrium propagation: parameters move at every step of the nudged phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import Estimate
+from bioplaus.estimators.vector_field import VectorField
+from bioplaus.fields.base import AbstractField
+from bioplaus.nudging import Nudge
+from bioplaus.phases import free_phase, plain_dynamics
+from bioplaus.solvers import Solution, solve
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A nudged phase: the states before each step, the changes over beta, and the end."""
+
+    states: list[Tensor]
+    changes: list[Tensor]
+    end: Solution
+
+
+@dataclass(frozen=True)
+class Continual(VectorField):
+    """sum_t (dmu/dtheta)^T (s_{t+1} - s_t) / beta, each term applied as soon as it is known.
+
+    While the nudged phase runs, parameters follow theta_{t+1} = theta_t + rate u_t; the update
+    returned is the sum of the u_t. It is local in time as well as in space, and tends to that of
+    `vector-field` as rate -> 0 and beta -> 0. The two signs of `centered` move the parameters
+    together. The parameters of the field itself are left to the optimizer.
+
+    Attributes:
+        rate: learning rate within the nudged phase, >= 0; with plain SGD of the same rate the
+            step of the optimizer ends where the phase's own parameters did.
+
+    Source: Ernoult, Grollier, Querlioz, Bengio, Scellier 2020 (arXiv 2005.04168), section 3.
+    """
+
+    name = "continual"
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate < 0:
+            raise InputError(f"rate={self.rate} must not be negative")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        *,
+        free: Solution | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> Estimate:
+        if free is None:
+            free = free_phase(field, x, settling=self.settling)
+        beta, times = self.signed_beta(free.s), 1
+        if self.nudging == "centered":
+            beta, times = torch.cat((beta, -beta)), 2
+        # a row without a free phase must not move the parameters that all rows share
+        usable = self.accepted(free)[:, None]
+        s, x = torch.where(usable, free.s, 0.0), torch.where(usable, x, 0.0)
+        s, x, target, usable = (t.repeat(times, 1) for t in (s, x, target, usable))
+        path = self._nudged_phase(field, x, target, cost, s, beta, usable)
+        nudged = path.end.chunk(times)
+        accepted = self.accepted(free, *nudged)
+        # all steps of all rows as one batch, of which local_update takes the mean
+        steps = len(path.states)
+        kept = accepted.repeat(times * steps)[:, None]
+        s = torch.where(kept, torch.cat(path.states), 0.0)
+        delta = torch.where(kept, torch.cat(path.changes), 0.0) * steps
+        updates = field.local_update(x.repeat(steps, 1), s, delta, out)
+        return Estimate(updates, free, nudged, accepted)
+
+    def _nudged_phase(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        s: Tensor,
+        beta: Tensor,
+        usable: Tensor,
+    ) -> _Path:
+        """Step by step, with a copy of the parameters that follows the rule."""
+        moving = field.with_parameters({name: p.clone() for name, p in field.parameters.items()})
+        update = {name: torch.empty_like(p) for name, p in field.parameters.items()}
+        states, changes, settling = [], [], self.settling
+        nudge = Nudge(cost, target, beta)
+        while True:
+            end = solve(
+                plain_dynamics(moving, moving.drive(x), nudge, s),
+                s,
+                settling.solver,
+                tolerance=settling.tolerance,
+                max_steps=1,
+            )
+            states.append(s)
+            changes.append(torch.where(usable, field.displacement(end.s, s).div_(beta), 0.0))
+            moving.local_update(x, s, changes[-1], update)
+            for name, parameter in moving.parameters.items():
+                parameter.add_(update[name], alpha=self.rate)
+            s = end.s
+            if len(states) == settling.nudged_steps or bool(end.converged.all()):
+                end = replace(end, n_steps=end.n_steps * len(states))
+                return _Path(states, changes, end)

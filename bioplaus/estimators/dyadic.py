@@ -1,0 +1,143 @@
+"""Dyadic equilibrium propagation: state and adjoint relax together, as the two of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import AbstractEstimator, Estimate
+from bioplaus.fields.base import AbstractField
+from bioplaus.nudging import Nudge
+from bioplaus.phases import free_phase, per_row
+from bioplaus.solvers import AbstractDynamics, Solution, solve
+
+
+class Dyad(AbstractDynamics):
+    """ds+-/dt = mu(m) +- J(m)^T d / 2 -+ (beta/2) c(s+-), with m = (s+ + s-)/2, d = s+ - s-.
+
+    The descent of d and ascent of m on d . mu(m) - (beta/2) (C(s+) + C(s-)): the mean relaxes
+    as the free state does, the difference as its adjoint, dd/dt = J(m)^T d - beta c. Each of the
+    pair is nudged with half of beta, one toward the target and one away.
+
+    The state is [B, 2n]: s+ and s- side by side.
+    """
+
+    def __init__(
+        self,
+        field: AbstractField,
+        drive: Tensor,
+        cost: AbstractCost,
+        target: Tensor,
+        beta: Tensor,
+    ) -> None:
+        """Fix the clamped input, the cost and the strength [B, 1]."""
+        self.field, self.drive = field, drive
+        self.cost, self.target, self.beta = cost, target, beta
+        self.nudges = (Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2))
+        layers = tuple(range(len(field.layers)))
+        self.order = layers[::-1]
+        self.groups = tuple(sorted(field.groups, key=lambda group: self.order[0] not in group))
+
+    def force(self, s: Tensor, out: Tensor) -> Tensor:
+        pair, moved = s.chunk(2, 1), out.chunk(2, 1)
+        for side, currents in enumerate(self._currents(pair, range(len(self.field.layers)))):
+            own = self.field.split(pair[side])
+            for k, there in enumerate(self.field.split(moved[side])):
+                there.copy_(self.field.confine(self._nudged(currents[k], own[k], side, k), k))
+                there.sub_(own[k])
+        return out
+
+    def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
+        return self.force(s, out)
+
+    def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
+        pair = s.chunk(2, 1)
+        for side, currents in enumerate(self._currents(pair, group)):
+            for k, own in enumerate(self.field.split(pair[side])):
+                if k in group:
+                    step = self._nudged(currents[k], own, side, k).sub_(own)
+                    self._shift(own, step, side, k)
+
+    def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
+        for side, (own, move) in enumerate(zip(s.chunk(2, 1), step.chunk(2, 1), strict=True)):
+            parts, moves = self.field.split(own), self.field.split(move)
+            for k in group:
+                self._shift(parts[k], moves[k], side, k)
+
+    def take(self, rows: Tensor) -> Dyad:
+        return Dyad(self.field, self.drive[rows], self.cost, self.target[rows], self.beta[rows])
+
+    def _currents(
+        self, pair: Sequence[Tensor], layers: Sequence[int]
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """What drives the layers of s+ and of s-, besides leak and nudge."""
+        m, d = (pair[0] + pair[1]) / 2, pair[0] - pair[1]
+        slope = self.field.split(self.field.slope(m))
+        v, means = self.field.split(d), self.field.split(m)
+        r = [self.field.activity(own, k) for k, own in enumerate(means)]
+        plus, minus = {}, {}
+        for k in layers:
+            a = self.field.current(r, self.drive, k, torch.empty_like(means[k]))
+            back = self.field.transposed_current(v, k, torch.empty_like(a)).mul_(slope[k])
+            plus[k] = torch.add(a, back, alpha=0.5)
+            minus[k] = torch.add(a, back, alpha=-0.5)
+        return plus, minus
+
+    def _nudged(self, current: Tensor, own: Tensor, side: int, k: int) -> Tensor:
+        last = k == len(self.field.layers) - 1
+        return self.nudges[side].added_to(current, own) if last else current
+
+    def _shift(self, own: Tensor, step: Tensor, side: int, k: int) -> None:
+        if k == len(self.field.layers) - 1:
+            step = self.nudges[side].scaled(step)
+        self.field.confine(own.add_(step), k)
+
+
+@dataclass(frozen=True)
+class Dyadic(AbstractEstimator):
+    """(dmu/dtheta)^T (s+ - s-) / beta: exact as beta -> 0, with error O(beta^2).
+
+    In the box of clipped coordinates J^T d is taken on the units off the wall, as in `asym-ep`.
+
+    Source: the doubled state of Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670);
+    the nudge of both partners after dual propagation, Hoier, Staudt, Zach 2023
+    (arXiv 2302.01228).
+    """
+
+    name = "dyadic"
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.beta == 0:
+            raise InputError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        *,
+        free: Solution | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> Estimate:
+        drive = field.drive(x)
+        if free is None:
+            free = free_phase(field, x, settling=self.settling, drive=drive)
+        beta = per_row(self.beta, free.s)
+        end = solve(
+            Dyad(field, drive, cost, target, beta),
+            torch.cat((free.s, free.s), 1),
+            self.settling.solver,
+            tolerance=self.settling.tolerance,
+            max_steps=self.settling.nudged_steps,
+            check_every=self.settling.check_every,
+        )
+        plus, minus = end.s.chunk(2, 1)
+        return self.apply_rule(field, x, free, [end], (plus - minus).div_(self.beta), out)

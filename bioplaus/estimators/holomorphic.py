@@ -1,0 +1,100 @@
+"""Holomorphic equilibrium propagation: the nudge runs round a circle in the complex plane."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import AbstractEstimator, Estimate
+from bioplaus.fields.base import AbstractField
+from bioplaus.phases import free_phase, nudged_phase
+from bioplaus.solvers import Solution
+
+
+@dataclass(frozen=True)
+class Holomorphic(AbstractEstimator):
+    """(dmu/dtheta)^T ds_beta/dbeta by Cauchy's formula over N nudges on a circle.
+
+    ds/dbeta at 0 is (1 / (N |beta|)) sum_k e^{-i phi_k} s(|beta| e^{i phi_k}), phi_k = 2 pi k / N,
+    with error O(|beta|^N): N = 1 is the one-sided difference, N = 2 the centered one. Conjugate
+    nudges have conjugate states, so that only the upper half of the circle is settled. Fields that
+    are not conservative keep the vector field's floor.
+
+    Attributes:
+        beta: radius of the circle.
+        points: N >= 1.
+
+    Source: Laborieux and Zenke 2022 (arXiv 2209.00530), section 3.
+    """
+
+    name = "holomorphic"
+    beta: float = 0.5
+    points: int = 4
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise InputError(f"beta={self.beta} is a circle's radius here and must be positive")
+        if self.points < 1:
+            raise InputError(f"points={self.points} must be at least 1")
+
+    def unfit(self, field: AbstractField) -> str | None:
+        reason = field.not_holomorphic()
+        return reason and f"needs a field that extends to complex states: {reason}"
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        *,
+        free: Solution | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> Estimate:
+        self.check(field)
+        drive = field.drive(x)
+        if free is None:
+            free = free_phase(field, x, settling=self.settling, drive=drive)
+        upper = range(self.points // 2 + 1)
+        turns = torch.tensor([2 * math.pi * k / self.points for k in upper], dtype=torch.float64)
+        circle = torch.polar(torch.ones_like(turns), turns).to(drive.dtype.to_complex())
+        circle = circle.to(drive.device)
+        nudged = self._settle(field, drive, free.s, target, cost, self.beta * circle)
+        delta = torch.zeros_like(free.s)
+        for k, (point, phase) in enumerate(zip(circle, nudged, strict=True)):
+            # a conjugate pair counts twice; 1 and, for even N, -1 have no partner
+            count = 1 if k in (0, self.points / 2) else 2
+            moved = field.displacement(phase.s, free.s)
+            delta += (count / (self.points * self.beta)) * (moved * point.conj()).real
+        return self.apply_rule(field, x, free, nudged, delta, out)
+
+    def _settle(
+        self,
+        field: AbstractField,
+        drive: Tensor,
+        s: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        beta: Tensor,
+    ) -> list[Solution]:
+        """The nudged phases of all points, settled as one batch of complex rows."""
+        rows, points = len(s), len(beta)
+        complex_field = field.with_parameters(
+            {name: p.to(beta.dtype) for name, p in field.parameters.items()}
+        )
+        end = nudged_phase(
+            complex_field,
+            drive.to(beta.dtype).repeat(points, 1),
+            s.to(beta.dtype).repeat(points, 1),
+            cost,
+            target.repeat(points, 1),
+            beta.repeat_interleave(rows)[:, None],
+            settling=self.settling,
+        )
+        return end.chunk(points)

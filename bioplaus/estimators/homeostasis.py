@@ -1,0 +1,60 @@
+"""Homeostasis: the vector field's update, and one that makes the Jacobian more symmetric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import Estimate
+from bioplaus.estimators.vector_field import VectorField
+from bioplaus.fields.base import AbstractField
+from bioplaus.solvers import Solution
+
+
+@dataclass(frozen=True)
+class Homeostasis(VectorField):
+    """The update of `vector-field` minus strength times the gradient of the homeostatic loss.
+
+    The loss is E[||J_s e||^2 - e^T J_s^2 e] = ||J_s - J_s^T||_F^2 / 2, e standard normal, at the
+    free fixed point, which is held. The layered field has its gradient in closed form, so that no
+    e is drawn.
+
+    Attributes:
+        strength: weight of the homeostatic loss, >= 0; 0 leaves the estimate of -dJ/dtheta.
+
+    Source: Laborieux and Zenke 2024 (ICLR; arXiv 2309.02214), section 4.
+    """
+
+    name = "homeostasis"
+    strength: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.strength < 0:
+            raise InputError(f"strength={self.strength} must not be negative")
+
+    def without_regulariser(self) -> Self:
+        return replace(self, strength=0.0)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        *,
+        free: Solution | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> Estimate:
+        estimate = super().__call__(field, x, target, cost, free=free, out=out)
+        kept = estimate.free.s[estimate.accepted]
+        if self.strength and len(kept):
+            for name, update in field.symmetrising_update(kept).items():
+                estimate.updates[name].add_(update, alpha=self.strength)
+        return estimate

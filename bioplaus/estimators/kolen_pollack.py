@@ -1,0 +1,61 @@
+"""Kolen-Pollack: feedback weights are given their partners' update, and both decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import Estimate
+from bioplaus.estimators.vector_field import VectorField
+from bioplaus.fields.base import AbstractField
+from bioplaus.solvers import Solution
+
+
+@dataclass(frozen=True)
+class KolenPollack(VectorField):
+    """u_W = nu_W - decay W and u_B = nu_W^T - decay B, with nu of `vector-field`.
+
+    The difference B - W^T sees only the decay: under gradient steps of rate r it shrinks by the
+    factor 1 - r decay a step, so that the weights align whatever the task.
+
+    Attributes:
+        decay: weight of the decay, >= 0; 0 leaves the estimate.
+
+    Source: Kolen and Pollack 1994 (ICNN 3), equations 16 to 19; Akrout et al. 2019
+    (arXiv 1904.05391), section 3.
+    """
+
+    name = "kolen-pollack"
+    decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decay < 0:
+            raise InputError(f"decay={self.decay} must not be negative")
+
+    def without_regulariser(self) -> Self:
+        return replace(self, decay=0.0)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        *,
+        free: Solution | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> Estimate:
+        estimate = super().__call__(field, x, target, cost, free=free, out=out)
+        for feedback, forward in field.partners().items():
+            estimate.updates[feedback].copy_(estimate.updates[forward].T)
+        for names in field.partners().items():
+            for name in names:
+                estimate.updates[name].add_(field.parameters[name], alpha=-self.decay)
+        return estimate
