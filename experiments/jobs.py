@@ -1,0 +1,71 @@
+"""Several runs of the command line, side by side; what has finished is not run again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from bridge.errors import InputError
+from bridge.progress import progress
+from bridge.runlog import Run, read_run
+
+CLI = Path(__file__).parent.parent / "cli.py"
+FAILED = 1
+"""The exit status of a run that could not go on, as when a network diverged: a result too."""
+
+
+def run_all(jobs: Mapping[str, Sequence[str]], folder: Path, processes: int = 1) -> dict[str, Run]:
+    """Run `cli.py eqprop-run` with each job's arguments, and read the logs.
+
+    Args:
+        jobs: arguments by name; the log is FOLDER/NAME.h5.
+        folder: made if it is not there.
+        processes: how many run at once, each with one thread.
+
+    Raises:
+        RuntimeError: a run ended neither well nor with a diverged network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    click.echo(f"logs: {folder}", err=True)
+
+    def run(name: str) -> Run:
+        out = folder / f"{name}.h5"
+        if not _ended(out):
+            command = [sys.executable, str(CLI), "eqprop-run", *jobs[name], "--quiet"]
+            done = subprocess.run(
+                [*command, "--out", str(out), "--overwrite"], capture_output=True, text=True
+            )
+            if done.returncode not in (0, FAILED):
+                raise RuntimeError(f"{name}: exit {done.returncode}: {done.stderr.strip()}")
+        bar.advance(1)
+        return read_run(out)
+
+    with progress(len(jobs), "runs", quiet=False) as bar, ThreadPoolExecutor(processes) as pool:
+        return dict(zip(jobs, pool.map(run, jobs), strict=True))
+
+
+def _ended(path: Path) -> bool:
+    try:
+        return read_run(path).status in ("finished", "failed")
+    except InputError:
+        return False
+
+
+def settings(**values: object) -> list[str]:
+    """`--set` arguments; a double underscore is a dot."""
+    return [
+        part
+        for key, value in values.items()
+        for part in ("--set", f"{key.replace('__', '.')}={value}")
+    ]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the docs."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
