@@ -24,7 +24,7 @@ OPTIONAL = ("matplotlib", "plotly", "brian2", "transformers", "peft")
 RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "joblib")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
-PRINTING_MODULES = ("cli", "bridge.console")
+PRINTING_MODULES = ("cli", "commands", "bridge.console")
 
 Sources = Mapping[str, str]
 
@@ -107,7 +107,7 @@ def wrong_reach(sources: Sources) -> list[str]:
             (importer[0] == "bridge" and to in ENGINES)
             or (importer[0] in ENGINES and to in ENGINES and to != importer[0])
             or (importer[0] in ENGINES and to == "bridge" and not allowed)
-            or (importer[0] in (*ENGINES, "bridge") and to == "cli")
+            or (importer[0] in (*ENGINES, "bridge") and to in ("cli", "commands"))
         ):
             wrong.append(str(each))
     return wrong

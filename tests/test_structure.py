@@ -36,7 +36,7 @@ def read_order() -> dict[str, list[str]]:
 
 
 ORDER = read_order()
-PROGRAM = read(*PACKAGES, "cli.py")
+PROGRAM = read(*PACKAGES, "commands", "cli.py")
 
 
 def wrong_order(sources: Sources) -> list[str]:
@@ -84,6 +84,7 @@ BROKEN: list[tuple[Callable[[Sources], list[str]], dict[str, str], str]] = [
     (structure.wrong_reach, {"bioplaus.fields.config": "import bridge"}, "imports bridge"),
     (structure.wrong_reach, {"nlhf.__init__": "import bridge"}, "nlhf:1 imports bridge"),
     (structure.wrong_reach, {"bridge.console": "import cli"}, "imports cli"),
+    (structure.wrong_reach, {"nlhf.training": "from commands import logs"}, "imports commands"),
     (structure.wrong_place, {"bridge.config": "import h5py"}, "only bridge.runlog"),
     (structure.wrong_place, {"bridge.runlogs": "from h5py import File"}, "only bridge.runlog"),
     (structure.wrong_place, {"cli": "def f():\n  import plotly.io"}, "only bridge.report"),

@@ -1,0 +1,102 @@
+"""`eqprop-run`: train a network by equilibrium propagation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.console import RowTable, common_options, resolve_device, set_threads
+from commands.shared import Spread, new_log
+
+
+@click.command("eqprop-run", cls=Spread)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.option("--dataset", help="mnist, fashion-mnist, or a folder of IDX files.")
+@click.option("--data-dir", help="Folder of a named data set's files.")
+@click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
+@click.option("--estimator", help="Where the update comes from.")
+@click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
+@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+@click.pass_context
+def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
+    """Train a network of leaky integrators by equilibrium propagation.
+
+    Example: python cli.py eqprop-run --epochs 2 --hidden 256 --set optimizer.learning_rate=0.3
+    """
+    from bioplaus.config import EqpropConfig
+    from bioplaus.training import StepRecord, build, train
+    from bridge import open_run
+    from bridge.config import load_config
+    from bridge.progress import progress
+
+    flags = {
+        "data.dataset": options["dataset"],
+        "data.data_dir": options["data_dir"],
+        "network.hidden": options["hidden"],
+        "estimator.name": options["estimator"],
+        "estimator.nudging": options["nudging"],
+        "epochs": options["epochs"],
+        "check_gradients_every": options["check_gradients_every"],
+        "seed": options["seed"],
+    }
+    settings = load_config(EqpropConfig, config, flags, options["sets"])
+    path = new_log("eqprop-run", options)
+    device = resolve_device(options["device"])
+    set_threads(options["threads"])
+    run = build(settings, device)
+    silent = options["quiet"] or options["as_json"]
+    rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
+    tables = {"metrics": StepRecord, "epochs": run.epoch_record}
+    if settings.check_gradients_every:
+        tables["gradients"] = run.check_record
+    log = open_run(
+        path,
+        tables=tables,
+        config=settings,
+        seed=settings.seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
+        weights=run.field.parameters,
+    )
+    total = settings.epochs * len(run.dataset.train_labels)
+    with log, progress(total, "training", options["quiet"]) as bar:
+
+        def on_epoch(record: Any) -> None:
+            log.log("epochs", record)
+            log.save_weights(record.step, run.field.parameters)
+            rows.row(*_epoch_cells(record))
+
+        summary = train(
+            run,
+            on_step=lambda r: log.log("metrics", r),
+            on_epoch=on_epoch,
+            on_check=lambda r: log.log("gradients", r),
+            advance=bar.advance,
+        )
+    if options["as_json"]:
+        click.echo(json.dumps({**vars(summary), "log": str(path), "seed": settings.seed}))
+    elif not options["quiet"]:
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _epoch_columns(pairs: int) -> dict[str, str]:
+    columns = {"epoch": "d", "train error": ".2f", "test error": ".2f"}
+    columns |= {"free residual": ".1e", "nudged residual": ".1e"}
+    columns |= {"free steps": ".1f", "nudged steps": ".1f", "converged": ".1%"}
+    columns |= {f"alignment {k + 1}": ".3f" for k in range(pairs)}
+    return columns | {"images/s": ".0f"}
+
+
+def _epoch_cells(record: Any) -> list[Any]:
+    named = vars(record)
+    names = ["epoch", "train_error", "test_error", "free_residual", "nudged_residual"]
+    names += ["free_steps", "nudged_steps", "converged"]
+    names += [name for name in named if name.startswith("alignment")]
+    return [named[name] for name in [*names, "images_per_second"]]

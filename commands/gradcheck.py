@@ -1,0 +1,106 @@
+"""`gradcheck`: estimates of the gradient against the true one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.console import common_options, print_json, resolve_device, set_threads, table
+from commands.shared import Spread, new_log, whole_numbers
+
+
+@click.command(cls=Spread)
+@click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
+@click.option("--activation", help="tanh, sigmoid, sigmoid-4s-2, hard-sigmoid, softplus, linear.")
+@click.option("--coordinates", help="membrane, activity or clipped.")
+@click.option("--asymmetry", type=float, metavar="A", help="Feedback: transpose + A times a draw.")
+@click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
+@click.option("--estimator", multiple=True, help="What is compared; repeatable.")
+@click.option("--beta", type=float, multiple=True, help="The nudge; repeatable.")
+@click.option("--oracle", multiple=True, help="What is taken for true; repeatable.")
+@click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option("--cost", help="squared-error or cross-entropy.")
+@click.option("--batch", type=int, help="Number of inputs.")
+@click.option("--dtype", help="float32 or float64.")
+@click.option("--solver", help="sweeps, euler or anderson.")
+@click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
+@click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
+@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+def gradcheck(from_run: Path | None, **options: Any) -> None:
+    """Compare gradient estimates with the true gradient, and explain the difference.
+
+    Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
+    --estimator asym-ep --beta 1e-2
+    """
+    from bioplaus.config import (
+        GradcheckConfig,
+        check_settings,
+        check_settling,
+        make_check,
+        restore_check,
+    )
+    from bioplaus.gradient_check import check_gradients, record_type, records
+    from bridge import open_run
+    from bridge.config import load_config
+    from bridge.runlog import read_run
+
+    fresh = ("sizes", "activation", "coordinates", "asymmetry", "angle")
+    names = [*fresh, "estimator", "beta", "oracle", "nudging", "cost", "batch", "dtype"]
+    flags = {name: options[name] for name in [*names, "solver", "tolerance", "seed"]}
+    if flags["sizes"] is not None:
+        flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
+    given = [f"--{name}" for name in fresh if flags[name] is not None]
+    if from_run and given:
+        raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
+    settings = load_config(GradcheckConfig, None, flags, options["sets"])
+    path = new_log("gradcheck", options)
+    device = resolve_device(options["device"])
+    set_threads(options["threads"])
+    if from_run:
+        source = read_run(from_run)
+        field, x, y = restore_check(settings, source.config, source.weights()[1])
+    else:
+        field, x, y = make_check(settings)
+    field, x, y = field.to(device), x.to(device), y.to(device)
+    kind = record_type(settings.estimator, settings.oracle, field.parameters)
+    with open_run(
+        path,
+        tables={"gradients": kind},
+        config=settings,
+        seed=settings.seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        parent=str(from_run) if from_run else None,
+    ) as log:
+        report = check_gradients(
+            field,
+            x,
+            y,
+            settings.cost,
+            settings.estimator,
+            settings.beta,
+            settings.oracle,
+            settling=check_settling(settings),
+            settings=check_settings(settings),
+            seed=settings.seed,
+        )
+        for record in records(kind, report, step=0):
+            log.log("gradients", record)
+    if report.unconverged:
+        click.echo(
+            f"warning: {len(report.unconverged)} of {len(report.rows)} comparisons have phases "
+            f"that did not reach the tolerance {report.tolerance:g}; see their residual",
+            err=True,
+        )
+    if options["as_json"]:
+        rows = [vars(row) for row in report.rows]
+        print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path)})
+    elif not options["quiet"]:
+        table(("Jacobian", "value"), list(report.asymmetry.items()))
+        shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
+        shown += ["bound", "sign_agreement", "residual", "steps"]
+        table(shown, [[getattr(row, name) for name in shown] for row in report.rows])
+        click.echo(f"log: {path}")

@@ -1,0 +1,84 @@
+"""`nash-md`: the equilibrium of a preference game."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bridge.console import common_options, print_json, resolve_device, set_threads, table
+from commands.shared import new_log
+
+
+@click.command("nash-md")
+@click.option("--game", help="sound-quality, roshambo, a built-in game, or a CSV file.")
+@click.option("--algorithm", help="nash-md, self-play, extragradient, mirror-prox, ...")
+@click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
+@click.option("--iterations", type=int, help="Steps of the algorithm.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
+@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+def nash_md(plot: Path | None, **options: Any) -> None:
+    """Find the policy that no other policy is preferred to, with a certificate.
+
+    Example: python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
+    """
+    from bridge import open_run
+    from bridge.config import load_config
+    from bridge.progress import progress
+    from bridge.report.policies import check_picture, plot_policies
+    from nlhf.config import NashConfig
+    from nlhf.training import StepRecord, build, solve
+
+    names = ("game", "algorithm", "tau", "iterations", "seed")
+    settings = load_config(
+        NashConfig, None, {name: options[name] for name in names}, options["sets"]
+    )
+    path = new_log("nash-md", options)
+    if plot:
+        check_picture(plot)
+    set_threads(options["threads"])
+    run = build(settings, resolve_device(options["device"]))
+    policies: list[tuple[int, Any]] = []
+    log = open_run(
+        path,
+        tables={"metrics": StepRecord},
+        config=settings,
+        seed=settings.seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        dataset=run.source,
+    )
+    with log, progress(settings.iterations, settings.algorithm, options["quiet"]) as bar:
+        results = solve(
+            run,
+            on_record=lambda record: log.log("metrics", record),
+            on_policy=lambda step, policy: policies.append((step, policy.cpu().numpy())),
+            advance=bar.advance,
+        )
+    if plot:
+        steps, course = zip(*policies, strict=True)
+        oracle = run.log_equilibrium.exp().cpu().numpy()
+        source = run.preferences
+        plot_policies(plot, source.contexts, source.actions, steps, np.stack(course), oracle)
+    if options["as_json"]:
+        print_json({"contexts": [vars(result) for result in results], "log": str(path)})
+    elif not options["quiet"]:
+        _print_equilibria(results, run.preferences.never_compared)
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:
+    for result in results:
+        ranked = sorted(zip(result.policy, result.actions, strict=True), reverse=True)
+        shown = ", ".join(f"{action} {p:.3f}" for p, action in ranked[:8] if p >= 0.0005)
+        click.echo(f"{result.context}: {shown}")
+    columns = ["context", "exploitability", "certificate", "kl_to_equilibrium", "support"]
+    columns += ["bradley_terry_winner", "bradley_terry_loss", "bradley_terry_worst"]
+    table(columns, [[getattr(result, name) for name in columns] for result in results])
+    for context, a, b in never_compared[:5]:
+        click.echo(f"never compared in {context}: {a} and {b}; taken as even")
+    if len(never_compared) > 5:
+        click.echo(f"never compared: {len(never_compared) - 5} more pairs; taken as even")
