@@ -198,7 +198,10 @@ def _asymmetry_and_bounds(
     """The asymmetry's measures, and by parameter the bound on the error of the batch gradient.
 
     ||nu + dJ/dtheta|| <= mean over rows of ||J^-1||^2 ||J - J^T|| ||c|| ||dmu/dtheta||, from
-    J^-T - J^-1 = J^-T (J - J^T) J^-1 and the triangle inequality over the rows.
+    J^-T - J^-1 = J^-T (J - J^T) J^-1 and the triangle inequality over the rows. Where the local
+    rule sees D ds (activity coordinates), D J^-1 takes the place of J^-1, and
+    J^-T - D J^-1 = J^-T (D J - J^T D) J^-1 + J^-T (1 - D), whose last term acts on c: zero on
+    linear outputs.
     """
     s = free.s
     rng = torch.Generator().manual_seed(seed)
@@ -207,9 +210,12 @@ def _asymmetry_and_bounds(
         found = exact_asymmetry(field, s)
     else:
         found = hutchinson_asymmetry(field, s, generator=rng)
-    c = torch.linalg.vector_norm(cost_slope(field, s, target, cost), dim=1)
-    common = inverse_norm(field, s, generator=rng) ** 2
-    common = common * asymmetry_norm(field, s, generator=rng) * c
+    c = cost_slope(field, s, target, cost)
+    size = torch.linalg.vector_norm(c, dim=1)
+    inverse = inverse_norm(field, s, generator=rng)
+    common = inverse**2 * asymmetry_norm(field, s, generator=rng) * size
+    if (d := field.seen(s)) is not None:
+        common += inverse * torch.linalg.vector_norm(c - d * c, dim=1)
     bounds = {
         name: float((common * norm).mean()) for name, norm in field.parameter_norms(x, s).items()
     }

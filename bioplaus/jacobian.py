@@ -144,11 +144,14 @@ def inverse_norm(field: AbstractField, s: Tensor, *, generator: torch.Generator)
 
 @torch.no_grad()
 def asymmetry_norm(field: AbstractField, s: Tensor, *, generator: torch.Generator) -> Tensor:
-    """||J_s - J_s^T||_2 of each row, [B]."""
+    """||D J_s - J_s^T D||_2 of each row, D what the local rule sees of ds (one if all), [B]."""
     start = torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device)
+    d = field.seen(s)
 
     def odd(v: Tensor) -> Tensor:
-        return field.jvp(s, v) - field.vjp(s, v)
+        if d is None:
+            return field.jvp(s, v) - field.vjp(s, v)
+        return d * field.jvp(s, v) - field.vjp(s, d * v)
 
     tolerance = 16 * torch.finfo(s.dtype).eps
     return spectral_norm(odd, lambda v: -odd(v), start, tolerance=tolerance)

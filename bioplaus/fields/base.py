@@ -138,6 +138,10 @@ class AbstractField(ABC):
         """The change of state that the local rule sees, [B, n]."""
         return s_plus - s_minus
 
+    def seen(self, s: Tensor) -> Tensor | None:
+        """D with `displacement` = D ds for small ds at `s`, [B, n]; None where it is ds itself."""
+        return None
+
     @abstractmethod
     def local_update(
         self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None

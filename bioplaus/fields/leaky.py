@@ -304,6 +304,9 @@ class LeakyField(AbstractField):
             return self.activities(s_plus) - self.activities(s_minus)
         return s_plus - s_minus
 
+    def seen(self, s: Tensor) -> Tensor | None:
+        return self.slope(s) if self.coordinates == "activity" else None
+
     def local_update(
         self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
