@@ -15,6 +15,7 @@ from torch import Tensor
 from bioplaus.activations import get_activation
 from bioplaus.costs import get_cost
 from bioplaus.datasets import load_dataset
+from bioplaus.engines import SERVED, Brian2
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, get_estimator, get_oracle
 from bioplaus.fields import LeakyField
@@ -60,6 +61,7 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 Coordinates = Literal["membrane", "activity", "clipped"]
 Nudging = Literal["one-sided", "centered", "random-sign"]
 Solver = Literal["sweeps", "euler", "anderson"]
+Engine = Literal["torch", "brian2"]
 
 
 class DataConfig(Config):
@@ -84,9 +86,23 @@ class NetworkConfig(Config):
     angle: Degrees = 90.0
 
 
-class PhaseConfig(Config):
-    """How phases settle; see `bioplaus.phases.Settling` and `bioplaus.solvers`."""
+class BrianConfig(Config):
+    """The simulations of the engine brian2; see `bioplaus.engines`."""
 
+    tau: str = "10 ms"
+    method: Literal["euler", "exponential_euler", "rk4"] = "euler"
+    target: Literal["numpy", "cython"] = "numpy"
+
+
+class PhaseConfig(Config):
+    """How phases settle; see `bioplaus.phases.Settling` and `bioplaus.solvers`.
+
+    `solver`, `memory` and `check_every` are of the engine torch, `brian2` of the engine brian2;
+    its steps, as those of the solver `euler`, are of `dt` membrane time constants.
+    """
+
+    engine: Engine = "torch"
+    brian2: BrianConfig = BrianConfig()
     solver: Solver = "sweeps"
     dt: Annotated[float, Field(gt=0, le=1)] = 0.5
     memory: Count = 3
@@ -158,6 +174,9 @@ class GradcheckConfig(Config):
     points: Count = 4
     rate: NonNegative = 0.01
     batch: Count = 10
+    engine: Engine = "torch"
+    brian2: BrianConfig = BrianConfig()
+    dt: Annotated[float, Field(gt=0, le=1)] = 0.5
     solver: Solver = "sweeps"
     tolerance: Positive | None = None
     steps: Count = 2000
@@ -185,16 +204,34 @@ def make_field(
     )
 
 
+def make_engine(settings: BrianConfig, dt: float, estimators: Sequence[str]) -> AbstractSolver:
+    """The second simulator, if it can serve the estimators.
+
+    Raises:
+        InputError: it cannot, its settings are wrong, or brian2 is not installed.
+    """
+    for name in estimators:
+        if name not in SERVED:
+            raise InputError(
+                f"the engine brian2 has no circuit for estimator={name!r}; use one of "
+                f"{', '.join(SERVED)}, or the engine torch"
+            )
+    return Brian2(settings.tau, dt, settings.method, settings.target)
+
+
 def make_solver(name: str, dt: float = 0.5, memory: int = 3) -> AbstractSolver:
-    """A solver with those of the settings that it has."""
+    """A solver of torch with those of the settings that it has."""
     settings: dict[str, dict[str, float]] = {"euler": {"dt": dt}, "anderson": {"memory": memory}}
     return get_solver(name, **settings.get(name, {}))
 
 
-def make_settling(phases: PhaseConfig) -> Settling:
+def make_settling(phases: PhaseConfig, estimators: Sequence[str] = ()) -> Settling:
     """How the phases of a run settle."""
+    torches = phases.engine == "torch"
     return Settling(
-        make_solver(phases.solver, phases.dt, phases.memory),
+        make_solver(phases.solver, phases.dt, phases.memory)
+        if torches
+        else make_engine(phases.brian2, phases.dt, estimators),
         phases.tolerance,
         phases.free_steps,
         phases.nudged_steps,
@@ -214,7 +251,7 @@ def make_estimator(config: EqpropConfig) -> AbstractEstimator:
     known = {f.name for f in dataclasses.fields(chosen)}
     offered = {"beta": config.estimator.beta, **estimator_settings(config)}
     return chosen(
-        settling=make_settling(config.phases),
+        settling=make_settling(config.phases, [config.estimator.name]),
         gate=config.phases.gate,
         **{name: value for name, value in offered.items() if name in known},
     )
@@ -317,8 +354,12 @@ def require_servable(config: GradcheckConfig, field: LeakyField) -> None:
             estimator.check(field)
 
 
-def check_settling(config: GradcheckConfig) -> Settling:
-    """How the phases of a comparison settle."""
+def check_settling(config: GradcheckConfig, engine: Engine | None = None) -> Settling:
+    """How the phases of a comparison settle; those of its oracles do so in the engine torch."""
     tight = default_settling(getattr(torch, config.dtype)).tolerance
     tolerance = tight if config.tolerance is None else config.tolerance
-    return Settling(make_solver(config.solver), tolerance, config.steps, config.steps)
+    if (engine or config.engine) == "torch":
+        solver = make_solver(config.solver, config.dt)
+    else:
+        solver = make_engine(config.brian2, config.dt, config.estimator)
+    return Settling(solver, tolerance, config.steps, config.steps)

@@ -99,6 +99,7 @@ def check_gradients(
     oracles: Sequence[str] = ("implicit",),
     *,
     settling: Settling | None = None,
+    oracle_settling: Settling | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> GradientReport:
@@ -114,6 +115,8 @@ def check_gradients(
         oracles: names of what is taken for the true gradient.
         settling: how phases settle; a tolerance of 1e-10 (float64) or 1e-6 (float32) if not
             given.
+        oracle_settling: how those of the oracles settle, the free phase among them, if not like
+            the estimators' (as where these run in another engine).
         settings: further fields of the estimators (`nudging`, `points`, ...), passed to those
             that have them. What is compared is the estimate of -dJ/dtheta alone, without the
             regulariser of `homeostasis` and the decay of `kolen-pollack`.
@@ -128,11 +131,15 @@ def check_gradients(
     settling = settling or default_settling(field.dtype)
     target = y if y.ndim == 2 else one_hot(y, field.output.stop - field.output.start, field.dtype)
     free = free_phase(field, x, settling=settling)
+    true_free, true_settling = free, settling
+    if oracle_settling is not None:
+        true_settling = oracle_settling
+        true_free = free_phase(field, x, settling=oracle_settling)
     truths = {
-        name: get_oracle(name)(settling=settling)(field, x, target, cost, free=free)
+        name: get_oracle(name)(settling=true_settling)(field, x, target, cost, free=true_free)
         for name in oracles
     }
-    asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, free, seed)
+    asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, true_free, seed)
     rows: list[GradientRow] = []
     for name in estimators:
         for estimator, beta in variants(name, betas, settling, settings or {}):

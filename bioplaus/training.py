@@ -19,7 +19,6 @@ from bioplaus.config import (
     make_estimator,
     make_field,
     make_optimizer,
-    make_settling,
 )
 from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.datasets import Dataset, batches, load_dataset
@@ -230,7 +229,7 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
 
 def test_error(run: Run) -> float:
     """Share of test images whose largest output is not their label, in percent."""
-    dataset, settling, wrong = run.dataset, make_settling(run.config.phases), 0
+    dataset, settling, wrong = run.dataset, run.estimator.settling, 0
     for rows in batches(len(dataset.test_labels), run.config.evaluation_batch):
         rows = rows.to(run.device)
         free = free_phase(run.field, dataset.test_images[rows], settling=settling)

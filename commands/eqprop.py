@@ -20,6 +20,7 @@ from commands.shared import Spread, new_log
 @click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
 @click.option("--estimator", help="Where the update comes from.")
 @click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option("--engine", help="What the phases run in: torch or brian2.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
 @common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
@@ -41,6 +42,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "network.hidden": options["hidden"],
         "estimator.name": options["estimator"],
         "estimator.nudging": options["nudging"],
+        "phases.engine": options["engine"],
         "epochs": options["epochs"],
         "check_gradients_every": options["check_gradients_every"],
         "seed": options["seed"],

@@ -25,7 +25,8 @@ from commands.shared import Spread, new_log, whole_numbers
 @click.option("--cost", help="squared-error or cross-entropy.")
 @click.option("--batch", type=int, help="Number of inputs.")
 @click.option("--dtype", help="float32 or float64.")
-@click.option("--solver", help="sweeps, euler or anderson.")
+@click.option("--engine", help="What the estimators' phases run in: torch or brian2.")
+@click.option("--solver", help="sweeps, euler or anderson (engine torch).")
 @click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
 @click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
 @common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
@@ -49,7 +50,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
 
     fresh = ("sizes", "activation", "coordinates", "asymmetry", "angle")
     names = [*fresh, "estimator", "beta", "oracle", "nudging", "cost", "batch", "dtype"]
-    flags = {name: options[name] for name in [*names, "solver", "tolerance", "seed"]}
+    flags = {name: options[name] for name in [*names, "engine", "solver", "tolerance", "seed"]}
     if flags["sizes"] is not None:
         flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
     given = [f"--{name}" for name in fresh if flags[name] is not None]
@@ -57,6 +58,8 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     settings = load_config(GradcheckConfig, None, flags, options["sets"])
     path = new_log("gradcheck", options)
+    settling = check_settling(settings)
+    oracle_settling = None if settings.engine == "torch" else check_settling(settings, "torch")
     device = resolve_device(options["device"])
     set_threads(options["threads"])
     if from_run:
@@ -83,7 +86,8 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
             settings.estimator,
             settings.beta,
             settings.oracle,
-            settling=check_settling(settings),
+            settling=settling,
+            oracle_settling=oracle_settling,
             settings=check_settings(settings),
             seed=settings.seed,
         )

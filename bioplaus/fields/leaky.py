@@ -146,6 +146,10 @@ class LeakyField(AbstractField):
             return True
         return self.coordinates == "clipped" or self.activation.name == "linear"
 
+    def is_boxed(self, layer: int) -> bool:
+        """Whether a layer's state lives in the box [0, 1]."""
+        return self._boxed[layer]
+
     def drive(self, x: Tensor) -> Tensor:
         bias, _, forward, *_ = self._wiring[0]
         return torch.addmm(bias, x, forward)

@@ -97,6 +97,31 @@ class AbstractSolver(ABC):
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
         """Advance `s` by one step, in place."""
 
+    def advance(
+        self,
+        dynamics: AbstractDynamics,
+        s: Tensor,
+        carry: Carry,
+        steps: int,
+        most: int,
+        tolerance: float,
+    ) -> int:
+        """Advance `s` to the next look at the residual, in place.
+
+        Args:
+            dynamics, s, carry: as for `step`.
+            steps: until the next look, where the solver does not see the residual itself.
+            most: steps left within the limit; a solver that sees the residual may go so far.
+            tolerance: relative residual at which such a solver stops.
+
+        Returns:
+            The steps taken.
+        """
+        for _ in range(steps):
+            self.step(dynamics, s, carry)
+            carry.fresh = False
+        return steps
+
 
 @dataclass(frozen=True)
 class Solution:

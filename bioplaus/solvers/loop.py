@@ -43,13 +43,11 @@ def solve(
     s = start.clone()
     end = _Ending(s)
     carry, rows = solver.init(dynamics, s), None
-    next_look = solver.reach(dynamics) if tolerance > 0 else max_steps
-    for step in range(1, max_steps + 1):
-        solver.step(dynamics, s, carry)
-        carry.fresh = False
-        if step < next_look and step < max_steps:
-            continue
-        next_look = step + check_every
+    until_look, step = solver.reach(dynamics) if tolerance > 0 else max_steps, 0
+    while step < max_steps:
+        left = max_steps - step
+        step += solver.advance(dynamics, s, carry, min(until_look, left), left, tolerance)
+        until_look = check_every
         residual, status = _judge(s, solver.measure(dynamics, s, carry), tolerance)
         done = status != Status.MAX_STEPS
         left = 0 if step == max_steps else int((~done).sum())

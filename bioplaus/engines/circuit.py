@@ -1,0 +1,311 @@
+"""A batch of networks as Brian2 groups: one NeuronGroup a layer, Synapses for each weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.engines.package import METHODS, check_choice, load_brian2
+from bioplaus.errors import InputError
+from bioplaus.estimators.asymmetric import Symmetrised
+from bioplaus.fields import LeakyField
+from bioplaus.nudging import Nudged
+from bioplaus.solvers.loop import DIVERGED_AT
+
+MAX_SYNAPSES = 30_000_000
+"""Above this, Brian2's arrays take gigabytes: every image has its own copy of the synapses."""
+
+RHO = {
+    "tanh": "tanh(s)",
+    "sigmoid": "1/(1 + exp(-s))",
+    "sigmoid-4s-2": "1/(1 + exp(2 - 4*s))",
+    "hard-sigmoid": "clip(s, 0, 1)",
+    "softplus": "clip(s, 0, inf) + log1p(exp(-abs(s)))",
+    "linear": "s",
+}
+"""The activations in Brian2's language; the test holds them against `bioplaus.activations`."""
+
+
+class Circuit:
+    """A field's batch as differential equations, tau ds/dt = F(s), with units.
+
+    Each layer is one NeuronGroup of B n_k neurons, image by image; each weight one Synapses object
+    with a copy of the weight for every image. Currents are `summed` synaptic variables, held
+    during a step (so that of `rk4` and `exponential_euler` only the leak is of higher order); the
+    clamped input is a constant current. The nudge sets in at the time `onset`. What has to be
+    known of asym-ep's nudged phases is a second current that runs backwards through the same
+    synapses.
+
+    Attributes:
+        field, batch: what was built, B.
+        clock: the simulation's clock.
+        layers: the neuron groups.
+        synapses: Synapses by the weight's name.
+        network: the Brian2 network.
+    """
+
+    def __init__(
+        self,
+        field: LeakyField,
+        batch: int,
+        cost: AbstractCost | None,
+        *,
+        tau: Any,
+        dt: Any,
+        method: str = "euler",
+        symmetrised: bool = False,
+        plastic: bool = False,
+    ) -> None:
+        """Build the groups.
+
+        Args:
+            field: the network; its parameters enter with `load`.
+            batch: B.
+            cost: squared error or cross-entropy, whose slope nudges the outputs; None: no nudge.
+            tau: the membranes' time constant, a Brian2 quantity.
+            dt: the step, a Brian2 quantity.
+            method: `euler`, `exponential_euler` or `rk4`.
+            symmetrised: for the nudged phases of asym-ep.
+            plastic: synapses integrate rho(s_pre) ds_post while the nudge is on.
+
+        Raises:
+            InputError: an unknown method, or more synapses than memory can be expected for.
+        """
+        brian2 = load_brian2()
+        check_choice("method", method, METHODS)
+        self.field, self.batch, self.cost = field, batch, cost
+        self.method, self.symmetrised, self.plastic = method, symmetrised, plastic
+        self.namespace = {"tau": tau, "inf": np.inf}
+        weights = _weights(field)
+        count = batch * synapses_per_image(field)
+        if count > MAX_SYNAPSES:
+            raise InputError(
+                f"{batch} images of this network are {count:,} synapses in Brian2, more than "
+                f"{MAX_SYNAPSES:,}; use fewer images at once or a smaller network"
+            )
+        self.clock = brian2.Clock(dt=dt)
+        self.relative_dt = float(dt / tau)
+        self._watch: _Watch | None = None
+        self.layers = [self._neurons(brian2, k) for k in range(len(field.layers))]
+        self.synapses = {
+            name: self._connect(brian2, name, pre, post, matrix)
+            for name, (pre, post, matrix) in weights.items()
+        }
+        self.network = brian2.Network(*self.layers, *self.synapses.values())
+        if cost is not None and cost.name == "cross-entropy":
+            self.network.add(self._normaliser(brian2))
+
+    def add(self, *objects: Any) -> None:
+        """Add monitors or further groups."""
+        self.network.add(*objects)
+
+    def load(self, dynamics: Nudged, s: Tensor, onset: Any) -> None:
+        """Set weights, inputs, nudge and state; rows beyond those given are left at rest.
+
+        Args:
+            dynamics: the field with its drive [b, n_1] and nudge, b <= B.
+            s: the state, [b, n].
+            onset: the time at which the nudge sets in.
+        """
+        field, nudge = dynamics.field, dynamics.nudge
+        assert isinstance(field, LeakyField)
+        for name, (_, _, matrix) in _weights(field).items():
+            self.synapses[name].w = np.tile(_numpy(matrix).ravel(), self.batch)
+        states = field.split(s)
+        for k, group in enumerate(self.layers):
+            group.onset = onset
+            bias = field.parameters[f"bias.{k + 1}"].expand(len(s), -1)
+            columns = {"s": states[k], "bias": dynamics.drive if k == 0 else bias}
+            if k == len(self.layers) - 1 and nudge is not None:
+                columns |= {"y": nudge.target, "beta": nudge.beta.expand(-1, field.sizes[-1])}
+            if isinstance(dynamics, Symmetrised):
+                parts = {"rest": dynamics.free, "slope": dynamics.slope, "base": dynamics.base}
+                for name, whole in parts.items():
+                    if whole is not None:
+                        columns[name] = field.split(whole)[k]
+            for name, values in columns.items():
+                setattr(group, name, self._padded(values))
+
+    def run(self, time: Any) -> None:
+        """Go on for a time."""
+        self.network.run(time, namespace={})
+
+    def run_until(self, most: int, rows: int, tolerance: float, reach: int) -> int:
+        """Go on until the first rows have settled.
+
+        A row has settled where its change in one step of dt stands for a force
+        ||F|| <= tolerance ||s||, or where it has diverged.
+
+        Args:
+            most: steps after which the run ends anyway.
+            rows: how many are looked at.
+            tolerance: 0 goes on to the end.
+            reach: no row has settled within so many steps.
+
+        Returns:
+            The steps taken.
+        """
+        if self._watch is None:
+            self._watch = _Watch(self)
+        return self._watch.run(most, rows, tolerance, reach)
+
+    def state(self, rows: int) -> Tensor:
+        """The state of the first rows, [rows, n]."""
+        parts = [np.asarray(g.s).reshape(self.batch, -1)[:rows] for g in self.layers]
+        return torch.from_numpy(np.concatenate(parts, 1))
+
+    def traces(self, monitors: list[Any], name: str = "s") -> np.ndarray:
+        """What monitors of all layers recorded, [T, B, n]."""
+        parts = [np.asarray(getattr(m, name)) for m in monitors]
+        return np.concatenate([p.T.reshape(p.shape[1], self.batch, -1) for p in parts], 2)
+
+    def _padded(self, values: Tensor) -> np.ndarray:
+        rows = np.zeros((self.batch, values.shape[1]))
+        rows[: len(values)] = _numpy(values)
+        return rows.ravel()
+
+    def _neurons(self, brian2: Any, k: int) -> Any:
+        field, last = self.field, k == len(self.field.layers) - 1
+        boxed = self.symmetrised and field.is_linear()
+        equations = ["ds/dt = force/tau : 1", "bias : 1 (constant)", "onset : second (constant)"]
+        # held during a step, or rk4 would see the nudge of the next one
+        equations.append("nudged = int(t >= onset - dt/2) : 1 (constant over dt)")
+        equations += [f"{name} : 1" for name in self._inputs(k)]
+        rho = "s" if field.is_linear(k) else RHO[field.activation.name]
+        current = " + ".join(["bias", *(n for n in self._inputs(k) if n.startswith("from"))])
+        if self.symmetrised:
+            equations += [f"{name} : 1 (constant)" for name in ("rest", "slope", "base")]
+            back = " + ".join(n for n in self._inputs(k) if n.startswith("back")) or "0"
+            displaced = "(s - rest)"
+            if boxed:
+                current, displaced = "base", "slope*(s - rest)"
+            else:
+                rho = f"{rho} - slope*(s - rest)"
+            current = f"{current} + slope*({back})"
+            equations.append(f"displaced = {displaced} : 1 (constant over dt)")
+        equations.append(f"r = {rho} : 1 (constant over dt)")
+        if last and self.cost is not None:
+            equations += ["y : 1 (constant)", "beta : 1 (constant)"]
+            guess = "s"
+            if self.cost.name == "cross-entropy":
+                equations.append("partition : 1")
+                guess = "1/partition"
+            current = f"{current} - beta*({guess} - y)*nudged"
+        if field.is_boxed(k):
+            current = f"clip({current}, 0, 1)"
+        equations.append(f"force = {current} - s : 1")
+        if self.plastic:
+            equations.append("dmoved/dt = force/tau*nudged : 1")
+        group = brian2.NeuronGroup(
+            self.batch * field.sizes[k + 1],
+            "\n".join(equations),
+            method=self.method,
+            clock=self.clock,
+            namespace=self.namespace,
+        )
+        # within a step: currents (-1), plastic synapses (0), and only then the membranes
+        group.state_updater.order = 1
+        return group
+
+    def _inputs(self, k: int) -> list[str]:
+        """The summed variables of a layer."""
+        names = []
+        if not (self.symmetrised and self.field.is_linear()):
+            names += ["from_below"] if k > 0 else []
+            names += ["from_above"] if k + 1 < len(self.field.layers) else []
+        if self.symmetrised:
+            names += ["back_below"] if k > 0 else []
+            names += ["back_above"] if k + 1 < len(self.field.layers) else []
+        return names
+
+    def _connect(self, brian2: Any, name: str, pre: int, post: int, matrix: Tensor) -> Any:
+        side, other = ("below", "above") if pre < post else ("above", "below")
+        model = ["w : 1 (constant)"]
+        if f"from_{side}" in self._inputs(post):
+            model.append(f"from_{side}_post = w*r_pre : 1 (summed)")
+        if self.symmetrised:
+            model.append(f"back_{other}_pre = w*displaced_post : 1 (summed)")
+        if self.plastic:
+            model.append(PLASTICITY)
+        synapses = brian2.Synapses(
+            self.layers[pre],
+            self.layers[post],
+            "\n".join(model),
+            method="euler",
+            clock=self.clock,
+            namespace=self.namespace,
+            name=name.replace(".", "_") + "*",
+        )
+        all_to_all(synapses, self.batch, *matrix.shape)
+        return synapses
+
+    def _normaliser(self, brian2: Any) -> Any:
+        """sum_j exp(s_j - s_i) over the outputs of an image, whose inverse is the softmax."""
+        outputs, m = self.layers[-1], self.field.sizes[-1]
+        synapses = brian2.Synapses(
+            outputs, outputs, "partition_post = exp(s_pre - s_post) : 1 (summed)", clock=self.clock
+        )
+        all_to_all(synapses, self.batch, m, m)
+        return synapses
+
+
+class _Watch:
+    """Stops a circuit's simulation when all rows have settled; costs a norm a step."""
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+        operation = load_brian2().NetworkOperation(self._look, clock=circuit.clock, when="end")
+        circuit.add(operation)
+
+    def run(self, most: int, rows: int, tolerance: float, reach: int) -> int:
+        self.rows, self.tolerance, self.reach, self.steps = rows, tolerance, reach, 0
+        self.before = self.circuit.state(rows)
+        # a diverging state overflows; the residual tells
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.circuit.run(most * self.circuit.clock.dt)
+        return self.steps
+
+    def _look(self) -> None:
+        self.steps += 1
+        if self.tolerance == 0 or self.steps < self.reach - 1:
+            return
+        s = self.circuit.state(self.rows)
+        force = torch.linalg.vector_norm(s - self.before, dim=1) / self.circuit.relative_dt
+        size = torch.linalg.vector_norm(s, dim=1)
+        self.before = s
+        settled = (force <= self.tolerance * size) | ~(size < DIVERGED_AT * s.shape[1] ** 0.5)
+        if self.steps >= self.reach and bool(settled.all()):
+            self.circuit.network.stop()
+
+
+PLASTICITY = "dtrace/dt = r_pre*force_post/tau*nudged_post : 1 (clock-driven)"
+"""The local rule in continuous time: dW_ij/dt ~ rho(s_j) ds_i/dt while the nudge is on."""
+
+
+def all_to_all(synapses: Any, batch: int, n_post: int, n_pre: int) -> None:
+    """Connect image by image, in the order of a weight's entries [n_post, n_pre]."""
+    image, post, pre = np.indices((batch, n_post, n_pre)).reshape(3, -1)
+    synapses.connect(i=image * n_pre + pre, j=image * n_post + post)
+
+
+def synapses_per_image(field: LeakyField) -> int:
+    """Recurrent synapses of one image; those from the clamped input are a constant current."""
+    return sum(matrix.numel() for _, _, matrix in _weights(field).values())
+
+
+def _weights(field: LeakyField) -> Mapping[str, tuple[int, int, Tensor]]:
+    """Recurrent weights: presynaptic and postsynaptic layer and matrix [n_post, n_pre]."""
+    found = {}
+    for k in range(len(field.layers) - 1):
+        found[f"forward.{k + 2}"] = (k, k + 1, field.forward_weight(k + 1))
+        found[f"feedback.{k + 1}"] = (k + 1, k, field.feedback_weight(k))
+    return found
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().double().numpy()
