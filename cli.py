@@ -7,6 +7,7 @@ import click
 import bioplaus.errors
 import nlhf.errors
 from bridge.console import Commands
+from commands.corpus import corpus
 from commands.eqprop import eqprop_run
 from commands.gradcheck import gradcheck
 from commands.logs import compare, runs
@@ -22,7 +23,7 @@ def main() -> None:
     """Learn without backpropagation, and find what no one can beat."""
 
 
-for command in (eqprop_run, gradcheck, nash_md, compare, runs):
+for command in (eqprop_run, gradcheck, nash_md, corpus, compare, runs):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""Folders that a command writes: there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge.errors import InputError, StorageError
+
+
+def check_new_folder(path: Path, overwrite: bool) -> None:
+    """Refuse, before any work, a folder that cannot be made.
+
+    Raises:
+        InputError: it exists and `overwrite` is off, is a file, or there is no right to write.
+    """
+    if path.is_dir() and not path.is_symlink():
+        if any(path.iterdir()) and not overwrite:
+            raise InputError(f"{path}: exists; choose another --out, or replace it by --overwrite")
+    elif os.path.lexists(path):
+        raise InputError(f"{path}: a file; --out must be a folder")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise InputError(f"{path}: {above} cannot be written; choose another --out")
+
+
+@contextmanager
+def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder, which takes the name `path` if the block ends well.
+
+    Raises:
+        InputError: see `check_new_folder`.
+        StorageError: the disk is full or fails; what was there before is as it was.
+    """
+    check_new_folder(path, overwrite)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _fsync(file)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        for each in (temporary, old):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Nash learning for causal language models."""

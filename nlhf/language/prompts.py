@@ -1,0 +1,165 @@
+"""Prompts and answers, and how they are read from JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nlhf.errors import InputError
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""Text, or messages {"role": ..., "content": ...}, the last one the user's."""
+
+ROLES = ("system", "user", "assistant", "tool")
+MOST_BYTES = 2**30
+
+
+def text_of(prompt: Prompt) -> str:
+    """The prompt as plain text: itself, or what the messages say, a blank line between two."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(message["content"] for message in prompt)
+
+
+def key_of(prompt: Prompt) -> str:
+    """A text that only equal prompts share."""
+    if isinstance(prompt, str):
+        return prompt
+    return json.dumps([[message["role"], message["content"]] for message in prompt])
+
+
+def read_prompts(path: Path | str) -> list[Prompt]:
+    """Read the key "prompt" of every line; other keys are left alone.
+
+    Raises:
+        InputError: see `read_rows`; or a line without a prompt, with its number and the key.
+    """
+    return [as_prompt(row, f"{path}:{number}") for number, row in read_rows(path)]
+
+
+def read_answers(path: Path | str) -> dict[str, str]:
+    """Read one answer a prompt: {"prompt": ..., "answer" or "completion" or "response": ...}.
+
+    Returns:
+        The answers by `key_of` their prompts.
+
+    Raises:
+        InputError: a malformed line, or a prompt that is answered twice.
+    """
+    found: dict[str, str] = {}
+    for number, row in read_rows(path):
+        where = f"{path}:{number}"
+        key = key_of(as_prompt(row, where))
+        name = next((n for n in ("answer", "completion", "response") if n in row), "answer")
+        if key in found:
+            raise InputError(f"{where}: prompt: answered a second time; give each prompt once")
+        found[key] = as_answer(row, name, where)
+    return found
+
+
+def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read a file of JSON objects, one a line; blank lines are passed over.
+
+    Yields:
+        The number of the line, the first being 1, and its object.
+
+    Raises:
+        InputError: the file cannot be read, holds nothing, or a line is no JSON object.
+    """
+    path = Path(path)
+    empty = True
+    try:
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB; give it in parts")
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    empty = False
+                    yield number, _object(line, f"{path}:{number}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: no UTF-8 text: {error.reason}; give JSON lines") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if empty:
+        raise InputError(f"{path}: empty; give one JSON object a line")
+
+
+def as_prompt(row: Mapping[str, Any], where: str) -> Prompt:
+    """Take "prompt" out of a row.
+
+    Raises:
+        InputError: it is missing, empty, or neither text nor messages.
+    """
+    value = needed(row, "prompt", where)
+    if isinstance(value, str):
+        if not value.strip():
+            raise InputError(f"{where}: prompt: empty; give text or messages")
+        return value
+    messages = _messages(value, f"{where}: prompt")
+    if messages[-1]["role"] == "assistant":
+        raise InputError(f"{where}: prompt: ends with the assistant; the answer goes elsewhere")
+    return messages
+
+
+def as_answer(row: Mapping[str, Any], key: str, where: str) -> str:
+    """Take an answer out of a row: text, or a list of one message of the assistant.
+
+    Raises:
+        InputError: it is missing or something else.
+    """
+    value = needed(row, key, where)
+    if isinstance(value, str):
+        return value
+    messages = _messages(value, f"{where}: {key}")
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        raise InputError(f"{where}: {key}: must be text or one message of the assistant")
+    return messages[0]["content"]
+
+
+def needed(row: Mapping[str, Any], key: str, where: str) -> Any:
+    """The value of a key that a row must have.
+
+    Raises:
+        InputError: it has not.
+    """
+    if key not in row:
+        raise InputError(f"{where}: {key}: missing; the line has {', '.join(row) or 'no keys'}")
+    return row[key]
+
+
+def _messages(value: Any, where: str) -> list[dict[str, str]]:
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where}: must be text or a list of messages, not {_kind(value)}")
+    for message in value:
+        if not isinstance(message, dict) or not all(
+            isinstance(message.get(key), str) for key in ("role", "content")
+        ):
+            raise InputError(f"{where}: a message must be {{'role': text, 'content': text}}")
+        if message["role"] not in ROLES:
+            raise InputError(f"{where}: role={message['role']!r}; use one of {', '.join(ROLES)}")
+    return value
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise InputError(f"{where}: no JSON: {said}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: must be a JSON object {{...}}, not {_kind(row)}")
+    return row
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _kind(value: Any) -> str:
+    if value == []:
+        return "an empty list"
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value"}
+    names |= {int: "a number", float: "a number", type(None): "null"}
+    return names[type(value)]
