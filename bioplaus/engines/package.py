@@ -62,7 +62,7 @@ def _quantity(name: str, value: Any, unit: str, example: str, kind: str) -> Any:
             number = float(parts[1]) if parts else None
         except ValueError:
             number = None
-        if number is None or not isinstance(found, brian2.Unit):
+        if found is None or number is None or not isinstance(found, brian2.Unit):
             raise InputError(f"{name}={given!r} must be a number and a unit, such as {example!r}")
         value = number * found
     if not brian2.have_same_dimensions(value, getattr(brian2, unit)):
