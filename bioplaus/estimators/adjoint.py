@@ -53,6 +53,13 @@ def cost_slope(field: AbstractField, s: Tensor, target: Tensor, cost: AbstractCo
     return c
 
 
+def adjoint_residual(field: AbstractField, s: Tensor, a: Tensor, c: Tensor) -> Tensor:
+    """||J_s^T a - c|| / ||c|| of each row, [B]; where c is 0, not divided."""
+    size = torch.linalg.vector_norm(c, dim=1)
+    error = torch.linalg.vector_norm(field.vjp(s, a) - c, dim=1)
+    return error / torch.where(size > 0, size, 1.0)
+
+
 def on_the_free_units(field: AbstractField, s: Tensor, delta: Tensor) -> Tensor:
     """`delta` without the units on the wall of a box, where dmu/dtheta is zero."""
     return delta * field.slope(s) if field.is_linear() else delta

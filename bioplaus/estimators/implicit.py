@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bioplaus.estimators.adjoint import AbstractAdjoint
+from bioplaus.estimators.adjoint import AbstractAdjoint, adjoint_residual
 from bioplaus.fields.base import AbstractField
 from bioplaus.jacobian import dense_jacobian
 from bioplaus.linear import gmres
@@ -40,6 +40,4 @@ class Implicit(AbstractAdjoint):
             )
         matrix = dense_jacobian(field, s).mT
         a = torch.linalg.solve(matrix, c[..., None])[..., 0]
-        error = torch.linalg.vector_norm(field.vjp(s, a) - c, dim=1)
-        size = torch.linalg.vector_norm(c, dim=1)
-        return a, error / torch.where(size > 0, size, 1.0)
+        return a, adjoint_residual(field, s, a, c)

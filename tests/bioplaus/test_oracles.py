@@ -46,6 +46,18 @@ def test_finite_differences_of_the_cost_agree(kw):
     assert (oracle(FiniteDifference, p, cost) - exact).norm() < 1e-9 * exact.norm()
 
 
+def test_an_adjoint_that_grows_does_not_pass_for_settled():
+    # x' = -x + w x has the fixed point 0 for any w and x = 0; above w = 1 it is not stable.
+    p = problem(sizes=(2, 1, 1), activation="linear", batch=1)
+    for name, value in p.field.parameters.items():
+        value.fill_(1.01 if name in ("forward.2", "feedback.1") else 0.0)
+    p.x.zero_()
+    found = RecurrentBackprop(TIGHT, adjoint_steps=2000)(
+        p.field, p.x, p.y, get_cost("squared-error")
+    )
+    assert found.nudged[0].residual.item() > 100
+
+
 def test_torchdeq_agrees():
     p, cost = problem(), get_cost("squared-error")
     theta = {k: v.clone().requires_grad_() for k, v in p.field.parameters.items()}
