@@ -19,14 +19,14 @@ VARIANTS = {
     "as configured": {},
     "every row enters the update (no gate)": {"phases__gate": 1e30},
     "no weight decay": {"optimizer__weight_decay": 0.0},
-    "feedback learns as fast as feedforward": {"optimizer__rates": "{}"},
+    "feedback learns as fast as feedforward": {"optimizer__rates": "{feedback=1.0}"},
     "feedback is left as drawn": {"optimizer__rates": "{feedback=0.0}"},
     "feedback as strong as feedforward at the start": {"network__feedback_gain": 1.0},
     "rate 3e-3": {"optimizer__learning_rate": 3e-3},
     "rate 3e-3, no weight decay, feedback as fast": {
         "optimizer__learning_rate": 3e-3,
         "optimizer__weight_decay": 0.0,
-        "optimizer__rates": "{}",
+        "optimizer__rates": "{feedback=1.0}",
     },
 }
 
