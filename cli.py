@@ -7,11 +7,12 @@ import click
 import bioplaus.errors
 import nlhf.errors
 from bridge.console import Commands
+from commands.compare import compare
 from commands.corpus import corpus
 from commands.eqprop import eqprop_run
 from commands.gradcheck import gradcheck
-from commands.logs import compare, runs
 from commands.nash import nash_md
+from commands.runs import runs
 
 
 @click.group(

@@ -17,14 +17,23 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, which colour-blind readers tell apart."""
 
 
+def check_drawing(option: str) -> None:
+    """Tell before a long run whether pictures can be drawn.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError(f'{option} needs matplotlib: pip install ".[report]"')
+
+
 def check_picture(path: Path) -> None:
     """Tell before a long run whether a picture can be drawn.
 
     Raises:
         InputError: matplotlib is not installed, the ending is unknown, or there is no such folder.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError('--plot needs matplotlib: pip install ".[report]"')
+    check_drawing("--plot")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {path}: the name must end in .png, .svg or .pdf")
     if not path.absolute().parent.is_dir():

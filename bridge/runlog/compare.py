@@ -223,6 +223,22 @@ def _metric(
     return Metric(name, tuple(given), steps, values, spreads)
 
 
+def over_seeds(given: Sequence[Curve], seeds: Sequence[int]) -> tuple[NDArray[np.int64], Spread]:
+    """Average one metric over the runs of one config.
+
+    Args:
+        given: a curve a run, at least one.
+        seeds: the seed of each; runs of equal seed are averaged first.
+
+    Returns:
+        The steps that all have, and the mean with its confidence interval there.
+    """
+    steps = common_steps(given)
+    values = np.stack([at(curve, steps) for curve in given])
+    group = Group("", tuple(range(len(given))), tuple(dict.fromkeys(seeds)))
+    return steps, _spread(values, seeds, group)
+
+
 def _spread(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -> Spread:
     # Of infinite values the mean and the spread are NaN, and need no warning.
     with np.errstate(invalid="ignore"):

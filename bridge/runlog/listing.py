@@ -31,8 +31,9 @@ def find_logs(places: Sequence[Path]) -> list[Path]:
 
 
 def list_runs(logs: Iterable[Path]) -> list[dict[str, Any]]:
-    """Give a row a log: log, command, state, started, seconds, rows, step, seed, note.
+    """Give a row a log: log, command, state, alive, age, started, seconds, rows, step, seed, note.
 
+    The age is the seconds since the log was last heard of: its newest heartbeat, or its end.
     A log that cannot be read has the state "unreadable" and says why in its note.
     """
     rows = []
@@ -73,6 +74,8 @@ def _row(run: Run) -> dict[str, Any]:
         "log": str(run.path),
         "command": next((w for w in words[1:] if not w.startswith("-")), words[0] if words else ""),
         "state": run.state,
+        "alive": run.alive,
+        "age": round(max(time.time() - run.heartbeat, 0.0), 1),
         "started": start.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         "seconds": round((time.time() if run.alive else run.heartbeat) - start.timestamp(), 1),
         "rows": sum(map(len, steps)),

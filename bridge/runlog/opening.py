@@ -21,6 +21,7 @@ from bridge.errors import InputError, StorageError
 from bridge.runlog.faults import reason
 from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
 from bridge.runlog.liveness import is_alive, open_here
+from bridge.runlog.output import DISK_FAILS, publish
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reader import newest_status, read_contents
 from bridge.runlog.reserve import Reserve
@@ -38,7 +39,6 @@ from bridge.runlog.writer import RunLog
 
 # What a dataset without data takes; generous, for what is too much is given back.
 _HEADER_BYTES = 1024
-_DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def open_run(
@@ -99,7 +99,7 @@ def open_run(
         try:
             file = _lay_out(temporary, schemas, meta, arrays)
             log = RunLog(path, file, tables, schemas, run_id)
-            _publish(temporary, path, overwrite)
+            publish(temporary, path, overwrite)
         except BaseException as error:
             open_here.discard(run_id)
             with contextlib.suppress(OSError, RuntimeError):
@@ -187,7 +187,7 @@ def _folder_of(path: Path) -> Iterator[Path]:
 
 
 def _unwritable(path: Path, error: OSError) -> Exception:
-    if error.errno in _DISK_FAILS:
+    if error.errno in DISK_FAILS:
         return StorageError(f"{path}: cannot be written: {error.strerror}")
     return InputError(
         f"{path}: cannot be written: {error.strerror}; choose a folder that can, with --out"
@@ -208,17 +208,3 @@ def _refuse(path: Path, overwrite: bool) -> None:
     if not contents.sealed and is_alive(contents.meta, *newest_status(contents)):
         pid, host = contents.meta["pid"], contents.meta["host"]
         raise InputError(f"{path}: still being written by process {pid} on {host}; stop it first")
-
-
-def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
-    """Give the file its name, in one step."""
-    if overwrite:
-        os.replace(temporary, path)
-        return
-    try:
-        # Unlike a rename, a link never takes the place of a file that has come in between.
-        os.link(temporary, path)
-    except FileExistsError:
-        raise InputError(f"{path}: exists; choose another --out") from None
-    except OSError:
-        os.rename(temporary, path)

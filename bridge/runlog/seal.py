@@ -88,6 +88,19 @@ def recover(path: Path | str) -> Mapping[str, int]:
     return dropped
 
 
+def copy_as_it_stands(path: Path, contents: Contents, target: Path) -> None:
+    """Write what a log holds now into a new, ordinary HDF5 file elsewhere.
+
+    Raises:
+        StorageError: the disk is full or fails.
+    """
+    try:
+        with h5py.File(target, "w", libver=LIBVER) as file:
+            _write(file, path, contents)
+    except (OSError, RuntimeError) as error:
+        raise StorageError(f"{target}: cannot be written: {reason(error)}") from None
+
+
 def fsync_folder(folder: Path) -> None:
     """Force a folder's names to the disk, where the system can."""
     with contextlib.suppress(OSError):

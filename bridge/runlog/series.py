@@ -27,22 +27,54 @@ class Curve:
     values: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Series:
+    """A curve and where it comes from.
+
+    Args:
+        table: its table.
+        column: its column.
+        keys: what its rows have in common, e.g. {"estimator": "asym-ep", "parameter": "all"}.
+        curve: itself.
+    """
+
+    table: str
+    column: str
+    keys: Mapping[str, Any]
+    curve: Curve
+
+    @property
+    def name(self) -> str:
+        """table/column, or table/column[key=value,...]."""
+        label = ",".join(f"{key}={value}" for key, value in self.keys.items())
+        return f"{self.table}/{self.column}" + (f"[{label}]" if label else "")
+
+
+def series(run: Run, by: Sequence[str] = ()) -> Iterator[Series]:
+    """Give every curve of a run: of each table, each numeric column, each combination of choices.
+
+    Args:
+        run: the run.
+        by: more columns by whose values rows are told apart, as by choices.
+    """
+    for table, columns in run.tables.items():
+        taken = ("step", *by)
+        numeric = [c for c, v in columns.items() if c not in taken and v.dtype.kind in "ifb"]
+        for keys, rows in _combinations(columns, by):
+            steps, where = np.unique(columns["step"][rows], return_inverse=True)
+            count = np.bincount(where)
+            for column in numeric:
+                total = np.bincount(where, columns[column][rows].astype(np.float64))
+                yield Series(table, column, keys, Curve(steps, total / count))
+
+
 def curves(run: Run) -> dict[str, Curve]:
     """Give every curve of a run as "table/column".
 
     A table with columns of choices has a curve for each combination of them that occurs, named
     "table/column[estimator=asym-ep,parameter=all]".
     """
-    found = {}
-    for table, columns in run.tables.items():
-        numeric = [c for c, v in columns.items() if c != "step" and v.dtype.kind in "ifb"]
-        for label, rows in _combinations(columns):
-            steps, where = np.unique(columns["step"][rows], return_inverse=True)
-            count = np.bincount(where)
-            for column in numeric:
-                total = np.bincount(where, columns[column][rows].astype(np.float64))
-                found[f"{table}/{column}{label}"] = Curve(steps, total / count)
-    return found
+    return {each.name: each.curve for each in series(run)}
 
 
 def plain_names(curves: Mapping[str, Curve]) -> list[str]:
@@ -74,16 +106,22 @@ def match(name: str, curves: Mapping[str, Curve], where: object) -> list[str]:
     raise InputError(f"{where}: no metric {name!r}; {hint}")
 
 
-def _combinations(columns: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    choices = [name for name, values in columns.items() if values.dtype.kind == "U"]
+def _combinations(
+    columns: Mapping[str, NDArray[Any]], by: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:
+    choices = [name for name, values in columns.items() if values.dtype.kind == "U" or name in by]
     n = len(columns["step"])
     if not choices:
-        yield "", np.ones(n, np.bool_)
+        yield {}, np.ones(n, np.bool_)
         return
-    rows = list(zip(*(columns[name].tolist() for name in choices), strict=True))
-    for combination in dict.fromkeys(rows):
-        label = ",".join(f"{c}={v}" for c, v in zip(choices, combination, strict=True))
-        yield f"[{label}]", np.array([row == combination for row in rows], np.bool_)
+    # NaN, which a setting that does not apply has, is unequal to itself but one combination
+    rows = [
+        tuple(map(repr, row)) for row in zip(*(columns[c].tolist() for c in choices), strict=True)
+    ]
+    first = {row: i for i, row in reversed(list(enumerate(rows)))}
+    for row, i in sorted(first.items(), key=lambda each: each[1]):
+        keys = {name: columns[name][i].item() for name in choices}
+        yield keys, np.array([each == row for each in rows], np.bool_)
 
 
 def common_steps(given: Sequence[Curve]) -> NDArray[np.int64]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.runlog.compare import Comparison, Metric
+from bridge.runlog.compare import Comparison, Metric, over_seeds
+from bridge.runlog.series import Curve, curves, plain_names
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]
 
@@ -25,6 +26,38 @@ def comparison_tables(found: Comparison) -> list[Table]:
         )
         if each[2]
     ]
+
+
+def final_table(found: Comparison) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Give the last value of every metric of every config: columns, and a row a metric.
+
+    It is that of the last step that the runs of the config share: the mean over its seeds with half
+    of the confidence interval.
+    """
+    seeds = [run.meta["seed"] for run in found.runs]
+    of_runs = [curves(run) for run in found.runs]
+    names = dict.fromkeys(name for each in of_runs for name in plain_names(each))
+    rows = []
+    for name in names:
+        cells = []
+        for group in found.groups:
+            members = [i for i in group.members if name in of_runs[i]]
+            given = [of_runs[i][name] for i in members]
+            cells.append(_last(given, [seeds[i] for i in members]) if given else "")
+        if any(cells):
+            rows.append((name, *cells))
+    heads = [
+        f"{g.label} ({len(g.seeds)} seeds)" if len(g.seeds) > 1 else g.label for g in found.groups
+    ]
+    return ("metric", *heads), rows
+
+
+def _last(given: Sequence[Curve], seeds: Sequence[int]) -> str:
+    steps, spread = over_seeds(given, seeds)
+    if not len(steps):
+        return ""
+    mean, half = spread.mean[-1].item(), spread.half_width[-1].item()
+    return f"{mean:.4g}" if spread.n < 2 else f"{mean:.4g} ± {half:.2g}"
 
 
 def comparison_json(found: Comparison, *, with_curves: bool) -> dict[str, Any]:

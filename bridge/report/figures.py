@@ -1,0 +1,283 @@
+"""Which figures a comparison of logs has: its metrics as panels, in sections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.config import flatten
+from bridge.report.panels import Line, Panel
+from bridge.runlog.compare import Comparison, Group, over_seeds
+from bridge.runlog.series import Curve, Series, at, common_steps, series
+
+_GAME = ("exploitability", "certificate", "kl_to_equilibrium", "kl_from_equilibrium")
+_SYMMETRY = ("asymmetry", "alignment", "weight_angle", "spectral_radius")
+_GRADIENT = ("angle_degrees", "relative_error", "sign_agreement", "norm_ratio")
+# Columns that only count on.
+_CLOCKS = ("epoch", "seconds", "context")
+_MOST_CONTEXTS = 8
+_MOST_KEYS = 3
+_DECADES = 1.7
+MOST_POINTS = 300
+"""Points of a line; of more rows each point is the mean of several."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures that belong together."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def sections(found: Comparison) -> tuple[Section, ...]:
+    """Make the figures of a comparison; each config has one colour and dash throughout.
+
+    A config that was run with several seeds is drawn as the mean over them with the 95 %
+    confidence band of Student's t, its runs thin behind it. What never changes has no figure, see
+    `constants`.
+    """
+    by_place = _by_place(found)
+    never = constants(found)
+    titles = {
+        "game": "Exploitability",
+        "curves": "Learning curves",
+        "gradients": "Gradients against the true one",
+        "symmetry": "Asymmetry",
+    }
+    panels: dict[str, list[Panel]] = {name: [] for name in titles}
+    for (table, column), runs in by_place.items():
+        kind = _kind(table, column, runs)
+        if kind is None or f"{table}/{column}" in never:
+            continue
+        for note, part in _by_context(column, runs):
+            panels[kind].append(_panel(found, table, column, part, kind, note))
+    return tuple(Section(titles[name], tuple(each)) for name, each in panels.items() if each)
+
+
+def constants(found: Comparison) -> dict[str, float]:
+    """Give the metrics that have one value in all rows of all runs, where there are several."""
+    values: dict[str, set[float]] = {}
+    rows: dict[str, int] = {}
+    for run in found.runs:
+        for table, columns in run.tables.items():
+            for column, each in columns.items():
+                if column != "step" and each.dtype.kind in "ifb":
+                    name = f"{table}/{column}"
+                    # two are enough to tell
+                    values.setdefault(name, set()).update(np.unique(each)[:2].tolist())
+                    rows[name] = rows.get(name, 0) + len(each)
+    return {
+        name: float(next(iter(of_name)))
+        for name, of_name in values.items()
+        if len(of_name) == 1 and rows[name] > len(found.runs)
+    }
+
+
+def labels(found: Comparison) -> dict[str, str]:
+    """Say what each config is: its letter, the first settings that it differs in, its seeds."""
+    return {group.label: _label(found, group) for group in found.groups}
+
+
+_Runs = list[list[Series]]
+
+
+def _by_place(found: Comparison) -> dict[tuple[str, str], _Runs]:
+    """Collect the series of each run by table and column, the shortest tables first."""
+    places: dict[tuple[str, str], _Runs] = {}
+    sizes: dict[str, int] = {}
+    for i, run in enumerate(found.runs):
+        for table, columns in run.tables.items():
+            sizes[table] = max(sizes.get(table, 0), len(columns["step"]))
+        for each in series(run, by=("beta", "context")):
+            if not len(each.curve.steps):
+                continue
+            of_runs = places.setdefault((each.table, each.column), [[] for _ in found.runs])
+            of_runs[i].append(each)
+    return dict(sorted(places.items(), key=lambda place: sizes[place[0][0]]))
+
+
+def _kind(table: str, column: str, runs: _Runs) -> str | None:
+    keys = {key for of_run in runs for each in of_run for key in each.keys}
+    if column in _CLOCKS:
+        return None
+    if column.startswith(_SYMMETRY):
+        return None if column.endswith("_error") else "symmetry"
+    if "estimator" in keys:
+        return "gradients" if column in _GRADIENT else None
+    return "game" if column in _GAME else "curves"
+
+
+def _by_context(column: str, runs: _Runs) -> Iterator[tuple[str, _Runs]]:
+    """Give one panel's series a context for what is worth it, and the mean over contexts else."""
+    contexts = sorted({s.keys["context"] for run in runs for s in run if "context" in s.keys})
+    if len(contexts) < 2:
+        yield "", runs
+    elif column == "exploitability" and len(contexts) <= _MOST_CONTEXTS:
+        for context in contexts:
+            part = [[s for s in run if s.keys.get("context") == context] for run in runs]
+            yield f"context {context}", part
+    else:
+        yield f"mean over {len(contexts)} contexts", [_averaged(run, "context") for run in runs]
+
+
+def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, note: str) -> Panel:
+    if kind in ("gradients", "symmetry"):
+        runs = [[each for each in of_run if _counts(each)] for of_run in runs]
+    if kind == "symmetry":
+        runs = [_once(of_run) for of_run in runs]
+    steps = {step for of_run in runs for each in of_run for step in each.curve.steps.tolist()}
+    over_beta = kind == "gradients" and len(steps) == 1
+    if over_beta:
+        runs = [_over_beta(of_run) for of_run in runs]
+    lines = list(_lines(found, runs))
+    longest = max((len(each.curve.steps) for of_run in runs for each in of_run), default=0)
+    means = ""
+    if longest > MOST_POINTS:
+        means = f"each point the mean of up to {math.ceil(longest / MOST_POINTS)} rows"
+    title = column.removesuffix("_degrees").replace("_", " ")
+    return Panel(
+        title=f"{title} (degrees)" if column.endswith("_degrees") else title,
+        x_label="beta" if over_beta else "step",
+        lines=lines,
+        logarithmic=_spans_decades(lines),
+        x_logarithmic=over_beta,
+        name=f"{table}/{column}" + (f"-{note}" if note.startswith("context") else ""),
+        note="; ".join(filter(None, (table, note, means))),
+    )
+
+
+def _counts(each: Series) -> bool:
+    return each.keys.get("parameter", "all") == "all"
+
+
+def _once(of_run: list[Series]) -> list[Series]:
+    """Keep what does not depend on an estimate only once."""
+    return [replace(of_run[0], keys={})] if of_run and "estimator" in of_run[0].keys else of_run
+
+
+def _averaged(of_run: list[Series], key: str) -> list[Series]:
+    """Average over the values of a key, at the steps that all have."""
+    averaged = []
+    for keys, group in _without(of_run, key):
+        steps, spread = over_seeds([each.curve for each in group], range(len(group)))
+        averaged.append(replace(group[0], keys=keys, curve=Curve(steps, spread.mean)))
+    return averaged
+
+
+def _over_beta(of_run: list[Series]) -> list[Series]:
+    """Turn the values of one step at several betas into a curve over beta.
+
+    An estimator that has no beta is the same at each.
+    """
+    given = {each.keys["beta"] for each in of_run if "beta" in each.keys}
+    betas: Any = np.array(sorted(beta for beta in given if np.isfinite(beta)) or [1.0])
+    turned = []
+    for keys, group in _without(of_run, "beta"):
+        at = {each.keys["beta"]: each.curve.values[0] for each in group if "beta" in each.keys}
+        if any(np.isnan(beta) for beta in at) or not at:
+            curve = Curve(betas, np.full(len(betas), group[0].curve.values[0]))
+        else:
+            curve = Curve(np.array(sorted(at)), np.array([at[beta] for beta in sorted(at)]))  # type: ignore[arg-type]
+        turned.append(replace(group[0], keys=keys, curve=curve))
+    return turned
+
+
+def _without(of_run: list[Series], key: str) -> Iterator[tuple[Mapping[str, Any], list[Series]]]:
+    groups: dict[str, tuple[dict[str, Any], list[Series]]] = {}
+    for each in of_run:
+        keys = {k: v for k, v in each.keys.items() if k != key}
+        groups.setdefault(repr(keys), (keys, []))[1].append(each)
+    yield from groups.values()
+
+
+def _lines(found: Comparison, runs: _Runs) -> Iterator[Line]:
+    """Give each config, and each combination of keys in it, a line with its band."""
+    shown = _varying([each.keys for of_run in runs for each in of_run])
+    names = labels(found)
+    of_runs = [{repr(shown(s.keys)): s for s in of_run} for of_run in runs]
+    combinations = {place: shown(s.keys) for of_run in of_runs for place, s in of_run.items()}
+    # Where each config has one combination, the config says it all.
+    by_config = all(
+        len({place for i in group.members for place in of_runs[i]}) <= 1 for group in found.groups
+    )
+    for g, group in enumerate(found.groups):
+        for c, (place, keys) in enumerate(combinations.items()):
+            members = [i for i in group.members if place in of_runs[i]]
+            if not members:
+                continue
+            words = [] if by_config else [f"{key} {value}" for key, value in keys.items()]
+            if len(found.groups) > 1 or not words:
+                words.insert(0, names[group.label])
+            curves = [of_runs[i][place].curve for i in members]
+            seeds = [found.runs[i].meta["seed"] for i in members]
+            style = g if by_config else c * len(found.groups) + g
+            yield from _line(", ".join(words), curves, seeds, style)
+
+
+def _line(label: str, curves: Sequence[Curve], seeds: Sequence[int], style: int) -> Iterator[Line]:
+    steps = common_steps(curves)
+    if len(steps) > MOST_POINTS:
+        curves = [_binned(steps, at(curve, steps)) for curve in curves]
+    steps, spread = over_seeds(curves, seeds)
+    if spread.n < 2:
+        for curve in curves:
+            yield Line(label, curve.steps, curve.values, style=style)
+        return
+    for curve in curves:
+        yield Line(label, curve.steps, curve.values, style=style, faint=True)
+    low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
+    yield Line(f"{label}, mean of {spread.n} seeds", steps, spread.mean, low, high, style)
+
+
+def _binned(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve:
+    """Average over stretches of so many points that MOST_POINTS are left."""
+    starts = np.arange(0, len(steps), math.ceil(len(steps) / MOST_POINTS))
+    counts = np.diff(np.append(starts, len(steps)))
+    x, y = (np.add.reduceat(each.astype(float), starts) / counts for each in (steps, values))
+    return Curve(x, y)  # type: ignore[arg-type]
+
+
+def _varying(keys: Sequence[Mapping[str, Any]]) -> Any:
+    """Give the function that leaves out of keys what all have alike, and the betas of a run."""
+    values: dict[str, set[str]] = {}
+    for each in keys:
+        for key, value in each.items():
+            values.setdefault(key, set()).add(repr(value))
+    varying = [key for key, of_key in values.items() if len(of_key) > 1]
+    return lambda each: {key: each[key] for key in varying if key in each}
+
+
+def _spans_decades(lines: Sequence[Line]) -> bool:
+    """Tell whether a logarithmic axis shows more: nothing below zero, and a wide range."""
+    values = np.concatenate([np.asarray(line.y, float) for line in lines] or [np.empty(0)])
+    values = values[np.isfinite(values)]
+    positive = values[values > 0]
+    if not len(positive) or (values < 0).any() or len(positive) < 0.9 * len(values):
+        return False
+    return bool(np.log10(positive.max() / positive.min()) > _DECADES)
+
+
+def _label(found: Comparison, group: Group) -> str:
+    settings = flatten(found.runs[group.members[0]].config)
+    differing = [key for key in found.config_differences if key in settings]
+    words = [f"{_leaf(key)} {_short(settings[key])}" for key in differing[:_MOST_KEYS]]
+    if len(differing) > _MOST_KEYS:
+        words.append("…")
+    return f"{group.label}: {', '.join(words)}" if words else group.label
+
+
+def _leaf(key: str) -> str:
+    """Give the last part of a key, or the one before where that only says "name"."""
+    *above, last = key.split(".")
+    return above[-1] if above and last == "name" else last
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else text[:23] + "…"

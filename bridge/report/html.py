@@ -1,0 +1,239 @@
+"""A comparison as one page that needs nothing but itself: no network, no other file.
+
+The drawings are inline SVG made here, and the script only adds to them: plotly's would weigh 4.8 MB
+a report and draw nothing in print without it, matplotlib's SVG has fixed sizes and no values.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from bridge.report import svg
+from bridge.report.figures import Section, constants, labels, sections
+from bridge.report.panels import Panel, styles
+from bridge.runlog.compare import Comparison
+from bridge.runlog.origins import provenance_tables
+from bridge.runlog.output import new_file
+from bridge.runlog.summary import comparison_tables, final_table
+
+# Longer texts may be broken anywhere.
+_SHORT = 32
+_Rows = Iterable[Sequence[Any]]
+
+
+def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str:
+    """Write a comparison as a page of HTML.
+
+    Args:
+        found: the comparison.
+        command: the command line that asked for it.
+        title: of the page; from the logs' commands if empty.
+
+    Returns:
+        The page; its content security policy lets it load nothing and run its own script only.
+    """
+    chosen = sections(found)
+    script = _resource("script.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    title = title or _title(found)
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{_resource('style.css')}</style></head><body>",
+        f"<header><h1>{escape(title)}</h1>{_lead(found)}{_contents(chosen)}</header>",
+        "<main>",
+        *_results(found),
+        *(_section(n, section) for n, section in enumerate(chosen)),
+        *_provenance(found),
+        "</main>",
+        _footer(command),
+        f"<script>{script}</script></body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def _resource(name: str) -> str:
+    return (resources.files("bridge.report") / "page" / name).read_text("utf-8")
+
+
+def _title(found: Comparison) -> str:
+    commands = dict.fromkeys(_command(run.meta["command_line"]) for run in found.runs)
+    runs = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
+    return f"{runs} of {', '.join(filter(None, commands)) or 'unknown commands'}"
+
+
+def _command(line: str) -> str:
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return line.split(" ")[0]
+    return next((word for word in words[1:] if not word.startswith("-")), "")
+
+
+def _lead(found: Comparison) -> str:
+    unfinished = [run for run in found.runs if run.state != "finished"]
+    damaged = [run for run in found.runs if run.dropped]
+    items = "".join(
+        f"<li>{svg.sample(n)} {escape(label)}{_seeds(found, n)}</li>"
+        for n, label in enumerate(labels(found).values())
+    )
+    warnings = [f"{run.path.name} is {run.state}" for run in unfinished]
+    warnings += [f"{run.path.name} has damaged rows, which are left out" for run in damaged]
+    told = f"<p>Take care: {escape('; '.join(warnings))}.</p>" if warnings else ""
+    return f'<ul class="legend">{items}</ul>{told}'
+
+
+def _seeds(found: Comparison, n: int) -> str:
+    group = found.groups[n]
+    seeds = ", ".join(map(str, group.seeds))
+    return f' <span class="dim">(seed{"s" if len(group.seeds) > 1 else ""} {escape(seeds)})</span>'
+
+
+def _contents(chosen: Sequence[Section]) -> str:
+    links = [("results", "Results"), *((f"s{n}", s.title) for n, s in enumerate(chosen))]
+    links.append(("provenance", "Provenance"))
+    return "<nav>" + "".join(f'<a href="#{a}">{escape(t)}</a>' for a, t in links) + "</nav>"
+
+
+def _results(found: Comparison) -> list[str]:
+    columns, rows = final_table(found)
+    several = any(len(group.seeds) > 1 for group in found.groups)
+    how = "at the last step that its runs share"
+    if several:
+        how = f"mean over seeds ± half of the 95 % confidence interval (Student's t), {how}"
+    parts = ['<h2 id="results">Results</h2>']
+    if rows:
+        parts += [f'<p class="dim">Last values of each config: {how}.</p>', _table(columns, rows)]
+    for title, columns, rows in comparison_tables(found):
+        if title.strip().startswith(("configs differ", "gradient estimates")):
+            parts += [f"<h3>{escape(title.strip().capitalize())}</h3>", _table(columns, rows)]
+    never = constants(found)
+    if never:
+        told = ", ".join(f"{name} = {value:.4g}" for name, value in never.items())
+        parts.append(f'<p class="dim">The same in every row of every run: {escape(told)}.</p>')
+    return parts
+
+
+def _section(n: int, section: Section) -> str:
+    figures = "".join(_figure(panel) for panel in section.panels)
+    return f'<h2 id="s{n}">{escape(section.title)}</h2><div class="figures">{figures}</div>'
+
+
+def _figure(panel: Panel) -> str:
+    data = {"axis": svg.placing(panel), "lines": svg.values(panel.lines)}
+    # < cannot end the element then, whatever a log has put into a name.
+    block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    note = f'<span class="note">{escape(panel.note)}</span>' if panel.note else ""
+    return (
+        f'<figure data-name="{escape(panel.name)}" data-x="{escape(panel.x_label)}"><figcaption>'
+        f"<b>{escape(panel.title)}</b>{note}<output></output></figcaption>{svg.drawing(panel)}"
+        f'<ul class="legend">{"".join(_entries(panel))}</ul>'
+        f'<script type="application/json">{block}</script></figure>'
+    )
+
+
+def _entries(panel: Panel) -> Iterable[str]:
+    """One entry a line that has a label; it switches the runs behind a mean as well."""
+    numbered = list(enumerate(zip(panel.lines, styles(panel.lines), strict=True)))
+    for n, (line, style) in numbered:
+        if line.faint:
+            continue
+        behind = [m for m, (other, s) in numbered if s == style and (m == n or other.faint)]
+        yield (
+            f'<li><button type="button" aria-pressed="true" data-line="{n}" '
+            f'data-lines="{" ".join(map(str, behind))}">{svg.sample(style)} '
+            f"<span>{escape(line.label)}</span><output></output></button></li>"
+        )
+
+
+def _provenance(found: Comparison) -> list[str]:
+    parts = ['<h2 id="provenance">Provenance</h2>']
+    for title, columns, rows in provenance_tables(found):
+        parts += [f"<h3>{escape(title)}</h3>", _table(columns, rows)]
+    return parts
+
+
+def _table(columns: Sequence[str], rows: _Rows) -> str:
+    listed = [list(row) for row in rows]
+    numeric = [
+        all(_is_number(row[i]) for row in listed) and bool(listed) for i in range(len(columns))
+    ]
+    head = "".join(
+        f"<th{' class=number' if right else ''}>{escape(name)}</th>"
+        for name, right in zip(columns, numeric, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{"number" if right else _width(value)}">{escape(_cell(value))}</td>'
+            for value, right in zip(row, numeric, strict=True)
+        )
+        + "</tr>"
+        for row in listed
+    )
+    rows_text = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="wide"><table>{rows_text}</table></div>'
+
+
+def _width(value: Any) -> str:
+    return "text" if len(str(value)) > _SHORT else "short"
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"(nan|[-+.\de]+)( ± (nan|[-+.\de]+))?|-?inf|", value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _footer(command: Sequence[str]) -> str:
+    moment = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
+    try:
+        version = metadata.version("bioplaus")
+    except metadata.PackageNotFoundError:
+        version = "from a checkout"
+    line = f"<br><code>{escape(shlex.join(command))}</code>" if command else ""
+    return f"<footer>Written {moment} by bioplaus {escape(version)}.{line}</footer>"
+
+
+def write_page(path: Path, text: str, overwrite: bool = False) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        InputError, StorageError: see `bridge.runlog.output.new_file`.
+    """
+    with new_file("--report", path, overwrite) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def figure_names(chosen: Sequence[Section]) -> Mapping[str, Panel]:
+    """Give each figure of a report a file name's stem, each once."""
+    names: dict[str, Panel] = {}
+    for panel in (panel for section in chosen for panel in section.panels):
+        stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in panel.name).strip(".-")
+        stem = stem[:80] or "figure"
+        n, name = 2, stem
+        while name in names:
+            name, n = f"{stem}-{n}", n + 1
+        names[name] = panel
+    return names

@@ -1,0 +1,94 @@
+"""Axes: which part of the numbers is shown, where the ticks stand, and what they say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_TICKS = 5
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps low..high onto 0..1, linearly or by logarithm.
+
+    Args:
+        low, high: ends, low < high; > 0 if logarithmic.
+        logarithmic: by logarithm.
+        ticks: where the axis has marks.
+        texts: what they say.
+    """
+
+    low: float
+    high: float
+    logarithmic: bool
+    ticks: tuple[float, ...]
+    texts: tuple[str, ...]
+
+    def __call__(self, values: ArrayLike) -> NDArray[Any]:
+        """Give the place of values, NaN for those that have none."""
+        given = np.asarray(values, float)
+        ends = np.array([self.low, self.high])
+        if self.logarithmic:
+            given = np.log10(np.where(given > 0, given, np.nan))
+            ends = np.log10(ends)
+        return (np.where(np.isfinite(given), given, np.nan) - ends[0]) / (ends[1] - ends[0])
+
+
+def scale(values: ArrayLike, logarithmic: bool = False, margin: float = 0.04) -> Scale:
+    """Make the axis that shows all finite values; of a logarithmic one all positive ones.
+
+    Args:
+        values: any numbers, also none.
+        logarithmic: by logarithm.
+        margin: room at each end, as a part of the range.
+    """
+    finite = np.asarray(values, float).ravel()
+    finite = finite[np.isfinite(finite)]
+    if logarithmic:
+        finite = finite[finite > 0]
+    if not len(finite):
+        return Scale(0.0, 1.0, False, (0.0, 1.0), ("0", "1"))
+    low, high = float(finite.min()), float(finite.max())
+    return _logarithmic(low, high) if logarithmic else _linear(low, high, margin)
+
+
+def _linear(low: float, high: float, margin: float) -> Scale:
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
+        room = abs(low) / 2 or 1.0
+        low, high = low - room, high + room
+    room = margin * (high - low)
+    low, high = low - room, high + room
+    step = _nice((high - low) / _TICKS)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    ticks = tuple(n * step for n in range(first, last + 1))
+    return Scale(low, high, False, ticks, tuple(_text(tick, step) for tick in ticks))
+
+
+def _logarithmic(low: float, high: float) -> Scale:
+    bottom, top = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    if bottom == top:
+        top += 1
+    every = max(1, math.ceil((top - bottom) / (_TICKS + 1)))
+    powers = range(bottom, top + 1, every)
+    ticks = tuple(10.0**power for power in powers)
+    texts = tuple(f"1e{power}" for power in powers)
+    return Scale(10.0**bottom, 10.0**top, True, ticks, texts)
+
+
+def _nice(step: float) -> float:
+    """Round up to 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(power * n for n in (1, 2, 5, 10) if power * n >= step * (1 - 1e-9))
+
+
+def _text(tick: float, step: float) -> str:
+    largest = max(abs(tick), step)
+    if largest >= 1e6 or step < 1e-4:
+        return f"{tick:.3g}" if tick else "0"
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{tick:.{digits}f}" if tick else "0"

@@ -1,0 +1,221 @@
+"""Curves in a terminal, of a log that is being written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.runlog.reader import Run, read_run
+from bridge.runlog.series import Curve, curves, match, plain_names
+
+_MOST_CHARTS = 6
+_CHART_ROWS = 6
+_LABEL = 10
+_CLOCKS = ("epoch", "seconds", "context")
+# A dot's bit in a braille letter, by column and row.
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+# Reading may take this part of the time at most.
+_LOAD = 0.2
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see of a log at a moment.
+
+    Args:
+        run: the run.
+        curves: the chosen ones, by name.
+    """
+
+    run: Run
+    curves: dict[str, Curve]
+
+    @property
+    def step(self) -> int | None:
+        """The newest step."""
+        return max((int(c.steps[-1]) for c in self.curves.values() if len(c.steps)), default=None)
+
+    @property
+    def newest(self) -> dict[str, float]:
+        """The newest value of each curve that has one."""
+        return {name: float(c.values[-1]) for name, c in self.curves.items() if len(c.values)}
+
+
+def watch(
+    path: Path,
+    metrics: Sequence[str] = (),
+    interval: float = 1.0,
+    sleep: Callable[[float], Any] = time.sleep,
+) -> Iterator[View]:
+    """Give a log's newest state again and again, until no process writes it any more.
+
+    Args:
+        path: the log.
+        metrics: names of metrics, see `series.match`; the first of each table if empty.
+        interval: seconds between two looks at least.
+        sleep: waits.
+
+    Yields:
+        The state, at first at once, then whenever there are new rows, and at the end.
+
+    Raises:
+        InputError: no log, or one without such a metric.
+    """
+    rows = -1
+    while True:
+        began = time.monotonic()
+        run = read_run(path)
+        count = sum(len(columns["step"]) for columns in run.tables.values())
+        if count != rows or not run.alive:
+            rows = count
+            yield View(run, _chosen(run, metrics))
+        if not run.alive:
+            return
+        sleep(max(interval, (time.monotonic() - began) / _LOAD))
+
+
+def screen(view: View, width: int, height: int, encoding: str = "utf-8") -> str:
+    """Draw a log's state as text.
+
+    Args:
+        view: the state.
+        width: columns of the terminal.
+        height: its rows; as many charts are drawn as fit.
+        encoding: of the terminal; one without braille gets stars.
+    """
+    run = view.run
+    age = max(time.time() - run.heartbeat, 0.0)
+    facts = [run.path.name, run.state, f"step {view.step if view.step is not None else '-'}"]
+    facts.append(f"heard of {timedelta(seconds=round(age))} ago" if age >= 20 else "")
+    lines = ["  ".join(filter(None, facts))[:width]]
+    across = 2 if width >= 100 else 1
+    room = max(width // across - _LABEL - 2, 10)
+    fits = max((height - 2) // (_CHART_ROWS + 2), 1) * across
+    named = list(view.curves.items())[: min(fits, _MOST_CHARTS)]
+    blocks = [_block(name, curve, room, encoding) for name, curve in named]
+    for start in range(0, len(blocks), across):
+        lines.append("")
+        lines += [
+            "  ".join(part.ljust(_LABEL + room) for part in parts).rstrip()
+            for parts in zip(*blocks[start : start + across], strict=True)
+        ]
+    return "\n".join(lines)
+
+
+def chart(curve: Curve, columns: int, rows: int, encoding: str = "utf-8") -> list[str]:
+    """Draw a curve into lines of text, with two dots across and four up a letter.
+
+    Args:
+        curve: at least one finite value; others leave gaps.
+        columns, rows: letters.
+        encoding: what the letters must be in.
+    """
+    grid = np.zeros((4 * rows, 2 * columns), bool)
+    steps, values = curve.steps.astype(float), curve.values
+    finite = np.isfinite(values)
+    low, high = float(values[finite].min()), float(values[finite].max())
+    span = steps[-1] - steps[0]
+    across = (steps - steps[0]) / (span or 1.0) * (2 * columns - 1)
+    # A value's height, from the top; in the middle where all are equal.
+    height = (high - values) / (high - low) if high > low else np.full(len(values), 0.5)
+    place = np.where(finite, height, 0.0) * (4 * rows - 1)
+    before: tuple[int, int] | None = None
+    for x, y, there in zip(
+        across.round().astype(int), place.round().astype(int), finite, strict=True
+    ):
+        if not there:
+            before = None
+            continue
+        _join(grid, before or (int(x), int(y)), (int(x), int(y)))
+        before = (int(x), int(y))
+    return _letters(grid, encoding)
+
+
+def show_live(views: Iterator[View]) -> None:
+    """Redraw the terminal for each state; the last one stays."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    encoding = console.encoding
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        for view in views:
+            text = screen(view, console.width, console.height, encoding)
+            live.update(Text(text, no_wrap=True, overflow="crop"), refresh=True)
+
+
+def line(view: View) -> str:
+    """Say the newest values in one line."""
+    values = "  ".join(f"{name.partition('/')[2]} {v:.4g}" for name, v in view.newest.items())
+    return (
+        f"{view.run.state}  step {view.step if view.step is not None else '-'}  {values}".rstrip()
+    )
+
+
+def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
+    found = curves(run)
+    if metrics:
+        return {full: found[full] for name in metrics for full in match(name, found, run.path)}
+    names = [name for name in plain_names(found) if name.partition("/")[2] not in _CLOCKS]
+    names += [name for name in found if name.startswith("gradients/angle") and "=all" in name]
+    return {name: found[name] for name in _spread_out(names)}
+
+
+def _spread_out(names: Sequence[str]) -> list[str]:
+    """Take the first of each table, then the second of each, and so on."""
+    tables: dict[str, list[str]] = {}
+    for name in names:
+        tables.setdefault(name.partition("/")[0], []).append(name)
+    longest = max(map(len, tables.values()), default=0)
+    return [each[i] for i in range(longest) for each in tables.values() if i < len(each)]
+
+
+def _block(name: str, curve: Curve, room: int, encoding: str) -> list[str]:
+    finite = curve.values[np.isfinite(curve.values)]
+    if not len(finite):
+        return [f"{name}: no values yet"[: _LABEL + room], *[""] * _CHART_ROWS]
+    newest = curve.values[-1]
+    title = f"{name}: {newest:.4g}"[: _LABEL + room]
+    drawn = chart(curve, room, _CHART_ROWS, encoding)
+    marks = ["" for _ in drawn]
+    marks[0], marks[-1] = f"{finite.max():.3g}", f"{finite.min():.3g}"
+    return [title, *(f"{m:>{_LABEL - 1}} {d}" for m, d in zip(marks, drawn, strict=True))]
+
+
+def _join(grid: NDArray[np.bool_], start: tuple[int, int], end: tuple[int, int]) -> None:
+    n = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
+    for i in range(n + 1):
+        x = start[0] + math.floor(i * (end[0] - start[0]) / n + 0.5)
+        y = start[1] + math.floor(i * (end[1] - start[1]) / n + 0.5)
+        grid[y, x] = True
+
+
+def _letters(grid: NDArray[np.bool_], encoding: str) -> list[str]:
+    braille = _can_say("⣿", encoding)
+    lines = []
+    for top in range(0, grid.shape[0], 4):
+        letters = []
+        for left in range(0, grid.shape[1], 2):
+            cell = grid[top : top + 4, left : left + 2]
+            bits = sum(_DOTS[x][y] for y, x in zip(*np.nonzero(cell), strict=True))
+            full = chr(0x2800 + bits) if braille else "*"
+            letters.append(full if bits else " ")
+        lines.append("".join(letters).rstrip())
+    return lines
+
+
+def _can_say(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

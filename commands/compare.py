@@ -1,0 +1,104 @@
+"""`compare`: logs side by side, in tables, pictures and one page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.console import EXIT_OUTSIDE_TOLERANCE, common_options, print_json, table
+
+if TYPE_CHECKING:
+    from bridge.runlog import Comparison
+
+
+@click.command()
+@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.h5")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare only these.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Exit with 3 if a metric differs by more at a common step.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="OUT.html",
+    help="Write figures, tables and provenance as one page that needs no network.",
+)
+@click.option(
+    "--png", type=click.Path(path_type=Path), metavar="FOLDER", help="A PNG of every figure there."
+)
+@common_options("json", "overwrite")
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    logs: tuple[Path, ...],
+    report: Path | None,
+    png: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Lay logs side by side, step by step; tell which configs differ, and in what.
+
+    Logs that differ in the seed alone are averaged, with a 95 % confidence interval.
+
+    A metric is TABLE/COLUMN, or COLUMN for the first table that has it. Estimators of the gradient
+    are ranked by their angle to the true one, where the logs have checks.
+
+    Example: python cli.py compare runs/a.h5 runs/b.h5 --report report.html
+    """
+    from bridge.runlog import compare_runs, comparison_json, comparison_tables, parse_tolerances
+
+    tolerances = parse_tolerances(options["tolerances"])
+    _check_outputs(report, png, options["overwrite"])
+    found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances)
+    written = _write(found, report, png, options["overwrite"])
+    if as_json:
+        about = comparison_json(found, with_curves=bool(options["metrics"]))
+        print_json({**about, "files": [str(path) for path in written]})
+    else:
+        for title, columns, rows in comparison_tables(found):
+            table(columns, rows, title)
+        for path in written:
+            click.echo(f"written: {path}", err=True)
+    for excess in found.exceeded:
+        click.echo(f"outside tolerance: {excess}", err=True)
+    if found.exceeded:
+        ctx.exit(EXIT_OUTSIDE_TOLERANCE)
+
+
+def _check_outputs(report: Path | None, png: Path | None, overwrite: bool) -> None:
+    from bridge.report.policies import check_drawing
+    from bridge.runlog.output import check_new_file, check_new_folder
+
+    if report:
+        if report.suffix.lower() not in (".html", ".htm"):
+            raise click.UsageError(f"--report {report}: the name must end in .html")
+        check_new_file("--report", report, overwrite)
+    if png:
+        check_drawing("--png")
+        check_new_folder("--png", png)
+
+
+def _write(found: Comparison, report: Path | None, png: Path | None, overwrite: bool) -> list[Path]:
+    from bridge.report.figures import sections
+    from bridge.report.html import figure_names, page, write_page
+    from bridge.report.panels import draw_panels
+    from bridge.runlog.output import new_folder
+
+    written = []
+    if report:
+        write_page(report, page(found, sys.argv), overwrite)
+        written.append(report)
+    if png:
+        named = figure_names(sections(found))
+        with new_folder("--png", png) as folder:
+            for name, panel in named.items():
+                draw_panels(folder / f"{name}.png", [panel], columns=1)
+        written += [png / f"{name}.png" for name in named]
+    return written
