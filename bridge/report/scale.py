@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 _TICKS = 5
 
+_SMALLEST = -307
+"""Of powers of ten: below, numbers lose their digits, and then are 0."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -70,7 +73,8 @@ def _linear(low: float, high: float, margin: float) -> Scale:
 
 
 def _logarithmic(low: float, high: float) -> Scale:
-    bottom, top = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    bottom = max(math.floor(math.log10(low) + 1e-9), _SMALLEST)
+    top = max(math.ceil(math.log10(high) - 1e-9), bottom)
     if bottom == top:
         top += 1
     every = max(1, math.ceil((top - bottom) / (_TICKS + 1)))
