@@ -304,7 +304,8 @@ def _draw(log_q: Tensor, u: Tensor) -> Tensor:
     cumulative = log_q.double().exp().cumsum(-1)
     # the factor keeps u below the sum when it is rounded
     target = u[:, None] * (cumulative[:, -1:] * (1 - 1e-15))
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # a model that diverged gives NaN: its loss says so, an index outside would not
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=log_q.shape[1] - 1)
 
 
 def _check_room(policy: Policy, prompts: Encoded, length: int) -> None:
