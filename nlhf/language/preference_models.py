@@ -187,7 +187,7 @@ def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> P
         hidden, planes = int(facts["hidden"]), int(facts["planes"])
         model = PreferenceModel(encoder, facts["head"], hidden=hidden, planes=planes)
         head = load_file(path)
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
         said = " ".join(str(error).split())[:120]
