@@ -12,6 +12,7 @@ from commands.corpus import corpus
 from commands.eqprop import eqprop_run
 from commands.gradcheck import gradcheck
 from commands.nash import nash_md
+from commands.preference import preference_train
 from commands.runs import runs
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     """Learn without backpropagation, and find what no one can beat."""
 
 
-for command in (eqprop_run, gradcheck, nash_md, corpus, compare, runs):
+for command in (eqprop_run, gradcheck, nash_md, preference_train, corpus, compare, runs):
     main.add_command(command)
 
 if __name__ == "__main__":

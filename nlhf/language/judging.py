@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
+from nlhf.language.preference_models import PreferenceModel, load_preference
 from nlhf.language.prompts import Prompt
 
 ASYMMETRY = 1e-3
@@ -89,6 +90,18 @@ class FunctionJudge(AbstractJudge):
             ) from None
 
 
+class ModelJudge(AbstractJudge):
+    """A learned preference model."""
+
+    def __init__(self, model: PreferenceModel, name: str) -> None:
+        """Take the model and the name by which messages call it."""
+        self.model, self.name = model, name
+
+    def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        """What the model says, [B], float64."""
+        return self.model.probabilities(prompts, a, b)
+
+
 class CheckedJudge(AbstractJudge):
     """A judge whose answers are looked at: finite, in [0, 1] always; antisymmetric on first use."""
 
@@ -159,7 +172,7 @@ def get_judge(spec: str, device: torch.device | str = "cpu") -> AbstractJudge:
             f"preference={spec!r} is neither a folder that preference-train wrote nor "
             "module:function"
         )
-    raise InputError(f"{spec}: no preference model; write one with preference-train")
+    return CheckedJudge(ModelJudge(load_preference(spec, device), spec))
 
 
 def _function(spec: str) -> Callable[..., Any]:

@@ -1,0 +1,142 @@
+"""`preference-train`: a preference model from people's choices."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.console import (
+    RowTable,
+    common_options,
+    print_json,
+    resolve_device,
+    set_threads,
+    table,
+)
+from bridge.errors import RunFailed
+from commands.folders import check_new_folder, new_folder
+from commands.shared import new_log
+
+
+@click.command("preference-train")
+@click.option("--pairs", metavar="FILE.jsonl", help="Comparisons: chosen and rejected, or votes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="A new folder for the model; give it to --preference.",
+)
+@click.option("--model", help="hashed, a folder or a hub name: what reads the texts.")
+@click.option("--head", help="pairwise, skew-symmetric or bradley-terry.")
+@click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
+@click.option("--epochs", type=int, help="Passes over the comparisons.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
+@common_options("set", "json", "seed", "overwrite", "device", "threads", "quiet")
+def preference_train(out: Path, log: Path | None, **options: Any) -> None:
+    """Fit a preference model, and say how good, how honest and how cyclic it is.
+
+    Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
+    """
+    from bridge import open_run
+    from bridge.config import load_config
+    from bridge.progress import progress
+    from nlhf.config import PreferenceConfig, make_fit
+    from nlhf.language.preference_training import (
+        BinRecord,
+        EpochRecord,
+        StepRecord,
+        bin_records,
+        fit,
+    )
+
+    names = ("pairs", "model", "head", "tune", "epochs", "seed")
+    flags = {name: options[name] for name in names}
+    settings = load_config(PreferenceConfig, None, flags, options["sets"])
+    check_new_folder(out, options["overwrite"])
+    path = new_log("preference-train", {**options, "out": log})
+    set_threads(options["threads"])
+    state = make_fit(settings, resolve_device(options["device"]))
+    silent = options["quiet"] or options["as_json"]
+    rows = RowTable(_columns(bool(state.held)), quiet=silent)
+    digest = hashlib.sha256(Path(settings.pairs).read_bytes()).hexdigest()
+    run = open_run(
+        path,
+        tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
+        config=settings,
+        seed=settings.seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        dataset={"name": settings.pairs, "sha256": digest},
+    )
+    total = settings.epochs * len(state.learn)
+    with run, new_folder(out, options["overwrite"]) as folder:
+
+        def on_step(record: StepRecord) -> None:
+            if record.step % settings.log_every == 0:
+                run.log("metrics", record)
+
+        def on_epoch(record: EpochRecord) -> None:
+            run.log("epochs", record)
+            cells = [getattr(record, name.replace(" ", "_")) for name in _columns(bool(state.held))]
+            rows.row(*cells)
+
+        with progress(total, "learning", options["quiet"]) as bar:
+            try:
+                held = fit(state, on_step=on_step, on_epoch=on_epoch, advance=bar.advance)
+            except FloatingPointError as error:
+                raise RunFailed(str(error)) from None
+        for record in bin_records(held, state.step) if held else []:
+            run.log("reliability", record)
+        report = {
+            "pairs": {"name": settings.pairs, "sha256": digest},
+            "learned_from": len(state.learn),
+            "best_epoch": state.best_epoch,
+            "held_out": held.as_json() if held else None,
+        }
+        state.model.save(folder, report)
+    if options["as_json"]:
+        print_json({**report, "model": str(out), "log": str(path)})
+    elif not options["quiet"]:
+        if held:
+            _show(held)
+        click.echo(f"kept: epoch {state.best_epoch}\nmodel: {out}\nlog: {path}")
+
+
+def _columns(held: bool) -> dict[str, str]:
+    columns = {"epoch": "d", "loss": ".4f", "accuracy": ".3f", "check loss": ".4f"}
+    if held:
+        columns |= {"eval loss": ".4f", "eval accuracy": ".3f", "longer": ".3f", "ece": ".3f"}
+    return columns
+
+
+def _show(held: Any) -> None:
+    low, high = held.accuracy_low, held.accuracy_high
+    table(
+        ("held out", "value"),
+        [
+            ["comparisons", held.n],
+            [
+                "accuracy (decided)",
+                f"{held.accuracy:.3f} [{low:.3f}, {high:.3f}] of {held.decided}",
+            ],
+            ["the longer answer wins", f"{held.longer:.3f}"],
+            ["loss, nats a vote", f"{held.loss:.4f}"],
+            ["calibration error", f"{held.ece:.4f}"],
+            ["cyclic triads, model", _cycles(held.model_cycles)],
+            ["cyclic triads, votes", _cycles(held.vote_cycles)],
+            ["cyclic share of the logits", f"{held.model_cycles.energy:.4f}"],
+        ],
+    )
+    found = [b for b in held.bins if b.count]
+    columns = ("confidence", "comparisons", "mean confidence", "agreement")
+    cells = [[f"{b.low:.2f} - {b.high:.2f}", b.count, b.confidence, b.agreement] for b in found]
+    table(columns, cells)
+
+
+def _cycles(cycles: Any) -> str:
+    return f"{cycles.cyclic:.4f} of {cycles.triads}" if cycles.triads else "no three answers"

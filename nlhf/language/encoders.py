@@ -1,0 +1,300 @@
+"""From texts to features: hashed words, or a transformer's hidden states."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nlhf.errors import InputError
+from nlhf.language.extras import need
+from nlhf.language.similarity import words
+
+HASHED = "hashed"
+Segments = tuple[str, ...]
+"""The texts that are read together: the prompt, then one answer or two."""
+
+TOKENS_A_PASS = 8192
+
+
+class AbstractEncoder(nn.Module, ABC):
+    """Turns a prompt and its answers into one vector a text; all texts are read together.
+
+    Attributes:
+        width: features of one text.
+    """
+
+    width: int
+
+    @abstractmethod
+    def forward(self, rows: Sequence[Segments]) -> Tensor:
+        """Features [B, S, width] of rows of S texts each."""
+
+    @abstractmethod
+    def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
+        """Which rows go well into one pass, by their number; each in one of the lists."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What JSON must say of it, "kind" first."""
+
+    def save(self, folder: Path) -> None:
+        """Write what the settings do not say into a folder."""
+
+
+class HashedEncoder(AbstractEncoder):
+    """Words and pairs of words hashed into a fixed number of counts: no model, no download.
+
+    Each text is a vector of signed log(1 + count), of length 1, and the logarithm of its length.
+
+    Source: Weinberger et al. 2009 (arXiv 0902.2206).
+    """
+
+    def __init__(self, buckets: int = 512) -> None:
+        """Choose the number of buckets, >= 1."""
+        super().__init__()
+        self.buckets, self.width = buckets, buckets + 1
+
+    def forward(self, rows: Sequence[Segments]) -> Tensor:
+        """Features [B, S, buckets + 1]."""
+        texts = {text: None for row in rows for text in row}
+        found = dict(zip(texts, self._vectors(list(texts)), strict=True))
+        return torch.stack([torch.stack([found[text] for text in row]) for row in rows])
+
+    def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
+        """As many rows as make no large tensor."""
+        return [list(range(i, min(i + 512, len(rows)))) for i in range(0, len(rows), 512)]
+
+    def settings(self) -> dict[str, Any]:
+        """The number of buckets."""
+        return {"kind": HASHED, "buckets": self.buckets}
+
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
+        out = torch.zeros(len(texts), self.width)
+        for row, text in zip(out, texts, strict=True):
+            tokens = words(text)
+            for token in (*tokens, *(f"{a} {b}" for a, b in itertools.pairwise(tokens))):
+                code = zlib.crc32(token.encode())
+                row[code % self.buckets] += 1 if code >> 31 else -1
+            counts = row[:-1]
+            counts.copy_(counts.sign() * counts.abs().log1p())
+            counts.div_(counts.norm().clamp_min(1e-12))
+            row[-1] = math.log1p(len(tokens)) / 4
+        return out
+
+
+class TransformerEncoder(AbstractEncoder):
+    """Mean hidden states of each text in [begin] prompt [sep] answer [sep] (answer [sep]).
+
+    Dropout is off, in training too: a score depends on the texts alone.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, max_length: int) -> None:
+        """Take a model without its head.
+
+        Args:
+            model: gives `last_hidden_state`; an encoder or the inside of a causal model.
+            tokenizer: its tokenizer.
+            max_length: most tokens of a row, >= 16; what is above is cut out of the middle of
+                the prompt, and off the end of an answer that takes more than its share.
+        """
+        super().__init__()
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.max_length = min(max_length, _context(model, tokenizer))
+        self.width = int(model.config.hidden_size)
+        begin = [tokenizer.cls_token_id, tokenizer.bos_token_id, None]
+        end = [tokenizer.sep_token_id, tokenizer.eos_token_id, None]
+        self._begin = [t for t in begin if t is not None][:1]
+        self._end = [t for t in end if t is not None][:1] or self._tokens("\n\n")
+        self._types = (
+            "token_type_ids" in tokenizer.model_input_names
+            and getattr(model.config, "type_vocab_size", 0) > 1
+        )
+        self._known: dict[Segments, tuple[list[int], list[int]]] = {}
+
+    def forward(self, rows: Sequence[Segments]) -> Tensor:
+        """Features [B, S, hidden size]."""
+        encoded = [self._encode(row) for row in rows]
+        longest, device = max(len(ids) for ids, _ in encoded), self._device
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        segment = torch.full((len(rows), longest), -1)
+        for i, (tokens, of) in enumerate(encoded):
+            ids[i, : len(tokens)] = torch.tensor(tokens)
+            segment[i, : len(tokens)] = torch.tensor(of)
+        ids, segment = ids.to(device), segment.to(device)
+        extra = {"token_type_ids": (segment > 0).long()} if self._types else {}
+        hidden = self.model(
+            input_ids=ids, attention_mask=(segment >= 0).long(), **extra
+        ).last_hidden_state.float()
+        inside = torch.stack([segment == s for s in range(len(rows[0]))], 1).to(hidden)
+        return (inside @ hidden) / inside.sum(-1, keepdim=True).clamp_min(1.0)
+
+    def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
+        """Rows of like length together, few enough for the memory."""
+        lengths = [len(self._encode(row)[0]) for row in rows]
+        found: list[list[int]] = []
+        for i in sorted(range(len(rows)), key=lambda i: (lengths[i], rows[i])):
+            if not found or lengths[i] * (len(found[-1]) + 1) > TOKENS_A_PASS:
+                found.append([])
+            found[-1].append(i)
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """The length; model and tokenizer lie beside."""
+        return {"kind": "transformer", "max_length": self.max_length}
+
+    def save(self, folder: Path) -> None:
+        """Write weights, config and tokenizer as transformers does, an adapter merged."""
+        model = self.model
+        if hasattr(model, "merge_and_unload"):
+            import copy
+
+            model = copy.deepcopy(model).merge_and_unload()
+        with _quiet():
+            model.save_pretrained(folder, safe_serialization=True)
+            self.tokenizer.save_pretrained(folder)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _encode(self, row: Segments) -> tuple[list[int], list[int]]:
+        """The tokens of a row, and the text that each belongs to."""
+        if row not in self._known:
+            if len(self._known) > 100_000:
+                self._known.clear()
+            self._known[row] = self._encoded(row)
+        return self._known[row]
+
+    def _encoded(self, row: Segments) -> tuple[list[int], list[int]]:
+        prompt, *answers = (self._tokens(text) for text in row)
+        room = self.max_length - len(self._begin) - len(row) * len(self._end)
+        share = room * 3 // 4 // max(len(answers), 1)
+        if len(prompt) + sum(map(len, answers)) > room:
+            answers = [tokens[:share] for tokens in answers]
+        left = room - sum(map(len, answers))
+        if len(prompt) > left:
+            prompt = prompt[: (left + 1) // 2] + prompt[len(prompt) - left // 2 :]
+        ids, of = list(self._begin), [0] * len(self._begin)
+        for number, tokens in enumerate((prompt, *answers)):
+            ids += tokens + self._end
+            of += [number] * (len(tokens) + len(self._end))
+        return ids, of
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> AbstractEncoder:
+    """Find an encoder.
+
+    Args:
+        spec: "hashed"; a folder that `save_pretrained` wrote or a name on the Hugging Face hub, of
+            an encoder or a causal model.
+        max_length: most tokens of prompt and answers together.
+        tune: "frozen", "lora" or "full": what of it learns.
+
+    Raises:
+        InputError: no such model, a package that is missing, or a model that cannot learn so.
+    """
+    if max_length < 16:
+        raise InputError(f"max_length={max_length} leaves no room for answers; use 16 or more")
+    if spec == HASHED:
+        if tune != "frozen":
+            raise InputError(f"tune={tune!r}: hashed words have nothing to learn; use frozen")
+        return HashedEncoder()
+    model, tokenizer = _pretrained(spec)
+    model.requires_grad_(tune == "full")
+    if tune == "lora":
+        peft = need("peft")
+        settings = peft.LoraConfig(
+            r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear"
+        )
+        model = peft.get_peft_model(model, settings)
+    return TransformerEncoder(model, tokenizer, max_length)
+
+
+def saved_encoder(folder: Path, settings: dict[str, Any]) -> AbstractEncoder:
+    """Load what `settings` and `save` say.
+
+    Raises:
+        InputError: it is damaged or of an unknown kind.
+    """
+    if settings.get("kind") == HASHED:
+        return HashedEncoder(int(settings["buckets"]))
+    if settings.get("kind") != "transformer":
+        raise InputError(f"{folder}: encoder of kind {settings.get('kind')!r} is unknown")
+    model, tokenizer = _pretrained(str(folder))
+    model.requires_grad_(False)
+    return TransformerEncoder(model, tokenizer, int(settings["max_length"]))
+
+
+def _pretrained(spec: str) -> tuple[Any, Any]:
+    transformers = need("transformers")
+    folder = Path(spec)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
+    try:
+        with _quiet():
+            model = transformers.AutoModel.from_pretrained(
+                spec, dtype=torch.float32, use_safetensors=True
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(spec)
+    except Exception as error:  # hubs, files and formats fail in many ways
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+        raise InputError(
+            f"model={spec!r} cannot be loaded: {said}; give a folder that save_pretrained wrote, a "
+            f"hub name, or {HASHED}"
+        ) from None
+    return model, tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While the block runs, transformers shows neither progress bars nor advice."""
+    logging = need("transformers").utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _context(model: Any, tokenizer: Any) -> int:
+    limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    return int(min(limit for limit in (*limits, 2**20) if limit is not None and limit > 0))
+
+
+def settings_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON object out of a folder.
+
+    Raises:
+        InputError: it is not there, too large, or no object.
+    """
+    path = folder / name
+    try:
+        if path.stat().st_size > 2**24:
+            raise InputError(f"{path}: larger than 16 MiB; this is no preference model")
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read: {error.strerror}; give a folder that preference-train wrote"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no JSON: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must hold a JSON object")
+    return found
