@@ -122,14 +122,16 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
     from bridge.report.viewer import Viewer
 
     with Viewer(log, port) as viewer:
-        if as_json:
-            print_json({"address": viewer.address, "log": str(log)})
-        else:
-            click.echo(f"{viewer.address}\nserving {log} on this machine only; stop with Ctrl-C")
-        sys.stdout.flush()
-        if browser:
-            click.launch(viewer.address)
         try:
+            if as_json:
+                print_json({"address": viewer.address, "log": str(log)})
+            else:
+                click.echo(
+                    f"{viewer.address}\nserving {log} on this machine only; stop with Ctrl-C"
+                )
+            sys.stdout.flush()
+            if browser:
+                click.launch(viewer.address)
             viewer.serve_forever()
         except KeyboardInterrupt:
             click.echo("stopped", err=True)

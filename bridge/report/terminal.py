@@ -165,7 +165,11 @@ def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
     found = curves(run)
     if metrics:
         return {full: found[full] for name in metrics for full in match(name, found, run.path)}
-    names = [name for name in plain_names(found) if name.partition("/")[2] not in _CLOCKS]
+    plain = plain_names(found)
+    whole = {name.partition("/")[0] for name in plain}
+    # Of a table whose rows all have a kind, such as a phase, every kind.
+    plain += [name for name in found if name.partition("/")[0] not in whole | {"gradients"}]
+    names = [name for name in plain if name.partition("/")[2].partition("[")[0] not in _CLOCKS]
     names += [name for name in found if name.startswith("gradients/angle") and "=all" in name]
     return {name: found[name] for name in _spread_out(names)}
 
