@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _TICKS = 5
-
-_SMALLEST = -307
-"""Of powers of ten: below, numbers lose their digits, and then are 0."""
+# Ends whose difference, and whose room at the margins, still are numbers.
+_FAR, _NEAR = 4e307, 1e-300
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,12 @@ class Scale:
     def __call__(self, values: ArrayLike) -> NDArray[Any]:
         """Give the place of values, NaN for those that have none."""
         given = np.asarray(values, float)
+        given = np.where(np.isfinite(given), given.clip(-_FAR, _FAR), np.nan)
         ends = np.array([self.low, self.high])
         if self.logarithmic:
             given = np.log10(np.where(given > 0, given, np.nan))
             ends = np.log10(ends)
-        return (np.where(np.isfinite(given), given, np.nan) - ends[0]) / (ends[1] - ends[0])
+        return (given - ends[0]) / (ends[1] - ends[0])
 
 
 def scale(values: ArrayLike, logarithmic: bool = False, margin: float = 0.04) -> Scale:
@@ -61,8 +61,10 @@ def scale(values: ArrayLike, logarithmic: bool = False, margin: float = 0.04) ->
 
 
 def _linear(low: float, high: float, margin: float) -> Scale:
-    if high - low <= 1e-12 * max(abs(low), abs(high)):
-        room = abs(low) / 2 or 1.0
+    low, high = max(low, -_FAR), min(high, _FAR)
+    low, high = min(low, _FAR), max(high, -_FAR)
+    if high - low <= max(1e-12 * max(abs(low), abs(high)), _NEAR):
+        room = abs(low) / 2 if abs(low) > _NEAR else 1.0
         low, high = low - room, high + room
     room = margin * (high - low)
     low, high = low - room, high + room
@@ -73,8 +75,9 @@ def _linear(low: float, high: float, margin: float) -> Scale:
 
 
 def _logarithmic(low: float, high: float) -> Scale:
-    bottom = max(math.floor(math.log10(low) + 1e-9), _SMALLEST)
-    top = max(math.ceil(math.log10(high) - 1e-9), bottom)
+    bottom, top = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    # Powers that doubles have, and a range that is not empty.
+    bottom, top = max(min(bottom, 307), -323), max(min(top, 308), -322)
     if bottom == top:
         top += 1
     every = max(1, math.ceil((top - bottom) / (_TICKS + 1)))

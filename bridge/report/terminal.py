@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.runlog.reader import Run, read_run
-from bridge.runlog.series import Curve, curves, match
+from bridge.runlog.series import Curve, curves, match, plain_names
 
 _MOST_CHARTS = 6
 _CHART_ROWS = 6
 _LABEL = 10
-# A column with more curves than these, of combinations of choices, is drawn only if asked for.
-_COMBINATIONS = 4
 _CLOCKS = ("epoch", "seconds", "context")
 # A dot's bit in a braille letter, by column and row.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -168,13 +165,11 @@ def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
     found = curves(run)
     if metrics:
         return {full: found[full] for name in metrics for full in match(name, found, run.path)}
-    together = Counter(name.partition("[")[0] for name in found)
-    names = [
-        name
-        for name in found
-        if together[name.partition("[")[0]] <= _COMBINATIONS
-        and name.partition("[")[0].partition("/")[2] not in _CLOCKS
-    ]
+    plain = plain_names(found)
+    whole = {name.partition("/")[0] for name in plain}
+    # Of a table whose rows all have a kind, such as a phase, every kind.
+    plain += [name for name in found if name.partition("/")[0] not in whole | {"gradients"}]
+    names = [name for name in plain if name.partition("/")[2].partition("[")[0] not in _CLOCKS]
     names += [name for name in found if name.startswith("gradients/angle") and "=all" in name]
     return {name: found[name] for name in _spread_out(names)}
 

@@ -76,7 +76,7 @@ def test_the_page_and_the_log_are_there(tmp_path: Path) -> None:
         "/", "/log.h5", "/{0}", "/{0}/../log.h5", "/{0}/other.h5", "/{0}/./log.h5",
         "/{0}/assets/", "/{0}/assets/../index.html", "/{0}/assets/..%2f..%2f__init__.py",
         "/{0}/%2e%2e/%2e%2e/etc/passwd", "/../../../etc/passwd", "/{0}//etc/passwd",
-        "/{0}/log.h5?x", "/{0}/LOG.H5", "/{0}/log.h5/",
+        "http://127.0.0.1/etc/passwd", "/{0}/log.h5?x", "/{0}/LOG.H5", "/{0}/log.h5/",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(tmp_path: Path, path: str) -> None:
@@ -84,7 +84,7 @@ def test_anything_else_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "other.h5").write_bytes(b"secret")
     with serving(log) as server:
         status, _, body = get(server, path.format(server.secret))
-        assert (status, body) == (404, b"Not Found")
+        assert (status, body) in ((404, b"Not Found"), (403, b"Forbidden"))
 
 
 def test_other_names_and_methods_are_refused(tmp_path: Path) -> None:
@@ -101,13 +101,14 @@ def test_other_names_and_methods_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_that_grows_is_given_as_an_ordinary_file(tmp_path: Path) -> None:
-    with new_log(tmp_path / "run.h5") as log, serving(log.path) as server:
-        for step in range(3):
-            log.log("metrics", row(step))
-            body = get(server, f"/{server.secret}/log.h5")[2]
-            with h5py.File(io.BytesIO(body), "r") as file:
-                losses: Any = file["metrics/loss"]
-                assert losses[:].tolist() == [row(s).loss for s in range(step + 1)]
+    with new_log(tmp_path / "run.h5") as log:
+        with serving(log.path) as server:
+            for step in range(3):
+                log.log("metrics", row(step))
+                body = get(server, f"/{server.secret}/log.h5")[2]
+                with h5py.File(io.BytesIO(body), "r") as file:
+                    losses: Any = file["metrics/loss"]
+                    assert losses[:].tolist() == [row(s).loss for s in range(step + 1)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.h5"]
 
 

@@ -1,6 +1,6 @@
 """h5web's viewer for one log: a static page and the log, on this machine's own address only.
 
-The page's sources are in `web/`, built into `static/` (see docs/reports.md).
+The page's sources are in `web/`, built into `static/` (see docs/seeing-runs.md).
 """
 
 from __future__ import annotations
