@@ -26,9 +26,7 @@ UNSAID = (
 """What NIR has no node for: another simulator that reads the file simulates rho(s) = s, free."""
 
 
-def to_nir(
-    field: LeakyField, *, tau: float = 0.01, phases: Mapping[str, Any] | None = None
-) -> Any:
+def to_nir(field: LeakyField, *, tau: float = 0.01, phases: Mapping[str, Any] | None = None) -> Any:
     """Write a network as a graph of leaky integrators and affine maps.
 
     A layer is one `LI`, tau dv/dt = v_leak - v + r I with r = 1 and v_leak = 0; a weight is one
@@ -77,7 +75,9 @@ def from_nir(graph: Any) -> LeakyField:
     """
     about = metadata(graph)
     if about.get("steps_of") is not None:
-        raise InputError("this NIR graph is scaled for a simulator's time step; import the original")
+        raise InputError(
+            "this NIR graph is scaled for a simulator's time step; import the original"
+        )
     try:
         return _built(graph, about)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -158,7 +158,9 @@ def load_nir() -> Any:
     try:
         import nir
     except ImportError as error:
-        raise InputError(f"NIR needs the package nir ({error}): pip install 'bioplaus[nir]'") from None
+        raise InputError(
+            f"NIR needs the package nir ({error}): pip install 'bioplaus[nir]'"
+        ) from None
     return nir
 
 
@@ -225,7 +227,9 @@ def _built(graph: Any, about: Mapping[str, Any]) -> LeakyField:
             if hasattr(node, part) and not np.array_equal(
                 getattr(node, part), getattr(graph.nodes[name], part)
             ):
-                raise InputError(f"this NIR graph's {name} has another {part} than its metadata say")
+                raise InputError(
+                    f"this NIR graph's {name} has another {part} than its metadata say"
+                )
     return field
 
 
