@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.engines.package import METHODS, check_choice, load_brian2
+from bioplaus.engines.package import METHODS, check_choice, load_brian2, spared_collection
 from bioplaus.errors import InputError
 from bioplaus.estimators.asymmetric import Symmetrised
 from bioplaus.fields import LeakyField
@@ -133,7 +133,8 @@ class Circuit:
 
     def run(self, time: Any) -> None:
         """Go on for a time."""
-        self.network.run(time, namespace={})
+        with spared_collection():
+            self.network.run(time, namespace={})
 
     def run_until(self, most: int, rows: int, tolerance: float, reach: int) -> int:
         """Go on until the first rows have settled.
