@@ -1,4 +1,4 @@
-"""`nash-md`: the equilibrium of a preference game."""
+"""`nash-md`: the equilibrium of a preference game, on a table or by a language model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from commands.shared import new_log
 
 
 @click.command("nash-md")
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @click.option("--game", help="sound-quality, roshambo, a built-in game, or a CSV file.")
+@click.option("--model", help="A causal language model: folder, hub name, smollm2, tiny:WORD,...")
+@click.option("--prompts", metavar="FILE.jsonl", help='Lines {"prompt": ...}; with --model.')
+@click.option("--preference", help="DIR of preference-train, or module:function; with --model.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the learnt model goes; beside the log if not given.",
+)
 @click.option("--algorithm", help="nash-md, self-play, extragradient, mirror-prox, ...")
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
@@ -23,8 +33,18 @@ from commands.shared import new_log
 def nash_md(plot: Path | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
 
+    With --model, fine-tune a language model so that its answers are preferred to any competitor's.
+
     Example: python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
     """
+    if options["model"] or options["config"]:
+        from commands.language import nash_language
+
+        nash_language(plot=plot, **options)
+        return
+    for name in ("prompts", "preference", "save"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} is for language models; give --model too")
     from bridge import open_run
     from bridge.config import load_config
     from bridge.progress import progress

@@ -1,4 +1,4 @@
-"""The typed configs of games and preference models, and the plain objects they describe."""
+"""The typed configs of games, language models and preference models, and what they describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from bridge.seeding import generator, seed_for
 from nlhf.algorithms import AbstractAlgorithm, get_algorithm
 from nlhf.errors import InputError
 from nlhf.language.comparisons import read_comparisons, split
+from nlhf.language.decoding import Sampling
 from nlhf.language.encoders import load_encoder
+from nlhf.language.objectives import OPPONENTS, Objective
 from nlhf.language.preference_models import PreferenceModel
 from nlhf.language.preference_training import Fit
 from nlhf.preferences.base import Preferences
@@ -107,6 +109,126 @@ def make_reference(config: NashConfig, preferences: Preferences) -> Tensor:
     if not bool((mu.sum(-1) > 0).all()):
         raise InputError("reference gives no probability to any action of some context")
     return (mu / mu.sum(-1, keepdim=True)).log()
+
+
+class GenerationConfig(Config):
+    """How answers are drawn; see `nlhf.language.decoding.Sampling`."""
+
+    max_new_tokens: Count = 32
+    temperature: Positive = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class LoraConfig(Config):
+    """A low-rank adapter; rank 0 learns all weights."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    alpha: Positive = 16.0
+    targets: tuple[str, ...] = ()
+
+
+class LanguageOptimizerConfig(Config):
+    """How parameters follow the gradient; see `bridge.optim.Optimizer`."""
+
+    method: Literal["sgd", "momentum", "adam"] = "adam"
+    learning_rate: Positive = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Positive | None = 1.0
+    value_learning_rate: Positive = 1e-3
+
+
+def _language_algorithm(name: str) -> str:
+    if name not in OPPONENTS:
+        raise InputError(f"use one of {', '.join(OPPONENTS)} for a language model")
+    return name
+
+
+class LanguageConfig(Config):
+    """A run of one objective on a language model; see `nlhf.language.objectives.Objective`.
+
+    `tau` and `mixture` go from their `_start` to the value given, over all iterations, if a start
+    is given. `precision` is the dtype of the weights, `mixed_precision` computes the scoring
+    passes in bfloat16. `end_token` ends an answer where the tokenizer does not say. `measure_exact`
+    lists all answers of a tiny language and measures the policy against the oracle.
+    """
+
+    model: str
+    prompts: str
+    preference: str
+    reward: str | None = None
+    algorithm: Annotated[str, AfterValidator(_language_algorithm)] = "nash-md"
+    tau: Positive = 0.1
+    tau_start: Positive | None = None
+    tau_schedule: Kind = "geometric"
+    mixture: Share = 0.125
+    mixture_start: Share | None = None
+    mixture_schedule: Kind = "linear"
+    samples: Count = 2
+    opponents: Count = 1
+    kl: Literal["reward-to-go", "full"] = "reward-to-go"
+    baseline: Literal["half", "leave-one-out", "learned"] = "leave-one-out"
+    ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    iterations: Count = 100
+    batch_size: Count = 8
+    accumulation: Count = 1
+    generation: GenerationConfig = GenerationConfig()
+    lora: LoraConfig = LoraConfig()
+    optimizer: LanguageOptimizerConfig = LanguageOptimizerConfig()
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    mixed_precision: bool = False
+    chat: bool = True
+    end_token: str | None = None
+    shard: Literal["ddp", "fsdp"] = "ddp"
+    measure_exact: bool = False
+    log_every: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def make_objective(config: LanguageConfig) -> Objective:
+    """The objective with its schedules.
+
+    Raises:
+        InputError: settings that do not fit together.
+    """
+    steps = config.iterations
+    tau_start = config.tau if config.tau_start is None else config.tau_start
+    mixture_start = config.mixture if config.mixture_start is None else config.mixture_start
+    mixture_schedule = "constant" if mixture_start == config.mixture else config.mixture_schedule
+    return Objective(
+        name=config.algorithm,
+        tau=schedule(config.tau_schedule, tau_start, config.tau, steps),
+        mixture=schedule(mixture_schedule, mixture_start, config.mixture, steps),
+        samples=config.samples,
+        opponents=config.opponents,
+        kl=config.kl,
+        baseline=config.baseline,
+        ema_rate=config.ema_rate,
+    )
+
+
+def make_sampling(config: GenerationConfig) -> Sampling:
+    """How training draws answers."""
+    return Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p)
+
+
+def make_language_optimizer(config: LanguageConfig, parameters: dict[str, Tensor]) -> Optimizer:
+    """The optimizer of the policy's trainable parameters."""
+    chosen = config.optimizer
+    return Optimizer(
+        parameters,
+        method=chosen.method,
+        learning_rate=chosen.learning_rate,
+        momentum=chosen.momentum,
+        weight_decay=chosen.weight_decay,
+        schedule=chosen.schedule,
+        total_steps=config.iterations,
+        warmup_steps=chosen.warmup_steps,
+        clip_norm=chosen.clip_norm,
+    )
 
 
 class PreferenceConfig(Config):

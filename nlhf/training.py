@@ -1,19 +1,41 @@
-"""The loop of `nash-md` on tables: it turns steps into records and knows nothing of files."""
+"""The loops of `nash-md`, on tables and on language models: they turn steps into records.
+
+They know nothing of the log.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bridge.errors import RunFailed
-from bridge.seeding import generator
+from bridge.optim import Optimizer
+from bridge.seeding import generator, seed_for
 from nlhf.algorithms import AbstractAlgorithm, Problem, State, Votes
-from nlhf.config import NashConfig, make_algorithm, make_reference
+from nlhf.config import (
+    LanguageConfig,
+    NashConfig,
+    make_algorithm,
+    make_language_optimizer,
+    make_objective,
+    make_reference,
+    make_sampling,
+)
+from nlhf.language.enumeration import measure_exactly
+from nlhf.language.judging import get_judge
+from nlhf.language.loading import Lora, load_policy
+from nlhf.language.parallel import Group, share_model
+from nlhf.language.policy import Policy
+from nlhf.language.prompts import read_prompts
+from nlhf.language.rewards import get_reward
+from nlhf.language.trainer import Batching, Trainer
 from nlhf.oracle import solve_equilibrium
 from nlhf.preferences.base import Preferences
 from nlhf.preferences.bradley_terry import fit_bradley_terry
@@ -200,3 +222,172 @@ def _results(run: Run, state: State) -> list[ContextResult]:
         )
         for i, context in enumerate(preferences.contexts)
     ]
+
+
+@dataclass(frozen=True)
+class LanguageRecord:
+    """One step on a language model; names as in TRL's trainers, "/" written as "_".
+
+    `objective_kl` is the mean of log pi(y)/mu(y) over the policy's answers, `objective_entropy`
+    that of -log pi(y); `rewards_probabilities` the mean P(y > y'), `rewards_accuracies` how often
+    it exceeds a half, `rewards_margins` the mean P(y > y') - P(y' > y); `beta` is tau,
+    `mixture_coef` the reference's weight in the opponent, `num_tokens` all tokens sampled so far.
+    """
+
+    step: int
+    loss: float
+    loss_score: float
+    loss_kl: float
+    objective_kl: float
+    objective_entropy: float
+    rewards_probabilities: float
+    rewards_accuracies: float
+    rewards_margins: float
+    reward: float
+    completions_mean_length: float
+    val_model_contain_eos_token: float
+    val_ref_contain_eos_token: float
+    beta: float
+    mixture_coef: float
+    grad_norm: float
+    learning_rate: float
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class ExactRecord:
+    """The policy of one prompt against the game of all answers; `prompt` is its number.
+
+    The three distances are to the regularised equilibrium that the oracle found.
+    """
+
+    step: int
+    prompt: int
+    exploitability: float
+    kl_to_equilibrium: float
+    total_variation: float
+
+
+@dataclass(frozen=True)
+class LanguageRun:
+    """Everything that a run on a language model is made of, built from a config."""
+
+    config: LanguageConfig
+    trainer: Trainer
+
+    @property
+    def policy(self) -> Policy:
+        """What learns."""
+        return self.trainer.policy
+
+    @property
+    def source(self) -> dict[str, object]:
+        """The prompts for the log: their file, how many, and the sha256 of the file."""
+        data = Path(self.config.prompts).read_bytes()
+        prompts = len(self.trainer.prompts)
+        name, digest = self.config.prompts, hashlib.sha256(data).hexdigest()
+        return {"name": name, "sha256": digest, "prompts": prompts}
+
+
+def build_language(
+    config: LanguageConfig, device: torch.device | str = "cpu", group: Group | None = None
+) -> LanguageRun:
+    """Load the model, the prompts and the preference that a config names.
+
+    Args:
+        config: of the run.
+        device: where to compute.
+        group: the processes that share the work; this one alone if None.
+
+    Raises:
+        InputError: one of them cannot be had, or settings do not fit together.
+    """
+    group = group or Group()
+    objective, sampling = make_objective(config), make_sampling(config.generation)
+    prompts = read_prompts(config.prompts)
+    judge = get_judge(config.preference, device)
+    reward = None
+    if objective.opponent == "reward":
+        reward = get_reward(config.reward, config.preference, device)
+    lora = Lora(config.lora.rank, config.lora.alpha, config.lora.targets)
+    policy = load_policy(
+        config.model,
+        lora=lora if lora.rank else None,
+        dtype=getattr(torch, config.precision),
+        device=device,
+        chat=config.chat,
+        end_token=config.end_token,
+        seed=seed_for(config.seed, "weights"),
+    )
+    policy.check_room(prompts, sampling.max_new_tokens, config.prompts)
+    share_model(policy, group, config.shard)
+    value = value_optimizer = None
+    if config.baseline == "learned":
+        value = nn.Linear(policy.config.hidden_size, 1).to(device)
+        nn.init.zeros_(value.weight)
+        nn.init.zeros_(value.bias)
+        value_optimizer = Optimizer(
+            dict(value.named_parameters()),
+            method="adam",
+            learning_rate=config.optimizer.value_learning_rate,
+        )
+    trainer = Trainer(
+        policy=policy,
+        prompts=prompts,
+        judge=judge,
+        reward=reward,
+        objective=objective,
+        sampling=sampling,
+        batching=Batching(
+            config.batch_size,
+            config.accumulation,
+            torch.bfloat16 if config.mixed_precision else None,
+        ),
+        optimizer=make_language_optimizer(config, dict(policy.trainable())),
+        order=generator(config.seed, "prompts"),
+        draws=generator(config.seed, "answers"),
+        value=value,
+        value_optimizer=value_optimizer,
+        group=group,
+    )
+    return LanguageRun(config, trainer)
+
+
+def train_language(
+    run: LanguageRun,
+    *,
+    on_record: Callable[[LanguageRecord], None],
+    on_exact: Callable[[ExactRecord], None] = lambda record: None,
+    advance: Callable[[int, LanguageRecord], None] = lambda steps, record: None,
+) -> LanguageRecord:
+    """Train for the config's iterations.
+
+    Args:
+        run: what `build_language` made; its policy learns in place.
+        on_record: given the record of every `log_every`-th step and of the last.
+        on_exact: given the exact measures at the same steps, with `measure_exact`.
+        advance: told after each step.
+
+    Raises:
+        RunFailed: the loss is not finite.
+    """
+    config, trainer = run.config, run.trainer
+    record: LanguageRecord | None = None
+    while trainer.steps < config.iterations:
+        measures = trainer.step()
+        step = trainer.steps
+        tokens = int(measures.pop("num_tokens"))
+        record = LanguageRecord(step=step, num_tokens=tokens, **measures)
+        if not math.isfinite(record.loss):
+            raise RunFailed(
+                f"the loss is {record.loss} at step {step}; use a smaller learning rate "
+                "(--set optimizer.learning_rate=...)"
+            )
+        if step % config.log_every == 0 or step == config.iterations:
+            on_record(record)
+            if config.measure_exact:
+                for number, measured in enumerate(measure_exactly(trainer, config.tau)):
+                    on_exact(ExactRecord(step, number, *measured))
+        advance(1, record)
+    assert record is not None
+    return record

