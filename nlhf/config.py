@@ -6,7 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
 
 from bridge.config import Config
@@ -229,6 +229,40 @@ def make_language_optimizer(config: LanguageConfig, parameters: dict[str, Tensor
         warmup_steps=chosen.warmup_steps,
         clip_norm=chosen.clip_norm,
     )
+
+
+class TournamentConfig(Config):
+    """Which policies play, on what, before whom.
+
+    `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
+    `generation.top_p`) hold for the answers, which no gradient is made of.
+    """
+
+    policies: tuple[str, ...]
+    prompts: str
+    preference: str
+    limit: Count | None = None
+    draws: Count = 1
+    batch_size: Count = 8
+    generation: GenerationConfig = GenerationConfig()
+    chat: bool = True
+    end_token: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("policies")
+    @classmethod
+    def _different(cls, policies: tuple[str, ...]) -> tuple[str, ...]:
+        if len(policies) < 2:
+            raise ValueError("give two or more, e.g. --policies A B")
+        twice = [name for name in policies if policies.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice; give each policy once")
+        return policies
+
+
+def make_cut_sampling(config: GenerationConfig) -> Sampling:
+    """How a tournament draws answers: cuts hold for the policy's own."""
+    return dataclasses.replace(make_sampling(config), truncate_own=True)
 
 
 class PreferenceConfig(Config):
