@@ -14,6 +14,7 @@ from commands.gradcheck import gradcheck
 from commands.nash import nash_md
 from commands.preference import preference_train
 from commands.runs import runs
+from commands.tournament import tournament
 
 
 @click.group(
@@ -25,7 +26,16 @@ def main() -> None:
     """Learn without backpropagation, and find what no one can beat."""
 
 
-for command in (eqprop_run, gradcheck, nash_md, preference_train, corpus, compare, runs):
+for command in (
+    eqprop_run,
+    gradcheck,
+    nash_md,
+    preference_train,
+    tournament,
+    corpus,
+    compare,
+    runs,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

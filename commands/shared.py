@@ -10,16 +10,19 @@ import click
 
 
 class Spread(click.Command):
-    """A command whose repeatable whole-number options also take several values at once."""
+    """A command whose repeatable options also take several values at once.
+
+    Those of whole numbers do, and those of text whose metavar ends in three dots.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read `--hidden 512 256` as `--hidden 512 --hidden 256`."""
         repeatable = {
-            name
+            name: r"-?\d+" if isinstance(p.type, click.types.IntParamType) else r"[^-].*"
             for p in self.params
             if isinstance(p, click.Option)
             and p.multiple
-            and isinstance(p.type, click.types.IntParamType)
+            and (isinstance(p.type, click.types.IntParamType) or (p.metavar or "").endswith("..."))
             for name in p.opts
         }
         spread: list[str] = []
@@ -27,7 +30,7 @@ class Spread(click.Command):
         for arg in args:
             if arg in repeatable:
                 option, taken = arg, 0
-            elif option and re.fullmatch(r"-?\d+", arg):
+            elif option and re.fullmatch(repeatable[option], arg):
                 if taken:
                     spread.append(option)
                 taken += 1

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
 
 from bridge.config import Config
@@ -188,37 +188,6 @@ class LanguageConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class PreferenceConfig(Config):
-    """A preference model and how it is fitted.
-
-    `model` is "hashed" (words, no download), a folder or a hub name; `tune` says what of it
-    learns beside the head, at `learning_rate * encoder_rate`. The share `holdout` of the
-    comparisons is only for the report; the share `check` of the others says which epoch is kept.
-    `holdout_by` prompt keeps every prompt on one side.
-    """
-
-    pairs: str
-    model: str = "hashed"
-    head: Literal["pairwise", "skew-symmetric", "bradley-terry"] = "skew-symmetric"
-    hidden: Count = 64
-    planes: Count = 4
-    tune: Literal["frozen", "lora", "full"] = "frozen"
-    max_length: Annotated[int, Field(ge=16)] = 512
-    epochs: Count = 10
-    batch_size: Count = 32
-    learning_rate: Positive = 1e-3
-    encoder_rate: Positive = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    warmup: Share = 0.05
-    clip_norm: Positive | None = 1.0
-    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    check: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    holdout_by: Literal["prompt", "pair"] = "prompt"
-    log_every: Count = 1
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
 def make_objective(config: LanguageConfig) -> Objective:
     """The objective with its schedules.
 
@@ -260,6 +229,71 @@ def make_language_optimizer(config: LanguageConfig, parameters: dict[str, Tensor
         warmup_steps=chosen.warmup_steps,
         clip_norm=chosen.clip_norm,
     )
+
+
+class TournamentConfig(Config):
+    """Which policies play, on what, before whom.
+
+    `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
+    `generation.top_p`) hold for the answers, which no gradient is made of.
+    """
+
+    policies: tuple[str, ...]
+    prompts: str
+    preference: str
+    limit: Count | None = None
+    draws: Count = 1
+    batch_size: Count = 8
+    generation: GenerationConfig = GenerationConfig()
+    chat: bool = True
+    end_token: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("policies")
+    @classmethod
+    def _different(cls, policies: tuple[str, ...]) -> tuple[str, ...]:
+        if len(policies) < 2:
+            raise ValueError("give two or more, e.g. --policies A B")
+        twice = [name for name in policies if policies.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice; give each policy once")
+        return policies
+
+
+def make_cut_sampling(config: GenerationConfig) -> Sampling:
+    """How a tournament draws answers: cuts hold for the policy's own."""
+    return dataclasses.replace(make_sampling(config), truncate_own=True)
+
+
+class PreferenceConfig(Config):
+    """A preference model and how it is fitted.
+
+    `model` is "hashed" (words, no download), a folder or a hub name; `tune` says what of it
+    learns beside the head, at `learning_rate * encoder_rate`. The share `holdout` of the
+    comparisons is only for the report; the share `check` of the others says which epoch is kept.
+    `holdout_by` prompt keeps every prompt on one side.
+    """
+
+    pairs: str
+    model: str = "hashed"
+    head: Literal["pairwise", "skew-symmetric", "bradley-terry"] = "skew-symmetric"
+    hidden: Count = 64
+    planes: Count = 4
+    tune: Literal["frozen", "lora", "full"] = "frozen"
+    max_length: Annotated[int, Field(ge=16)] = 512
+    epochs: Count = 10
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-3
+    encoder_rate: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    warmup: Share = 0.05
+    clip_norm: Positive | None = 1.0
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    check: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    holdout_by: Literal["prompt", "pair"] = "prompt"
+    log_every: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fit:

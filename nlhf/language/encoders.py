@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
+from nlhf.language.loading import quiet
 from nlhf.language.similarity import words
 
 HASHED = "hashed"
@@ -155,11 +156,9 @@ class TransformerEncoder(AbstractEncoder):
     def save(self, folder: Path) -> None:
         """Write weights, config and tokenizer as transformers does, an adapter merged."""
         model = self.model
-        if hasattr(model, "merge_and_unload"):
-            import copy
-
-            model = copy.deepcopy(model).merge_and_unload()
-        with _quiet():
+        with quiet():
+            if hasattr(model, "merge_and_unload"):
+                model = copy.deepcopy(model).merge_and_unload()
             model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
 
@@ -219,7 +218,8 @@ def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> Abst
         settings = peft.LoraConfig(
             r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear"
         )
-        model = peft.get_peft_model(model, settings)
+        with quiet():
+            model = peft.get_peft_model(model, settings)
     return TransformerEncoder(model, tokenizer, max_length)
 
 
@@ -244,7 +244,7 @@ def _pretrained(spec: str) -> tuple[Any, Any]:
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
     try:
-        with _quiet():
+        with quiet():
             model = transformers.AutoModel.from_pretrained(
                 spec, dtype=torch.float32, use_safetensors=True
             )
@@ -256,21 +256,6 @@ def _pretrained(spec: str) -> tuple[Any, Any]:
             f"hub name, or {HASHED}"
         ) from None
     return model, tokenizer
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """While the block runs, transformers shows neither progress bars nor advice."""
-    logging = need("transformers").utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _context(model: Any, tokenizer: Any) -> int:

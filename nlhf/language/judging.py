@@ -82,7 +82,7 @@ class FunctionJudge(AbstractJudge):
         """What the function says, as floats, [B]."""
         values = self.function(list(prompts), list(a), list(b))
         try:
-            return torch.as_tensor(values).detach().to("cpu").double()
+            return torch.as_tensor(values, dtype=torch.float64).detach().cpu()
         except (TypeError, ValueError, RuntimeError):
             raise InputError(
                 f"preference {self.name} gave {type(values).__name__}; it must give one number a "

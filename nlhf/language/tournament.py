@@ -1,0 +1,206 @@
+"""A tournament: every policy against every other, on the same prompts, in both orders."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlhf.errors import InputError
+from nlhf.language.decoding import Sampling, decode, draw_uniforms
+from nlhf.language.intervals import clopper_pearson
+from nlhf.language.judging import AbstractJudge
+from nlhf.language.loading import load_policy
+from nlhf.language.prompts import Prompt, key_of, read_answers, text_of
+from nlhf.oracle import unregularised_equilibrium
+from nlhf.regularised_game import winning
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """One policy against one other, by their numbers; `share` counts a tie as half a win.
+
+    `low` and `high` bound the probability of winning a comparison (Clopper-Pearson, 95 %);
+    `probability` is the mean of P(policy > other | x), which is what the game is played for;
+    `order` is the largest |P(a > b) + P(b > a) - 1|, what the judge makes of the order.
+    """
+
+    step: int
+    policy: int
+    other: int
+    n: int
+    wins: int
+    ties: int
+    share: float
+    low: float
+    high: float
+    probability: float
+    order: float
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    """A policy in the field: its weight in the maximal lottery, and who beats it by how much.
+
+    `exploitability` is max_j P(j > policy) - 1/2 over the field, `beaten_by` the j; the policy
+    itself where no other is better. `mean` is its mean probability against the others.
+    """
+
+    step: int
+    policy: int
+    mean: float
+    lottery: float
+    exploitability: float
+    beaten_by: int
+
+
+@dataclass(frozen=True)
+class Tournament:
+    """What came out.
+
+    Attributes:
+        pairs: all ordered pairs of two policies.
+        policies: a record a policy.
+        P: mean preference P(i > j), [K, K], float64, 1/2 on the diagonal.
+        lottery_exploitability: of the maximal lottery; zero but for rounding.
+    """
+
+    pairs: tuple[PairRecord, ...]
+    policies: tuple[PolicyRecord, ...]
+    P: Tensor
+    lottery_exploitability: float
+
+
+def play(
+    judge: AbstractJudge,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[Sequence[str]]],
+    *,
+    batch_size: int = 64,
+    advance: Callable[[int], None] = lambda comparisons: None,
+) -> Tournament:
+    """Compare the answers of K policies, each pair of policies on every prompt and draw.
+
+        P(i > j) = mean over x, d of (P(y_i > y_j | x) + 1 - P(y_j > y_i | x)) / 2
+
+    The maximal lottery is the equilibrium of P: a mixture of policies that no policy of the field
+    is preferred to. Intervals take comparisons as independent, which several draws of one prompt
+    are not.
+
+    Args:
+        judge: asked in both orders.
+        prompts: N of them.
+        answers: [K][D][N], D draws a policy; K >= 2.
+        batch_size: comparisons that the judge sees at once, >= 1.
+        advance: told how many comparisons of an unordered pair are done.
+
+    Raises:
+        InputError: fewer than two policies, no prompt, or a judge that gives no probabilities.
+
+    Source: the maximal lottery, Fishburn 1984 (Review of Economic Studies 51).
+    """
+    k = len(answers)
+    if k < 2 or not prompts:
+        raise InputError(f"{k} policies on {len(prompts)} prompts; give two policies and a prompt")
+    P = torch.full((k, k), 0.5, dtype=torch.float64)
+    pairs: dict[tuple[int, int], PairRecord] = {}
+    for i, j in itertools.combinations(range(k), 2):
+        xs = list(prompts) * len(answers[i])
+        a, b = ([y for draw in answers[side] for y in draw] for side in (i, j))
+        parts = []
+        for start in range(0, len(xs), batch_size):
+            part = slice(start, start + batch_size)
+            asked = judge(xs[part], a[part], b[part]), judge(xs[part], b[part], a[part])
+            parts.append(torch.stack([each.double().cpu() for each in asked]))
+            advance(len(xs[part]))
+        forward, backward = torch.cat(parts, 1)
+        # an answer against itself is even, however the judge rounds
+        same = torch.tensor([y == z for y, z in zip(a, b, strict=True)])
+        p = torch.where(same, 0.5, (forward + 1 - backward) / 2)
+        order = float((forward + backward - 1).abs().max())
+        P[i, j], P[j, i] = p.mean(), 1 - p.mean()
+        wins, ties = int((p > 0.5).sum()), int((p == 0.5).sum())
+        pairs[i, j] = _pair(i, j, len(p), wins, ties, float(P[i, j]), order)
+        pairs[j, i] = _pair(j, i, len(p), len(p) - wins - ties, ties, float(P[j, i]), order)
+    lottery = unregularised_equilibrium(P)
+    worst = float(winning(P, lottery).max()) - 0.5
+    rows = tuple(_policy(P, i, float(lottery[i])) for i in range(k))
+    return Tournament(tuple(pairs[key] for key in sorted(pairs)), rows, P, worst)
+
+
+def _pair(i: int, j: int, n: int, wins: int, ties: int, p: float, order: float) -> PairRecord:
+    low, high = clopper_pearson(wins, ties, n)
+    return PairRecord(0, i, j, n, wins, ties, (wins + ties / 2) / n, low, high, p, order)
+
+
+def _policy(P: Tensor, i: int, weight: float) -> PolicyRecord:
+    best = int(P[:, i].argmax())
+    if float(P[best, i]) <= 0.5:
+        best = i
+    mean = (float(P[i].sum()) - 0.5) / (len(P) - 1)
+    return PolicyRecord(0, i, mean, weight, float(P[best, i]) - 0.5, best)
+
+
+def answers_of(
+    spec: str,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    generator: torch.Generator,
+    *,
+    draws: int = 1,
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    options: Mapping[str, Any] | None = None,
+    advance: Callable[[int], None] = lambda answers: None,
+) -> list[list[str]]:
+    """The answers of one policy, [draws][N].
+
+    Args:
+        spec: a file of JSON lines with an answer to each prompt (every draw the same), or what
+            `load_policy` takes.
+        prompts: N of them.
+        sampling: how a model's answers are drawn.
+        generator: decides them.
+        draws: answers a prompt, >= 1.
+        batch_size: prompts that are answered together, >= 1.
+        device: where a model computes.
+        options: of `load_policy`.
+        advance: told how many prompts are answered.
+
+    Raises:
+        InputError: no such file or model, or a prompt without an answer or too long.
+    """
+    if Path(spec).is_file():
+        advance(len(prompts))
+        return [_from_file(spec, prompts)] * draws
+    policy = load_policy(spec, device=device, **(options or {}))
+    policy.check_room(prompts, sampling.max_new_tokens, spec)
+    found: list[list[str]] = [[] for _ in range(draws)]
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        uniforms = draw_uniforms(len(part) * draws, sampling.max_new_tokens, generator)
+        drawn = decode(policy, policy.encode(part), draws, 0, 0.0, sampling, uniforms)
+        texts = policy.texts(drawn.tokens, drawn.mask)
+        for d in range(draws):
+            found[d] += texts[d::draws]
+        advance(len(part))
+    return found
+
+
+def _from_file(path: str, prompts: Sequence[Prompt]) -> list[str]:
+    known = read_answers(path)
+    found = []
+    for number, prompt in enumerate(prompts, 1):
+        answer = known.get(key_of(prompt))
+        if answer is None:
+            raise InputError(
+                f"{path}: no answer to prompt {number}, {text_of(prompt)[:40]!r}; give every "
+                "prompt an answer"
+            )
+        found.append(answer)
+    return found

@@ -1,0 +1,137 @@
+"""`preference-train` as a user meets it: hashed words, a small encoder, a small causal model."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from bridge.runlog import read_run
+from nlhf.language.extras import need
+from nlhf.language.judging import get_judge
+from tests import command_line
+from tests.command_line import refused
+
+call = partial(command_line.call, "preference-train")
+WORDS = ["good", "bad", "fine", "poor", "why", "now"]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Whoever says good or fine is chosen; told as text, as messages and as votes."""
+    rows = []
+    for i in range(24):
+        prompt = f"why now {i}"
+        better, worse = ("good", "bad") if i % 2 else ("fine", "poor")
+        chat = [{"role": "user", "content": prompt}]
+        said = [{"role": "assistant", "content": better}]
+        votes = {"response_a": worse, "response_b": better, "votes_a": 0, "votes_b": 3}
+        rows.append(
+            (
+                {"prompt": prompt, "chosen": better, "rejected": worse},
+                {"prompt": chat, "chosen": said, "rejected": worse},
+                {"prompt": prompt, **votes, "ties": 0},
+            )[i % 3]
+        )
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def small_model(kind, folder):
+    transformers = pytest.importorskip("transformers")
+    tokenizers = need("tokenizers")
+    special = ["[UNK]", "[CLS]", "[SEP]"] if kind == "encoder" else ["[UNK]", "<eos>"]
+    vocabulary = {word: i for i, word in enumerate((*special, *WORDS))}
+    rules = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    rules.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    ends = {"eos_token": "<eos>"}
+    if kind == "encoder":
+        ends = {"cls_token": "[CLS]", "sep_token": "[SEP]"}
+    # no pad token in either: none is needed
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=rules, **ends)
+    torch.manual_seed(0)
+    size = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
+    size |= {"intermediate_size": 32, "vocab_size": 16, "max_position_embeddings": 32}
+    if kind == "encoder":
+        model = transformers.BertModel(transformers.BertConfig(**size))
+    else:
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**size))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def learned(pairs, folder, *options):
+    result = call("--pairs", pairs, "--out", folder, "--log", f"{folder}.h5", "--json", "--quiet",
+                  "--epochs", 30, "--set", "learning_rate=0.01", *options)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("head", ["pairwise", "skew-symmetric", "bradley-terry"])
+def test_hashed_words_learn_what_is_said(pairs, tmp_path, head):
+    said = learned(pairs, tmp_path / "m", "--head", head)
+    assert said["held_out"]["accuracy"] == 1
+    judge = get_judge(str(tmp_path / "m"))
+    assert float(judge(["why now 99"], ["good"], ["bad"])) > 0.6
+    run = read_run(tmp_path / "m.h5")
+    assert len(run.table("epochs")["step"]) == 30
+    assert run.table("reliability")["count"].sum() == said["held_out"]["n"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tune", "head"),
+    [
+        ("encoder", "full", "pairwise"),
+        ("encoder", "frozen", "bradley-terry"),
+        ("causal", "lora", "skew-symmetric"),
+        ("causal", "full", "pairwise"),
+    ],
+)
+def test_any_transformer_on_disk_learns(pairs, tmp_path, kind, tune, head):
+    if tune == "lora":
+        pytest.importorskip("peft")
+    model = small_model(kind, tmp_path / "small")
+    said = learned(pairs, tmp_path / "m", "--model", model, "--tune", tune, "--head", head)
+    assert said["held_out"]["accuracy"] == 1
+    judge = get_judge(str(tmp_path / "m"))
+    # longer than the context of 32 tokens: cut in the middle of the prompt
+    prompts = ["why now", "now " * 100]
+    p, back = judge(prompts, ["good"] * 2, ["bad"] * 2), judge(prompts, ["bad"] * 2, ["good"] * 2)
+    assert (p + back - 1).abs().max() <= 2**-52
+    assert float(p[0]) > 0.55
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", ["pairs.jsonl:25", "no JSON"]),
+        ('{"prompt": "", "chosen": "a", "rejected": "b"}', ["pairs.jsonl:25: prompt: empty"]),
+        ('{"prompt": "x", "chosen": "a"}', ["pairs.jsonl:25: rejected: missing"]),
+        ('{"prompt": "x", "response_a": "a"}', ["pairs.jsonl:25: response_b: missing"]),
+        ('{"chosen": "a", "rejected": "b"}', ["pairs.jsonl:25: prompt: missing"]),
+    ],
+)
+def test_a_malformed_line_is_named(pairs, tmp_path, line, words):
+    pairs.write_text(pairs.read_text() + line + "\n")
+    result = call("--pairs", pairs, "--out", tmp_path / "m", "--log", tmp_path / "l.h5")
+    assert refused(result, *words)
+    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "l.h5").exists()
+
+
+def test_refusals(pairs, tmp_path, monkeypatch):
+    def train(*options):
+        return call("--pairs", pairs, "--out", tmp_path / "m", "--log", tmp_path / "l.h5", *options)
+
+    assert refused(train("--head", "pair"), "head", "pairwise")
+    assert refused(train("--tune", "full"), "use frozen")
+    assert refused(train("--model", tmp_path), "no config.json")
+    assert refused(train("--model", "no/such/model"), "no/such/model")
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    assert refused(train("--model", "no/such/model"), "transformers is not installed", "[lm]")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "mine").write_text("x")
+    assert refused(train(), "exists")
+    assert (tmp_path / "m" / "mine").read_text() == "x"
