@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -25,10 +27,11 @@ FLAGS = (
 
 
 def programs() -> tuple[str, str]:
-    """The paths of chromium and chromedriver; .ci/run installs what is missing."""
-    found = (shutil.which("chromium"), shutil.which("chromedriver"))
-    assert all(found), "apt-get install chromium chromium-driver"
-    return found  # type: ignore[return-value]
+    """The paths of chromium and chromedriver; skips the test on a machine without them."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("this machine has no Chromium: apt-get install chromium chromium-driver")
+    return chromium, driver
 
 
 @contextmanager

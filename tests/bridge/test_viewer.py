@@ -101,14 +101,13 @@ def test_other_names_and_methods_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_that_grows_is_given_as_an_ordinary_file(tmp_path: Path) -> None:
-    with new_log(tmp_path / "run.h5") as log:
-        with serving(log.path) as server:
-            for step in range(3):
-                log.log("metrics", row(step))
-                body = get(server, f"/{server.secret}/log.h5")[2]
-                with h5py.File(io.BytesIO(body), "r") as file:
-                    losses: Any = file["metrics/loss"]
-                    assert losses[:].tolist() == [row(s).loss for s in range(step + 1)]
+    with new_log(tmp_path / "run.h5") as log, serving(log.path) as server:
+        for step in range(3):
+            log.log("metrics", row(step))
+            body = get(server, f"/{server.secret}/log.h5")[2]
+            with h5py.File(io.BytesIO(body), "r") as file:
+                losses: Any = file["metrics/loss"]
+                assert losses[:].tolist() == [row(s).loss for s in range(step + 1)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.h5"]
 
 
