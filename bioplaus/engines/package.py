@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import tempfile
 from collections.abc import Iterator
@@ -80,6 +81,22 @@ def check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
     """
     if value not in legal:
         raise InputError(f"{name}={value!r} is unknown; use one of {', '.join(legal)}")
+
+
+@contextmanager
+def spared_collection() -> Iterator[None]:
+    """Hide what exists from the garbage collector, which Brian2 calls at each `run`.
+
+    With torch loaded that call takes longer than a short simulation.
+    """
+    if gc.get_freeze_count():  # someone else's, not ours to undo
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
