@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,9 @@ from bioplaus.datasets import Dataset, batches, load_dataset
 from bioplaus.estimators import AbstractEstimator, Estimate
 from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import check_gradients, record_type, records
-from bioplaus.phases import free_phase
+from bioplaus.measuring import Tally, alignments, measure, test_error
 from bioplaus.solvers import Status
+from bridge.checkpoint import random_states, restore, set_random_states
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator
@@ -149,6 +150,8 @@ def train(
     on_epoch: Callable[[Any], None],
     on_check: Callable[[Any], None] = lambda record: None,
     advance: Callable[[int], None] = lambda images: None,
+    start: Mapping[str, Any] | None = None,
+    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
 ) -> Summary:
     """Train for the config's epochs.
 
@@ -158,57 +161,135 @@ def train(
         on_epoch: given the record of each epoch, of type `run.epoch_record`.
         on_check: given the records of each gradient check, of type `run.check_record`.
         advance: told the number of images after each step.
+        start: what a snapshot gave; from there on everything is as if nothing had happened.
+        after_step: told the number of each step that is done and recorded, and a function that
+            makes a snapshot of all that is needed to go on.
 
     Raises:
         RunFailed: the network diverged; the message says cause and remedy.
+        InputError: `start` does not fit the run.
     """
     config, dataset = run.config, run.dataset
+    at = _Position(run) if start is None else _Position.restored(run, start)
+    advance(at.images)
     targets = one_hot(dataset.train_labels, dataset.num_classes, run.field.dtype)
     updates = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
-    began, step, rejected = time.perf_counter(), 0, 0
-    record: Any = None
-    trained = 0.0
-    for epoch in range(1, config.epochs + 1):
-        epoch_began, tally = time.perf_counter(), _Tally()
-        for rows in batches(len(targets), config.batch_size, run.order):
+    while at.epoch <= config.epochs:
+        epoch_began = time.perf_counter() - at.epoch_seconds
+        order = list(batches(len(targets), config.batch_size, run.order))
+        for rows in order[at.batch :]:
             rate = run.optimizer.learning_rate
             rows = rows.to(run.device)
             x, y = dataset.train_images[rows], targets[rows]
             estimate = run.estimator(run.field, x, y, run.cost, out=updates)
             run.optimizer.step(estimate.updates)
-            step += 1
-            values = _measure(run, estimate, y)
-            rejected = 0 if values["accepted"] > 0 else rejected + 1
-            if rejected >= PATIENCE:
-                raise RunFailed(_diagnosis(step, estimate))
-            tally.add(values, len(rows))
+            values = measure(run.field, run.cost, estimate, y)
+            at.count(values, len(rows))
+            if at.rejected >= PATIENCE:
+                raise RunFailed(_diagnosis(at.step, estimate))
             every = config.check_gradients_every
-            if every and step % every == 0:
-                for checked in _check(run, x, y, step):
+            if every and at.step % every == 0:
+                for checked in _check(run, x, y, at.step):
                     on_check(checked)
-            if step % config.log_every == 0:
-                on_step(StepRecord(step=step, epoch=epoch, learning_rate=rate, **values))
+            if at.step % config.log_every == 0:
+                on_step(StepRecord(step=at.step, epoch=at.epoch, learning_rate=rate, **values))
             advance(len(rows))
-        seconds = time.perf_counter() - epoch_began
-        trained += seconds
-        _require_finite(run.field, step)
+            at.epoch_seconds = time.perf_counter() - epoch_began
+            if at.batch == len(order):
+                _require_finite(run.field, at.step)
+                on_epoch(at.finish_epoch(run))
+            after_step(at.step, lambda: at.snapshot(run))
+    return Summary(
+        test_error=at.errors["test_error"],
+        train_error=at.errors["train_error"],
+        epochs=config.epochs,
+        seconds=at.seconds,
+        images_per_second=config.epochs * len(targets) / at.trained,
+    )
+
+
+class _Position:
+    """Where a run stands between two steps.
+
+    Args:
+        run: at its start, or as it was when the epoch began.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.step, self.epoch, self.batch, self.images = 0, 1, 0, 0
+        self.rejected = 0
+        self.tally = Tally()
+        self.errors: dict[str, float] = {}
+        self.trained = self.epoch_seconds = 0.0
+        # The order of an epoch is drawn at its beginning.
+        self.order = run.order.get_state()
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, without the time between a stop and a resumption."""
+        return time.perf_counter() - self._began
+
+    def count(self, values: dict[str, float], rows: int) -> None:
+        self.step += 1
+        self.batch += 1
+        self.images += rows
+        self.rejected = 0 if values["accepted"] > 0 else self.rejected + 1
+        self.tally.add(values, rows)
+
+    def finish_epoch(self, run: Run) -> Any:
+        """Measure the epoch and go to the next one."""
+        images = len(run.dataset.train_labels)
         record = run.epoch_record(
-            step=step,
-            epoch=epoch,
-            test_error=test_error(run),
-            images_per_second=len(targets) / seconds,
-            seconds=time.perf_counter() - began,
-            **tally.means(),
+            step=self.step,
+            epoch=self.epoch,
+            test_error=_test_error(run),
+            images_per_second=images / self.epoch_seconds,
+            seconds=self.seconds,
+            **self.tally.means(),
             **alignments(run.field),
         )
-        on_epoch(record)
-    return Summary(
-        test_error=record.test_error,
-        train_error=record.train_error,
-        epochs=config.epochs,
-        seconds=time.perf_counter() - began,
-        images_per_second=config.epochs * len(targets) / trained,
-    )
+        self.errors = {n: getattr(record, n) for n in ("test_error", "train_error")}
+        self.trained += self.epoch_seconds
+        self.epoch, self.batch, self.tally, self.epoch_seconds = self.epoch + 1, 0, Tally(), 0.0
+        self.order = run.order.get_state()
+        return record
+
+    def snapshot(self, run: Run) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            **{name: getattr(self, name) for name in _COUNTERS},
+            "tally": {"sums": self.tally.sums, "rows": self.tally.rows},
+            "seconds": self.seconds,
+            "parameters": run.field.parameters,
+            "optimizer": run.optimizer.state_dict(),
+            "random": random_states(**_generators(run)) | {"order": self.order},
+        }
+
+    @classmethod
+    def restored(cls, run: Run, saved: Mapping[str, Any]) -> _Position:
+        """Put a run and its position back to where a snapshot was made.
+
+        Raises:
+            InputError: the snapshot is of another run.
+        """
+        restore(run.field.parameters, saved["parameters"])
+        run.optimizer.load_state_dict(saved["optimizer"])
+        set_random_states(saved["random"], **_generators(run))
+        at = cls(run)
+        for name in _COUNTERS:
+            setattr(at, name, saved[name])
+        at.tally.sums, at.tally.rows = dict(saved["tally"]["sums"]), saved["tally"]["rows"]
+        at._began -= saved["seconds"]
+        return at
+
+
+_COUNTERS = ("step", "epoch", "batch", "images", "rejected", "errors", "trained", "epoch_seconds")
+
+
+def _generators(run: Run) -> dict[str, torch.Generator]:
+    nudging = getattr(run.estimator, "generator", None)
+    return {"order": run.order} | ({} if nudging is None else {"nudging": nudging})
 
 
 def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
@@ -227,74 +308,9 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
     return records(run.check_record, report, step)
 
 
-def test_error(run: Run) -> float:
-    """Share of test images whose largest output is not their label, in percent."""
-    dataset, settling, wrong = run.dataset, run.estimator.settling, 0
-    for rows in batches(len(dataset.test_labels), run.config.evaluation_batch):
-        rows = rows.to(run.device)
-        free = free_phase(run.field, dataset.test_images[rows], settling=settling)
-        guess = free.s[:, run.field.output].argmax(1)
-        wrong += int((guess != dataset.test_labels[rows]).sum())
-    return 100.0 * wrong / len(dataset.test_labels)
-
-
-def alignments(field: LeakyField) -> dict[str, float]:
-    """tr(W_f W_b) / (||W_f|| ||W_b||) of each pair of layers: 1 is transposed, 0 unrelated."""
-    result = {}
-    for k in range(len(field.layers) - 1):
-        forward, back = field.forward_weight(k + 1).T, field.feedback_weight(k)
-        product = (forward * back).sum() / (forward.norm() * back.norm())
-        result[f"alignment_{k + 1}"] = float(product)
-    return result
-
-
-def _measure(run: Run, estimate: Estimate, y: Tensor) -> dict[str, float]:
-    """The numbers of one step, fetched from the device at once."""
-    free = estimate.free
-    outputs = free.s[:, run.field.output]
-    nudged = estimate.nudged or (free,)
-    converged = free.converged
-    for phase in nudged:
-        converged = converged & phase.converged
-    names = (
-        "cost",
-        "train_error",
-        "free_residual",
-        "nudged_residual",
-        "free_steps",
-        "nudged_steps",
-        "converged",
-        "accepted",
-    )
-    numbers = torch.stack(
-        [
-            run.cost.value(outputs, y).mean(),
-            100.0 * (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype).mean(),
-            free.residual.max(),
-            torch.stack([phase.residual.max() for phase in nudged]).max(),
-            free.n_steps.to(outputs.dtype).mean(),
-            torch.stack([p.n_steps.to(outputs.dtype).mean() for p in nudged]).mean(),
-            converged.to(outputs.dtype).mean(),
-            estimate.accepted.to(outputs.dtype).mean(),
-        ]
-    )
-    return dict(zip(names, numbers.tolist(), strict=True))
-
-
-class _Tally:
-    """Means over an epoch, weighted by the rows of each step."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.rows = 0
-
-    def add(self, values: dict[str, float], rows: int) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + rows * value
-        self.rows += rows
-
-    def means(self) -> dict[str, float]:
-        return {name: total / self.rows for name, total in self.sums.items()}
+def _test_error(run: Run) -> float:
+    settling, rows = run.estimator.settling, run.config.evaluation_batch
+    return test_error(run.field, run.dataset, settling, rows)
 
 
 def _diagnosis(step: int, estimate: Estimate) -> str:

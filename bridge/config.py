@@ -39,6 +39,9 @@ def load_config(
     toml: Path | str | None = None,
     flags: Mapping[str, Any] | None = None,
     sets: Sequence[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    base_name: str = "",
 ) -> C:
     """Build a config: the model's defaults, over them a TOML file, flags, then `--set`.
 
@@ -51,6 +54,8 @@ def load_config(
         flags: values from the command line, keys dotted for nested configs ("a.b"); None and an
             empty tuple mean that the flag was not given.
         sets: "key=value" strings; the value is read as TOML, and as bare text where it is none.
+        base: what stands for the model's defaults, e.g. the config out of a log.
+        base_name: where `base` came from.
 
     Returns:
         The config.
@@ -62,6 +67,8 @@ def load_config(
     problems: list[str] = []
     data: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    if base is not None:
+        _merge(data, base, base_name, origins)
     if toml is not None:
         _merge(data, _read_toml(Path(toml), problems), str(toml), origins)
     for name, value in (flags or {}).items():

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bridge.errors import InputError, RunFailed, StorageError
+from bridge.errors import InputError, RunFailed, Stopped, StorageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,23 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "threads": click.option(
         "--threads", type=click.IntRange(min=1), default=None, help="CPU threads; 1 by default."
     ),
+    "resume": click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with the log at --out, bit for bit; start it if there is none.",
+    ),
+    "checkpoint-every": click.option(
+        "--checkpoint-every",
+        type=click.IntRange(min=1),
+        default=None,
+        metavar="STEPS",
+        help="Steps between checkpoints; about one a minute if not given.",
+    ),
+    "deterministic": click.option(
+        "--deterministic",
+        is_flag=True,
+        help="Only kernels that give the same bits each time; a GPU needs it to resume exactly.",
+    ),
     "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
     "set": click.option(
         "--set",
@@ -68,10 +85,10 @@ def common_options(*names: str) -> Callable[[F], F]:
     """Decorate a command with the options that commands share.
 
     The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
-    `sets` if "set" is named.
+    whatever else is named: `sets`, `resume`, `checkpoint_every`, `deterministic`.
 
     Args:
-        names: some of OPTIONS; none at all means all but "set".
+        names: some of OPTIONS; none at all means those that every command has.
     """
 
     def decorate(command: F) -> F:
@@ -85,8 +102,9 @@ def common_options(*names: str) -> Callable[[F], F]:
 class Commands(click.Group):
     """A group of commands that ends every foreseen mistake with one line on stderr.
 
-    Exit codes: 1 RunFailed, 2 usage or input, 74 StorageError, 130 interrupted. A command that
-    wants another one calls `ctx.exit(code)`. Anything else is a bug and keeps its traceback.
+    Exit codes: 1 RunFailed, 2 usage or input, 74 StorageError, 75 Stopped, 130 interrupted. A
+    command that wants another one calls `ctx.exit(code)`. Anything else is a bug and keeps its
+    traceback.
     """
 
     group_class = type
@@ -136,6 +154,9 @@ class Commands(click.Group):
         except StorageError as error:
             _complain(str(error))
             sys.exit(EXIT_STORAGE)
+        except Stopped as stop:
+            click.echo(str(stop), err=True)
+            sys.exit(EXIT_STOPPED)
         except (click.Abort, KeyboardInterrupt):
             _complain("interrupted")
             sys.exit(EXIT_INTERRUPTED)

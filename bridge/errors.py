@@ -13,3 +13,7 @@ class RunFailed(RuntimeError):
 
 class StorageError(OSError):
     """The disk refused to write or to keep what was written (exit 74)."""
+
+
+class Stopped(Exception):
+    """A signal has ended a run after a whole step, with a checkpoint written (exit 75)."""

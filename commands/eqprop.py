@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from bridge.console import RowTable, common_options, resolve_device, set_threads
-from commands.shared import Spread, new_log
+from bridge.console import RowTable, common_options, resolve_device
+from commands.shared import Spread, prepare
 
 
 @click.command("eqprop-run", cls=Spread)
@@ -23,7 +23,8 @@ from commands.shared import Spread, new_log
 @click.option("--engine", help="What the phases run in: torch or brian2.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
-@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     """Train a network of leaky integrators by equilibrium propagation.
@@ -32,9 +33,8 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     """
     from bioplaus.config import EqpropConfig
     from bioplaus.training import StepRecord, build, train
-    from bridge import open_run
-    from bridge.config import load_config
     from bridge.progress import progress
+    from bridge.session import training_session
 
     flags = {
         "data.dataset": options["dataset"],
@@ -47,28 +47,33 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "check_gradients_every": options["check_gradients_every"],
         "seed": options["seed"],
     }
-    settings = load_config(EqpropConfig, config, flags, options["sets"])
-    path = new_log("eqprop-run", options)
+    settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options)
     device = resolve_device(options["device"])
-    set_threads(options["threads"])
     run = build(settings, device)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
     tables = {"metrics": StepRecord, "epochs": run.epoch_record}
     if settings.check_gradients_every:
         tables["gradients"] = run.check_record
-    log = open_run(
-        path,
-        tables=tables,
-        config=settings,
-        seed=settings.seed,
-        overwrite=options["overwrite"],
-        command=sys.argv,
-        dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
-        weights=run.field.parameters,
-    )
     total = settings.epochs * len(run.dataset.train_labels)
-    with log, progress(total, "training", options["quiet"]) as bar:
+    with (
+        training_session(
+            path,
+            tables=tables,
+            config=settings,
+            seed=settings.seed,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            checkpoint_every=options["checkpoint_every"],
+            device=device,
+            command=sys.argv,
+            dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
+            weights=run.field.parameters,
+            warn=lambda text: click.echo(f"warning: {text}", err=True),
+        ) as session,
+        progress(total, "training", options["quiet"]) as bar,
+    ):
+        log = session.log
 
         def on_epoch(record: Any) -> None:
             log.log("epochs", record)
@@ -81,9 +86,13 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
             on_epoch=on_epoch,
             on_check=lambda r: log.log("gradients", r),
             advance=bar.advance,
+            start=session.start,
+            after_step=session.after_step,
         )
+        said = {**vars(summary), "seed": settings.seed}
+        log.event("summary", of=said)
     if options["as_json"]:
-        click.echo(json.dumps({**vars(summary), "log": str(path), "seed": settings.seed}))
+        click.echo(json.dumps({**said, "log": str(path)}))
     elif not options["quiet"]:
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 

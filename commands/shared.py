@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from pydantic import BaseModel
+
+from bridge.console import print_json, set_threads
+
+C = TypeVar("C", bound=BaseModel)
 
 
 class Spread(click.Command):
@@ -47,6 +53,78 @@ def new_log(command: str, options: dict[str, Any]) -> Path:
     path = options["out"] or default_path(command)
     check_new_log(path, options["overwrite"])
     return path
+
+
+def prepare(
+    command: str,
+    model: type[C],
+    toml: Path | None,
+    flags: Mapping[str, Any],
+    options: dict[str, Any],
+) -> tuple[C, Path]:
+    """The config and the log of a training command, new or to go on with; sets torch's threads.
+
+    With --resume and a log at --out, what is not given is as it is in the log, and what is given
+    must be. Where that run has finished, its summary is printed and the command ends.
+
+    Args:
+        command: its name.
+        model: of its config.
+        toml: a config file.
+        flags: see `load_config`.
+        options: of the command line: sets, out, overwrite, resume, threads, deterministic.
+
+    Raises:
+        InputError: mistakes in the config, a log that cannot be made or gone on with.
+    """
+    import torch
+
+    from bridge.config import load_config
+
+    if options["resume"] and options["out"] is None:
+        raise click.UsageError("--resume needs --out FILE.h5: the log to go on with")
+    if options["resume"] and options["overwrite"]:
+        raise click.UsageError("--resume goes on with a log, --overwrite replaces it; give one")
+    threads = options["threads"]
+    if options["resume"] and options["out"].exists():
+        path, (settings, meta) = options["out"], _resumed(model, toml, flags, options)
+        threads = threads or meta["threads"]
+    else:
+        settings = load_config(model, toml, flags, options["sets"])
+        path = new_log(command, options)
+    set_threads(threads)
+    if options["deterministic"]:
+        torch.use_deterministic_algorithms(True)
+    return settings, path
+
+
+def _resumed(
+    model: type[C], toml: Path | None, flags: Mapping[str, Any], options: dict[str, Any]
+) -> tuple[C, Mapping[str, Any]]:
+    from bridge.config import config_json, flatten, load_config
+    from bridge.errors import InputError
+    from bridge.runlog import read_run
+
+    run = read_run(options["out"])
+    base = load_config(model, base=run.config, base_name=str(run.path))
+    settings = load_config(
+        model, toml, flags, options["sets"], base=run.config, base_name=str(run.path)
+    )
+    if config_json(settings) != config_json(base):
+        was, now = (flatten(each.model_dump(mode="json")) for each in (base, settings))
+        key = next(k for k in was | now if was.get(k) != now.get(k))
+        raise InputError(
+            f"{run.path}: written with {key}={was.get(key)}, not {now.get(key)}; leave it out to "
+            "go on, or start another log"
+        )
+    if run.status == "finished":
+        if options["as_json"]:
+            summary = [e for e in run.events if e["kind"] == "summary"]
+            print_json({**(summary[-1]["of"] if summary else {}), "log": str(run.path)})
+        elif not options["quiet"]:
+            click.echo(f"log: {run.path} (finished before)")
+        click.get_current_context().exit(0)
+    return settings, run.meta
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

@@ -91,7 +91,8 @@ def _note(run: Run) -> str:
         return f"damaged rows: {lost}"
     if not run.sealed and not run.alive:
         return f"seal it: runs recover {run.path}"
-    failures = [event for event in run.events if event["kind"] == "exception"]
+    resumed = max((i for i, e in enumerate(run.events) if e["kind"] == "resumed"), default=0)
+    failures = [event for event in run.events[resumed:] if event["kind"] == "exception"]
     return (
         ": ".join(filter(None, (failures[-1]["type"], failures[-1]["message"]))) if failures else ""
     )

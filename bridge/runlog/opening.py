@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create
 from bridge.runlog.liveness import is_alive, open_here
 from bridge.runlog.output import DISK_FAILS, publish
 from bridge.runlog.provenance import provenance
-from bridge.runlog.reader import newest_status, read_contents
+from bridge.runlog.reader import Contents, newest_status, read_contents
 from bridge.runlog.reserve import Reserve
 from bridge.runlog.schema import (
     EVENTS,
@@ -92,22 +92,46 @@ def open_run(
     if command is not None:
         meta["command_line"] = command if isinstance(command, str) else shlex.join(command)
     arrays = None if weights is None else {name: as_array(t) for name, t in weights.items()}
-    _refuse(path, overwrite)
-    with _folder_of(path) as temporary:
-        _refuse(path, overwrite)
-        file = None
-        try:
-            file = _lay_out(temporary, schemas, meta, arrays)
-            log = RunLog(path, file, tables, schemas, run_id)
-            publish(temporary, path, overwrite)
-        except BaseException as error:
-            open_here.discard(run_id)
-            with contextlib.suppress(OSError, RuntimeError):
-                if file:
-                    file.close()
-            if isinstance(error, OSError | RuntimeError):
-                raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
-            raise
+    refuse(path, overwrite)
+    with folder_of(path) as temporary:
+        refuse(path, overwrite)
+        return publish_log(
+            path,
+            temporary,
+            lambda: lay_out(temporary, schemas, meta, arrays),
+            lambda file: RunLog(path, file, tables, schemas, run_id),
+            run_id,
+            overwrite,
+        )
+
+
+def publish_log(
+    path: Path,
+    temporary: Path,
+    make_file: Callable[[], h5py.File],
+    make_log: Callable[[h5py.File], RunLog],
+    run_id: str,
+    overwrite: bool,
+) -> RunLog:
+    """Make a log beside its place and give it its name; on failure nothing is left behind.
+
+    Raises:
+        InputError: a file of that name has come in between, and `overwrite` is off.
+        StorageError: the disk is full or fails.
+    """
+    file = None
+    try:
+        file = make_file()
+        log = make_log(file)
+        publish(temporary, path, overwrite)
+    except BaseException as error:
+        open_here.discard(run_id)
+        with contextlib.suppress(OSError, RuntimeError):
+            if file:
+                file.close()
+        if isinstance(error, OSError | RuntimeError):
+            raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
+        raise
     fsync_folder(path.parent)
     return log
 
@@ -119,7 +143,7 @@ def check_new_log(path: Path | str, overwrite: bool = False) -> None:
         InputError: as `open_run`; nothing is made or touched.
     """
     path = Path(path)
-    _refuse(path, overwrite)
+    refuse(path, overwrite)
     folder = next(each for each in path.absolute().parents if each.exists())
     if not folder.is_dir():
         raise _unwritable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
@@ -133,13 +157,22 @@ def default_path(command: str) -> Path:
     return Path("runs") / f"{command}-{moment}-{secrets.token_hex(3)}.h5"
 
 
-def _lay_out(
+def lay_out(
     path: Path,
     schemas: Sequence[TableSchema],
     meta: Meta,
     weights: Mapping[str, NDArray[Any]] | None,
+    fill: Callable[[h5py.File], None] = lambda file: None,
 ) -> h5py.File:
-    """Create everything that the log will ever hold; while it grows, nothing can be added."""
+    """Create everything that the log will ever hold; while it grows, nothing can be added.
+
+    Args:
+        path: the file to make.
+        schemas: of its tables.
+        meta: its facts.
+        weights: tensors as those that will be saved.
+        fill: writes what the log starts with.
+    """
     file = h5py.File(path, "w", **GROWING)
     try:
         datasets = len(meta) + len(weights or ()) + sum(len(s.columns) for s in schemas)
@@ -151,6 +184,7 @@ def _lay_out(
             create_table(file, schema)
         if weights is not None:
             create_weights(file, weights)
+        fill(file)
         file.swmr_mode = True
     except BaseException:
         file.close()
@@ -159,7 +193,7 @@ def _lay_out(
 
 
 @contextlib.contextmanager
-def _folder_of(path: Path) -> Iterator[Path]:
+def folder_of(path: Path) -> Iterator[Path]:
     """Make the file's folder and keep other processes from opening logs in it meanwhile.
 
     Gives the path of an empty file beside it, which is removed at the end if it is still there.
@@ -194,7 +228,12 @@ def _unwritable(path: Path, error: OSError) -> Exception:
     )
 
 
-def _refuse(path: Path, overwrite: bool) -> None:
+def refuse(path: Path, overwrite: bool) -> None:
+    """Refuse to write a log where something is that must not be replaced.
+
+    Raises:
+        InputError: a folder, a file without `overwrite`, or a log that is being written.
+    """
     if path.is_dir():
         raise InputError(f"{path}: a folder; give a file, e.g. --out {path / 'run.h5'}")
     if not os.path.lexists(path):
@@ -205,6 +244,15 @@ def _refuse(path: Path, overwrite: bool) -> None:
         contents = read_contents(path, whole=False)
     except InputError:
         return
+    refuse_alive(path, contents)
+
+
+def refuse_alive(path: Path, contents: Contents) -> None:
+    """Refuse a log that is being written.
+
+    Raises:
+        InputError: it is.
+    """
     if not contents.sealed and is_alive(contents.meta, *newest_status(contents)):
         pid, host = contents.meta["pid"], contents.meta["host"]
         raise InputError(f"{path}: still being written by process {pid} on {host}; stop it first")

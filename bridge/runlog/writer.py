@@ -40,18 +40,28 @@ class RunLog:
         tables: Mapping[str, type],
         schemas: Sequence[TableSchema],
         run_id: str,
+        kept: Mapping[str, int] | None = None,
+        last_step: Mapping[str, int] | None = None,
+        saved: int = 0,
     ) -> None:
-        """Take over a file that `open_run` has laid out; not for others to call."""
+        """Take over a file that `open_run` or `reopen_run` has laid out; not for others to call.
+
+        The file has `kept` rows by table already, of which `last_step` by table is the last;
+        `kept["event"]` counts the events; weights were saved `saved` times.
+        """
+        kept = kept or {}
         self.path = path
         self.run_id = run_id
         self._file = file
         self._inode = os.fstat(file.id.get_vfd_handle()).st_ino
         self._records = {name: (record, values_of(record)) for name, record in tables.items()}
         self._reserve = Reserve(file)
-        self._writers = {s.name: _TableWriter(file, s, self._reserve) for s in schemas}
-        self._saved = 0
-        self._last_step = dict.fromkeys(tables, -1)
-        self._events = 0
+        self._writers = {
+            s.name: _TableWriter(file, s, self._reserve, kept.get(s.name, 0)) for s in schemas
+        }
+        self._saved = saved
+        self._last_step = dict.fromkeys(tables, -1) | dict(last_step or {})
+        self._events = kept.get("event", 0)
         self._status = "running"
         liveness.open_here.add(run_id)
         self._beat()
@@ -132,6 +142,20 @@ class RunLog:
             self._saved += 1
             self._beat_if_due()
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows each table has, without events and status."""
+        return {name: self._writers[name].rows for name in self._records}
+
+    def sync(self) -> None:
+        """Force everything to the disk, so that not even a power cut takes it.
+
+        Raises:
+            StorageError: the disk is full or fails.
+        """
+        with self._storage():
+            self._beat()
+
     def close(self) -> None:
         """End the run ("finished" unless `status` says otherwise) and seal the log.
 
@@ -165,7 +189,7 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         """Close the log; an exception passes through and is noted as an event."""
-        if error is None:
+        if error is None or self.run_id not in liveness.open_here:
             self.close()
             return
         # What went wrong first is what the user must read.
@@ -204,11 +228,13 @@ class _TableWriter:
     The other columns are longer by up to a block, which readers cut off.
     """
 
-    def __init__(self, file: h5py.File, schema: TableSchema, reserve: Reserve) -> None:
+    def __init__(
+        self, file: h5py.File, schema: TableSchema, reserve: Reserve, rows: int = 0
+    ) -> None:
+        self.rows = rows
         self._schema = schema
         self._reserve = reserve
         self._file = file.id
-        self._rows = 0
         self._buffer = bytearray(schema.packing.size)
         self._crc = np.zeros(1, stored_dtype(CRC))
         group = guard.group(file, schema.name)
@@ -222,15 +248,17 @@ class _TableWriter:
         self._others = [(d, m, d.get_type()) for c, d, m in columns if c != schema.commit]
         self._commit = next((d, m, d.get_type()) for c, d, m in columns if c == schema.commit)
         self._one = h5py.h5s.create_simple((1,), (1,))
+        self._place: h5py.h5s.SpaceID | None = None
 
     def append(self, values: Sequence[Any]) -> None:
-        row = self._rows
+        row = self.rows
         self._crc[0] = self._schema.pack_into(self._buffer, row, values)
-        starts_block = row % self._block == 0
+        # Of a log that was reopened, the last block is full only up to its rows.
+        starts_block = row % self._block == 0 or self._place is None
         if starts_block:
             self._reserve.hold(_COLUMN_BYTES * len(self._schema.columns))
             self._extend(row)
-        self._place.select_hyperslab((row,), (1,))
+        self._place.select_hyperslab((row,), (1,))  # type: ignore[union-attr]
         # h5py's own dataset[row] = value costs ten times as much as this.
         for dataset, memory, kind in self._others:
             dataset.write(self._one, self._place, memory, kind)
@@ -239,15 +267,16 @@ class _TableWriter:
         dataset.set_extent((row + 1,))
         dataset.write(self._one, self._committed(row), memory, kind)
         h5py.h5f.flush(self._file)
-        self._rows = row + 1
+        self.rows = row + 1
         if starts_block:
             self._reserve.hold(0)
 
     def _extend(self, row: int) -> None:
         """Make the other columns longer by a block; a longer column costs as much as a value."""
+        end = (row // self._block + 1) * self._block
         for dataset, _, _ in self._others:
-            dataset.set_extent((row + self._block,))
-        self._place = h5py.h5s.create_simple((row + self._block,), (h5py.h5s.UNLIMITED,))
+            dataset.set_extent((end,))
+        self._place = h5py.h5s.create_simple((end,), (h5py.h5s.UNLIMITED,))
 
     def _committed(self, row: int) -> Any:
         place = h5py.h5s.create_simple((row + 1,), (h5py.h5s.UNLIMITED,))

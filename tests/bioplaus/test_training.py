@@ -7,7 +7,8 @@ import torch
 
 from bioplaus.config import EqpropConfig, make_settling
 from bioplaus.errors import InputError
-from bioplaus.training import Summary, alignments, build, train
+from bioplaus.measuring import alignments
+from bioplaus.training import Summary, build, train
 from bridge.config import load_config
 from bridge.errors import RunFailed
 

@@ -1,0 +1,85 @@
+"""What `eqprop-run` measures: of a step, of an epoch, of the network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.datasets import Dataset, batches
+from bioplaus.estimators import Estimate
+from bioplaus.fields import LeakyField
+from bioplaus.fields.base import AbstractField
+from bioplaus.phases import Settling, free_phase
+
+
+def test_error(field: LeakyField, dataset: Dataset, settling: Settling, batch: int) -> float:
+    """Share of test images whose largest output is not their label, in percent."""
+    wrong = 0
+    for rows in batches(len(dataset.test_labels), batch):
+        rows = rows.to(dataset.test_images.device)
+        free = free_phase(field, dataset.test_images[rows], settling=settling)
+        guess = free.s[:, field.output].argmax(1)
+        wrong += int((guess != dataset.test_labels[rows]).sum())
+    return 100.0 * wrong / len(dataset.test_labels)
+
+
+def alignments(field: LeakyField) -> dict[str, float]:
+    """tr(W_f W_b) / (||W_f|| ||W_b||) of each pair of layers: 1 is transposed, 0 unrelated."""
+    result = {}
+    for k in range(len(field.layers) - 1):
+        forward, back = field.forward_weight(k + 1).T, field.feedback_weight(k)
+        product = (forward * back).sum() / (forward.norm() * back.norm())
+        result[f"alignment_{k + 1}"] = float(product)
+    return result
+
+
+def measure(
+    field: AbstractField, cost: AbstractCost, estimate: Estimate, y: Tensor
+) -> dict[str, float]:
+    """The numbers of one step, fetched from the device at once."""
+    free = estimate.free
+    outputs = free.s[:, field.output]
+    nudged = estimate.nudged or (free,)
+    converged = free.converged
+    for phase in nudged:
+        converged = converged & phase.converged
+    names = (
+        "cost",
+        "train_error",
+        "free_residual",
+        "nudged_residual",
+        "free_steps",
+        "nudged_steps",
+        "converged",
+        "accepted",
+    )
+    numbers = torch.stack(
+        [
+            cost.value(outputs, y).mean(),
+            100.0 * (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype).mean(),
+            free.residual.max(),
+            torch.stack([phase.residual.max() for phase in nudged]).max(),
+            free.n_steps.to(outputs.dtype).mean(),
+            torch.stack([p.n_steps.to(outputs.dtype).mean() for p in nudged]).mean(),
+            converged.to(outputs.dtype).mean(),
+            estimate.accepted.to(outputs.dtype).mean(),
+        ]
+    )
+    return dict(zip(names, numbers.tolist(), strict=True))
+
+
+class Tally:
+    """Means over an epoch, weighted by the rows of each step."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.rows = 0
+
+    def add(self, values: dict[str, float], rows: int) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + rows * value
+        self.rows += rows
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.rows for name, total in self.sums.items()}

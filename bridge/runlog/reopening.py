@@ -1,0 +1,166 @@
+"""Go on with the log of a run that was stopped or killed, from the rows of a checkpoint.
+
+The log is written anew beside the old one: the rows up to the checkpoint, then whatever comes.
+The new file takes the old one's name once it is whole, so that at every moment one of the two is
+there, and readers of the old one are not disturbed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from bridge.config import config_json
+from bridge.errors import InputError
+from bridge.runlog import guard
+from bridge.runlog.layout import Meta
+from bridge.runlog.opening import folder_of, lay_out, publish_log, refuse_alive
+from bridge.runlog.provenance import provenance
+from bridge.runlog.reader import Contents, read_contents
+from bridge.runlog.reserve import Reserve
+from bridge.runlog.schema import EVENTS, STATUS, schemas_to_json, table_schema
+from bridge.runlog.weights import as_array, read_weights, write_weights
+from bridge.runlog.writer import RunLog
+
+# What says which process writes the log.
+_PROCESS = ("host", "pid", "process")
+# What else may differ without the user's doing, and is noted.
+_MACHINE = ("cpu", "gpu", "packages", "git_commit", "git_dirty")
+
+
+def reopen_run(
+    path: Path | str,
+    *,
+    tables: Mapping[str, type],
+    config: BaseModel | Mapping[str, Any],
+    rows: Mapping[str, int],
+    step: int,
+    dataset: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
+) -> RunLog:
+    """Open a log of a run that has ended or died, to go on after its first rows.
+
+    Facts, events and statuses stay; rows past `rows` are dropped, and so are weights of a later
+    step. An event "resumed" is added.
+
+    Args:
+        path: the log, sealed or not.
+        tables: as it was opened with.
+        config: as it was opened with.
+        rows: how many rows of each table stay.
+        step: steps done, of which these rows tell.
+        dataset: as it was opened with.
+        weights: as it was opened with.
+
+    Raises:
+        InputError: no log, one that is still being written, one of other tables or of another
+            config or data set, or with fewer rows than are to stay. Nothing is touched then.
+        StorageError: the disk is full or fails; the old log stays.
+    """
+    path = Path(path)
+    schemas = [*(table_schema(name, record) for name, record in tables.items()), EVENTS, STATUS]
+    arrays = None if weights is None else {name: as_array(t) for name, t in weights.items()}
+    with folder_of(path) as temporary:
+        contents = read_contents(path)
+        refuse_alive(path, contents)
+        _require_same(path, contents.meta, schemas_to_json(schemas[:-2]), config, dataset)
+        kept = _kept(path, contents, rows)
+        saved = _weights(path, step) if arrays is not None else None
+        now = provenance()
+        meta = {**contents.meta, **{name: now[name] for name in _PROCESS}}
+        events = int(kept["events"]["event"].max(initial=-1)) + 1
+        counts = {name: len(columns["crc"]) for name, columns in kept.items()}
+        last = {n: int(kept[n]["step"][-1]) for n in tables if counts[n]}
+
+        def fill(file: h5py.File) -> None:
+            _fill(file, kept)
+            if saved is not None:
+                write_weights(file, *saved)
+
+        log = publish_log(
+            path,
+            temporary,
+            lambda: lay_out(temporary, schemas, meta, arrays, fill),
+            lambda file: RunLog(
+                path,
+                file,
+                tables,
+                schemas,
+                meta["run_id"],
+                {**counts, "event": events},
+                last,
+                saved=int(saved is not None),
+            ),
+            meta["run_id"],
+            overwrite=True,
+        )
+    differs = {n: {"was": meta[n], "is": now[n]} for n in _MACHINE if meta[n] != now[n]}
+    log.event("resumed", step=step, pid=os.getpid(), argv=sys.argv, at=time.time(), other=differs)
+    return log
+
+
+def machine_differences(meta: Meta) -> list[str]:
+    """Tell what of the machine that a run's results depend on in the last bits is not as it was."""
+    now = provenance()
+    return [name for name in ("cpu", "gpu", "packages") if meta[name] != now[name]]
+
+
+def _require_same(
+    path: Path,
+    meta: Meta,
+    tables: str,
+    config: BaseModel | Mapping[str, Any],
+    dataset: Mapping[str, Any] | None,
+) -> None:
+    if meta["tables"] != tables:
+        raise InputError(
+            f"{path}: has other tables than this run; go on with the command and the version "
+            "that wrote it"
+        )
+    if meta["config"] != config_json(config):
+        raise InputError(f"{path}: has another config than this run")
+    if meta["dataset"] != config_json(dataset or {}):
+        raise InputError(f"{path}: was written with other data: {meta['dataset']}")
+
+
+def _kept(
+    path: Path, contents: Contents, rows: Mapping[str, int]
+) -> dict[str, dict[str, NDArray[Any]]]:
+    kept = {}
+    for name, columns in contents.columns.items():
+        n = rows.get(name, 0) if name not in (EVENTS.name, STATUS.name) else len(columns["crc"])
+        if n > len(columns["crc"]):
+            raise InputError(f"{path}: has {len(columns['crc'])} good rows of {name}, not {n}")
+        kept[name] = {column: values[:n] for column, values in columns.items()}
+    return kept
+
+
+def _weights(path: Path, step: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
+    with guard.opened(path) as file:
+        try:
+            found = read_weights(file)
+        except InputError:
+            return None
+    return found if found[0] <= step else None
+
+
+def _fill(file: h5py.File, kept: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    """Write the first rows, while the file is not yet shared with readers."""
+    nbytes = sum(values.nbytes for columns in kept.values() for values in columns.values())
+    Reserve(file).hold(nbytes + nbytes // 2 + (1 << 20))
+    for name, columns in kept.items():
+        group = guard.group(file, name)
+        for column, values in columns.items():
+            if len(values):
+                found = guard.dataset(group, column)
+                found.resize((len(values),))
+                found[...] = np.asarray(values)

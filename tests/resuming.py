@@ -1,0 +1,95 @@
+"""Run a command in a process of its own, end it at a chosen step, and fingerprint what it left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import cli
+from bridge.runlog import Run, read_run
+from bridge.session import Session
+
+TIMES = ("images_per_second", "seconds")
+"""Columns that hold measured time, which no two runs share."""
+
+
+def forked(work: Callable[[], int]) -> int:
+    """Do some work in a child; give its exit code, or minus the signal that ended it."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), 1)
+                os.dup2(nothing.fileno(), 2)
+                code = work()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def command(args: Sequence[object], before: Callable[[], None] = lambda: None) -> int:
+    """Run the command line in a child, after `before` in the same child; give its exit code."""
+
+    def work() -> int:
+        before()
+        sys.argv = ["cli.py", *map(str, args)]
+        try:
+            cli.main(sys.argv[1:])
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0
+        return 0
+
+    return forked(work)
+
+
+def end_at(step: int, number: int, saved: bool) -> Callable[[], None]:
+    """Make the child send itself a signal at a step, before or after its checkpoint is written."""
+
+    def patch() -> None:
+        original = Session.after_step
+
+        def after_step(self: Session, at: int, snapshot: Callable[[], object]) -> None:
+            if at == step and (not saved or number != signal.SIGKILL):
+                os.kill(os.getpid(), number)
+            original(self, at, snapshot)
+            if at == step:
+                os.kill(os.getpid(), number)
+
+        Session.after_step = after_step  # type: ignore[method-assign]
+
+    return patch
+
+
+def fingerprint(run: Run) -> dict[str, str]:
+    """sha256 of every table, without columns of time, and of the weights with their step."""
+    found = {}
+    for name, columns in run.tables.items():
+        digest = hashlib.sha256()
+        for column, values in columns.items():
+            if column not in TIMES:
+                digest.update(column.encode() + np.ascontiguousarray(values).tobytes())
+        found[name] = f"{len(columns['step'])} rows {digest.hexdigest()}"
+    try:
+        step, weights = run.weights()
+    except ValueError:
+        return found
+    digest = hashlib.sha256(str(step).encode())
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].tobytes())
+    return found | {"weights": digest.hexdigest()}
+
+
+def same_as(path: Path, reference: dict[str, str]) -> bool:
+    """Whether a log is finished, sealed, and has the fingerprint."""
+    run = read_run(path)
+    assert (run.status, run.sealed) == ("finished", True)
+    assert fingerprint(run) == reference
+    assert not path.with_name(f"{path.name}.checkpoints").exists()
+    return True
