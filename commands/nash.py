@@ -9,8 +9,8 @@ from typing import Any
 import click
 import numpy as np
 
-from bridge.console import common_options, print_json, resolve_device, set_threads, table
-from commands.shared import new_log
+from bridge.console import common_options, print_json, resolve_device, table
+from commands.shared import prepare
 
 
 @click.command("nash-md")
@@ -29,7 +29,8 @@ from commands.shared import new_log
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
-@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options()
 def nash_md(plot: Path | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
 
@@ -38,6 +39,11 @@ def nash_md(plot: Path | None, **options: Any) -> None:
     Example: python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
     """
     if options["model"] or options["config"]:
+        for name in ("resume", "checkpoint_every", "deterministic"):
+            if options[name]:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} is for tables; leave it out with --model"
+                )
         from commands.language import nash_language
 
         nash_language(plot=plot, **options)
@@ -45,46 +51,56 @@ def nash_md(plot: Path | None, **options: Any) -> None:
     for name in ("prompts", "preference", "save"):
         if options[name] is not None:
             raise click.UsageError(f"--{name} is for language models; give --model too")
-    from bridge import open_run
-    from bridge.config import load_config
     from bridge.progress import progress
     from bridge.report.policies import check_picture, plot_policies
+    from bridge.session import training_session
     from nlhf.config import NashConfig
     from nlhf.training import StepRecord, build, solve
 
     names = ("game", "algorithm", "tau", "iterations", "seed")
-    settings = load_config(
-        NashConfig, None, {name: options[name] for name in names}, options["sets"]
-    )
-    path = new_log("nash-md", options)
     if plot:
+        if options["resume"]:
+            raise click.UsageError("--plot draws the whole course, which --resume does not run")
         check_picture(plot)
-    set_threads(options["threads"])
-    run = build(settings, resolve_device(options["device"]))
+    flags = {name: options[name] for name in names}
+    settings, path = prepare("nash-md", NashConfig, None, flags, options)
+    device = resolve_device(options["device"])
+    run = build(settings, device)
     policies: list[tuple[int, Any]] = []
-    log = open_run(
-        path,
-        tables={"metrics": StepRecord},
-        config=settings,
-        seed=settings.seed,
-        overwrite=options["overwrite"],
-        command=sys.argv,
-        dataset=run.source,
-    )
-    with log, progress(settings.iterations, settings.algorithm, options["quiet"]) as bar:
+    with (
+        training_session(
+            path,
+            tables={"metrics": StepRecord},
+            config=settings,
+            seed=settings.seed,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            checkpoint_every=options["checkpoint_every"],
+            device=device,
+            command=sys.argv,
+            dataset=run.source,
+            warn=lambda text: click.echo(f"warning: {text}", err=True),
+        ) as session,
+        progress(settings.iterations, settings.algorithm, options["quiet"]) as bar,
+    ):
+        log = session.log
         results = solve(
             run,
             on_record=lambda record: log.log("metrics", record),
             on_policy=lambda step, policy: policies.append((step, policy.cpu().numpy())),
             advance=bar.advance,
+            start=session.start,
+            after_step=session.after_step,
         )
+        said = {"contexts": [vars(result) for result in results]}
+        log.event("summary", of=said)
     if plot:
         steps, course = zip(*policies, strict=True)
         oracle = run.log_equilibrium.exp().cpu().numpy()
         source = run.preferences
         plot_policies(plot, source.contexts, source.actions, steps, np.stack(course), oracle)
     if options["as_json"]:
-        print_json({"contexts": [vars(result) for result in results], "log": str(path)})
+        print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _print_equilibria(results, run.preferences.never_compared)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")

@@ -8,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bridge.checkpoint import random_states, restore, set_random_states
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator, seed_for
@@ -37,15 +40,12 @@ from nlhf.language.prompts import read_prompts
 from nlhf.language.rewards import get_reward
 from nlhf.language.trainer import Batching, Trainer
 from nlhf.oracle import solve_equilibrium
+from nlhf.outcome import ContextResult, context_results
 from nlhf.preferences.base import Preferences
-from nlhf.preferences.bradley_terry import fit_bradley_terry
 from nlhf.preferences.reading import load_preferences
-from nlhf.regularised_game import certificate, check_game, exploitability, kl, payoff, winning
+from nlhf.regularised_game import check_game
 from nlhf.schedules import schedule
 from nlhf.tabular import MEASURES, measure
-
-SUPPORT = 0.001
-"""Probability from which an action is counted to the support of a policy."""
 
 
 @dataclass(frozen=True)
@@ -65,37 +65,6 @@ class StepRecord:
     kl_from_equilibrium: float
     entropy: float
     slack: float
-
-
-@dataclass(frozen=True)
-class ContextResult:
-    """The end of one context.
-
-    Attributes:
-        context, actions, policy: who, what and how often.
-        exploitability: f(policy).
-        certificate: bound on KL(policy || equilibrium) that needs no oracle.
-        kl_to_equilibrium: KL(policy || equilibrium), by the oracle.
-        iterations: steps taken.
-        support: actions with probability of at least SUPPORT.
-        bradley_terry_winner: the action of largest Bradley-Terry reward.
-        bradley_terry_loss: P_tau(equilibrium > that action) - 1/2, what playing it always loses
-            in the regularised game, >= 0.
-        bradley_terry_worst: max_y P(y > that action) - 1/2, what the action that beats it best
-            takes from it; zero where preferences have a best action.
-    """
-
-    context: str
-    actions: tuple[str, ...]
-    policy: tuple[float, ...]
-    exploitability: float
-    certificate: float
-    kl_to_equilibrium: float
-    iterations: int
-    support: int
-    bradley_terry_winner: str
-    bradley_terry_loss: float
-    bradley_terry_worst: float
 
 
 @dataclass(frozen=True)
@@ -156,6 +125,8 @@ def solve(
     on_record: Callable[[StepRecord], None],
     on_policy: Callable[[int, Tensor], None] = lambda step, policy: None,
     advance: Callable[[int], None] = lambda steps: None,
+    start: Mapping[str, Any] | None = None,
+    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
 ) -> list[ContextResult]:
     """Run the algorithm on all contexts at once.
 
@@ -163,14 +134,23 @@ def solve(
         run: what `build` made.
         on_record: given a record for each context at steps 1, every `log_every`-th and the last.
         on_policy: given the step and the policies [C, K] at the same steps.
-        advance: told after each step.
+        advance: told the number of steps done since it was told last.
+        start: what a snapshot gave; from there on everything is as if nothing had happened.
+        after_step: told the number of each step that is done and recorded, and a function that
+            makes a snapshot of all that is needed to go on.
+
+    Raises:
+        InputError: `start` does not fit the run.
     """
     config, problem = run.config, run.problem
     tau_at = schedule(
         config.tau_schedule, config.tau_start or config.tau, config.tau, config.iterations
     )
     state = run.algorithm.init(problem)
-    for step in range(1, config.iterations + 1):
+    if start is not None:
+        state = _restored(run, state, start)
+        advance(state.step)
+    for step in range(state.step + 1, config.iterations + 1):
         before = state
         now = problem
         if config.tau_start is not None:
@@ -184,7 +164,38 @@ def solve(
                 on_record(record)
             on_policy(step, state.log_pi.exp())
         advance(1)
-    return _results(run, state)
+        after_step(step, partial(_snapshot, run, state))
+    return context_results(
+        preferences=run.preferences, problem=problem, star=run.log_equilibrium, state=state
+    )
+
+
+def _generators(run: Run) -> dict[str, torch.Generator]:
+    votes = run.problem.votes
+    return {} if votes is None else {f"votes-{i}": g for i, g in enumerate(votes.generators)}
+
+
+def _snapshot(run: Run, state: State) -> dict[str, Any]:
+    """All that the next step depends on."""
+    return {
+        "step": state.step,
+        "log_pi": state.log_pi,
+        "memory": state.memory,
+        "random": random_states(**_generators(run)),
+    }
+
+
+def _restored(run: Run, state: State, saved: Mapping[str, Any]) -> State:
+    """Put a run back to where a snapshot was made, given its state at the start.
+
+    Raises:
+        InputError: the snapshot is of another run.
+    """
+    log_pi = torch.empty_like(state.log_pi)
+    restore({"log_pi": log_pi}, {"log_pi": saved["log_pi"]})
+    set_random_states(saved["random"], **_generators(run))
+    memory = {name: tensor.to(log_pi.device) for name, tensor in saved["memory"].items()}
+    return State(log_pi, saved["step"], memory)
 
 
 def _records(step: int, measured: Tensor, tau: Tensor) -> list[StepRecord]:
@@ -192,35 +203,6 @@ def _records(step: int, measured: Tensor, tau: Tensor) -> list[StepRecord]:
     return [
         StepRecord(step, context, f, bound, to_star, from_star, entropy, slack)
         for context, (f, to_star, from_star, entropy, slack, bound) in enumerate(rows)
-    ]
-
-
-def _results(run: Run, state: State) -> list[ContextResult]:
-    problem, preferences = run.problem, run.preferences
-    game = (problem.P, state.log_pi, problem.log_mu, problem.tau)
-    f, bound = exploitability(*game), certificate(*game)
-    distance = kl(state.log_pi, run.log_equilibrium)
-    counts = None if preferences.counts is None else preferences.counts.to(problem.P)
-    winner = fit_bradley_terry(problem.P, counts).argmax(-1)
-    always = torch.full_like(state.log_pi, -torch.inf).scatter(-1, winner[:, None], 0.0)
-    loss = payoff(problem.P, run.log_equilibrium, always, problem.log_mu, problem.tau) - 0.5
-    worst = winning(problem.P, always.exp()).amax(-1) - 0.5
-    policies = state.log_pi.exp()
-    return [
-        ContextResult(
-            context=context,
-            actions=preferences.actions,
-            policy=tuple(policies[i].tolist()),
-            exploitability=float(f[i]),
-            certificate=float(bound[i]),
-            kl_to_equilibrium=float(distance[i]),
-            iterations=state.step,
-            support=int((policies[i] >= SUPPORT).sum()),
-            bradley_terry_winner=preferences.actions[int(winner[i])],
-            bradley_terry_loss=float(loss[i]),
-            bradley_terry_worst=float(worst[i]),
-        )
-        for i, context in enumerate(preferences.contexts)
     ]
 
 

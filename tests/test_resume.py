@@ -28,7 +28,10 @@ EQPROP = ["--epochs", 2, "--hidden", 8, "--set", "batch_size=9", "--nudging", "r
 EQPROP += ["--set", "optimizer.method=adam", "--set", "optimizer.learning_rate=0.003"]
 EQPROP += ["--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
 EQPROP += ["--check-gradients-every", 5, "--seed", 3]
-STEPS = {"eqprop-run": 2 * 5}
+# Noisy votes, a method that remembers, a temperature that falls, rows that are not every step's.
+NASH = ["--game", "rock-paper-scissors", "--algorithm", "nash-ema", "--iterations", 10]
+NASH += ["--set", "votes=5", "--set", "tau_start=0.5", "--set", "log_every=3", "--seed", 3]
+STEPS = {"eqprop-run": 2 * 5, "nash-md": 10}
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +46,9 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
     # Forks inherit what is done once: git asked, and what torch's optimizers import late.
     provenance()
     importlib.import_module("bioplaus.training")
+    importlib.import_module("nlhf.training")
     importlib.import_module("torch._dynamo")
-    return {"eqprop-run": ["--dataset", images, *EQPROP]}
+    return {"eqprop-run": ["--dataset", images, *EQPROP], "nash-md": NASH}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +79,17 @@ def interrupted(
 
 
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize("saved", [True, False], ids=["saved", "unsaved"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "saved"),
+    [
+        (signal.SIGKILL, False),
+        (signal.SIGTERM, True),
+        pytest.param(signal.SIGKILL, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+    ],
+)
 def test_goes_on_bit_for_bit_from_every_step(
     arguments: dict[str, list[object]],
     references: dict[str, dict[str, str]],
