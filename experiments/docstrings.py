@@ -55,7 +55,7 @@ def jobs(base: Path, prompts: Path, steps: int) -> dict[str, list[str]]:
         *("--preference", "nlhf.language.corpora:readers", "--threads", "1"),
         *settings(
             batch_size=2,
-            mixed_precision=True,
+            mixed_precision="true",
             samples=2,
             kl="full",
             lora__rank=8,
