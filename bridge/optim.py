@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from bridge.errors import InputError, RunFailed
 from bridge.schedules import learning_rate_schedule
@@ -228,7 +229,9 @@ def _inner(
 
 def _clipped(updates: Mapping[str, Tensor], limit: float, step: int) -> Mapping[str, Tensor]:
     norms = [torch.linalg.vector_norm(update) for update in updates.values()]
-    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
+    # of tensors in shards, float() would give this process's part
+    whole = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
+    norm = float(torch.linalg.vector_norm(torch.stack(whole)))
     if not math.isfinite(norm):
         raise RunFailed(f"the norm of the updates is {norm} at step {step}; lower learning_rate")
     if norm <= limit:

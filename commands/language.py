@@ -47,6 +47,7 @@ def _train(run: Any, path: Path, folder: Path, first: bool, options: dict[str, A
     from bridge import open_run
     from bridge.progress import progress
     from commands.folders import new_folder
+    from nlhf.language.parallel import whole_weights
     from nlhf.language.saving import save_policy
     from nlhf.training import ExactRecord, LanguageRecord, train_language
 
@@ -54,6 +55,7 @@ def _train(run: Any, path: Path, folder: Path, first: bool, options: dict[str, A
     exact: list[Any] = []
     if not first:
         train_language(run, on_record=lambda record: None)
+        whole_weights(run.policy)
         return
     tables: dict[str, type] = {"metrics": LanguageRecord}
     if config.measure_exact:
@@ -81,8 +83,9 @@ def _train(run: Any, path: Path, folder: Path, first: bool, options: dict[str, A
             advance=lambda n, r: bar.advance(n, win=r.rewards_probabilities, kl=r.objective_kl),
         )
         seconds = time.perf_counter() - began
+        weights = whole_weights(run.policy)
         with new_folder(folder, options["overwrite"]) as fresh:
-            save_policy(run.policy, fresh, _about(config, last))
+            save_policy(run.policy, fresh, _about(config, last), weights)
     speed = last.num_tokens / seconds
     ends = [vars(each) for each in exact if each.step == last.step]
     if options["as_json"]:

@@ -114,7 +114,7 @@ def decode(
     length, batch = sampling.max_new_tokens, len(prompts.ids)
     _check_room(policy, prompts, length)
     n_own, n = batch * own, batch * (own + mixed_rows)
-    streams = _Streams(policy, prompts, own, mixed_rows, weight, length)
+    streams = Streams(policy, prompts, own, mixed_rows, weight, length)
     device = prompts.ids.device
     uniforms = uniforms.to(device)
     w = torch.tensor(weight, device=device)
@@ -154,7 +154,7 @@ def decode(
     )
 
 
-class _Streams:
+class Streams:
     """The two models, each with a cache of its own, advanced together."""
 
     def __init__(

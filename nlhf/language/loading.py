@@ -78,7 +78,7 @@ def load_policy(
         model = model.to(device)
         adapter = hasattr(model, "disable_adapter")
         if lora is not None and not adapter:
-            model, adapter = _with_adapter(model, lora), True
+            model, adapter = with_adapter(model, lora), True
         reference = None if adapter else copy.deepcopy(model)
     ends = _end_ids(spec, model, tokenizer, end_token)
     pad = tokenizer.pad_token_id
@@ -207,7 +207,12 @@ def _smollm2(dtype: torch.dtype) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _with_adapter(model: nn.Module, lora: Lora) -> Any:
+def with_adapter(model: nn.Module, lora: Lora) -> Any:
+    """Put a LoRA adapter on a model.
+
+    Raises:
+        InputError: a rank below 1, or no linear layer of that name.
+    """
     peft = need("peft")
     if lora.rank < 1:
         raise InputError(f"LoRA rank {lora.rank} must be at least 1")

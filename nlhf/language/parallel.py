@@ -111,6 +111,22 @@ def _shard(model: nn.Module) -> None:
     fully_shard(model)
 
 
+def whole_weights(policy: Policy) -> dict[str, Tensor] | None:
+    """All weights out of their shards, by name; None where there are none.
+
+    Every process must ask: they give each other their parts.
+    """
+    from torch.distributed.tensor import DTensor
+
+    state = policy.model.state_dict()
+    if not any(isinstance(tensor, DTensor) for tensor in state.values()):
+        return None
+    return {
+        name: tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in state.items()
+    }
+
+
 def leave() -> None:
     """Undo `join`."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():

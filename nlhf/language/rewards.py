@@ -31,7 +31,7 @@ def get_reward(spec: str | None, preference: str, device: torch.device | str = "
     named = spec or preference
     judge = get_judge(named, device)
     judge = getattr(judge, "judge", judge)
-    found = getattr(judge, "function", judge)
+    found = getattr(judge, "function", getattr(judge, "model", judge))
     is_function = spec is not None and ":" in spec and not os.path.isdir(spec)
     reward: Any = getattr(found, "reward", found if is_function else None)
     if reward is None:

@@ -12,7 +12,12 @@ from nlhf.language.loading import TINY, quiet
 from nlhf.language.policy import Policy
 
 
-def save_policy(policy: Policy, folder: Path, about: Mapping[str, Any]) -> None:
+def save_policy(
+    policy: Policy,
+    folder: Path,
+    about: Mapping[str, Any],
+    weights: Mapping[str, Any] | None = None,
+) -> None:
     """Write the policy so that `AutoModelForCausalLM`, or peft, and `load_policy` read it.
 
     Args:
@@ -20,6 +25,7 @@ def save_policy(policy: Policy, folder: Path, about: Mapping[str, Any]) -> None:
             has no name to find it by, it is merged.
         folder: where to.
         about: the settings that the card lists.
+        weights: the model's, where it holds only a part of them; see `parallel.whole_weights`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = policy.model
@@ -28,6 +34,8 @@ def save_policy(policy: Policy, folder: Path, about: Mapping[str, Any]) -> None:
         model = copy.deepcopy(model).merge_and_unload()
     elif policy.has_adapter:
         settings["save_embedding_layers"] = False
+    if weights is not None:
+        settings["state_dict"] = dict(weights)
     with quiet():
         model.save_pretrained(folder, **settings)
         policy.tokenizer.save_pretrained(folder)

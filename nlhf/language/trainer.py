@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from nlhf.errors import InputError
 from nlhf.language.decoding import Answers, Sampling, decode, draw_uniforms
@@ -367,7 +368,10 @@ def _split(answers: Answers, own: int) -> tuple[Answers, Answers]:
 
 
 def _norm(updates: Mapping[str, Tensor]) -> float:
-    return sum(float(update.norm()) ** 2 for update in updates.values()) ** 0.5
+    norms = (update.norm() for update in updates.values())
+    # of a tensor in shards, float() would give this process's part
+    whole = (n.full_tensor() if isinstance(n, DTensor) else n for n in norms)
+    return sum(float(n) ** 2 for n in whole) ** 0.5
 
 
 def _copied(state: Any) -> Any:

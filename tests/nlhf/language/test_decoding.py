@@ -77,7 +77,7 @@ def test_the_mixture_is_exact_at_every_prefix(kind, dtype, most, weight):
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_at_weight_0_and_1_the_mixture_is_the_policy_and_the_reference(kind):
     policy = make_policy(kind)
-    with_zero, _, _encoded = sample(policy, 0.0, own=0, mixed=2)
+    with_zero, _, _ = sample(policy, 0.0, own=0, mixed=2)
     own, _, _ = sample(policy, 0.0, own=2, mixed=0)
     assert torch.equal(with_zero.tokens, own.tokens)
     assert torch.equal(with_zero.log_pi, own.log_pi)

@@ -1,0 +1,126 @@
+"""Speed and memory of decoding, as ratios to transformers' `generate` in one process.
+
+    PYTHONPATH=. python benchmarks/decoding.py [--json] [--repeat N]
+
+8 rows of the policy and 8 of the mixture (weight 0.125), 128 + 128 tokens, a Llama of 2 layers and
+width 64 with 1,000 words, against `generate` of one model for 16 rows: of the plain model, and of
+the same LoRA adapter. The policy runs on 16 rows and the reference on 8: arithmetic says 1.5.
+Memory is what the caches hold at the end, by length, over the shortest's; linear is 2, 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nlhf.language import decoding
+from nlhf.language.decoding import Sampling, decode, draw_uniforms
+from nlhf.language.loading import Lora, quiet, tiny_model, with_adapter
+from nlhf.language.policy import Encoded, Policy
+
+ROWS, PROMPT, ANSWER, WEIGHT, VOCABULARY = 8, 128, 128, 0.125, 1000
+
+
+def make_policy(lora: bool) -> Policy:
+    torch.manual_seed(0)
+    words = [f"w{i}" for i in range(VOCABULARY)]
+    model, tokenizer = tiny_model(words, width=64, heads=4, context=4096)
+    reference = None
+    with quiet():
+        if lora:
+            model = with_adapter(model, Lora(rank=8))
+        else:
+            reference, _ = tiny_model(words, width=64, heads=4, context=4096)
+    return Policy(model, reference, tokenizer, (), 0)
+
+
+def prompts() -> Encoded:
+    ids = torch.randint(VOCABULARY, (ROWS, PROMPT), generator=torch.Generator().manual_seed(1))
+    return Encoded(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def ours(policy: Policy, length: int = ANSWER) -> None:
+    draws = draw_uniforms(2 * ROWS, length, torch.Generator().manual_seed(2))
+    decode(policy, prompts(), 1, 1, WEIGHT, Sampling(length), draws)
+
+
+@torch.no_grad()
+def theirs(policy: Policy) -> None:
+    model: Any = policy.model
+    given = prompts()
+    ids, mask = (torch.cat((each, each)) for each in (given.ids, given.mask.long()))
+    settings = {"do_sample": True, "top_k": 0, "min_new_tokens": ANSWER, "pad_token_id": 0}
+    with quiet():
+        model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=ANSWER, **settings)
+
+
+def seconds(works: list[Callable[[], None]], repeat: int) -> list[float]:
+    """Median time of each, taken in turns so that a busy machine slows all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for round_ in range(repeat + 1):
+        for work, found in zip(works, times, strict=True):
+            began = time.process_time()
+            work()
+            if round_:
+                found.append(time.process_time() - began)
+    return [statistics.median(found) for found in times]
+
+
+def cache_bytes(policy: Policy, length: int) -> int:
+    """What the caches of both models hold after an answer of so many tokens."""
+    kept: list[Any] = []
+    original = decoding.Streams
+
+    class Watched(original):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            kept.append(self)
+
+    decoding.Streams = Watched
+    try:
+        ours(policy, length)
+    finally:
+        decoding.Streams = original
+    caches = [stream.cache for stream in kept[0].streams if stream.used]
+    layers = [layer for cache in caches for layer in cache.layers]
+    return sum(each.nbytes for layer in layers for each in (layer.keys, layer.values))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {}
+    for name, lora in (("full", False), ("lora", True)):
+        policy = make_policy(lora)
+        own, generate = seconds(
+            [lambda p=policy: ours(p), lambda p=policy: theirs(p)], options.repeat
+        )
+        found[name] = {
+            "ours_s": own,
+            "generate_s": generate,
+            "ratio": own / generate,
+            "tokens_per_s": 2 * ROWS * ANSWER / own,
+        }
+        lengths = (PROMPT, 3 * PROMPT, 7 * PROMPT)  # 256, 512 and 1,024 tokens with the prompt
+        sizes = [cache_bytes(policy, length) for length in lengths]
+        found[name]["memory"] = [size / sizes[0] for size in sizes]
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, each in found.items():
+        shown = ", ".join(f"{x:.3f}" for x in each["memory"])
+        print(f"{name}: ours {each['ours_s']:.2f} s, generate {each['generate_s']:.2f} s, ", end="")
+        print(f"ratio {each['ratio']:.2f}, {each['tokens_per_s']:.0f} tokens/s, memory {shown}")
+
+
+if __name__ == "__main__":
+    main()
