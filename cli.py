@@ -10,6 +10,7 @@ from bridge.console import Commands
 from commands.compare import compare
 from commands.corpus import corpus
 from commands.eqprop import eqprop_run
+from commands.export import export
 from commands.gradcheck import gradcheck
 from commands.nash import nash_md
 from commands.preference import preference_train
@@ -25,7 +26,7 @@ def main() -> None:
     """Learn without backpropagation, and find what no one can beat."""
 
 
-for command in (eqprop_run, gradcheck, nash_md, preference_train, corpus, compare, runs):
+for command in (eqprop_run, gradcheck, nash_md, preference_train, corpus, compare, export, runs):
     main.add_command(command)
 
 if __name__ == "__main__":
