@@ -10,6 +10,7 @@ from bridge.console import Commands
 from commands.compare import compare
 from commands.corpus import corpus
 from commands.eqprop import eqprop_run
+from commands.export import export
 from commands.gradcheck import gradcheck
 from commands.nash import nash_md
 from commands.preference import preference_train
@@ -34,6 +35,7 @@ for command in (
     tournament,
     corpus,
     compare,
+    export,
     runs,
 ):
     main.add_command(command)

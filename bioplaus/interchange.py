@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from bioplaus.fields import LeakyField
 
 FORMAT = 1
 KEY = "bioplaus"
+UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
 UNSAID = (
     "the activation rho between a membrane and the weights that read it",
     "the box of clipped coordinates",
@@ -24,6 +27,12 @@ UNSAID = (
     "the learning rule, and the two phases that it compares",
 )
 """What NIR has no node for: another simulator that reads the file simulates rho(s) = s, free."""
+
+UNREADABLE = (
+    *(OSError, LookupError, ValueError, TypeError, AssertionError, AttributeError),
+    *(RuntimeError, OverflowError, MemoryError),
+)
+"""What nir and HDF5 raise over a file that is damaged or made to do harm; none runs code."""
 
 
 def to_nir(field: LeakyField, *, tau: float = 0.01, phases: Mapping[str, Any] | None = None) -> Any:
@@ -127,6 +136,7 @@ def write_nir(path: Path, graph: Any) -> None:
     try:
         nir.write(path, graph)
     except OSError as error:
+        path.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
@@ -141,12 +151,28 @@ def read_nir(path: Path) -> Any:
         raise InputError(f"{path}: there is no such file")
     try:
         graph = nir.read(path)
-    except (OSError, KeyError, ValueError, TypeError, AssertionError, AttributeError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: no NIR graph: {reason}") from None
     if not isinstance(graph, nir.NIRGraph):
         raise InputError(f"{path}: no NIR graph, but one {type(graph).__name__}")
     return graph
+
+
+def seconds(text: str) -> float:
+    """Read a time with its unit: "10 ms", "0.01 s", "500 us".
+
+    Raises:
+        InputError: no number, or no unit of time, or not positive.
+    """
+    parts = re.fullmatch(r"\s*([-+.\deE]+)\s*(s|ms|us)\s*", text)
+    try:
+        value = float(parts[1]) / UNITS[parts[2]] if parts else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"tau={text!r} must be a positive time with its unit: s, ms or us")
+    return value
 
 
 def load_nir() -> Any:
@@ -202,6 +228,7 @@ def _about(field: LeakyField, tau: float, phases: Mapping[str, Any] | None) -> d
 
 def _built(graph: Any, about: Mapping[str, Any]) -> LeakyField:
     dtype = {"float32": torch.float32, "float64": torch.float64}[about["dtype"]]
+    _check_sizes(graph, about["sizes"])
     field = LeakyField(
         [*about["sizes"]],
         about["activation"],
@@ -231,6 +258,19 @@ def _built(graph: Any, about: Mapping[str, Any]) -> LeakyField:
                     f"this NIR graph's {name} has another {part} than its metadata say"
                 )
     return field
+
+
+def _check_sizes(graph: Any, sizes: Any) -> None:
+    """Refuse sizes that the weights do not have, before memory is taken for them."""
+    if not isinstance(sizes, list) or len(sizes) < 2:
+        raise InputError(f"this NIR graph's sizes={sizes!r} must be two or more whole numbers")
+    for k, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), 1):
+        shape = np.shape(graph.nodes[f"forward_{k}"].weight)
+        if shape != (fan_out, fan_in):
+            raise InputError(
+                f"this NIR graph's forward.{k} is of shape {shape}, not {(fan_out, fan_in)} as "
+                "its metadata say"
+            )
 
 
 def _copy(name: str, values: Any, parameter: Tensor) -> None:

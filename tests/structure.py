@@ -20,7 +20,7 @@ ONLY_IN = {
     "transformers": "nlhf.language",
     "peft": "nlhf.language",
 }
-OPTIONAL = ("matplotlib", "plotly", "brian2", "transformers", "peft")
+OPTIONAL = ("matplotlib", "plotly", "brian2", "nir", "transformers", "peft")
 RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "joblib")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
