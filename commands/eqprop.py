@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bridge.console import RowTable, common_options, resolve_device
+from commands.portrait import check_portrait, draw_portrait
 from commands.shared import Spread, prepare
 
 
@@ -23,6 +24,12 @@ from commands.shared import Spread, prepare
 @click.option("--engine", help="What the phases run in: torch or brian2.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the trained network in Brian2.",
+)
 @common_options("set", "resume", "checkpoint-every", "deterministic")
 @common_options()
 @click.pass_context
@@ -48,6 +55,8 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "seed": options["seed"],
     }
     settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options)
+    if options["plot"]:
+        check_portrait(options["plot"], settings.phases.engine)
     device = resolve_device(options["device"])
     run = build(settings, device)
     silent = options["quiet"] or options["as_json"]
@@ -91,6 +100,10 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         )
         said = {**vars(summary), "seed": settings.seed}
         log.event("summary", of=said)
+    if options["plot"]:
+        for line in draw_portrait(options["plot"], run):
+            click.echo(line, err=True)
+        said["plot"] = str(options["plot"])
     if options["as_json"]:
         click.echo(json.dumps({**said, "log": str(path)}))
     elif not options["quiet"]:

@@ -83,3 +83,35 @@ def test_without_brian2_the_extra_is_named(command, without_brian2, tmp_path):
     assert refused(call(command, *args, "--engine", "brian2", "--out", out), "bioplaus[brian]")
     assert not out.exists()
     assert call(command, *args, "--out", out).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "left_out"),
+    [
+        ([], 0),
+        (["--set", 'network.activation="softplus"', "--set", 'network.coordinates="activity"'], 2),
+    ],
+)
+def test_the_trained_network_is_drawn(brian2, network, left_out, tmp_path):
+    picture = tmp_path / "brian.png"
+    flags = ["--engine", "brian2", "--plot", picture, "--out", tmp_path / "r.h5", *network]
+    result = call("eqprop-run", *TINY, *flags)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["plot"] == str(picture)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert len([line for line in result.stderr.splitlines() if line.startswith("no ")]) == left_out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--plot", "b.png"], ["--plot", "--engine brian2"]),
+        (["--plot", "b.gif", "--engine", "brian2"], ["b.gif", ".png"]),
+        (["--plot", "no/b.png", "--engine", "brian2"], ["no folder"]),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused(brian2, flags, words, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert refused(call("eqprop-run", *TINY, *flags), *words)
+    assert list(tmp_path.iterdir()) == []

@@ -3,5 +3,17 @@
 from bioplaus.engines.brian2 import Course, Trajectory, simulate
 from bioplaus.engines.plasticity import Plasticity, integrate_rule
 from bioplaus.engines.solver import SERVED, Brian2
+from bioplaus.engines.spiking import Population, Spiking, spiking_estimate
 
-__all__ = ["SERVED", "Brian2", "Course", "Plasticity", "Trajectory", "integrate_rule", "simulate"]
+__all__ = [
+    "SERVED",
+    "Brian2",
+    "Course",
+    "Plasticity",
+    "Population",
+    "Spiking",
+    "Trajectory",
+    "integrate_rule",
+    "simulate",
+    "spiking_estimate",
+]

@@ -60,6 +60,7 @@ class Circuit:
         method: str = "euler",
         symmetrised: bool = False,
         plastic: bool = False,
+        spiking: bool = False,
     ) -> None:
         """Build the groups.
 
@@ -72,6 +73,8 @@ class Circuit:
             method: `euler`, `exponential_euler` or `rk4`.
             symmetrised: for the nudged phases of asym-ep.
             plastic: synapses integrate rho(s_pre) ds_post while the nudge is on.
+            spiking: what synapses see is `arrived`, which spikes set, in place of rho(s); the
+                state's integral over time is kept.
 
         Raises:
             InputError: an unknown method, or more synapses than memory can be expected for.
@@ -80,6 +83,7 @@ class Circuit:
         check_choice("method", method, METHODS)
         self.field, self.batch, self.cost = field, batch, cost
         self.method, self.symmetrised, self.plastic = method, symmetrised, plastic
+        self.spiking = spiking
         self.namespace = {"tau": tau, "inf": np.inf}
         weights = _weights(field)
         count = batch * synapses_per_image(field)
@@ -178,6 +182,9 @@ class Circuit:
         equations.append("nudged = int(t >= onset - dt/2) : 1 (constant over dt)")
         equations += [f"{name} : 1" for name in self._inputs(k)]
         rho = "s" if field.is_linear(k) else RHO[field.activation.name]
+        if self.spiking:
+            equations += ["arrived : 1", "dtotal/dt = s/tau : 1"]
+            rho = "arrived"
         current = " + ".join(["bias", *(n for n in self._inputs(k) if n.startswith("from"))])
         if self.symmetrised:
             equations += [f"{name} : 1 (constant)" for name in ("rest", "slope", "base")]

@@ -27,6 +27,7 @@ class Line:
         low, high: ends of the band at each point; NaN leaves it out.
         style: number of its colour and dash; its place in the panel if not given.
         faint: drawn thin and without a label, as one of several runs behind their mean.
+        points: drawn as small marks that are not joined.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Line:
     high: ArrayLike | None = None
     style: int | None = None
     faint: bool = False
+    points: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ def _draw(axis: Any, panel: Panel) -> None:
         colour, dash = COLOURS[style % len(COLOURS)], DASHES[style % len(DASHES)]
         if line.faint:
             axis.plot(line.x, line.y, color=colour, linestyle=dash, linewidth=0.6, alpha=0.5)
+            continue
+        if line.points:
+            axis.plot(line.x, line.y, "|", color=colour, label=line.label, markersize=2)
             continue
         alone = "o" if np.size(line.x) == 1 else None
         axis.plot(line.x, line.y, color=colour, linestyle=dash, label=line.label, marker=alone)
