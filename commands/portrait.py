@@ -59,9 +59,9 @@ def _states(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
     from bridge.report.panels import Line, Panel
 
     run = simulate(field, x, y, cost, **with_nudge)
-    s, label = run.states[:, 0], int(y)
+    s, label = run.states[:, 0].numpy(), int(y)
     outputs = s[:, field.output]
-    others = outputs[run.onset].clone()
+    others = outputs[run.onset].copy()
     others[label] = -np.inf
     rival = int(others.argmax())
     free, nudged = outputs[: run.onset + 1], outputs[run.onset :]
@@ -76,7 +76,7 @@ def _states(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
         ],
     )
     hidden = s[:, : field.output.start]
-    moved = (hidden[-1] - hidden[run.onset]).abs().argsort(descending=True)[:3].tolist()
+    moved = np.abs(hidden[-1] - hidden[run.onset]).argsort()[::-1][:3]
     time = 1e3 * run.time
     lines = [Line(f"output {k}", time, outputs[:, k]) for k in (label, rival)]
     lines += [Line(f"hidden {k}", time, hidden[:, k]) for k in moved]
@@ -105,7 +105,7 @@ def _raster(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
     rows = (neuron[shown] - first) / cells
     lines = [Line("spike", 1e3 * time[shown], rows, points=True)]
     lines.append(Line("nudge sets in", [1e3 * run.onset] * 2, [0, field.n - field.output.start]))
-    return Panel(f"spikes: output, {cells} neurons each", "time, ms", lines)
+    return Panel(f"spikes by output, {cells} neurons each", "time, ms", lines)
 
 
 def _synapses(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> Any:
