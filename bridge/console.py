@@ -24,6 +24,18 @@ EXIT_STORAGE = 74
 EXIT_STOPPED = 75
 EXIT_INTERRUPTED = 130
 
+
+class _Out(click.Path):
+    """A log's path, or the folder of the logs where the command makes many."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        # What is not given stands there as a mark of click's own, which is true.
+        seeds, sweeps = (ctx.params.get(n) if ctx else None for n in ("seeds", "sweeps"))
+        many = isinstance(seeds, str) or (isinstance(sweeps, tuple) and bool(sweeps))
+        kind: click.Path = click.Path(file_okay=not many, dir_okay=many, path_type=Path)
+        return kind.convert(value, param, ctx)
+
+
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
     "seed": click.option(
@@ -31,10 +43,10 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "out": click.option(
         "--out",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=_Out(),
         default=None,
         metavar="FILE.h5",
-        help="Where the log goes; a new file under runs/ if not given.",
+        help="Where the log goes; a new file under runs/ if not given. Of many runs, the folder.",
     ),
     "overwrite": click.option(
         "--overwrite", is_flag=True, help="Replace the file at --out if there is one."
@@ -66,6 +78,28 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Only kernels that give the same bits each time; a GPU needs it to resume exactly.",
     ),
+    # Eager, since what --out may be depends on them.
+    "seeds": click.option(
+        "--seeds",
+        is_eager=True,
+        metavar="A..B",
+        help="One run a seed, as 0..9 or 0,1,5: processes side by side, a log each, an index.",
+    ),
+    "sweep": click.option(
+        "--sweep",
+        "sweeps",
+        multiple=True,
+        is_eager=True,
+        metavar="KEY=A,B,C",
+        help="One run a value of a key of the config; repeated: every combination.",
+    ),
+    "jobs": click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        default=None,
+        metavar="N",
+        help="Runs of --seeds and --sweep at a time; CPUs by --threads if not given.",
+    ),
     "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
     "set": click.option(
         "--set",
@@ -85,7 +119,8 @@ def common_options(*names: str) -> Callable[[F], F]:
     """Decorate a command with the options that commands share.
 
     The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
-    whatever else is named: `sets`, `resume`, `checkpoint_every`, `deterministic`.
+    whatever else is named: `sets`, `resume`, `checkpoint_every`, `deterministic`, `seeds`,
+    `sweeps`, `jobs`.
 
     Args:
         names: some of OPTIONS; none at all means those that every command has.

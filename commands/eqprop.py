@@ -11,7 +11,7 @@ import click
 
 from bridge.console import RowTable, common_options, resolve_device
 from commands.portrait import check_portrait, draw_portrait
-from commands.shared import Spread, prepare
+from commands.shared import Spread, prepare, sweep
 
 
 @click.command("eqprop-run", cls=Spread)
@@ -30,13 +30,16 @@ from commands.shared import Spread, prepare
     metavar="FILE.png",
     help="Draw the trained network in Brian2.",
 )
-@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("set", "resume", "checkpoint-every", "deterministic", "seeds", "sweep", "jobs")
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     """Train a network of leaky integrators by equilibrium propagation.
 
-    Example: python cli.py eqprop-run --epochs 2 --hidden 256 --set optimizer.learning_rate=0.3
+    \b
+    Examples:
+      python cli.py eqprop-run --epochs 2 --hidden 256 --set optimizer.learning_rate=0.3
+      python cli.py eqprop-run --seeds 0..4 --sweep estimator.beta=0.1,0.5 --out runs/beta
     """
     from bioplaus.config import EqpropConfig
     from bioplaus.training import StepRecord, build, train
@@ -54,6 +57,8 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "check_gradients_every": options["check_gradients_every"],
         "seed": options["seed"],
     }
+    if sweep(EqpropConfig, config, flags, options):
+        return
     settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options)
     if options["plot"]:
         check_portrait(options["plot"], settings.phases.engine)

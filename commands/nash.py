@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from bridge.console import common_options, print_json, resolve_device, table
-from commands.shared import prepare
+from commands.shared import prepare, sweep
 
 
 @click.command("nash-md")
@@ -29,21 +29,23 @@ from commands.shared import prepare
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
-@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("set", "resume", "checkpoint-every", "deterministic", "seeds", "sweep", "jobs")
 @common_options()
 def nash_md(plot: Path | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
 
     With --model, fine-tune a language model so that its answers are preferred to any competitor's.
 
-    Example: python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
+    \b
+    Examples:
+      python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
+      python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
     """
     if options["model"] or options["config"]:
-        for name in ("resume", "checkpoint_every", "deterministic"):
+        for name in ("resume", "checkpoint_every", "deterministic", "seeds", "sweeps", "jobs"):
             if options[name]:
-                raise click.UsageError(
-                    f"--{name.replace('_', '-')} is for tables; leave it out with --model"
-                )
+                option = {"sweeps": "sweep"}.get(name, name.replace("_", "-"))
+                raise click.UsageError(f"--{option} is for tables; leave it out with --model")
         from commands.language import nash_language
 
         nash_language(plot=plot, **options)
@@ -63,6 +65,8 @@ def nash_md(plot: Path | None, **options: Any) -> None:
             raise click.UsageError("--plot draws the whole course, which --resume does not run")
         check_picture(plot)
     flags = {name: options[name] for name in names}
+    if sweep(NashConfig, None, flags, {**options, "plot": plot}):
+        return
     settings, path = prepare("nash-md", NashConfig, None, flags, options)
     device = resolve_device(options["device"])
     run = build(settings, device)
