@@ -38,12 +38,7 @@ def nash_md(plot: Path | None, **options: Any) -> None:
 
     Example: python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
     """
-    if options["model"] or options["config"]:
-        for name in ("resume", "checkpoint_every", "deterministic"):
-            if options[name]:
-                raise click.UsageError(
-                    f"--{name.replace('_', '-')} is for tables; leave it out with --model"
-                )
+    if options["model"] or options["config"] or _goes_on_with_model(options):
         from commands.language import nash_language
 
         nash_language(plot=plot, **options)
@@ -104,6 +99,14 @@ def nash_md(plot: Path | None, **options: Any) -> None:
     elif not options["quiet"]:
         _print_equilibria(results, run.preferences.never_compared)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _goes_on_with_model(options: dict[str, Any]) -> bool:
+    """Whether the log to go on with is of a language model."""
+    from bridge.runlog import read_run
+
+    path = options["out"]
+    return bool(options["resume"] and path and path.exists() and "model" in read_run(path).config)
 
 
 def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:
