@@ -50,7 +50,12 @@ class Session:
     """A run under way: its log, where it starts, and when it is saved; see the module."""
 
     def __init__(
-        self, log: RunLog, start: Checkpoint | None, every: int | None, facts: Mapping[str, Any]
+        self,
+        log: RunLog,
+        start: Checkpoint | None,
+        every: int | None,
+        facts: Mapping[str, Any],
+        log_option: str = "--out",
     ) -> None:
         """Take over a log; made by `training_session`."""
         self.log = log
@@ -58,6 +63,7 @@ class Session:
         self.step = 0 if start is None else start.step
         self._every = every
         self._facts = dict(facts)
+        self._log_option = log_option
         self._signal: int | None = None
         self._due = time.monotonic() + SECONDS
 
@@ -89,7 +95,8 @@ class Session:
         self.log.event("stopped", step=step, signal=name)
         self.log.close()
         raise Stopped(
-            f"stopped by {name} after step {step}; go on with --resume --out {self.log.path}"
+            f"stopped by {name} after step {step}; go on with --resume {self._log_option} "
+            f"{self.log.path}"
         )
 
     def _save(self, step: int, state: Any) -> None:
@@ -139,6 +146,7 @@ def training_session(
     dataset: Mapping[str, Any] | None = None,
     weights: Mapping[str, Any] | None = None,
     parent: str | None = None,
+    log_option: str = "--out",
     warn: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Session]:
     """Open a run's log, new or where its last good checkpoint stands, for the length of a block.
@@ -153,6 +161,7 @@ def training_session(
         checkpoint_every: steps between checkpoints; None for about one a minute, less often where
             they would take more than 2 % of the time.
         device: where the loop computes; a checkpoint goes on only on the same kind.
+        log_option: what the command line writes before the log's path, for the advice on stopping.
         warn: told in a line what may change the last bits of a resumed run's numbers.
 
     Raises:
@@ -189,7 +198,7 @@ def training_session(
             parent=parent,
         )
         _remove_others(path, None)
-    session = Session(log, start, checkpoint_every, {"device": device})
+    session = Session(log, start, checkpoint_every, {"device": device}, log_option)
     with log, session._signals():
         yield session
     _remove_others(path, None)

@@ -7,8 +7,51 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bridge.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from bridge.runlog import RunLog
+
+NOTE = "folder"
+"""Kind of the event in a run's log that says where it saves, and if it may replace what is there.
+
+Without it a run that is ended between its folder's taking its name and the sealing of its log
+would refuse, when it goes on, the folder that it has written itself.
+"""
+
+
+def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tuple[Path, bool]:
+    """Where a run saves, and whether it may replace what is there; refused before any work.
+
+    Args:
+        given: on the command line; None is where the run that goes on was told to, else beside
+            the log.
+        log: its log.
+        options: of the command line: resume, overwrite.
+
+    Raises:
+        InputError: see `check_new_folder`.
+    """
+    from bridge.runlog import read_run
+
+    notes: list[Any] = []
+    if options["resume"] and log.exists():
+        notes = [event for event in read_run(log).events if event["kind"] == NOTE]
+    told = None if given is None else str(given.absolute())
+    if notes and given is None:
+        told = notes[-1]["path"]
+    folder = given or (Path(told) if told else log.with_suffix(""))
+    replace = options["overwrite"] or any(n["replace"] and n["path"] == told for n in notes)
+    check_new_folder(folder, replace)
+    return folder, replace
+
+
+def note_folder(log: RunLog, given: Path | None, replace: bool) -> None:
+    """Note for `choose_folder` what was given, and whether it may be replaced from now on."""
+    log.event(NOTE, path=None if given is None else str(given.absolute()), replace=replace)
+    log.sync()
 
 
 def check_new_folder(path: Path, overwrite: bool) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bridge.console import print_json, resolve_device, set_threads, table
+from bridge.console import print_json, resolve_device, table
 
 TABLE_ONLY = ("game", "plot")
 
 
 def nash_language(**options: Any) -> None:
     """Train a language model; the body of `nash-md` where --model is given."""
-    from bridge.config import load_config
-    from commands.folders import check_new_folder
-    from commands.shared import new_log
+    from commands.folders import choose_folder
+    from commands.shared import prepare
     from nlhf.config import LanguageConfig
     from nlhf.language.parallel import join, leave
     from nlhf.training import build_language
@@ -28,69 +29,114 @@ def nash_language(**options: Any) -> None:
             raise click.UsageError(f"--{name} is for tables; leave it out with --model")
     names = ("model", "prompts", "preference", "algorithm", "tau", "iterations", "seed")
     given = {name: options[name] for name in names}
-    settings = load_config(LanguageConfig, options["config"], given, options["sets"])
-    path = new_log("nash-md", options)
-    folder = options["save"] or path.with_suffix("")
-    check_new_folder(folder, options["overwrite"])
+    settings, path = prepare("nash-md", LanguageConfig, options["config"], given, options)
+    folder, replace = choose_folder(options["save"], path, options)
     device = resolve_device(options["device"])
-    set_threads(options["threads"])
     group = join(device)
     try:
+        for name in ("resume", "checkpoint_every"):
+            if options[name] and group.size > 1:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} is for one process; leave it out under torchrun"
+                )
         run = build_language(settings, device, group)
-        _train(run, path, folder, group.rank == 0, options)
+        if group.rank == 0:
+            _train(run, path, folder, replace, options)
+        else:
+            _take_part(run)
     finally:
         leave()
 
 
-def _train(run: Any, path: Path, folder: Path, first: bool, options: dict[str, Any]) -> None:
-    """Train, log and save; of several processes only the first writes."""
-    from bridge import open_run
-    from bridge.progress import progress
-    from commands.folders import new_folder
+def _take_part(run: Any) -> None:
+    """Train as one of several processes, of which another writes."""
     from nlhf.language.parallel import whole_weights
-    from nlhf.language.saving import save_policy
-    from nlhf.training import ExactRecord, LanguageRecord, train_language
+    from nlhf.training import train_language
+
+    train_language(run, on_record=lambda record: None)
+    whole_weights(run.policy)
+
+
+@contextmanager
+def _session(
+    run: Any, path: Path, options: dict[str, Any]
+) -> Iterator[tuple[Any, Any, Callable[..., None]]]:
+    """Give a log, where to start, and what to call after a step.
+
+    Several processes make no checkpoints: each would need its own, and all would have to stop
+    after the same step.
+    """
+    from bridge import open_run
+    from bridge.session import training_session
+    from nlhf.training import ExactRecord, LanguageRecord
 
     config = run.config
-    exact: list[Any] = []
-    if not first:
-        train_language(run, on_record=lambda record: None)
-        whole_weights(run.policy)
-        return
     tables: dict[str, type] = {"metrics": LanguageRecord}
     if config.measure_exact:
         tables["exact"] = ExactRecord
-    log = open_run(
+    given: dict[str, Any] = {"tables": tables, "config": config, "seed": config.seed}
+    given |= {"overwrite": options["overwrite"], "command": sys.argv, "dataset": run.source}
+    if run.trainer.group.size > 1:
+        with open_run(path, **given) as log:
+            yield log, None, lambda step, snapshot: None
+        return
+    with training_session(
         path,
-        tables=tables,
-        config=config,
-        seed=config.seed,
-        overwrite=options["overwrite"],
-        command=sys.argv,
-        dataset=run.source,
-    )
-    began = time.perf_counter()
-    with log, progress(config.iterations, config.algorithm, options["quiet"]) as bar:
+        **given,
+        resume=options["resume"],
+        checkpoint_every=options["checkpoint_every"],
+        device=run.policy.device.type,
+        warn=lambda text: click.echo(f"warning: {text}", err=True),
+    ) as session:
+        yield session.log, session.start, session.after_step
+
+
+def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
+    """Train, log and save."""
+    from bridge.progress import progress
+    from commands.folders import new_folder, note_folder
+    from nlhf.language.parallel import whole_weights
+    from nlhf.language.saving import save_policy
+    from nlhf.training import ExactRecord, train_language
+
+    config = run.config
+    with (
+        _session(run, path, options) as (log, start, after_step),
+        progress(config.iterations, config.algorithm, options["quiet"]) as bar,
+    ):
+        exact = [ExactRecord(**each) for each in start["exact"]] if start else []
+        tokens = start["record"]["num_tokens"] if start else 0
+        note_folder(log, options["save"], options["overwrite"])
 
         def on_exact(record: ExactRecord) -> None:
             log.log("exact", record)
-            exact.append(record)
+            # only the last ones are shown at the end
+            exact[:] = [each for each in exact if each.step == record.step] + [record]
 
+        def after(step: int, snapshot: Callable[[], Any]) -> None:
+            after_step(step, lambda: {**snapshot(), "exact": [vars(each) for each in exact]})
+
+        began = time.perf_counter()
         last = train_language(
             run,
             on_record=lambda record: log.log("metrics", record),
             on_exact=on_exact,
             advance=lambda n, r: bar.advance(n, win=r.rewards_probabilities, kl=r.objective_kl),
+            start=start,
+            after_step=after,
         )
         seconds = time.perf_counter() - began
         weights = whole_weights(run.policy)
-        with new_folder(folder, options["overwrite"]) as fresh:
+        with new_folder(folder, replace) as fresh:
             save_policy(run.policy, fresh, _about(config, last), weights)
-    speed = last.num_tokens / seconds
-    ends = [vars(each) for each in exact if each.step == last.step]
-    if options["as_json"]:
+            note_folder(log, options["save"], replace=True)
+        speed = (last.num_tokens - tokens) / seconds
+        ends = [vars(each) for each in exact if each.step == last.step]
         said = {**vars(last), "seconds": seconds, "tokens_per_second": speed, "exact": ends}
-        print_json({**said, "policy": str(folder), "log": str(path)})
+        said["policy"] = str(folder)
+        log.event("summary", of=said)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
         shown += ["completions_mean_length", "num_tokens"]

@@ -41,10 +41,10 @@ def nash_md(plot: Path | None, **options: Any) -> None:
       python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
       python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
     """
-    if options["model"] or options["config"]:
-        for name in ("resume", "checkpoint_every", "deterministic", "seeds", "sweeps", "jobs"):
+    if options["model"] or options["config"] or _goes_on_with_model(options):
+        for name in ("seeds", "sweeps", "jobs"):
             if options[name]:
-                option = {"sweeps": "sweep"}.get(name, name.replace("_", "-"))
+                option = name.replace("sweeps", "sweep")
                 raise click.UsageError(f"--{option} is for tables; leave it out with --model")
         from commands.language import nash_language
 
@@ -108,6 +108,14 @@ def nash_md(plot: Path | None, **options: Any) -> None:
     elif not options["quiet"]:
         _print_equilibria(results, run.preferences.never_compared)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _goes_on_with_model(options: dict[str, Any]) -> bool:
+    """Whether the log to go on with is of a language model."""
+    from bridge.runlog import read_run
+
+    path = options["out"]
+    return bool(options["resume"] and path and path.exists() and "model" in read_run(path).config)
 
 
 def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:

@@ -14,12 +14,11 @@ from bridge.console import (
     common_options,
     print_json,
     resolve_device,
-    set_threads,
     table,
 )
 from bridge.errors import RunFailed
-from commands.folders import check_new_folder, new_folder
-from commands.shared import new_log
+from commands.folders import choose_folder, new_folder, note_folder
+from commands.shared import prepare
 
 
 @click.command("preference-train")
@@ -36,15 +35,15 @@ from commands.shared import new_log
 @click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
 @click.option("--epochs", type=int, help="Passes over the comparisons.")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
-@common_options("set", "json", "seed", "overwrite", "device", "threads", "quiet")
+@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("json", "seed", "overwrite", "device", "threads", "quiet")
 def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     """Fit a preference model, and say how good, how honest and how cyclic it is.
 
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
     """
-    from bridge import open_run
-    from bridge.config import load_config
     from bridge.progress import progress
+    from bridge.session import training_session
     from nlhf.config import PreferenceConfig, make_fit
     from nlhf.language.preference_training import (
         BinRecord,
@@ -56,25 +55,36 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
     names = ("pairs", "model", "head", "tune", "epochs", "seed")
     flags = {name: options[name] for name in names}
-    settings = load_config(PreferenceConfig, None, flags, options["sets"])
-    check_new_folder(out, options["overwrite"])
-    path = new_log("preference-train", {**options, "out": log})
-    set_threads(options["threads"])
-    state = make_fit(settings, resolve_device(options["device"]))
+    options["out"] = log
+    settings, path = prepare("preference-train", PreferenceConfig, None, flags, options, "--log")
+    _, replace = choose_folder(out, path, options)
+    device = resolve_device(options["device"])
+    state = make_fit(settings, device)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_columns(bool(state.held)), quiet=silent)
     digest = hashlib.sha256(Path(settings.pairs).read_bytes()).hexdigest()
-    run = open_run(
-        path,
-        tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
-        config=settings,
-        seed=settings.seed,
-        overwrite=options["overwrite"],
-        command=sys.argv,
-        dataset={"name": settings.pairs, "sha256": digest},
-    )
-    total = settings.epochs * len(state.learn)
-    with run, new_folder(out, options["overwrite"]) as folder:
+    with (
+        training_session(
+            path,
+            tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
+            config=settings,
+            seed=settings.seed,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            checkpoint_every=options["checkpoint_every"],
+            device=device,
+            command=sys.argv,
+            dataset={"name": settings.pairs, "sha256": digest},
+            log_option=f"--out {out} --log",
+            warn=lambda text: click.echo(f"warning: {text}", err=True),
+        ) as session,
+        progress(settings.epochs * len(state.learn), "learning", options["quiet"]) as bar,
+    ):
+        run = session.log
+        note_folder(run, out, options["overwrite"])
+        if session.start is not None:
+            state.load_state(session.start)
+            bar.advance(state.seen)
 
         def on_step(record: StepRecord) -> None:
             if record.step % settings.log_every == 0:
@@ -82,14 +92,16 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
         def on_epoch(record: EpochRecord) -> None:
             run.log("epochs", record)
-            cells = [getattr(record, name.replace(" ", "_")) for name in _columns(bool(state.held))]
-            rows.row(*cells)
+            rows.row(*(getattr(record, n.replace(" ", "_")) for n in _columns(bool(state.held))))
 
-        with progress(total, "learning", options["quiet"]) as bar:
-            try:
-                held = fit(state, on_step=on_step, on_epoch=on_epoch, advance=bar.advance)
-            except FloatingPointError as error:
-                raise RunFailed(str(error)) from None
+        def after() -> bool:
+            session.after_step(state.step, state.state)
+            return False
+
+        try:
+            held = fit(state, on_step=on_step, on_epoch=on_epoch, after=after, advance=bar.advance)
+        except FloatingPointError as error:
+            raise RunFailed(str(error)) from None
         for record in bin_records(held, state.step) if held else []:
             run.log("reliability", record)
         report = {
@@ -98,9 +110,13 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
             "best_epoch": state.best_epoch,
             "held_out": held.as_json() if held else None,
         }
-        state.model.save(folder, report)
+        with new_folder(out, replace) as folder:
+            state.model.save(folder, report)
+            note_folder(run, out, replace=True)
+        said = {**report, "model": str(out)}
+        run.event("summary", of=said)
     if options["as_json"]:
-        print_json({**report, "model": str(out), "log": str(path)})
+        print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         if held:
             _show(held)

@@ -63,6 +63,7 @@ def prepare(
     toml: Path | None,
     flags: Mapping[str, Any],
     options: dict[str, Any],
+    log_option: str = "--out",
 ) -> tuple[C, Path]:
     """The config and the log of a training command, new or to go on with; sets torch's threads.
 
@@ -74,7 +75,9 @@ def prepare(
         model: of its config.
         toml: a config file.
         flags: see `load_config`.
-        options: of the command line: sets, out, overwrite, resume, threads, deterministic.
+        options: of the command line: sets, out, overwrite, resume, threads, deterministic; `out`
+            is the log.
+        log_option: how the command line calls the log.
 
     Raises:
         InputError: mistakes in the config, a log that cannot be made or gone on with.
@@ -84,7 +87,7 @@ def prepare(
     from bridge.config import load_config
 
     if options["resume"] and options["out"] is None:
-        raise click.UsageError("--resume needs --out FILE.h5: the log to go on with")
+        raise click.UsageError(f"--resume needs {log_option} FILE.h5: the log to go on with")
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume goes on with a log, --overwrite replaces it; give one")
     threads = options["threads"]

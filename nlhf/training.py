@@ -341,6 +341,8 @@ def train_language(
     on_record: Callable[[LanguageRecord], None],
     on_exact: Callable[[ExactRecord], None] = lambda record: None,
     advance: Callable[[int, LanguageRecord], None] = lambda steps, record: None,
+    start: Mapping[str, Any] | None = None,
+    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
 ) -> LanguageRecord:
     """Train for the config's iterations.
 
@@ -348,13 +350,20 @@ def train_language(
         run: what `build_language` made; its policy learns in place.
         on_record: given the record of every `log_every`-th step and of the last.
         on_exact: given the exact measures at the same steps, with `measure_exact`.
-        advance: told after each step.
+        advance: told after each step, or how many were done before.
+        start: what a snapshot gave, see `solve`.
+        after_step: see `solve`.
 
     Raises:
         RunFailed: the loss is not finite.
     """
     config, trainer = run.config, run.trainer
     record: LanguageRecord | None = None
+    if start is not None:
+        trainer.load_state_dict(start["trainer"])
+        set_random_states(start["random"])
+        record = LanguageRecord(**start["record"])
+        advance(trainer.steps, record)
     while trainer.steps < config.iterations:
         measures = trainer.step()
         step = trainer.steps
@@ -371,5 +380,11 @@ def train_language(
                 for number, measured in enumerate(measure_exactly(trainer, config.tau)):
                     on_exact(ExactRecord(step, number, *measured))
         advance(1, record)
+        after_step(step, partial(_language_snapshot, trainer, record))
     assert record is not None
     return record
+
+
+def _language_snapshot(trainer: Trainer, record: LanguageRecord) -> dict[str, Any]:
+    """All that the next step depends on, and the record of the last one."""
+    return {"trainer": trainer.state_dict(), "random": random_states(), "record": vars(record)}

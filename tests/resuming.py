@@ -68,7 +68,10 @@ def end_at(step: int, number: int, saved: bool) -> Callable[[], None]:
 
 
 def fingerprint(run: Run) -> dict[str, str]:
-    """sha256 of every table, without columns of time, and of the weights with their step."""
+    """sha256 of every table but its columns of time, of the weights, and of what was saved.
+
+    Weights are taken with their step; what was saved is a folder beside the log, file by file.
+    """
     found = {}
     for name, columns in run.tables.items():
         digest = hashlib.sha256()
@@ -76,6 +79,11 @@ def fingerprint(run: Run) -> dict[str, str]:
             if column not in TIMES:
                 digest.update(column.encode() + np.ascontiguousarray(values).tobytes())
         found[name] = f"{len(columns['step'])} rows {digest.hexdigest()}"
+    folder = run.path.with_suffix("")
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            name = f"saved {file.relative_to(folder)}"
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     try:
         step, weights = run.weights()
     except ValueError:

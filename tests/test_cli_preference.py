@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from bridge.runlog import read_run
+from nlhf.errors import InputError
+from nlhf.language.encoders import HashedEncoder
 from nlhf.language.extras import need
 from nlhf.language.judging import get_judge
+from nlhf.language.preference_models import PreferenceModel
+from nlhf.language.rewards import get_reward
 from tests import command_line
 from tests.command_line import refused
 
@@ -135,3 +139,38 @@ def test_refusals(pairs, tmp_path, monkeypatch):
     (tmp_path / "m" / "mine").write_text("x")
     assert refused(train(), "exists")
     assert (tmp_path / "m" / "mine").read_text() == "x"
+
+
+@pytest.mark.parametrize("head", ["bradley-terry", "skew-symmetric", "pairwise"])
+def test_rlhf_takes_its_reward_from_a_bradley_terry_model_only(pairs, tmp_path, head):
+    pytest.importorskip("transformers")
+    learned(pairs, tmp_path / "m", "--head", head, "--epochs", 8)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "why now"}\n')
+    given = ["--model", "tiny:good,bad,why,now", "--algorithm", "rlhf", "--tau", 0.05, "--json"]
+    given += ["--prompts", tmp_path / "p.jsonl", "--preference", tmp_path / "m", "--quiet"]
+    given += ["--set", "generation.max_new_tokens=1", "--set", "optimizer.learning_rate=0.02"]
+    given += ["--iterations", 60, "--out", tmp_path / "run.h5"]
+    result = command_line.call("nash-md", *given)
+    if head != "bradley-terry":
+        assert refused(result, f"head={head} has no scalar reward", "--head bradley-terry")
+        assert not (tmp_path / "run.h5").exists()
+        return
+    assert result.exit_code == 0, result.output
+    # The reward is that of the preference: sigmoid(r(a) - r(b)) = P(a > b), in any batch.
+    reward, judge = get_reward(None, str(tmp_path / "m")), get_judge(str(tmp_path / "m"))
+    prompts, a, b = ["why now", "why", "now"], ["good", "fine", "bad"], ["bad", "poor", "good"]
+    said = torch.sigmoid(reward(prompts, a) - reward(prompts, b))
+    torch.testing.assert_close(said, judge(prompts, a, b), rtol=0, atol=1e-6)
+    assert torch.equal(reward(prompts, a)[1:], reward(prompts[1:], a[1:]))
+    earned = read_run(tmp_path / "run.h5").table("metrics")["reward"]
+    # The policy learns the answer of the highest reward, which need be none that anyone judged.
+    best = float(reward(["why now"] * 4, ["good", "bad", "why", "now"]).max())
+    assert earned[:5].mean() < earned[-5:].mean() == pytest.approx(best, abs=0.1)
+    assert reward([], []).shape == (0,)
+
+
+def test_a_preference_of_another_head_refuses_to_give_a_reward():
+    generator = torch.Generator().manual_seed(0)
+    model = PreferenceModel(HashedEncoder(), "skew-symmetric", generator=generator)
+    with pytest.raises(InputError, match="head=skew-symmetric has no scalar reward"):
+        model.reward(["x"], ["y"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 
 from bridge.checkpoint import checkpoints
-from bridge.runlog import read_run
+from bridge.runlog import RunLog, read_run
 from bridge.runlog.provenance import provenance
 from bridge.session import checkpoint_folder
 from tests.bioplaus import idx_files
 from tests.command_line import call, refused
 from tests.resuming import command, end_at, fingerprint, same_as
+from tests.test_cli_preference import small_model
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
 
@@ -31,7 +33,32 @@ EQPROP += ["--check-gradients-every", 5, "--seed", 3]
 # Noisy votes, a method that remembers, a temperature that falls, rows that are not every step's.
 NASH = ["--game", "rock-paper-scissors", "--algorithm", "nash-ema", "--iterations", 10]
 NASH += ["--set", "votes=5", "--set", "tau_start=0.5", "--set", "log_every=3", "--seed", 3]
-STEPS = {"eqprop-run": 2 * 5, "nash-md": 10}
+# Several epochs, a short last batch, an epoch that is the best so far, rates that change.
+PREFERENCE = ["--epochs", 2, "--set", "batch_size=6", "--set", "log_every=3", "--seed", 3]
+# A mean policy, a learned baseline, and measures beside the rows.
+MODEL = ["--model", "tiny:a,b,c", "--preference", "tests.trainers:longer_wins", "--seed", 3]
+MODEL += ["--iterations", 10, "--set", "generation.max_new_tokens=2", "--set", "batch_size=3"]
+MODEL += ["--set", "log_every=3", "--set", "tau_start=0.5"]
+EMA = ["--algorithm", "nash-ema", "--set", "baseline=learned", "--set", "measure_exact=true"]
+LORA = ["--set", "lora.rank=2", "--algorithm", "extragradient"]
+SLOW = ("preference-train lora", "nash-md lora")
+STEPS = {"eqprop-run": 10, "nash-md": 10, "preference-train": 10, "nash-md model": 10}
+STEPS |= dict.fromkeys(SLOW, 10)
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STEPS]
+
+
+def line(name: str, path: Path) -> list[str]:
+    """A command, and where it writes; a model goes into a folder beside the log."""
+    if name.startswith("preference-train"):
+        return [
+            "preference-train",
+            "--out",
+            f"{path.with_suffix('')}",
+            "--log",
+            f"{path}",
+            "--quiet",
+        ]
+    return [name.split()[0], "--out", f"{path}", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +75,24 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
     importlib.import_module("bioplaus.training")
     importlib.import_module("nlhf.training")
     importlib.import_module("torch._dynamo")
-    return {"eqprop-run": ["--dataset", images, *EQPROP], "nash-md": NASH}
+    made = {"eqprop-run": ["--dataset", images, *EQPROP], "nash-md": NASH}
+    pairs = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    asked = [{"prompt": f"why {i}", "chosen": "good " * (i % 3 + 1), "rejected": f"bad {i % 4}"}
+             for i in range(39)]  # fmt: skip
+    pairs.write_text("".join(json.dumps(each) + "\n" for each in asked))
+    made["preference-train"] = ["--pairs", pairs, *PREFERENCE]
+    if importlib.util.find_spec("transformers"):
+        importlib.import_module("transformers.models.llama.modeling_llama")
+        prompts = pairs.with_name("prompts.jsonl")
+        prompts.write_text("".join(f'{{"prompt": "{x}"}}\n' for x in ("a", "b a", "c", "a a b")))
+        made["nash-md model"] = ["--prompts", prompts, *MODEL, *EMA]
+        if importlib.util.find_spec("peft"):
+            importlib.import_module("peft")
+            made["nash-md lora"] = ["--prompts", prompts, *MODEL, *LORA]
+            small = small_model("causal", pairs.with_name("small"))
+            more = ["--model", small, "--tune", "lora"]
+            made["preference-train lora"] = [*made["preference-train"], *more]
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +103,7 @@ def references(
     folder, found = tmp_path_factory.mktemp("whole"), {}
     for name, args in arguments.items():
         path = folder / f"{name}.h5"
-        assert command([name, *args, "--quiet", "--out", path]) == 0
+        assert command([*line(name, path), *args]) == 0
         found[name] = fingerprint(read_run(path))
     return found
 
@@ -69,16 +113,21 @@ def interrupted(
 ) -> None:
     """Run until a step, end it there by a signal, and go on."""
     every = 1 if saved else 4
-    run = [name, *args, "--quiet", "--out", path, "--checkpoint-every", every]
+    run = [*line(name, path), *args, "--checkpoint-every", every]
     code = command(run, end_at(step, number, saved))
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75)
     if number != signal.SIGKILL:
         assert read_run(path).status == "stopped"
         assert read_run(path).sealed
-    assert command([name, "--quiet", "--resume", "--out", path]) == 0
+    assert command([*line(name, path), "--resume"]) == 0
 
 
-@pytest.mark.parametrize("name", STEPS)
+def skip_without_extras(name: str, arguments: dict[str, list[object]]) -> None:
+    if name not in arguments:
+        pytest.skip("transformers or peft is not installed")
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("number", "saved"),
     [
@@ -98,23 +147,27 @@ def test_goes_on_bit_for_bit_from_every_step(
     number: int,
     saved: bool,
 ) -> None:
+    skip_without_extras(name, arguments)
     # A signal that is not deadly saves a checkpoint wherever it comes.
     every = 1 if number == signal.SIGKILL else 4
+    if name == "nash-md model":
+        every = 3  # the slowest of those that are not marked slow
     for step in range(1, STEPS[name] + 1, every):
         path = tmp_path / f"{step}.h5"
         interrupted(name, arguments[name], path, step, number, saved)
         assert same_as(path, references[name])
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", NAMES)
 def test_goes_on_after_many_ends_and_past_damage(
     arguments: dict[str, list[object]],
     references: dict[str, dict[str, str]],
     tmp_path: Path,
     name: str,
 ) -> None:
+    skip_without_extras(name, arguments)
     path = tmp_path / "run.h5"
-    args = [name, *arguments[name], "--quiet", "--out", path, "--checkpoint-every", 2, "--resume"]
+    args = [*line(name, path), *arguments[name], "--checkpoint-every", 2, "--resume"]
     assert command(args, end_at(5, signal.SIGKILL, False)) == -signal.SIGKILL
     assert call("runs", "recover", path).exit_code == 0
     assert command(args, end_at(9, signal.SIGKILL, True)) == -signal.SIGKILL
@@ -125,7 +178,7 @@ def test_goes_on_after_many_ends_and_past_damage(
     copy = tmp_path / "copy.h5"
     shutil.copy(path, copy)
     shutil.copytree(checkpoint_folder(path), checkpoint_folder(copy))
-    result = call(*args[:1], "--quiet", "--resume", "--out", copy)
+    result = call(*line(name, copy), "--resume")
     assert result.exit_code == 0
     assert "tensors.safetensors is damaged; an older one is used" in result.stderr
     assert same_as(copy, references[name])
@@ -135,8 +188,47 @@ def test_goes_on_after_many_ends_and_past_damage(
     # A run that has finished stays as it is, and says again what it said.
     before = path.read_bytes()
     said = json.loads(call(*args, "--json").stdout)
+    assert len(said) > 1
     assert said["log"] == str(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["preference-train", "nash-md model"])
+def test_a_model_saved_before_the_log_was_sealed_is_replaced_and_no_other(
+    arguments: dict[str, list[object]],
+    references: dict[str, dict[str, str]],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    skip_without_extras(name, arguments)
+    path, args = tmp_path / "run.h5", arguments[name]
+
+    def die_at_summary() -> None:
+        original = RunLog.event
+
+        def event(self: RunLog, kind: str, **data: object) -> None:
+            if kind == "summary":
+                os.kill(os.getpid(), signal.SIGKILL)
+            original(self, kind, **data)
+
+        RunLog.event = event  # type: ignore[method-assign]
+
+    assert command([*line(name, path), *args], die_at_summary) == -signal.SIGKILL
+    assert any(path.with_suffix("").iterdir())
+    assert command([*line(name, path), "--resume"]) == 0
+    assert same_as(path, references[name])
+    other = tmp_path / "other.h5"
+    assert command([*line(name, other), *args], end_at(5, signal.SIGTERM, True)) == 75
+    mine = other.with_suffix("") / "mine"
+    mine.parent.mkdir()
+    mine.write_text("x")
+    assert refused(call(*line(name, other), "--resume"), "exists")
+    assert mine.read_text() == "x"
+    mine.unlink()
+    key, words = ("epochs", "epochs=2") if name == "preference-train" else ("iterations", "=10")
+    assert refused(call(*line(name, other), "--resume", f"--{key}", 12), words, "not 12")
+    assert command([*line(name, other), "--resume"]) == 0
+    assert same_as(other, references[name])
 
 
 def test_what_would_give_other_numbers_is_refused(
@@ -157,6 +249,7 @@ def test_what_would_give_other_numbers_is_refused(
         result = call("eqprop-run", "--resume", "--out", path, "--quiet", *more)
         assert refused(result, *words)
     assert refused(call("eqprop-run", "--resume"), "--out")
+    assert refused(call("preference-train", "--resume", "--out", tmp_path / "m"), "--log")
     assert path.read_bytes() == before
     # With the same values given again it goes on.
     assert command(["eqprop-run", "--resume", *args]) == 0

@@ -132,6 +132,29 @@ class PreferenceModel(nn.Module):
             return torch.zeros(0, dtype=torch.float64)
         return torch.sigmoid(self(prompts, a, b))
 
+    def reward(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
+        """r(x, y), [B], float64: what `forward` takes the difference of.
+
+        Only differences between answers to one prompt were fitted; r is known up to a constant
+        of the prompt.
+
+        Raises:
+            InputError: another head than bradley-terry, which has no such scalar.
+        """
+        if self.kind != BRADLEY_TERRY:
+            raise InputError(
+                f"a preference with head={self.kind} has no scalar reward; train one with "
+                "preference-train --head bradley-terry"
+            )
+        if not answers:
+            return torch.zeros(0, dtype=torch.float64)
+        rows = [(text_of(x), y) for x, y in zip(prompts, answers, strict=True)]
+        unique = sorted(set(rows))
+        number = {row: i for i, row in enumerate(unique)}
+        with torch.no_grad():
+            scores = self.scores(self.features(unique))[:, 0].double().cpu()
+        return scores[[number[row] for row in rows]]
+
     def learns(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name; the encoder's begin with "encoder."."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}

@@ -109,6 +109,11 @@ class Fit:
         return math.ceil(len(self.learn) / self.batch_size)
 
     @property
+    def seen(self) -> int:
+        """Comparisons learned from so far, each as often as it was."""
+        return (self.epoch - 1) * len(self.learn) + self.position * self.batch_size
+
+    @property
     def done(self) -> bool:
         """Whether all epochs are over."""
         return self.epoch > self.epochs
@@ -182,7 +187,7 @@ def fit(
         state: moves on; may stand anywhere in the training.
         on_step: given the record of every update.
         on_epoch: given the record of every epoch.
-        after: called after every update, and after an epoch's record; True stops.
+        after: called when an update is whole, at the end of an epoch after its record; True stops.
         advance: told the comparisons of each update.
         read: told the rows that a frozen encoder has read before the first update.
 
@@ -212,7 +217,7 @@ def fit(
                 return None
         on_epoch(_end_of_epoch(state))
         state.epoch, state.position, state.sums = state.epoch + 1, 0, [0.0, 0.0, 0.0]
-        if not state.done and after():
+        if after():
             return None
     with torch.no_grad():
         for name, parameter in parameters.items():

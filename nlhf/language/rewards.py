@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nlhf.errors import InputError
 from nlhf.language.judging import get_judge
+from nlhf.language.preference_models import BRADLEY_TERRY, PreferenceModel
 from nlhf.language.prompts import Prompt
 
 Reward = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
@@ -34,10 +35,14 @@ def get_reward(spec: str | None, preference: str, device: torch.device | str = "
     found = getattr(judge, "function", getattr(judge, "model", judge))
     is_function = spec is not None and ":" in spec and not os.path.isdir(spec)
     reward: Any = getattr(found, "reward", found if is_function else None)
+    head = ""
+    if isinstance(found, PreferenceModel) and found.kind != BRADLEY_TERRY:
+        reward, head = None, f" with head={found.kind}"
     if reward is None:
         raise InputError(
-            f"preference {named} has no scalar reward, which rlhf needs; give a Bradley-Terry "
-            "model (preference-train --head bradley-terry), or --set reward=module:function"
+            f"preference {named}{head} has no scalar reward, which rlhf needs; give a "
+            "Bradley-Terry model (preference-train --head bradley-terry), or "
+            "--set reward=module:function"
         )
 
     def checked(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:

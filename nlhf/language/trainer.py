@@ -149,7 +149,9 @@ class Trainer:
         self.order.set_state(state["order"])
         self.draws.set_state(state["draws"])
         self.policy.load(state["parameters"])
-        self.average = {name: tensor.clone() for name, tensor in state["average"].items()}
+        here = self.policy.trainable()
+        average = state["average"].items()
+        self.average = {name: tensor.to(here[name], copy=True) for name, tensor in average}
         self.optimizer.load_state_dict(state["optimizer"])
         if self.value is not None and self.value_optimizer is not None:
             with torch.no_grad():

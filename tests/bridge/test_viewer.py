@@ -120,13 +120,30 @@ def test_a_log_that_broke_meanwhile_is_told(tmp_path: Path) -> None:
         assert b"no HDF5 file" in body
 
 
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_the_command_prints_the_address_and_ends_cleanly(tmp_path: Path) -> None:
     log = sealed_log(tmp_path / "log.h5")
     words = [sys.executable, "cli.py", "runs", "view", str(log), "--json"]
     root = Path(__file__).parents[2]
+
+    def interruptible() -> None:  # a shell's background jobs are started without
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     with subprocess.Popen(
-        words, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        words,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
+    ) as process, stopped(process):
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{22}/", address)
