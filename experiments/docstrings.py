@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import click
 import torch
 from torch import Tensor
 
+from bridge.runlog import read_run
 from experiments.jobs import CLI, markdown, settings
 from nlhf.language.corpora import TEMPERATURE, docstrings, reference
 from nlhf.language.decoding import Sampling
@@ -88,23 +89,20 @@ def main(out: Path, processes: int, steps: int, held_out: int) -> None:
         save_policy(load_policy(BASE), base, {"algorithm": "none"})
     runs = jobs(base, path, steps)
 
-    def run(name: str) -> dict[str, Any]:
+    def run(name: str) -> Mapping[str, Any]:
         place = out / name.replace(" ", "-")
-        if place.is_dir():
-            return {}
-        files = ["--out", str(place.with_suffix(".h5")) if "." not in name else f"{place}.h5"]
-        command = [sys.executable, str(CLI), "nash-md", *runs[name], *files, "--overwrite"]
-        done = subprocess.run(
-            [*command, "--save", str(place), "--json", "--quiet"], stdout=subprocess.PIPE
-        )
-        done.check_returncode()
-        return json.loads(done.stdout)
+        log = place.with_name(f"{place.name}.h5")
+        if not place.is_dir():
+            command = [sys.executable, str(CLI), "nash-md", *runs[name], "--out", str(log)]
+            subprocess.run([*command, "--overwrite", "--save", str(place), "--quiet"], check=True)
+        return read_run(log).table("metrics")
 
     began = time.perf_counter()
     with ThreadPoolExecutor(processes) as pool:
         measured = dict(zip(runs, pool.map(run, runs), strict=True))
-    columns = ("rewards_probabilities", "objective_kl", "completions_mean_length", "seconds")
-    rows = [[name, *(f"{m[c]:.3g}" for c in columns)] for name, m in measured.items() if m]
+    # of the last step; RLHF asks for no preferences
+    columns = ("rewards_probabilities", "objective_kl", "completions_mean_length")
+    rows = [[name, *(f"{m[c][-1]:.3g}" for c in columns)] for name, m in measured.items()]
     click.echo(markdown(["run", *columns], rows))
     answers = {BASE: str(base)} | {name: str(out / name.replace(" ", "-")) for name in runs}
     texts = {name: _answers(spec, asked) for name, spec in answers.items()}

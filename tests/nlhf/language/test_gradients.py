@@ -56,6 +56,12 @@ def true_gradient(trainer, opponent):
     """By a sum over all answers to each prompt, the opponent held fixed."""
     policy, judge, objective = trainer.policy, trainer.judge, trainer.objective
     T = trainer.sampling.temperature
+    held = {}  # before any graph: to hold other weights is to write over the policy's
+    if opponent is not None:
+        with policy.holding(opponent), torch.no_grad():
+            for prompt in PROMPTS:
+                language = enumerate_language(policy, prompt, LENGTH)
+                held[prompt] = log_probabilities(policy, language, temperature=T).exp()
 
     def value():
         total = torch.zeros((), dtype=torch.float64)
@@ -66,9 +72,7 @@ def true_gradient(trainer, opponent):
             log_pi = log_probabilities(policy, language, temperature=T)
             log_mu = log_probabilities(policy, language, reference=True, temperature=T)
             q = mixture_log_probabilities(policy, language, objective.weight(0), T).exp()
-            if opponent is not None:
-                with policy.holding(opponent), torch.no_grad():
-                    q = log_probabilities(policy, language, temperature=T).exp()
+            q = held.get(prompt, q)
             if objective.opponent == "pairs":
                 h = log_pi - log_mu
                 gap = h[:, None] - h[None] - (P - 0.5) / TAU
