@@ -115,7 +115,7 @@ def _goes_on_with_model(options: dict[str, Any]) -> bool:
     from bridge.runlog import read_run
 
     path = options["out"]
-    return bool(options["resume"] and path and path.exists() and "model" in read_run(path).config)
+    return bool(options["resume"] and path and path.is_file() and "model" in read_run(path).config)
 
 
 def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:

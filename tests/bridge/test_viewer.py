@@ -136,14 +136,17 @@ def test_the_command_prints_the_address_and_ends_cleanly(tmp_path: Path) -> None
     def interruptible() -> None:  # a shell's background jobs are started without
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    with subprocess.Popen(
-        words,
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=interruptible,
-    ) as process, stopped(process):
+    with (
+        subprocess.Popen(
+            words,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=interruptible,
+        ) as process,
+        stopped(process),
+    ):
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{22}/", address)
