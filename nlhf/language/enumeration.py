@@ -125,6 +125,15 @@ def mixture_log_probabilities(
     return torch.where(language.mask, taken, 0.0).sum(-1)
 
 
+def sequence_mixture(log_pi: Tensor, log_mu: Tensor, weight: float) -> Tensor:
+    """The sequence-level mixture over answers: pi^(1-w) mu^w normalised once, [S].
+
+    Source: Munos et al. 2023 (arXiv 2312.00886), section 6; the token-level one, which can be
+    sampled, is that of its section 7.
+    """
+    return torch.log_softmax((1 - weight) * log_pi + weight * log_mu, -1)
+
+
 def preference_table(judge: AbstractJudge, prompt: Prompt, texts: Sequence[str]) -> Tensor:
     """P(i > j) of all pairs of answers, [S, S], float64; a half where the texts are the same."""
     s = len(texts)
