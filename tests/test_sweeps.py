@@ -207,6 +207,7 @@ here = pathlib.Path({str(tmp_path)!r})
 while len(list(here.glob("[0-9]*"))) < 2: time.sleep(0.05)
 os.kill({parent}, {int(number)}); time.sleep(0.5); os.kill({parent}, {int(number)})
 """
+    before = signal.getsignal(signal.SIGINT)
     with subprocess.Popen(python(watch)) as watcher:
         with pytest.raises(Stopped, match="0 of 3 runs are finished; go on with --resume --out"):
             run_jobs(many, tmp_path / "out", "test", parallel=2, threads=1)
@@ -216,7 +217,7 @@ os.kill({parent}, {int(number)}); time.sleep(0.5); os.kill({parent}, {int(number
     for path in tmp_path.glob("[0-9]*"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name), 0)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow

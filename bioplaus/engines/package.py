@@ -120,10 +120,12 @@ def generated(target: str) -> Iterator[None]:
         finally:
             brian2.prefs.codegen.target = before
         return
+    from brian2.devices.device import reset_device
+
     with tempfile.TemporaryDirectory() as folder:
         brian2.set_device("cpp_standalone", directory=folder)
         try:
             yield
         finally:
             brian2.device.reinit()
-            brian2.reset_device()
+            reset_device()
