@@ -109,12 +109,17 @@ def _raster(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
 
 
 def _synapses(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> Any:
-    """What a few synapses into the outputs integrate while the nudge acts."""
+    """What synapses into the outputs integrate while the nudge acts, from most up to most down."""
     from bioplaus.engines import integrate_rule
     from bridge.report.panels import Line, Panel
 
-    run = integrate_rule(field, x, y, cost, **with_nudge)
+    below = field.sizes[-2]
+    run = integrate_rule(field, x, y, cost, **with_nudge, watched=below * field.sizes[-1])
     time = 1e3 * run.trajectory.time[:-1]
-    moving = np.abs(run.weights[-1]).argsort()[::-1][:5]
-    lines = [Line(f"synapse {k}", time, run.weights[:, k]) for k in sorted(moving)]
+    end = run.weights[-1]
+    moving = [int(np.abs(end - value).argmin()) for value in np.linspace(end.max(), end.min(), 5)]
+    lines = [
+        Line(f"hidden {k % below} to output {k // below}", time, run.weights[:, k])
+        for k in dict.fromkeys(moving)
+    ]
     return Panel("integral of rho(s_j) ds_i: weights on their way", "time, ms", lines)
