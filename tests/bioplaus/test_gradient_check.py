@@ -66,7 +66,7 @@ NETWORKS = given(
 )
 
 
-def bound_holds(seed, hidden, activation, asymmetry, tied, coordinates, linear_output, cost):
+def above_the_bound(seed, hidden, activation, asymmetry, tied, coordinates, linear_output, cost):
     kw = {"activation": activation, "coordinates": coordinates, "linear_output": linear_output}
     if activation == "clipped":
         kw = clipped(linear_output=linear_output)
@@ -78,6 +78,7 @@ def bound_holds(seed, hidden, activation, asymmetry, tied, coordinates, linear_o
     report = check_gradients(
         p.field, p.x, p.y, cost, ["vector-field"], [beta], settling=tight, seed=1
     )
+    above = []
     for row in report.rows:
         # what the difference quotient adds: O(beta^2), and residuals divided by beta
         entries = [q.numel() for k, q in p.field.parameters.items() if row.parameter in ("all", k)]
@@ -86,20 +87,22 @@ def bound_holds(seed, hidden, activation, asymmetry, tied, coordinates, linear_o
             continue
         size = error / row.relative_error
         rounding = 1e-6 * size + 10 * row.residual / beta
-        assert error <= row.bound * size * (1 + 1e-9) + rounding, row
+        if not error <= row.bound * size * (1 + 1e-9) + rounding:
+            above.append(row)
+    return above
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @NETWORKS
 def test_the_bound_is_never_below_the_error(**network):
-    bound_holds(**network)
+    assert above_the_bound(**network) == []
 
 
 @pytest.mark.slow
 @settings(max_examples=2000, deadline=None, database=None)
 @NETWORKS
 def test_the_bound_is_never_below_the_error_of_two_thousand_networks(**network):
-    bound_holds(**network)
+    assert above_the_bound(**network) == []
 
 
 def test_tied_weights_are_exact_in_activity_coordinates_only():
