@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 
 from bridge.console import RowTable, common_options, resolve_device
 from commands.portrait import check_portrait, draw_portrait
-from commands.shared import Spread, prepare, sweep
+from commands.shared import Spread, prepare, session_of, sweep
 
 
 @click.command("eqprop-run", cls=Spread)
@@ -44,7 +43,6 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     from bioplaus.config import EqpropConfig
     from bioplaus.training import StepRecord, build, train
     from bridge.progress import progress
-    from bridge.session import training_session
 
     flags = {
         "data.dataset": options["dataset"],
@@ -71,19 +69,14 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         tables["gradients"] = run.check_record
     total = settings.epochs * len(run.dataset.train_labels)
     with (
-        training_session(
+        session_of(
             path,
+            settings,
+            options,
+            device,
             tables=tables,
-            config=settings,
-            seed=settings.seed,
-            resume=options["resume"],
-            overwrite=options["overwrite"],
-            checkpoint_every=options["checkpoint_every"],
-            device=device,
-            command=sys.argv,
             dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
             weights=run.field.parameters,
-            warn=lambda text: click.echo(f"warning: {text}", err=True),
         ) as session,
         progress(total, "training", options["quiet"]) as bar,
     ):

@@ -67,27 +67,27 @@ def _session(
     after the same step.
     """
     from bridge import open_run
-    from bridge.session import training_session
+    from commands.shared import session_of
     from nlhf.training import ExactRecord, LanguageRecord
 
     config = run.config
     tables: dict[str, type] = {"metrics": LanguageRecord}
     if config.measure_exact:
         tables["exact"] = ExactRecord
-    given: dict[str, Any] = {"tables": tables, "config": config, "seed": config.seed}
-    given |= {"overwrite": options["overwrite"], "command": sys.argv, "dataset": run.source}
     if run.trainer.group.size > 1:
-        with open_run(path, **given) as log:
+        with open_run(
+            path,
+            tables=tables,
+            config=config,
+            seed=config.seed,
+            overwrite=options["overwrite"],
+            command=sys.argv,
+            dataset=run.source,
+        ) as log:
             yield log, None, lambda step, snapshot: None
         return
-    with training_session(
-        path,
-        **given,
-        resume=options["resume"],
-        checkpoint_every=options["checkpoint_every"],
-        device=run.policy.device.type,
-        warn=lambda text: click.echo(f"warning: {text}", err=True),
-    ) as session:
+    device = run.policy.device.type
+    with session_of(path, config, options, device, tables=tables, dataset=run.source) as session:
         yield session.log, session.start, session.after_step
 
 

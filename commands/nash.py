@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 import numpy as np
 
 from bridge.console import common_options, print_json, resolve_device, table
-from commands.shared import prepare, sweep
+from commands.shared import prepare, session_of, sweep
 
 
 @click.command("nash-md")
@@ -55,7 +54,6 @@ def nash_md(plot: Path | None, **options: Any) -> None:
             raise click.UsageError(f"--{name} is for language models; give --model too")
     from bridge.progress import progress
     from bridge.report.policies import check_picture, plot_policies
-    from bridge.session import training_session
     from nlhf.config import NashConfig
     from nlhf.training import StepRecord, build, solve
 
@@ -72,18 +70,13 @@ def nash_md(plot: Path | None, **options: Any) -> None:
     run = build(settings, device)
     policies: list[tuple[int, Any]] = []
     with (
-        training_session(
+        session_of(
             path,
+            settings,
+            options,
+            device,
             tables={"metrics": StepRecord},
-            config=settings,
-            seed=settings.seed,
-            resume=options["resume"],
-            overwrite=options["overwrite"],
-            checkpoint_every=options["checkpoint_every"],
-            device=device,
-            command=sys.argv,
             dataset=run.source,
-            warn=lambda text: click.echo(f"warning: {text}", err=True),
         ) as session,
         progress(settings.iterations, settings.algorithm, options["quiet"]) as bar,
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from bridge.console import (
 )
 from bridge.errors import RunFailed
 from commands.folders import choose_folder, new_folder, note_folder
-from commands.shared import prepare
+from commands.shared import prepare, session_of
 
 
 @click.command("preference-train")
@@ -43,7 +42,6 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
     """
     from bridge.progress import progress
-    from bridge.session import training_session
     from nlhf.config import PreferenceConfig, make_fit
     from nlhf.language.preference_training import (
         BinRecord,
@@ -64,19 +62,14 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     rows = RowTable(_columns(bool(state.held)), quiet=silent)
     digest = hashlib.sha256(Path(settings.pairs).read_bytes()).hexdigest()
     with (
-        training_session(
+        session_of(
             path,
+            settings,
+            options,
+            device,
             tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
-            config=settings,
-            seed=settings.seed,
-            resume=options["resume"],
-            overwrite=options["overwrite"],
-            checkpoint_every=options["checkpoint_every"],
-            device=device,
-            command=sys.argv,
             dataset={"name": settings.pairs, "sha256": digest},
             log_option=f"--out {out} --log",
-            warn=lambda text: click.echo(f"warning: {text}", err=True),
         ) as session,
         progress(settings.epochs * len(state.learn), "learning", options["quiet"]) as bar,
     ):

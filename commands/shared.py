@@ -6,13 +6,17 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pydantic import BaseModel
 
 from bridge.console import print_json, set_threads
+
+if TYPE_CHECKING:
+    from bridge.session import Session
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -133,6 +137,26 @@ def _check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
         old, new = (flatten(each.model_dump(mode="json")) for each in (was, now))
         key = next(k for k in old | new if old.get(k) != new.get(k))
         raise InputError(f"{path}: written with {key}={old.get(key)}, not {new.get(key)}; {fix}")
+
+
+def session_of(
+    path: Path, settings: Any, options: dict[str, Any], device: str, **more: Any
+) -> AbstractContextManager[Session]:
+    """Open a command's `training_session`, with what its options say; `more` goes to it too."""
+    from bridge.session import training_session
+
+    return training_session(
+        path,
+        config=settings,
+        seed=settings.seed,
+        resume=options["resume"],
+        overwrite=options["overwrite"],
+        checkpoint_every=options["checkpoint_every"],
+        device=device,
+        command=sys.argv,
+        warn=lambda text: click.echo(f"warning: {text}", err=True),
+        **more,
+    )
 
 
 def sweep(
