@@ -53,7 +53,8 @@ def load_config(
         toml: a TOML file; its tables are the model's nested configs.
         flags: values from the command line, keys dotted for nested configs ("a.b"); None and an
             empty tuple mean that the flag was not given.
-        sets: "key=value" strings; the value is read as TOML, and as bare text where it is none.
+        sets: "key=value" strings; the value is read as TOML, and as bare text where it is none. A
+            table adds to what is there; an empty one takes its place.
         base: what stands for the model's defaults, e.g. the config out of a log.
         base_name: where `base` came from.
 
@@ -177,6 +178,8 @@ def _put(
         if not isinstance(data, dict):
             problems.append(f"{origin}: {'.'.join(parents[: i + 1])} is a value, no group of keys")
             return
+    if value == {}:
+        data.pop(leaf, None)
     prefix = "".join(part + "." for part in parents)
     _merge(data, {leaf: value}, origin, origins, prefix)
 

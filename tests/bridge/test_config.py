@@ -67,6 +67,11 @@ def test_defaults_alone_are_a_config() -> None:
     assert load_config(Settings) == Settings()
 
 
+def test_an_empty_table_takes_the_place_of_what_was_given(toml: Path) -> None:
+    assert load_config(Settings, toml, sets=["optimizer={rate=0.4}"]).optimizer.method == "adam"
+    assert load_config(Settings, toml, sets=["optimizer={}"]).optimizer == Optimizer()
+
+
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
