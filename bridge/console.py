@@ -48,9 +48,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         metavar="FILE.h5",
         help="Where the log goes; a new file under runs/ if not given. Of many runs, the folder.",
     ),
-    "overwrite": click.option(
-        "--overwrite", is_flag=True, help="Replace the file at --out if there is one."
-    ),
+    "overwrite": click.option("--overwrite", is_flag=True, help="Replace what is there already."),
     "device": click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),

@@ -19,7 +19,7 @@ def comparison_tables(found: Comparison) -> list[Table]:
         each
         for each in (
             _runs(found, numbers),
-            _configs(found, numbers),
+            _configs(found),
             _metrics(found, numbers),
             _seeds(found),
             _ranking(found),
@@ -121,9 +121,13 @@ def _runs(found: Comparison, numbers: Sequence[str]) -> Table:
     return "logs", ("", "config", "seed", "state", "log"), rows
 
 
-def _configs(found: Comparison, numbers: Sequence[str]) -> Table:
-    rows = [(key, *map(_text, values)) for key, values in found.config_differences.items()]
-    return "\nconfigs differ in", ("key", *numbers), rows
+def _configs(found: Comparison) -> Table:
+    firsts = [group.members[0] for group in found.groups]
+    rows = [
+        (key, *(_text(values[i]) for i in firsts))
+        for key, values in found.config_differences.items()
+    ]
+    return "\nconfigs differ in", ("key", *(group.label for group in found.groups)), rows
 
 
 def _metrics(found: Comparison, numbers: Sequence[str]) -> Table:

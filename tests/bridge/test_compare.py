@@ -258,6 +258,11 @@ def test_the_command_prints_tables_and_ends_with_3_outside_a_tolerance(three: li
     assert result.exit_code == 0
     for text in ("logs", "configs differ in", "rate", "metrics/loss", "A (2 seeds)", "+-"):
         assert text in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    start = lines.index(["configs", "differ", "in"])
+    # a column a config, not a run
+    assert lines[start + 1] == ["key", "A", "B"]
+    assert ["rate", "0.1", "0.2"] in lines[start:]
     result = call(*three, "--tolerance", "loss=1", "--tolerance", "metrics/loss=5")
     assert result.exit_code == 3
     assert result.stderr == "outside tolerance: metrics/loss differs by 4 at step 0; tolerance 1\n"
