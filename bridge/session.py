@@ -55,6 +55,7 @@ class Session:
         start: Checkpoint | None,
         every: int | None,
         facts: Mapping[str, Any],
+        signals: Sequence[int],
         log_option: str = "--out",
     ) -> None:
         """Take over a log; made by `training_session`."""
@@ -64,13 +65,13 @@ class Session:
         self._every = every
         self._facts = dict(facts)
         self._log_option = log_option
-        self._signal: int | None = None
+        self._signals = signals
         self._due = time.monotonic() + SECONDS
 
     @property
     def stop_requested(self) -> bool:
         """Whether a signal has asked this process to stop after the step."""
-        return self._signal is not None
+        return bool(self._signals)
 
     def after_step(self, step: int, snapshot: Callable[[], Any]) -> None:
         """Save a checkpoint if one is due; stop here if a signal has asked for it.
@@ -88,9 +89,9 @@ class Session:
         if not due and not self.stop_requested:
             return
         self._save(step, snapshot())
-        if self._signal is None:
+        if not self._signals:
             return
-        name = signal.Signals(self._signal).name
+        name = signal.Signals(self._signals[0]).name
         self.log.status = "stopped"
         self.log.event("stopped", step=step, signal=name)
         self.log.close()
@@ -107,28 +108,6 @@ class Session:
         save_checkpoint(checkpoint_folder(self.log.path), step, state, facts)
         now = time.monotonic()
         self._due = now + max(SECONDS, (now - began) / _SHARE)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT; a second one ends the process as it always did."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self._signal = number
-            signal.signal(number, before[signal.Signals(number)])
-
-        for number, handler in before.items():
-            # What is ignored, as by nohup or a shell's background jobs, stays so.
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, note)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -170,38 +149,38 @@ def training_session(
         StorageError: the disk is full or fails.
     """
     path = Path(path)
-    start = None
-    if resume and path.exists():
-        run = read_run(path)
-        _require_resumable(run)
-        start = find_start(run, device, warn)
-        log = reopen_run(
-            path,
-            tables=tables,
-            config=config,
-            rows={} if start is None else start.facts["rows"],
-            step=0 if start is None else start.step,
-            dataset=dataset,
-            weights=weights,
-        )
-        _remove_others(path, start)
-    else:
-        log = open_run(
-            path,
-            tables=tables,
-            config=config,
-            seed=seed,
-            overwrite=overwrite,
-            command=command,
-            dataset=dataset,
-            weights=weights,
-            parent=parent,
-        )
+    # Noted from here on, a signal cannot end the process between the making of a file and its name.
+    with _noted_signals() as signals:
+        start = None
+        if resume and path.exists():
+            run = read_run(path)
+            _require_resumable(run)
+            start = find_start(run, device, warn)
+            log = reopen_run(
+                path,
+                tables=tables,
+                config=config,
+                rows={} if start is None else start.facts["rows"],
+                step=0 if start is None else start.step,
+                dataset=dataset,
+                weights=weights,
+            )
+        else:
+            log = open_run(
+                path,
+                tables=tables,
+                config=config,
+                seed=seed,
+                overwrite=overwrite,
+                command=command,
+                dataset=dataset,
+                weights=weights,
+                parent=parent,
+            )
+        with log:
+            _remove_others(path, start)
+            yield Session(log, start, checkpoint_every, {"device": device}, signals, log_option)
         _remove_others(path, None)
-    session = Session(log, start, checkpoint_every, {"device": device}, log_option)
-    with log, session._signals():
-        yield session
-    _remove_others(path, None)
 
 
 def checkpoint_folder(path: Path) -> Path:
@@ -246,6 +225,30 @@ def find_start(
             )
         return found
     return None
+
+
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """Note SIGTERM and SIGINT in a list; a second one ends the process as it always did."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number, handler in before.items():
+        # What is ignored, as by nohup or a shell's background jobs, stays so.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _require_resumable(run: Run) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import cli
-from bridge.runlog import Run, read_run
+from bridge.runlog import Run, opening, read_run
 from bridge.session import Session
 
 TIMES = ("images_per_second", "seconds")
@@ -63,6 +63,23 @@ def end_at(step: int, number: int, saved: bool) -> Callable[[], None]:
                 os.kill(os.getpid(), number)
 
         Session.after_step = after_step  # type: ignore[method-assign]
+
+    return patch
+
+
+def end_while_opening(number: int) -> Callable[[], None]:
+    """Make the child send itself a signal when its log is written, but has no name yet."""
+
+    def patch() -> None:
+        # A shell's background jobs ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        original = opening.publish
+
+        def publish(temporary: Path, path: Path, overwrite: bool) -> None:
+            os.kill(os.getpid(), number)
+            original(temporary, path, overwrite)
+
+        opening.publish = publish
 
     return patch
 

@@ -20,7 +20,7 @@ from bridge.runlog.provenance import provenance
 from bridge.session import checkpoint_folder
 from tests.bioplaus import idx_files
 from tests.command_line import call, refused
-from tests.resuming import command, end_at, fingerprint, same_as
+from tests.resuming import command, end_at, end_while_opening, fingerprint, same_as
 from tests.test_cli_preference import small_model
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
@@ -191,6 +191,26 @@ def test_goes_on_after_many_ends_and_past_damage(
     assert len(said) > 1
     assert said["log"] == str(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_log_is_opened_stops_after_the_first_step(
+    arguments: dict[str, list[object]],
+    references: dict[str, dict[str, str]],
+    tmp_path: Path,
+    number: int,
+) -> None:
+    path = tmp_path / "run.h5"
+    args = [*line("eqprop-run", path), *arguments["eqprop-run"], "--resume"]
+    for step in (1, 2):  # opened as a new log, then as one that goes on
+        assert command(args, end_while_opening(number)) == 75
+        run = read_run(path)
+        assert (run.status, run.sealed) == ("stopped", True)
+        assert len(run.table()["step"]) == step
+        folder = checkpoint_folder(path)
+        assert sorted(tmp_path.iterdir()) == [path, folder]
+    assert command(args) == 0
+    assert same_as(path, references["eqprop-run"])
 
 
 @pytest.mark.parametrize("name", ["preference-train", "nash-md model"])

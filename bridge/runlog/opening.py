@@ -33,7 +33,7 @@ from bridge.runlog.schema import (
     schemas_to_json,
     table_schema,
 )
-from bridge.runlog.seal import fsync_folder
+from bridge.runlog.seal import fsync_folder, remove_leftovers
 from bridge.runlog.weights import as_array, create_weights
 from bridge.runlog.writer import RunLog
 
@@ -196,7 +196,8 @@ def lay_out(
 def folder_of(path: Path) -> Iterator[Path]:
     """Make the file's folder and keep other processes from opening logs in it meanwhile.
 
-    Gives the path of an empty file beside it, which is removed at the end if it is still there.
+    What a killed process has begun to write there under the same name is removed. Gives the path
+    of an empty file beside it, which is removed at the end if it is still there.
     """
     temporary = path.with_name(f"{path.name}.new.{os.getpid()}")
     try:
@@ -209,6 +210,7 @@ def folder_of(path: Path) -> Iterator[Path]:
             import fcntl
 
             fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_leftovers(path)
         try:
             temporary.touch()
         except OSError as error:

@@ -84,7 +84,7 @@ def recover(path: Path | str) -> Mapping[str, int]:
     if status == "running":
         _append(contents, STATUS.name, [(time.time(), "failed")])
     _replace(path, contents)
-    _remove_leftovers(path)
+    remove_leftovers(path)
     return dropped
 
 
@@ -109,6 +109,16 @@ def fsync_folder(folder: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the files that killed processes had begun to make a log, or a sealed one, of."""
+    for kind in ("tmp", "new"):
+        for leftover in path.parent.glob(f"{path.name}.{kind}.*"):
+            pid = leftover.name.rpartition(".")[2]
+            if pid.isdigit() and not process_identity(int(pid)):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
 
 
 def _replace(path: Path, contents: Contents) -> None:
@@ -166,13 +176,3 @@ def _append(contents: Contents, table: str, rows: list[tuple[Any, ...]]) -> None
         values = [column.names.index(row[i]) if column.names else row[i] for row in rows]
         columns[column.name] = np.append(columns[column.name], np.array(values, column.dtype))
     columns[CRC.name] = schema.crcs(columns)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove the copies that killed processes had begun."""
-    for kind in ("tmp", "new"):
-        for leftover in path.parent.glob(f"{path.name}.{kind}.*"):
-            pid = leftover.name.rpartition(".")[2]
-            if pid.isdigit() and not process_identity(int(pid)):
-                with contextlib.suppress(OSError):
-                    leftover.unlink()

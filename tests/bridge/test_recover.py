@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,17 @@ def test_rows_past_a_damage_are_counted_and_left_out(crashed: Path) -> None:
     assert run.dropped == {}
 
 
-def test_leftovers_of_dead_processes_are_removed(crashed: Path) -> None:
+@pytest.mark.parametrize("next_", [recover, lambda path: new_log(path, overwrite=True).close()])
+def test_leftovers_of_dead_processes_are_removed(
+    crashed: Path, next_: Callable[[Path], object]
+) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     gone = [crashed.with_name(f"{crashed.name}.{kind}.{dead.pid}") for kind in ("tmp", "new")]
     kept = [crashed.with_name(f"{crashed.name}.tmp.{os.getpid()}x"), crashed.with_name("other")]
     for path in (*gone, *kept):
         path.write_text("")
-    recover(crashed)
+    next_(crashed)
     assert [path.exists() for path in (*gone, *kept)] == [False, False, True, True]
 
 
