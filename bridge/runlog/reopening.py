@@ -147,10 +147,9 @@ def _kept(
 def _weights(path: Path, step: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
     with guard.opened(path) as file:
         try:
-            found = read_weights(file)
+            return read_weights(file, last=step)
         except InputError:
             return None
-    return found if found[0] <= step else None
 
 
 def _fill(file: h5py.File, kept: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:

@@ -85,8 +85,12 @@ def write_weights(file: h5py.File, step: int, tensors: Mapping[str, NDArray[Any]
     file.flush()
 
 
-def read_weights(file: h5py.File) -> tuple[int, dict[str, NDArray[Any]]]:
+def read_weights(file: h5py.File, last: int | None = None) -> tuple[int, dict[str, NDArray[Any]]]:
     """Read the newest slot whose CRC is right.
+
+    Args:
+        file: a log.
+        last: leave out what belongs to a later step.
 
     Raises:
         InputError: the log has no weights, or none was ever saved.
@@ -99,7 +103,8 @@ def read_weights(file: h5py.File) -> tuple[int, dict[str, NDArray[Any]]]:
     crcs = guard.read_column(group, "crc", np.dtype("<u4"))
     if not len(saved) == len(steps) == len(crcs):
         raise guard.Damaged("damaged log: /weights")
-    newest_first = [int(slot) for slot in np.argsort(saved)[::-1] if saved[slot] >= 0]
+    wanted = saved >= 0 if last is None else (saved >= 0) & (steps <= last)
+    newest_first = [int(slot) for slot in np.argsort(saved)[::-1] if wanted[slot]]
     for slot in newest_first:
         tensors = _slot(guard.group(group, "tensors"), slot, len(saved))
         step, number = int(steps[slot]), int(saved[slot])

@@ -14,8 +14,9 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,12 +29,12 @@ from tests.bridge.records import new_log, row, weights_of
 MAX_ROWS = 40
 
 
-def write(path: Path, rows: int, acknowledge: int) -> None:
-    """Write a log and say through a pipe what has been acknowledged: a letter and a step."""
+Say = Callable[[str, int], None]
+"""Tells the parent what has been acknowledged: a word and a step."""
 
-    def say(what: str, step: int) -> None:
-        os.write(acknowledge, f"{what}{step}\n".encode())
 
+def write(path: Path, rows: int, say: Say) -> None:
+    """Write a log."""
     with new_log(path, overwrite=True) as log:
         say("open", 0)
         for step in range(rows):
@@ -48,20 +49,27 @@ def write(path: Path, rows: int, acknowledge: int) -> None:
     say("sealed", 0)
 
 
-def fork_writer(path: Path, rows: int) -> tuple[int, int]:
-    """Start a writer; give its process and the pipe to read from."""
+def fork(work: Callable[[Say], None]) -> tuple[int, int]:
+    """Do some work in a child; give its process and the pipe that it says things through."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
         code = 1
         try:
-            write(path, rows, writing)
+            work(lambda what, step: os.write(writing, f"{what}{step}\n".encode()) and None)
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writing)
     return pid, reading
+
+
+def fork_writer(path: Path, rows: int) -> tuple[int, int]:
+    """Start a writer; give its process and the pipe to read from."""
+    return fork(lambda say: write(path, rows, say))
 
 
 class Told:
