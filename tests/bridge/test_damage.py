@@ -14,28 +14,40 @@ import pytest
 
 from bridge.errors import InputError
 from bridge.runlog import Run, read_run, reader
-from tests.bridge.records import new_log, row, sealed_log, weights_of
+from tests.bridge.records import Epoch, new_log, row, sealed_log, weights_of
 
 
-def told(run: Run) -> Any:
-    """All that a run says, to compare by equality."""
-    step, weights = run.weights()
-    tables = {
-        name: {column: values.tolist() for column, values in table.items()}
-        for name, table in run.tables.items()
-    }
-    tensors = {name: tensor.tolist() for name, tensor in weights.items()}
-    return (dict(run.meta), run.config, run.status, run.events, tables, step, tensors)
+def refusal(path: Path, expected: Run) -> str:
+    """The line that refuses a damaged log, or its weights; "" if neither is.
 
-
-def attempt(path: Path) -> Run | str:
-    """The run and its weights, or the line that says why not."""
+    What is told must be right, and what is not must be counted: the first rows of each table, the
+    first events, the status, and weights that were saved once.
+    """
     try:
         run = read_run(path)
-        run.weights()
     except InputError as error:
         return str(error)
-    return run
+    assert (run.meta, run.config, run.sealed) == (expected.meta, expected.config, expected.sealed)
+    for name, table in expected.tables.items():
+        rows = len(run.tables[name]["step"])
+        assert rows + run.dropped.get(name, 0) == len(table["step"])
+        assert run.tables[name].keys() == table.keys()
+        for column, values in table.items():
+            assert run.tables[name][column].tolist() == values[:rows].tolist()
+    assert run.events == expected.events[: len(run.events)]
+    assert "events" in run.dropped or len(run.events) == len(expected.events)
+    same = (run.status, run.heartbeat) == (expected.status, expected.heartbeat)
+    assert same or "status" in run.dropped
+    assert not (run.sealed and run.dropped)
+    try:
+        step, weights = run.weights()
+    except InputError as error:
+        return str(error)
+    newest = expected.weights()[0]
+    assert step == newest or (step == newest - 10 and not run.sealed)
+    assert weights.keys() == weights_of(step).keys()
+    assert all(np.array_equal(weights[name], w) for name, w in weights_of(step).items())
+    return ""
 
 
 def is_one_line(message: str, path: Path) -> bool:
@@ -50,11 +62,18 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log as a kill leaves it, with several of everything."""
     folder = tmp_path_factory.mktemp("logs")
     with new_log(folder / "run.h5") as log:
         for step in range(50):
             log.log("metrics", row(step))
-            log.save_weights(step, weights_of(step))
+            if step % 10 == 0:
+                log.log("epochs", Epoch(step, step // 10, step / 7))
+                log.save_weights(step, weights_of(step))
+                log.event("note", text=f"{step} " * 400)
+                log.sync()
+        log.status = "stopped"
+        log.sync()
         shutil.copy(log.path, folder / "crashed.h5")
     return folder / "crashed.h5"
 
@@ -72,62 +91,36 @@ def _flips(data: bytes, n: int, seed: int) -> list[tuple[int, int]]:
     return [(random_.choice(used), 1 << random_.randrange(8)) for _ in range(n)]
 
 
-@pytest.mark.parametrize("n", [200, pytest.param(2000, marks=pytest.mark.slow)])
-def test_a_flipped_bit_in_a_sealed_log_is_refused_or_harmless(
-    sealed: Path, tmp_path: Path, n: int
+@pytest.mark.parametrize("n", [200, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["sealed", "crashed"])
+def test_a_flipped_bit_is_refused_or_costs_rows_but_makes_none_wrong(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, n: int
 ) -> None:
-    expected, data, refused = told(read_run(sealed)), sealed.read_bytes(), 0
+    whole: Path = request.getfixturevalue(kind)
+    expected, data, refused = read_run(whole), whole.read_bytes(), 0
     path = tmp_path / "flipped.h5"
     for place, bit in _flips(data, n, n):
         path.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
-        run = attempt(path)
-        if isinstance(run, str):
-            assert is_one_line(run, path)
-            refused += 1
-        else:
-            assert told(run) == expected
-    assert refused > n / 2
+        message = refusal(path, expected)
+        assert not message or is_one_line(message, path)
+        refused += bool(message)
+    # Every used byte of a sealed log counts.
+    assert n / 2 < refused if kind == "sealed" else n / 20 < refused < n
 
 
-@pytest.mark.parametrize("n", [150, pytest.param(1000, marks=pytest.mark.slow)])
-def test_a_flipped_bit_in_a_crashed_log_costs_rows_but_makes_none_wrong(
-    crashed: Path, tmp_path: Path, n: int
-) -> None:
-    data = crashed.read_bytes()
-    path = tmp_path / "flipped.h5"
-    read = 0
-    for place, bit in _flips(data, n, n):
-        path.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
-        run = attempt(path)
-        if isinstance(run, str):
-            assert is_one_line(run, path)
-            continue
-        metrics, (step, weights) = run.table(), run.weights()
-        rows = len(metrics["step"])
-        assert rows + run.dropped.get("metrics", 0) == 50
-        assert metrics["loss"].tolist() == [row(s).loss for s in range(rows)]
-        assert all(np.array_equal(weights[k], w) for k, w in weights_of(step).items())
-        read += 1
-    assert read > 0
-
-
+@pytest.mark.parametrize("n", [60, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sealed", "crashed"])
 def test_a_truncated_log_is_refused_or_costs_rows(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, n: int
 ) -> None:
-    data = request.getfixturevalue(kind).read_bytes()
+    whole: Path = request.getfixturevalue(kind)
+    expected, data = read_run(whole), whole.read_bytes()
     path = tmp_path / "short.h5"
-    random_ = random.Random(0)
-    for length in [0, 1, 7, 8, 47, 48, *(random_.randrange(len(data)) for _ in range(60))]:
+    random_ = random.Random(n)
+    for length in [0, 1, 7, 8, 47, 48, *(random_.randrange(len(data)) for _ in range(n))]:
         path.write_bytes(data[:length])
-        run = attempt(path)
-        if isinstance(run, str):
-            assert is_one_line(run, path)
-            continue
-        assert kind == "crashed"
-        losses = run.table()["loss"].tolist()
-        assert losses == [row(s).loss for s in range(len(losses))]
-        assert len(losses) + run.dropped.get("metrics", 0) == 50
+        message = refusal(path, expected)
+        assert is_one_line(message, path) if message else kind == "crashed"
 
 
 def _replace(file: h5py.File, name: str, **settings: Any) -> None:
