@@ -1,0 +1,26 @@
+"""The typed configs of games, language models and preference models, and what they describe."""
+
+from nlhf.config.language import (
+    LanguageConfig,
+    TournamentConfig,
+    make_cut_sampling,
+    make_language_optimizer,
+    make_objective,
+    make_sampling,
+)
+from nlhf.config.preference import PreferenceConfig, make_fit
+from nlhf.config.tables import NashConfig, make_algorithm, make_reference
+
+__all__ = [
+    "LanguageConfig",
+    "NashConfig",
+    "PreferenceConfig",
+    "TournamentConfig",
+    "make_algorithm",
+    "make_cut_sampling",
+    "make_fit",
+    "make_language_optimizer",
+    "make_objective",
+    "make_reference",
+    "make_sampling",
+]

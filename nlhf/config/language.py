@@ -1,0 +1,171 @@
+"""The configs of language models and tournaments, and what they describe."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+from torch import Tensor
+
+from bridge.config import Config
+from bridge.optim import Optimizer
+from nlhf.config.fields import Count, Kind, Positive, Seed, Share
+from nlhf.errors import InputError
+from nlhf.language.decoding import Sampling
+from nlhf.language.objectives import OPPONENTS, Objective
+from nlhf.schedules import schedule
+
+
+class GenerationConfig(Config):
+    """How answers are drawn; see `nlhf.language.decoding.Sampling`."""
+
+    max_new_tokens: Count = 32
+    temperature: Positive = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class LoraConfig(Config):
+    """A low-rank adapter; rank 0 learns all weights."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    alpha: Positive = 16.0
+    targets: tuple[str, ...] = ()
+
+
+class LanguageOptimizerConfig(Config):
+    """How parameters follow the gradient; see `bridge.optim.Optimizer`."""
+
+    method: Literal["sgd", "momentum", "adam"] = "adam"
+    learning_rate: Positive = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Positive | None = 1.0
+    value_learning_rate: Positive = 1e-3
+
+
+def _language_algorithm(name: str) -> str:
+    if name not in OPPONENTS:
+        raise InputError(f"use one of {', '.join(OPPONENTS)} for a language model")
+    return name
+
+
+class LanguageConfig(Config):
+    """A run of one objective on a language model; see `nlhf.language.objectives.Objective`.
+
+    `tau` and `mixture` go from their `_start` to the value given, over all iterations, if a start
+    is given. `precision` is the dtype of the weights, `mixed_precision` computes the scoring
+    passes in bfloat16. `end_token` ends an answer where the tokenizer does not say. `measure_exact`
+    lists all answers of a tiny language and measures the policy against the oracle.
+    """
+
+    model: str
+    prompts: str
+    preference: str
+    reward: str | None = None
+    algorithm: Annotated[str, AfterValidator(_language_algorithm)] = "nash-md"
+    tau: Positive = 0.1
+    tau_start: Positive | None = None
+    tau_schedule: Kind = "geometric"
+    mixture: Share = 0.125
+    mixture_start: Share | None = None
+    mixture_schedule: Kind = "linear"
+    samples: Count = 2
+    opponents: Count = 1
+    kl: Literal["reward-to-go", "full"] = "reward-to-go"
+    baseline: Literal["half", "leave-one-out", "learned"] = "leave-one-out"
+    ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    iterations: Count = 100
+    batch_size: Count = 8
+    accumulation: Count = 1
+    generation: GenerationConfig = GenerationConfig()
+    lora: LoraConfig = LoraConfig()
+    optimizer: LanguageOptimizerConfig = LanguageOptimizerConfig()
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    mixed_precision: bool = False
+    chat: bool = True
+    end_token: str | None = None
+    shard: Literal["ddp", "fsdp"] = "ddp"
+    measure_exact: bool = False
+    log_every: Count = 1
+    seed: Seed = 0
+
+
+def make_objective(config: LanguageConfig) -> Objective:
+    """The objective with its schedules.
+
+    Raises:
+        InputError: settings that do not fit together.
+    """
+    steps = config.iterations
+    tau_start = config.tau if config.tau_start is None else config.tau_start
+    mixture_start = config.mixture if config.mixture_start is None else config.mixture_start
+    mixture_schedule = "constant" if mixture_start == config.mixture else config.mixture_schedule
+    return Objective(
+        name=config.algorithm,
+        tau=schedule(config.tau_schedule, tau_start, config.tau, steps),
+        mixture=schedule(mixture_schedule, mixture_start, config.mixture, steps),
+        samples=config.samples,
+        opponents=config.opponents,
+        kl=config.kl,
+        baseline=config.baseline,
+        ema_rate=config.ema_rate,
+    )
+
+
+def make_sampling(config: GenerationConfig) -> Sampling:
+    """How training draws answers."""
+    return Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p)
+
+
+def make_language_optimizer(config: LanguageConfig, parameters: dict[str, Tensor]) -> Optimizer:
+    """The optimizer of the policy's trainable parameters."""
+    chosen = config.optimizer
+    return Optimizer(
+        parameters,
+        method=chosen.method,
+        learning_rate=chosen.learning_rate,
+        momentum=chosen.momentum,
+        weight_decay=chosen.weight_decay,
+        schedule=chosen.schedule,
+        total_steps=config.iterations,
+        warmup_steps=chosen.warmup_steps,
+        clip_norm=chosen.clip_norm,
+    )
+
+
+class TournamentConfig(Config):
+    """Which policies play, on what, before whom.
+
+    `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
+    `generation.top_p`) hold for the answers, which no gradient is made of.
+    """
+
+    policies: tuple[str, ...]
+    prompts: str
+    preference: str
+    limit: Count | None = None
+    draws: Count = 1
+    batch_size: Count = 8
+    generation: GenerationConfig = GenerationConfig()
+    chat: bool = True
+    end_token: str | None = None
+    seed: Seed = 0
+
+    @field_validator("policies")
+    @classmethod
+    def _different(cls, policies: tuple[str, ...]) -> tuple[str, ...]:
+        if len(policies) < 2:
+            raise ValueError("give two or more, e.g. --policies A B")
+        twice = [name for name in policies if policies.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice; give each policy once")
+        return policies
+
+
+def make_cut_sampling(config: GenerationConfig) -> Sampling:
+    """How a tournament draws answers: cuts hold for the policy's own."""
+    return dataclasses.replace(make_sampling(config), truncate_own=True)

@@ -1,0 +1,88 @@
+"""The config of preference models, and the training that it describes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bridge.config import Config
+from bridge.optim import Optimizer
+from bridge.seeding import generator, seed_for
+from nlhf.config.fields import Count, Positive, Seed, Share
+from nlhf.language.comparisons import read_comparisons, split
+from nlhf.language.encoders import load_encoder
+from nlhf.language.preference_models import PreferenceModel
+from nlhf.language.preference_training import Fit
+
+
+class PreferenceConfig(Config):
+    """A preference model and how it is fitted.
+
+    `model` is "hashed" (words, no download), a folder or a hub name; `tune` says what of it
+    learns beside the head, at `learning_rate * encoder_rate`. The share `holdout` of the
+    comparisons is only for the report; the share `check` of the others says which epoch is kept.
+    `holdout_by` prompt keeps every prompt on one side.
+    """
+
+    pairs: str
+    model: str = "hashed"
+    head: Literal["pairwise", "skew-symmetric", "bradley-terry"] = "skew-symmetric"
+    hidden: Count = 64
+    planes: Count = 4
+    tune: Literal["frozen", "lora", "full"] = "frozen"
+    max_length: Annotated[int, Field(ge=16)] = 512
+    epochs: Count = 10
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-3
+    encoder_rate: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    warmup: Share = 0.05
+    clip_norm: Positive | None = 1.0
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    check: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    holdout_by: Literal["prompt", "pair"] = "prompt"
+    log_every: Count = 1
+    seed: Seed = 0
+
+
+def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fit:
+    """A training at its beginning.
+
+    Raises:
+        InputError: comparisons or encoder cannot be read, or none can be held out.
+    """
+    comparisons = read_comparisons(config.pairs)
+    split_by = generator(config.seed, "held out")
+    learn, held = split(comparisons, config.holdout, config.holdout_by, split_by)
+    learn, check = split(learn, config.check, config.holdout_by, split_by)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(config.seed, "adapter"))
+        encoder = load_encoder(config.model, config.max_length, config.tune)
+    model = PreferenceModel(
+        encoder,
+        config.head,
+        hidden=config.hidden,
+        planes=config.planes,
+        generator=generator(config.seed, "head"),
+    ).to(device)
+    steps = config.epochs * -(-len(learn) // config.batch_size)
+    optimizer = Optimizer(
+        model.learns(),
+        method="adam",
+        learning_rate=config.learning_rate,
+        rates={"encoder.": config.encoder_rate} if config.tune != "frozen" else None,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        total_steps=steps,
+        warmup_steps=round(config.warmup * steps),
+        clip_norm=config.clip_norm,
+    )
+
+    def order(epoch: int) -> Tensor:
+        return torch.randperm(len(learn), generator=generator(config.seed, f"epoch {epoch}"))
+
+    return Fit(model, learn, check, held, optimizer, order, config.epochs, config.batch_size)

@@ -1,0 +1,98 @@
+"""The config of algorithms on games, and what it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from bridge.config import Config
+from nlhf.algorithms import AbstractAlgorithm, get_algorithm
+from nlhf.config.fields import Count, Kind, Positive, Seed, Share
+from nlhf.errors import InputError
+from nlhf.preferences.base import Preferences
+from nlhf.schedules import schedule
+
+
+def _algorithm(name: str) -> str:
+    get_algorithm(name)
+    return name
+
+
+class NashConfig(Config):
+    """A run of one algorithm on the games of all contexts.
+
+    `smoothing` 0, the default, takes the raw frequencies of the votes. `eta` left out is the
+    theorem's 2 / (tau (t + 2)) for nash-md, nash-ema and self-play, and the method's own default
+    elsewhere; likewise `mixture` is eta tau. A schedule goes from the value to `..._end`.
+    """
+
+    game: str = "sound-quality"
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    reference: tuple[Share, ...] | None = None
+    algorithm: Annotated[str, AfterValidator(_algorithm)] = "nash-md"
+    tau: Positive = 0.1
+    tau_start: Positive | None = None
+    tau_schedule: Kind = "geometric"
+    eta: Positive | None = None
+    eta_end: Positive | None = None
+    eta_schedule: Kind = "geometric"
+    mixture: Share | None = None
+    mixture_end: Share | None = None
+    mixture_schedule: Kind = "linear"
+    ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    iterations: Count = 1000
+    votes: Count | None = None
+    log_every: Count = 10
+    dtype: Literal["float32", "float64"] = "float64"
+    seed: Seed = 0
+
+
+def make_algorithm(config: NashConfig) -> AbstractAlgorithm:
+    """The method, with those of the settings that it has.
+
+    Raises:
+        InputError: a setting that the method has not.
+    """
+    kind = get_algorithm(config.algorithm)
+    known = {f.name for f in dataclasses.fields(kind)}
+    settings: dict[str, object] = {}
+    for name in ("eta", "mixture"):
+        start, end = getattr(config, name), getattr(config, f"{name}_end")
+        if start is None:
+            continue
+        if name not in known:
+            raise InputError(f"{name}={start} has no meaning for {config.algorithm}; leave it out")
+        settings[name] = start
+        if end is not None:
+            way = getattr(config, f"{name}_schedule")
+            settings[name] = schedule(way, start, end, config.iterations)
+    if "rate" in known:
+        settings["rate"] = config.ema_rate
+    return kind(**settings)
+
+
+def make_reference(config: NashConfig, preferences: Preferences) -> Tensor:
+    """The reference policies, uniform if none is given, as log-probabilities [C, K], float64.
+
+    Actions that do not occur in a context have no probability there.
+
+    Raises:
+        InputError: not one probability an action, or they do not sum to 1.
+    """
+    k = len(preferences.actions)
+    present = preferences.present.double()
+    if config.reference is None:
+        return (present / present.sum(-1, keepdim=True)).log()
+    if len(config.reference) != k:
+        raise InputError(f"reference has {len(config.reference)} probabilities for {k} actions")
+    total = sum(config.reference)
+    if abs(total - 1) > 1e-6:
+        raise InputError(f"reference sums to {total:g}; it is no distribution unless that is 1")
+    mu = torch.tensor(config.reference, dtype=torch.float64) * present
+    if not bool((mu.sum(-1) > 0).all()):
+        raise InputError("reference gives no probability to any action of some context")
+    return (mu / mu.sum(-1, keepdim=True)).log()
