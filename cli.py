@@ -16,6 +16,7 @@ from commands.nash import nash_md
 from commands.preference import preference_train
 from commands.runs import runs
 from commands.tournament import tournament
+from commands.warm_start import warm_start
 
 
 @click.group(
@@ -30,6 +31,7 @@ def main() -> None:
 for command in (
     eqprop_run,
     gradcheck,
+    warm_start,
     nash_md,
     preference_train,
     tournament,

@@ -325,7 +325,7 @@ def build_language(
             config.accumulation,
             torch.bfloat16 if config.mixed_precision else None,
         ),
-        optimizer=make_language_optimizer(config, dict(policy.trainable())),
+        optimizer=make_language_optimizer(config.optimizer, policy.trainable(), config.iterations),
         order=generator(config.seed, "prompts"),
         draws=generator(config.seed, "answers"),
         value=value,

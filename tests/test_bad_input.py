@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from cli import main
 from nlhf.errors import InputError
 from nlhf.language.comparisons import read_comparisons
-from nlhf.language.prompts import read_answers, read_prompts
+from nlhf.language.prompts import read_answers, read_examples, read_prompts
 from tests.bioplaus.idx_files import NAMES, arrays, encode, write
 from tests.bridge.records import sealed_log
 
@@ -198,7 +198,7 @@ def test_thousands_of_bad_inputs_are_refused(
     assert refusals(kind, ALL, tmp_path, monkeypatch) == []
 
 
-@pytest.mark.parametrize("read", [read_comparisons, read_prompts, read_answers])
+@pytest.mark.parametrize("read", [read_comparisons, read_prompts, read_answers, read_examples])
 @pytest.mark.parametrize("count", [QUICK, pytest.param(ALL, marks=pytest.mark.slow)])
 def test_bad_json_lines_are_refused(
     read: Callable[[Path], object], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,8 +41,13 @@ MODEL += ["--iterations", 10, "--set", "generation.max_new_tokens=2", "--set", "
 MODEL += ["--set", "log_every=3", "--set", "tau_start=0.5"]
 EMA = ["--algorithm", "nash-ema", "--set", "baseline=learned", "--set", "measure_exact=true"]
 LORA = ["--set", "lora.rank=2", "--algorithm", "extragradient"]
+# A share held out, a short last batch, passes that are added up, an adapter that is merged.
+WARM = ["--model", "tiny:a,b,c,<end>", "--epochs", 2, "--set", "holdout=0.3", "--seed", 3]
+WARM += ["--set", "batch_size=1", "--set", "accumulation=2", "--set", "log_every=3"]
+WARM += ["--set", "lora.rank=2", "--set", "optimizer.schedule=cosine"]
 SLOW = ("preference-train lora", "nash-md lora")
 STEPS = {"eqprop-run": 10, "nash-md": 10, "preference-train": 10, "nash-md model": 10}
+STEPS["warm-start"] = 10
 STEPS |= dict.fromkeys(SLOW, 10)
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STEPS]
 
@@ -88,6 +93,10 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
         made["nash-md model"] = ["--prompts", prompts, *MODEL, *EMA]
         if importlib.util.find_spec("peft"):
             importlib.import_module("peft")
+            said = [{"prompt": p, "completion": c} for p in ("a", "b", "c", "a b") for c in "abc"]
+            examples = pairs.with_name("examples.jsonl")
+            examples.write_text("".join(json.dumps(each) + "\n" for each in said))
+            made["warm-start"] = ["--examples", examples, *WARM]
             made["nash-md lora"] = ["--prompts", prompts, *MODEL, *LORA]
             small = small_model("causal", pairs.with_name("small"))
             more = ["--model", small, "--tune", "lora"]

@@ -10,12 +10,14 @@ from nlhf.config.language import (
 )
 from nlhf.config.preference import PreferenceConfig, make_fit
 from nlhf.config.tables import NashConfig, make_algorithm, make_reference
+from nlhf.config.warm_start import WarmStartConfig, make_warm_start
 
 __all__ = [
     "LanguageConfig",
     "NashConfig",
     "PreferenceConfig",
     "TournamentConfig",
+    "WarmStartConfig",
     "make_algorithm",
     "make_cut_sampling",
     "make_fit",
@@ -23,4 +25,5 @@ __all__ = [
     "make_objective",
     "make_reference",
     "make_sampling",
+    "make_warm_start",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
@@ -44,6 +45,11 @@ class LanguageOptimizerConfig(Config):
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Positive | None = 1.0
+
+
+class ObjectiveOptimizerConfig(LanguageOptimizerConfig):
+    """The same, and the learning rate of a learned baseline."""
+
     value_learning_rate: Positive = 1e-3
 
 
@@ -83,7 +89,7 @@ class LanguageConfig(Config):
     accumulation: Count = 1
     generation: GenerationConfig = GenerationConfig()
     lora: LoraConfig = LoraConfig()
-    optimizer: LanguageOptimizerConfig = LanguageOptimizerConfig()
+    optimizer: ObjectiveOptimizerConfig = ObjectiveOptimizerConfig()
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     mixed_precision: bool = False
     chat: bool = True
@@ -121,9 +127,10 @@ def make_sampling(config: GenerationConfig) -> Sampling:
     return Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p)
 
 
-def make_language_optimizer(config: LanguageConfig, parameters: dict[str, Tensor]) -> Optimizer:
-    """The optimizer of the policy's trainable parameters."""
-    chosen = config.optimizer
+def make_language_optimizer(
+    chosen: LanguageOptimizerConfig, parameters: Mapping[str, Tensor], steps: int
+) -> Optimizer:
+    """The optimizer of a policy's trainable parameters, for a run of so many steps."""
     return Optimizer(
         parameters,
         method=chosen.method,
@@ -131,7 +138,7 @@ def make_language_optimizer(config: LanguageConfig, parameters: dict[str, Tensor
         momentum=chosen.momentum,
         weight_decay=chosen.weight_decay,
         schedule=chosen.schedule,
-        total_steps=config.iterations,
+        total_steps=steps,
         warmup_steps=chosen.warmup_steps,
         clip_norm=chosen.clip_norm,
     )

@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.prompts import Prompt, as_answer, as_prompt, key_of, needed, read_rows
+from nlhf.language.prompts import Example, Prompt, as_answer, as_prompt, key_of, needed, read_rows
 
+T = TypeVar("T", "Comparison", Example)
 VOTES = ("votes_a", "votes_b", "ties")
 
 
@@ -74,12 +75,12 @@ def _votes(prompt: Prompt, row: Mapping[str, Any], where: str) -> Comparison:
 
 
 def split(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[T],
     holdout: float,
     by: str,
     generator: torch.Generator,
-) -> tuple[list[Comparison], list[Comparison]]:
-    """Hold comparisons out, at least one on either side unless `holdout` is 0.
+) -> tuple[list[T], list[T]]:
+    """Hold comparisons or examples out, at least one on either side unless `holdout` is 0.
 
     Args:
         comparisons: all of them.
@@ -98,7 +99,8 @@ def split(
     keys = [key_of(c.prompt) if by == "prompt" else str(i) for i, c in enumerate(comparisons)]
     groups = list(dict.fromkeys(keys))
     if len(groups) < 2:
-        fix = "holdout_by=pair or holdout=0" if by == "prompt" else "holdout=0"
+        votes = isinstance(comparisons[0], Comparison)
+        fix = "holdout_by=pair or holdout=0" if by == "prompt" and votes else "holdout=0"
         raise InputError(f"{len(groups)} {by} in all; to hold none out use --set {fix}")
     order = torch.randperm(len(groups), generator=generator).tolist()
     number = min(max(round(holdout * len(groups)), 1), len(groups) - 1)

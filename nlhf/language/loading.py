@@ -49,6 +49,7 @@ def load_policy(
     chat: bool = True,
     end_token: str | None = None,
     seed: int = 0,
+    reference: bool = True,
 ) -> Policy:
     """Load a policy; its reference is what was loaded, frozen.
 
@@ -63,6 +64,8 @@ def load_policy(
         chat: put plain prompts into the tokenizer's chat template, if it has one.
         end_token: what ends an answer, where the tokenizer does not say.
         seed: of an adapter's and a tiny model's weights.
+        reference: keep a frozen copy where all weights learn; without one the policy must not be
+            asked for its reference.
 
     Raises:
         InputError: no such model, no end token, an unknown LoRA target, or a package is missing.
@@ -79,12 +82,12 @@ def load_policy(
         adapter = hasattr(model, "disable_adapter")
         if lora is not None and not adapter:
             model, adapter = with_adapter(model, lora), True
-        reference = None if adapter else copy.deepcopy(model)
+        frozen = copy.deepcopy(model) if reference and not adapter else None
     ends = _end_ids(spec, model, tokenizer, end_token)
     pad = tokenizer.pad_token_id
     return Policy(
         model=model,
-        reference=reference,
+        reference=frozen,
         tokenizer=tokenizer,
         end_ids=ends,
         pad_id=pad if pad is not None else (ends[0] if ends else 0),

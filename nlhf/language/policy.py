@@ -41,7 +41,7 @@ class Policy:
 
     Attributes:
         model: pi; a Hugging Face causal language model, or a peft model around one.
-        reference: mu; None where it is `model` with its adapter off.
+        reference: mu; None where it is `model` with its adapter off, or where nobody asks for it.
         tokenizer: of both.
         end_ids: tokens that end an answer; none where every answer has its full length.
         pad_id: what stands where there is no token; never looked at.
@@ -138,7 +138,7 @@ class Policy:
         """
         if not prompts:
             raise InputError("there are no prompts; give at least one")
-        rows = [self._tokens(prompt) for prompt in prompts]
+        rows = [self.prompt_tokens(prompt) for prompt in prompts]
         longest = max(len(row) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_id)
         mask = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -147,6 +147,37 @@ class Policy:
             mask[i, longest - len(row) :] = True
         return Encoded(ids.to(self.device), mask.to(self.device))
 
+    def encode_answers(self, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens of answers, each with the token that ends it, padded on the right.
+
+        Returns:
+            The tokens and which of them belong to the answers, [N, T].
+
+        Raises:
+            InputError: an answer has no tokens.
+        """
+        rows = [self.answer_tokens(answer) for answer in answers]
+        longest = max(len(row) for row in rows)
+        tokens = torch.full((len(rows), longest), self.pad_id)
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = True
+        return tokens.to(self.device), mask.to(self.device)
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """The tokens of one answer and the one that ends it, if there is such a token.
+
+        Raises:
+            InputError: there are none.
+        """
+        end = getattr(self.tokenizer, "eos_token_id", None)
+        ends = [end] if end in self.end_ids else list(self.end_ids[:1])
+        tokens = self.tokenizer(answer, add_special_tokens=False)["input_ids"] + ends
+        if not tokens:
+            raise InputError(f"answer {answer!r} has no tokens; give at least one word")
+        return tokens
+
     def check_room(self, prompts: Sequence[Prompt], answer: int, source: str) -> None:
         """Refuse prompts that leave no room for an answer of so many tokens.
 
@@ -154,7 +185,7 @@ class Policy:
             InputError: a prompt is empty, or exceeds the model's context with its answer.
         """
         for i, prompt in enumerate(prompts, 1):
-            length = len(self._tokens(prompt))
+            length = len(self.prompt_tokens(prompt))
             if self.context is not None and length + answer > self.context:
                 raise InputError(
                     f"{source}: prompt {i} has {length} tokens and its answer up to {answer}, but "
@@ -179,7 +210,12 @@ class Policy:
         }
         return [known[row] for row in rows]
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """The tokens of one prompt, in the tokenizer's chat template where that is wanted.
+
+        Raises:
+            InputError: see `encode`.
+        """
         template = getattr(self.tokenizer, "chat_template", None)
         if isinstance(prompt, str):
             if self.chat and template:

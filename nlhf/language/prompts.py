@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,14 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 ROLES = ("system", "user", "assistant", "tool")
 MOST_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer that a person gave, or would want."""
+
+    prompt: Prompt
+    completion: str
 
 
 def text_of(prompt: Prompt) -> str:
@@ -56,6 +65,22 @@ def read_answers(path: Path | str) -> dict[str, str]:
         if key in found:
             raise InputError(f"{where}: prompt: answered a second time; give each prompt once")
         found[key] = as_answer(row, name, where)
+    return found
+
+
+def read_examples(path: Path | str) -> list[Example]:
+    """Read {"prompt", "completion"} of every line; other keys are left alone.
+
+    Raises:
+        InputError: see `read_rows`; or a line without one of the two, with its number and the key.
+    """
+    found = []
+    for number, row in read_rows(path):
+        where = f"{path}:{number}"
+        prompt, completion = as_prompt(row, where), as_answer(row, "completion", where)
+        if not completion.strip():
+            raise InputError(f"{where}: completion: empty; give the answer to learn")
+        found.append(Example(prompt, completion))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,31 @@ from nlhf.language.loading import TINY, quiet
 from nlhf.language.policy import Policy
 
 
+@dataclass(frozen=True)
+class Card:
+    """What a model card says of how a model came about."""
+
+    learned: str
+    tags: tuple[str, ...]
+    source: str = ""
+
+
+PREFERENCES = Card(
+    "learned from pairwise preferences by `nash-md --model`",
+    ("nash-md", "preference-learning"),
+    "Munos et al. 2023, Nash learning from human feedback (arXiv 2312.00886)",
+)
+EXAMPLES = Card("learned from examples by `warm-start`", ("sft",))
+
+
 def save_policy(
     policy: Policy,
     folder: Path,
     about: Mapping[str, Any],
     weights: Mapping[str, Any] | None = None,
+    *,
+    card: Card = PREFERENCES,
+    merge: bool = False,
 ) -> None:
     """Write the policy so that `AutoModelForCausalLM`, or peft, and `load_policy` read it.
 
@@ -26,11 +47,15 @@ def save_policy(
         folder: where to.
         about: the settings that the card lists.
         weights: the model's, where it holds only a part of them; see `parallel.whole_weights`.
+        card: how it came about.
+        merge: add an adapter to the weights of its base and save a whole model: where that is
+            loaded to learn more, it is its own reference.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = policy.model
     settings: dict[str, Any] = {}
-    if policy.has_adapter and policy.name.startswith(TINY):
+    merge = policy.has_adapter and (merge or policy.name.startswith(TINY))
+    if merge:
         model = copy.deepcopy(model).merge_and_unload()
     elif policy.has_adapter:
         settings["save_embedding_layers"] = False
@@ -39,18 +64,18 @@ def save_policy(
     with quiet():
         model.save_pretrained(folder, **settings)
         policy.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(_card(policy, about), "utf-8")
+    adapter = policy.has_adapter and not merge
+    (folder / "README.md").write_text(_text(policy.name, adapter, about, card), "utf-8")
 
 
-def _card(policy: Policy, about: Mapping[str, Any]) -> str:
-    adapter = policy.has_adapter and not policy.name.startswith(TINY)
+def _text(name: str, adapter: bool, about: Mapping[str, Any], card: Card) -> str:
     kind = "LoRA adapter" if adapter else "model"
-    head = ["---", f"base_model: {json.dumps(policy.name)}"]
+    head = ["---", f"base_model: {json.dumps(name)}"]
     head += [f"library_name: {'peft' if adapter else 'transformers'}"]
-    head += ["tags: [nash-md, preference-learning]", "---", ""]
-    lines = [f"# {about.get('algorithm', 'nash-md')} on {policy.name}", ""]
-    lines += [f"A {kind} learnt from pairwise preferences by `nash-md --model` of bioplaus.", ""]
+    head += [f"tags: [{', '.join(card.tags)}]", "---", ""]
+    lines = [f"# {about.get('algorithm', 'nash-md')} on {name}", ""]
+    lines += [f"A {kind} {card.learned} of bioplaus.", ""]
     lines += ["| setting | value |", "|---|---|"]
-    lines += [f"| {name} | `{value}` |" for name, value in about.items()]
-    source = "Munos et al. 2023, Nash learning from human feedback (arXiv 2312.00886)."
-    return "\n".join([*head, *lines, "", f"Method: {source}", ""])
+    lines += [f"| {key} | `{value}` |" for key, value in about.items()]
+    method = ["", f"Method: {card.source}."] if card.source else []
+    return "\n".join([*head, *lines, *method, ""])

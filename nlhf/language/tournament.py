@@ -178,7 +178,7 @@ def answers_of(
     if Path(spec).is_file():
         advance(len(prompts))
         return [_from_file(spec, prompts)] * draws
-    policy = load_policy(spec, device=device, **(options or {}))
+    policy = load_policy(spec, device=device, reference=False, **(options or {}))
     policy.check_room(prompts, sampling.max_new_tokens, spec)
     found: list[list[str]] = [[] for _ in range(draws)]
     for start in range(0, len(prompts), batch_size):

@@ -1,0 +1,80 @@
+"""The config of a supervised warm start, and the training that it describes."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bridge.config import Config
+from bridge.seeding import generator, seed_for
+from nlhf.config.fields import Count, Seed
+from nlhf.config.language import LanguageOptimizerConfig, LoraConfig, make_language_optimizer
+from nlhf.language.comparisons import split
+from nlhf.language.loading import Lora, load_policy
+from nlhf.language.prompts import read_examples
+from nlhf.language.trainer import Batching
+from nlhf.language.warm_start import WarmStart, check_room
+
+
+class WarmStartConfig(Config):
+    """A model and the completions that it learns.
+
+    `held_out` is a file of examples that are only for the report; without one the share `holdout`
+    of the prompts of `examples` is. `batch_size` is examples a pass, `accumulation` passes a step.
+    `precision`, `mixed_precision`, `chat` and `end_token` are as in `LanguageConfig`.
+    """
+
+    model: str
+    examples: str
+    held_out: str | None = None
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    epochs: Count = 1
+    batch_size: Count = 8
+    accumulation: Count = 1
+    lora: LoraConfig = LoraConfig()
+    optimizer: LanguageOptimizerConfig = LanguageOptimizerConfig()
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    mixed_precision: bool = False
+    chat: bool = True
+    end_token: str | None = None
+    log_every: Count = 1
+    seed: Seed = 0
+
+
+def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu") -> WarmStart:
+    """A training at its beginning.
+
+    Raises:
+        InputError: model or examples cannot be read, do not fit together, or none can be held out.
+    """
+    files = {"examples": config.examples, "held_out": config.held_out}
+    read = {name: read_examples(path) for name, path in files.items() if path is not None}
+    policy = load_policy(
+        config.model,
+        lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
+        dtype=getattr(torch, config.precision),
+        device=device,
+        chat=config.chat,
+        end_token=config.end_token,
+        seed=seed_for(config.seed, "weights"),
+        reference=False,
+    )
+    for name, examples in read.items():
+        check_room(policy, examples, str(files[name]))
+    learned, held = read["examples"], read.get("held_out")
+    if held is None:
+        by = generator(config.seed, "held out")
+        learned, held = split(learned, config.holdout, "prompt", by)
+    steps = math.ceil(len(learned) / (config.batch_size * config.accumulation))
+    optimizer = make_language_optimizer(config.optimizer, policy.trainable(), config.epochs * steps)
+
+    def order(epoch: int) -> Tensor:
+        return torch.randperm(len(learned), generator=generator(config.seed, f"epoch {epoch}"))
+
+    autocast = torch.bfloat16 if config.mixed_precision else None
+    batching = Batching(config.batch_size, config.accumulation, autocast)
+    return WarmStart(policy, learned, held, optimizer, order, config.epochs, batching)

@@ -1,0 +1,291 @@
+"""Learn to answer as people did, before any preference; the whole state in one object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nlhf.errors import InputError
+from nlhf.language.policy import Policy
+from nlhf.language.prompts import Example
+from nlhf.language.scoring import score
+from nlhf.language.trainer import Batching
+
+
+class AbstractOptimizer(Protocol):
+    """Moves parameters along updates, estimates of minus the gradient."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    def step(self, updates: Mapping[str, Tensor]) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class ExampleRecord:
+    """One update, its measures taken before it; names as in TRL's SFTTrainer.
+
+    `loss`, `mean_token_accuracy` and `entropy` are means over the completions' tokens, `loss` in
+    nats; `num_tokens` counts the tokens of prompts and completions so far.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    mean_token_accuracy: float
+    entropy: float
+    num_tokens: int
+    grad_norm: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class HeldOutRecord:
+    """The examples held out, before the first update (epoch 0) and after each epoch.
+
+    `eval_perplexity` is exp(`eval_loss`), of a token; the end token is one.
+    """
+
+    step: int
+    epoch: int
+    eval_loss: float
+    eval_perplexity: float
+    eval_mean_token_accuracy: float
+    eval_entropy: float
+
+
+def completion_loss(
+    policy: Policy, examples: Sequence[Example], total: int, autocast: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of completions after their prompts, teacher forced.
+
+        loss = - (1 / total) sum_i sum_t log pi(y_it | x_i, y_i,<t)
+
+    over the tokens of the completions and the one that ends each; prompts are given, not learned.
+
+    Args:
+        policy: pi.
+        examples: x and y, one pass.
+        total: tokens to average over: those of all passes of a step.
+        autocast: see `score`.
+
+    Returns:
+        The loss, and the sums over tokens of -log pi, of right guesses and of the entropy, [3].
+    """
+    prompts = policy.encode([each.prompt for each in examples])
+    tokens, mask = policy.encode_answers([each.completion for each in examples])
+    scores = score(policy, prompts, tokens, mask, autocast=autocast)
+    negative = -scores.log_prob.sum()
+    log_all = scores.log_all.detach()
+    # a token that pi cannot give has log pi = -inf and no share
+    entropy = -(log_all.exp() * log_all.clamp_min(torch.finfo(log_all.dtype).min)).sum(-1)
+    right = log_all.argmax(-1) == tokens
+    sums = (negative.detach(), right[mask].sum(), entropy[mask].sum())
+    return negative / total, torch.stack([each.double() for each in sums])
+
+
+def check_room(policy: Policy, examples: Sequence[Example], source: str) -> None:
+    """Refuse examples that are longer than the model's context.
+
+    Raises:
+        InputError: one is; `source` says where it came from.
+    """
+    for i, each in enumerate(examples, 1):
+        asked = len(policy.prompt_tokens(each.prompt))
+        answered = len(policy.answer_tokens(each.completion))
+        if policy.context is not None and asked + answered > policy.context:
+            raise InputError(
+                f"{source}: example {i} has {asked} tokens of prompt and {answered} of "
+                f"completion, but {policy.name} has a context of {policy.context}; shorten it or "
+                "leave it out"
+            )
+
+
+@dataclass
+class WarmStart:
+    """A training under way. What is not in `state_dict` never changes.
+
+    Attributes:
+        policy: learns in place.
+        examples, held: to learn from, and to be judged by.
+        optimizer: of the policy's trainable parameters.
+        order: gives the order of `examples` in an epoch, the first is 1; the same whenever asked.
+        epochs, batching: the extent.
+        epoch, position: where it is: the epoch, and updates done in it.
+        step, num_tokens: updates and tokens so far.
+        record, held_record: the last ones; None before.
+    """
+
+    policy: Policy
+    examples: Sequence[Example]
+    held: Sequence[Example]
+    optimizer: AbstractOptimizer
+    order: Callable[[int], Tensor]
+    epochs: int
+    batching: Batching
+    epoch: int = 1
+    position: int = 0
+    step: int = 0
+    num_tokens: int = 0
+    record: ExampleRecord | None = None
+    held_record: HeldOutRecord | None = None
+
+    @property
+    def steps(self) -> int:
+        """Updates in an epoch."""
+        return math.ceil(len(self.examples) / self.batch)
+
+    @property
+    def seen(self) -> int:
+        """Examples gone through so far, those held out among them: what `advance` was told."""
+        if self.step == 0:
+            return 0
+        here = min(self.position * self.batch, len(self.examples))
+        return (self.epoch - 1) * len(self.examples) + here + self.epoch * len(self.held)
+
+    @property
+    def batch(self) -> int:
+        """Examples in an update; the last of an epoch may have fewer."""
+        return self.batching.prompts * self.batching.accumulation
+
+    def update(self) -> ExampleRecord:
+        """Move the policy once along minus the gradient of `completion_loss`.
+
+        Raises:
+            FloatingPointError: the loss is NaN or infinite.
+        """
+        start = self.position * self.batch
+        numbers = self.order(self.epoch)[start : start + self.batch].tolist()
+        # like lengths together: less padding, and the step is the same
+        chosen = sorted((self.examples[i] for i in numbers), key=_length)
+        total = self._tokens(chosen)
+        trainable = self.policy.trainable()
+        for parameter in trainable.values():
+            parameter.grad = None
+        sums = torch.zeros(3, dtype=torch.float64)
+        for part in self._passes(chosen):
+            loss, measured = completion_loss(self.policy, part, total, self.batching.autocast)
+            loss.backward()
+            sums += measured.cpu()
+        self._check(float(sums[0]) / total)
+        updates = {}
+        for name, parameter in trainable.items():
+            grad = parameter.grad
+            updates[name] = torch.zeros_like(parameter) if grad is None else -grad
+            parameter.grad = None
+        rate = self.optimizer.learning_rate
+        norm = float(torch.stack([u.norm().double() for u in updates.values()]).norm())
+        self.optimizer.step(updates)
+        self.step, self.position = self.step + 1, self.position + 1
+        self.num_tokens += total + sum(len(self.policy.prompt_tokens(e.prompt)) for e in chosen)
+        loss, accuracy, entropy = (sums / total).tolist()
+        self.record = ExampleRecord(
+            self.step, self.epoch, loss, accuracy, entropy, self.num_tokens, norm, rate
+        )
+        return self.record
+
+    @torch.no_grad()
+    def judge(self, epoch: int, advance: Callable[[int], None]) -> HeldOutRecord:
+        """Measure the policy on what was held out.
+
+        Args:
+            epoch: how many are over.
+            advance: told the examples of each pass.
+
+        Raises:
+            FloatingPointError: the loss is NaN or infinite.
+        """
+        ordered = sorted(self.held, key=_length)
+        total, sums = self._tokens(ordered), torch.zeros(3, dtype=torch.float64)
+        for part in self._passes(ordered):
+            sums += completion_loss(self.policy, part, total, self.batching.autocast)[1].cpu()
+            advance(len(part))
+        loss, accuracy, entropy = (sums / total).tolist()
+        self._check(loss)
+        perplexity = math.exp(min(loss, 700.0))
+        self.held_record = HeldOutRecord(self.step, epoch, loss, perplexity, accuracy, entropy)
+        return self.held_record
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on bit for bit: tensors and plain values."""
+        records = {name: getattr(self, name) for name in ("record", "held_record")}
+        return {
+            **{name: getattr(self, name) for name in _NUMBERS},
+            **{name: None if each is None else vars(each) for name, each in records.items()},
+            "parameters": {name: p.detach() for name, p in self.policy.trainable().items()},
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        for name in _NUMBERS:
+            setattr(self, name, int(state[name]))
+        self.record = None if state["record"] is None else ExampleRecord(**state["record"])
+        held = state["held_record"]
+        self.held_record = None if held is None else HeldOutRecord(**held)
+        self.policy.load(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _passes(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
+        size = self.batching.prompts
+        return [examples[i : i + size] for i in range(0, len(examples), size)]
+
+    def _tokens(self, examples: Sequence[Example]) -> int:
+        return sum(len(self.policy.answer_tokens(each.completion)) for each in examples)
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {self.step + 1}; use a smaller learning rate "
+                "(--set optimizer.learning_rate=...)"
+            )
+
+
+_NUMBERS = ("epoch", "position", "step", "num_tokens")
+
+
+def _length(example: Example) -> int:
+    texts = (example.prompt,) if isinstance(example.prompt, str) else example.prompt
+    said = sum(len(each if isinstance(each, str) else each["content"]) for each in texts)
+    return said + len(example.completion)
+
+
+def learn(
+    state: WarmStart,
+    *,
+    on_step: Callable[[ExampleRecord], None] = lambda record: None,
+    on_held: Callable[[HeldOutRecord], None] = lambda record: None,
+    after: Callable[[], None] = lambda: None,
+    advance: Callable[[int], None] = lambda examples: None,
+) -> None:
+    """Maximise the likelihood of the completions, by epochs over shuffled examples.
+
+    Args:
+        state: moves on; may stand anywhere in the training.
+        on_step: given the record of every update.
+        on_held: given the measures of what is held out, if there is anything.
+        after: called when an update is whole, at the end of an epoch after its record.
+        advance: told the examples of each update, and of each pass over those held out.
+
+    Raises:
+        FloatingPointError: the loss is NaN or infinite.
+    """
+    if state.step == 0 and state.held:
+        on_held(state.judge(0, advance))
+    while state.epoch <= state.epochs:
+        while state.position < state.steps:
+            left = len(state.examples) - state.position * state.batch
+            on_step(state.update())
+            advance(min(state.batch, left))
+            if state.position < state.steps:
+                after()
+        if state.held:
+            on_held(state.judge(state.epoch, advance))
+        state.epoch, state.position = state.epoch + 1, 0
+        after()
