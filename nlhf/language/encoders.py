@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
-from nlhf.language.loading import quiet
+from nlhf.language.loading import find_model, quiet
 from nlhf.language.similarity import words
 
 HASHED = "hashed"
@@ -197,8 +197,8 @@ def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> Abst
     """Find an encoder.
 
     Args:
-        spec: "hashed"; a folder that `save_pretrained` wrote or a name on the Hugging Face hub, of
-            an encoder or a causal model.
+        spec: "hashed", or what `load_policy` takes, a folder or a name on the hub of an encoder
+            too. A tiny model's weights come from torch's global generator.
         max_length: most tokens of prompt and answers together.
         tune: "frozen", "lora" or "full": what of it learns.
 
@@ -211,7 +211,7 @@ def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> Abst
         if tune != "frozen":
             raise InputError(f"tune={tune!r}: hashed words have nothing to learn; use frozen")
         return HashedEncoder()
-    model, tokenizer = _pretrained(spec)
+    model, tokenizer = find_model(spec, torch.float32, head=False)
     model.requires_grad_(tune == "full")
     if tune == "lora":
         peft = need("peft")
@@ -233,29 +233,9 @@ def saved_encoder(folder: Path, settings: dict[str, Any]) -> AbstractEncoder:
         return HashedEncoder(int(settings["buckets"]))
     if settings.get("kind") != "transformer":
         raise InputError(f"{folder}: encoder of kind {settings.get('kind')!r} is unknown")
-    model, tokenizer = _pretrained(str(folder))
+    model, tokenizer = find_model(str(folder), torch.float32, head=False)
     model.requires_grad_(False)
     return TransformerEncoder(model, tokenizer, int(settings["max_length"]))
-
-
-def _pretrained(spec: str) -> tuple[Any, Any]:
-    transformers = need("transformers")
-    folder = Path(spec)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
-    try:
-        with quiet():
-            model = transformers.AutoModel.from_pretrained(
-                spec, dtype=torch.float32, use_safetensors=True
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(spec)
-    except Exception as error:  # hubs, files and formats fail in many ways
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-        raise InputError(
-            f"model={spec!r} cannot be loaded: {said}; give a folder that save_pretrained wrote, a "
-            f"hub name, or {HASHED}"
-        ) from None
-    return model, tokenizer
 
 
 def _context(model: Any, tokenizer: Any) -> int:

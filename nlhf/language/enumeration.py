@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,11 @@ class Language:
     tokens: Tensor
     mask: Tensor
     texts: list[str]
+
+    @property
+    def rows(self) -> Tensor:
+        """The row of its prompt for each answer: there is one."""
+        return torch.zeros(len(self.tokens), dtype=torch.long, device=self.tokens.device)
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,8 @@ def log_probabilities(
     policy: Policy, language: Language, reference: bool = False, temperature: float = 1.0
 ) -> Tensor:
     """log pi(y) or log mu(y) of every answer, [S]; pi's with a gradient, unless it is off."""
-    rows = language.prompt.rows(torch.zeros(len(language.tokens), dtype=torch.long))
-    found = score(
-        policy, rows, language.tokens, language.mask, reference=reference, temperature=temperature
-    )
+    given = (policy, language.prompt, language.tokens, language.mask)
+    found = score(*given, index=language.rows, reference=reference, temperature=temperature)
     return found.log_prob.sum(-1)
 
 
@@ -116,10 +120,10 @@ def mixture_log_probabilities(
 
     It is not the sequence-level mixture, which is normalised once, over whole answers.
     """
-    rows = language.prompt.rows(torch.zeros(len(language.tokens), dtype=torch.long))
-    given = (policy, rows, language.tokens, language.mask)
-    pi = score(*given, temperature=temperature).log_all
-    mu = score(*given, temperature=temperature, reference=True).log_all
+    given = (policy, language.prompt, language.tokens, language.mask)
+    settings: dict[str, Any] = {"index": language.rows, "temperature": temperature}
+    pi = score(*given, **settings).log_all
+    mu = score(*given, **settings, reference=True).log_all
     w = torch.tensor(weight, dtype=pi.dtype, device=pi.device)
     taken = mixed(pi, mu, w).gather(-1, language.tokens[..., None])[..., 0]
     return torch.where(language.mask, taken, 0.0).sum(-1)

@@ -72,12 +72,7 @@ def load_policy(
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if spec.startswith(TINY):
-            model, tokenizer = tiny_model(spec.removeprefix(TINY).split(","), dtype=dtype)
-        elif spec == SMOLLM2:
-            model, tokenizer = _smollm2(dtype)
-        else:
-            model, tokenizer = _pretrained(spec, dtype)
+        model, tokenizer = find_model(spec, dtype)
         model = model.to(device)
         adapter = hasattr(model, "disable_adapter")
         if lora is not None and not adapter:
@@ -95,6 +90,31 @@ def load_policy(
         name=spec,
         chat=chat,
     )
+
+
+def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any, Any]:
+    """Find a model and its tokenizer; nothing is written to the terminal.
+
+    Args:
+        spec: see `load_policy`. A tiny model's weights come from torch's global generator.
+        dtype: of the weights.
+        head: a causal model as it is, an adapter still one; otherwise any encoder or causal model
+            without its head, an adapter merged.
+
+    Raises:
+        InputError: no such model, or a package is missing.
+    """
+    with quiet():
+        if spec.startswith(TINY):
+            model, tokenizer = tiny_model(spec.removeprefix(TINY).split(","), dtype=dtype)
+        elif spec == SMOLLM2:
+            model, tokenizer = _smollm2(dtype)
+        elif (Path(spec) / "adapter_config.json").exists():
+            model, tokenizer = _pretrained_adapter(Path(spec), dtype)
+            model = model if head else model.merge_and_unload()
+        else:
+            return _pretrained(spec, dtype, head)
+        return (model if head else model.base_model), tokenizer
 
 
 def tiny_model(
@@ -140,15 +160,15 @@ def tiny_model(
     return transformers.LlamaForCausalLM(config).to(dtype), tokenizer
 
 
-def _pretrained(spec: str, dtype: torch.dtype) -> tuple[Any, Any]:
+def _pretrained(spec: str, dtype: torch.dtype, head: bool = True) -> tuple[Any, Any]:
     transformers = need("transformers")
     folder = Path(spec)
-    if folder.is_dir() and (folder / "adapter_config.json").exists():
-        return _pretrained_adapter(folder, dtype)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
+    kind = transformers.AutoModelForCausalLM if head else transformers.AutoModel
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(spec, dtype=dtype)
+        # never what would be unpickled
+        model = kind.from_pretrained(spec, dtype=dtype, use_safetensors=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(spec)
     except Exception as error:  # hubs, files and formats fail in many ways
         raise InputError(
@@ -165,8 +185,7 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         base_name = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     except Exception as error:
         raise InputError(f"{folder}: no LoRA adapter: {_first_line(error)}") from None
-    loaders = {SMOLLM2: _smollm2}
-    base, tokenizer = loaders.get(base_name, lambda d: _pretrained(base_name, d))(dtype)
+    base, tokenizer = find_model(base_name, dtype)
     try:
         model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)
     except Exception as error:

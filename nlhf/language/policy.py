@@ -274,3 +274,8 @@ def takes(model: nn.Module, argument: str) -> bool:
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
     return argument in inspect.signature(inner.forward).parameters
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The name by which the model's forward takes a key-value cache."""
+    return "cache" if takes(model, "cache") else "past_key_values"

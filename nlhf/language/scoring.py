@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlhf.language.policy import Encoded, Policy, takes
+from nlhf.language.policy import Encoded, Policy, cache_argument, takes
+
+SHARED = 256
+"""Tokens that a prompt shared by its answers must save for a second pass to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ def score(
     tokens: Tensor,
     mask: Tensor,
     *,
+    index: Tensor | None = None,
     temperature: float = 1.0,
     reference: bool = False,
     hidden: bool = False,
@@ -41,32 +45,80 @@ def score(
 
     Args:
         policy: pi and mu.
-        prompts: one a row, N.
+        prompts: B of them.
         tokens: the answers, [N, T].
         mask: which tokens belong to them, [N, T].
+        index: the number of each answer's prompt, [N]; each its own if not given, B = N.
         temperature: of both policies, see `Sampling`.
         reference: score under mu.
         hidden: give the last hidden states too, without a gradient.
         autocast: compute the pass in this dtype; log-probabilities are of float32 or float64.
     """
     length = tokens.shape[1]
-    seen = torch.cat((prompts.mask, mask[:, :-1]), 1)
-    inputs: dict[str, Any] = {
-        "input_ids": torch.cat((prompts.ids, tokens[:, :-1]), 1),
-        "attention_mask": seen,
-        "use_cache": False,
-    }
-    if takes(policy.model, "position_ids"):
-        inputs["position_ids"] = (seen.long().cumsum(1) - 1).clamp_min(0)
-    if takes(policy.model, "logits_to_keep"):
-        inputs["logits_to_keep"] = length
-    if hidden:
-        inputs["output_hidden_states"] = True
+    shared = index is not None and (len(index) - len(prompts.ids)) * prompts.ids.shape[1] >= SHARED
+    if index is not None and not shared:
+        prompts, index = prompts.rows(index), None
     with torch.autocast(tokens.device.type, autocast or torch.bfloat16, autocast is not None):
-        out = policy.forward(inputs, reference)
-    logits = out.logits[:, -length:]
+        if index is None:
+            ids = torch.cat((prompts.ids, tokens[:, :-1]), 1)
+            seen = torch.cat((prompts.mask, mask[:, :-1]), 1)
+            parts = [_run(policy, ids, seen, length, reference, hidden)]
+        else:
+            parts = _shared(policy, prompts, index, tokens, mask, reference, hidden)
+    logits, states = (torch.cat(each, 1) for each in zip(*parts, strict=True))
     logits = logits if logits.dtype == torch.float64 else logits.float()
     log_all = torch.log_softmax(logits / temperature, -1)
     log_prob = log_all.gather(-1, tokens[..., None])[..., 0]
-    states = out.hidden_states[-1][:, -length:].detach() if hidden else None
-    return Scores(torch.where(mask, log_prob, 0.0), log_all, states)
+    return Scores(torch.where(mask, log_prob, 0.0), log_all, states.detach() if hidden else None)
+
+
+def _shared(
+    policy: Policy,
+    prompts: Encoded,
+    index: Tensor,
+    tokens: Tensor,
+    mask: Tensor,
+    reference: bool,
+    hidden: bool,
+) -> list[tuple[Tensor, Tensor]]:
+    """Run each prompt once, and its answers on copies of its keys and values."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=policy.config)
+    logits, states = _run(policy, prompts.ids, prompts.mask, 1, reference, hidden, cache)
+    parts = [(logits[index], states[index])]
+    if tokens.shape[1] > 1:
+        cache.batch_select_indices(index)
+        seen = torch.cat((prompts.mask[index], mask[:, :-1]), 1)
+        answers = (policy, tokens[:, :-1], seen, tokens.shape[1] - 1, reference, hidden, cache)
+        parts.append(_run(*answers))
+    return parts
+
+
+def _run(
+    policy: Policy,
+    ids: Tensor,
+    seen: Tensor,
+    keep: int,
+    reference: bool,
+    hidden: bool,
+    cache: Any = None,
+) -> tuple[Tensor, Tensor]:
+    """The logits at the last places and the hidden states there; the logits again if not asked."""
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": seen,
+        "use_cache": cache is not None,
+    }
+    if cache is not None:
+        inputs[cache_argument(policy.model)] = cache
+    if takes(policy.model, "position_ids"):
+        positions = (seen.long().cumsum(1) - 1).clamp_min(0)
+        inputs["position_ids"] = positions[:, -ids.shape[1] :]
+    if takes(policy.model, "logits_to_keep"):
+        inputs["logits_to_keep"] = keep
+    if hidden:
+        inputs["output_hidden_states"] = True
+    out = policy.forward(inputs, reference)
+    logits = out.logits[:, -keep:]
+    return logits, out.hidden_states[-1][:, -keep:] if hidden else logits

@@ -280,8 +280,9 @@ class Trainer:
         own, count = batch.own, len(batch.prompts)
         n = len(own.tokens) // count
         each = torch.arange(count, device=own.tokens.device).repeat_interleave(n)
-        given = (self.policy, batch.encoded.rows(each), own.tokens, own.mask)
+        given = (self.policy, batch.encoded, own.tokens, own.mask)
         settings: dict[str, Any] = {
+            "index": each,
             "temperature": self.sampling.temperature,
             "autocast": self.batching.autocast,
         }

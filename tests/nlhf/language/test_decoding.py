@@ -107,6 +107,31 @@ def test_decoding_and_a_teacher_forced_pass_agree(kind, temperature):
         assert float((found.log_prob - kept).detach().abs().max()) < 1e-4
 
 
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("length", [1, LENGTH])
+def test_answers_that_share_their_prompts_pass_are_scored_the_same(kind, length, monkeypatch):
+    policy = make_policy(kind)
+    answers, _, encoded = sample(policy, 0.4, own=0, sampling=Sampling(length))
+    index = torch.arange(len(PROMPTS)).repeat_interleave(3)
+    for reference in (False, True):
+        found, grads = [], []
+        for least, prompts in ((0, encoded), (10**9, encoded), (0, encoded.rows(index))):
+            monkeypatch.setattr("nlhf.language.scoring.SHARED", least)
+            chosen = index if prompts is encoded else None
+            given = (policy, prompts, answers.tokens, answers.mask)
+            scores = score(*given, index=chosen, reference=reference, hidden=True)
+            found.append((scores.log_prob, scores.log_all, scores.hidden))
+            if not reference:
+                loss, parameters = scores.log_prob.square().sum(), policy.trainable().values()
+                grads.append(torch.autograd.grad(loss, list(parameters)))
+        for shared, once, repeated in zip(*found, strict=True):
+            torch.testing.assert_close(shared, repeated, rtol=0, atol=1e-12)
+            assert torch.equal(once, repeated)
+        for shared, _, repeated in zip(*grads, strict=True):
+            # transformers' norms are of float32 whatever the weights
+            assert float((shared - repeated).norm() / repeated.norm()) < 1e-6
+
+
 def test_an_answer_does_not_depend_on_its_batch():
     policy = make_policy("lora")
     together, _, _ = sample(policy, 0.5, own=0, mixed=1)
