@@ -140,7 +140,11 @@ class OptimizerConfig(Config):
 
 
 class EqpropConfig(Config):
-    """A run of equilibrium propagation."""
+    """A run of equilibrium propagation.
+
+    `micro_shards` parts of a batch are estimated apart and added in a fixed order, so that any
+    number of processes that divides it gives the same numbers.
+    """
 
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
@@ -149,6 +153,7 @@ class EqpropConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     epochs: Count = 10
     batch_size: Count = 50
+    micro_shards: Count = 1
     evaluation_batch: Count = 500
     seed: Annotated[int, Field(ge=0)] = 0
     dtype: Literal["float32", "float64"] = "float32"

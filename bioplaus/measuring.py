@@ -6,22 +6,33 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.datasets import Dataset, batches
+from bioplaus.datasets import Dataset
 from bioplaus.estimators import Estimate
 from bioplaus.fields import LeakyField
 from bioplaus.fields.base import AbstractField
 from bioplaus.phases import Settling, free_phase
 
+MEASURES = (
+    "cost",
+    "train_error",
+    "free_residual",
+    "nudged_residual",
+    "free_steps",
+    "nudged_steps",
+    "converged",
+    "accepted",
+    "status",
+)
+"""Of a step: means over its rows, but LARGEST."""
+LARGEST = ("free_residual", "nudged_residual", "status")
 
-def test_error(field: LeakyField, dataset: Dataset, settling: Settling, batch: int) -> float:
-    """Share of test images whose largest output is not their label, in percent."""
-    wrong = 0
-    for rows in batches(len(dataset.test_labels), batch):
-        rows = rows.to(dataset.test_images.device)
-        free = free_phase(field, dataset.test_images[rows], settling=settling)
-        guess = free.s[:, field.output].argmax(1)
-        wrong += int((guess != dataset.test_labels[rows]).sum())
-    return 100.0 * wrong / len(dataset.test_labels)
+
+def test_errors(field: LeakyField, dataset: Dataset, settling: Settling, rows: Tensor) -> int:
+    """Of some test images, count those whose largest output is not their label."""
+    rows = rows.to(dataset.test_images.device)
+    free = free_phase(field, dataset.test_images[rows], settling=settling)
+    guess = free.s[:, field.output].argmax(1)
+    return int((guess != dataset.test_labels[rows]).sum())
 
 
 def alignments(field: LeakyField) -> dict[str, float]:
@@ -37,23 +48,13 @@ def alignments(field: LeakyField) -> dict[str, float]:
 def measure(
     field: AbstractField, cost: AbstractCost, estimate: Estimate, y: Tensor
 ) -> dict[str, float]:
-    """The numbers of one step, fetched from the device at once."""
+    """The MEASURES of one step, fetched from the device at once."""
     free = estimate.free
     outputs = free.s[:, field.output]
     nudged = estimate.nudged or (free,)
     converged = free.converged
     for phase in nudged:
         converged = converged & phase.converged
-    names = (
-        "cost",
-        "train_error",
-        "free_residual",
-        "nudged_residual",
-        "free_steps",
-        "nudged_steps",
-        "converged",
-        "accepted",
-    )
     numbers = torch.stack(
         [
             cost.value(outputs, y).mean(),
@@ -64,9 +65,10 @@ def measure(
             torch.stack([p.n_steps.to(outputs.dtype).mean() for p in nudged]).mean(),
             converged.to(outputs.dtype).mean(),
             estimate.accepted.to(outputs.dtype).mean(),
+            torch.stack([phase.status.max() for phase in (free, *nudged)]).max().to(outputs.dtype),
         ]
     )
-    return dict(zip(names, numbers.tolist(), strict=True))
+    return dict(zip(MEASURES, numbers.tolist(), strict=True))
 
 
 class Tally:

@@ -22,12 +22,14 @@ from bioplaus.config import (
 )
 from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.datasets import Dataset, batches, load_dataset
-from bioplaus.estimators import AbstractEstimator, Estimate
+from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import check_gradients, record_type, records
-from bioplaus.measuring import Tally, alignments, measure, test_error
+from bioplaus.measuring import Tally, alignments
+from bioplaus.sharding import AbstractGroup, Shards
 from bioplaus.solvers import Status
 from bridge.checkpoint import random_states, restore, set_random_states
+from bridge.distributed import Group
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator
@@ -74,6 +76,7 @@ class Run:
     cost: AbstractCost
     estimator: AbstractEstimator
     optimizer: Optimizer
+    shards: Shards
     order: torch.Generator
     device: torch.device
 
@@ -106,8 +109,15 @@ _EPOCH_FIELDS: list[Any] = [
 ]
 
 
-def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
+def build(
+    config: EqpropConfig, device: torch.device | str = "cpu", group: AbstractGroup | None = None
+) -> Run:
     """Make the plain objects that a config describes.
+
+    Args:
+        config: of the run.
+        device: where to compute.
+        group: the processes that share the work; this one alone if None.
 
     Raises:
         InputError: the data set cannot be read, or settings do not fit together.
@@ -124,6 +134,7 @@ def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
     sizes = [dataset.input_size, *config.network.hidden, dataset.num_classes]
     field, estimator = make_field(config, sizes, device), make_estimator(config)
     estimator.check(field)
+    shards = Shards(field, config.micro_shards, group or Group())
     dataset = dataclasses.replace(
         dataset,
         train_images=dataset.train_images.to(device),
@@ -138,6 +149,7 @@ def build(config: EqpropConfig, device: torch.device | str = "cpu") -> Run:
         cost=get_cost(config.estimator.cost),
         estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train_labels)),
+        shards=shards,
         order=generator(config.seed, "batches"),
         device=device,
     )
@@ -173,7 +185,6 @@ def train(
     at = _Position(run) if start is None else _Position.restored(run, start)
     advance(at.images)
     targets = one_hot(dataset.train_labels, dataset.num_classes, run.field.dtype)
-    updates = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
     while at.epoch <= config.epochs:
         epoch_began = time.perf_counter() - at.epoch_seconds
         order = list(batches(len(targets), config.batch_size, run.order))
@@ -181,14 +192,14 @@ def train(
             rate = run.optimizer.learning_rate
             rows = rows.to(run.device)
             x, y = dataset.train_images[rows], targets[rows]
-            estimate = run.estimator(run.field, x, y, run.cost, out=updates)
-            run.optimizer.step(estimate.updates)
-            values = measure(run.field, run.cost, estimate, y)
+            done = run.shards.estimate(run.estimator, run.field, x, y, run.cost)
+            run.optimizer.step(done.updates)
+            values, status = done.values, Status(int(done.values.pop("status")))
             at.count(values, len(rows))
             if at.rejected >= PATIENCE:
-                raise RunFailed(_diagnosis(at.step, estimate))
+                raise RunFailed(_diagnosis(at.step, values, status))
             every = config.check_gradients_every
-            if every and at.step % every == 0:
+            if every and at.step % every == 0 and run.shards.writes:
                 for checked in _check(run, x, y, at.step):
                     on_check(checked)
             if at.step % config.log_every == 0:
@@ -196,7 +207,7 @@ def train(
             advance(len(rows))
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.batch == len(order):
-                _require_finite(run.field, at.step)
+                _require_sound(run, at.step)
                 on_epoch(at.finish_epoch(run))
             after_step(at.step, lambda: at.snapshot(run))
     return Summary(
@@ -310,25 +321,25 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
 
 def _test_error(run: Run) -> float:
     settling, rows = run.estimator.settling, run.config.evaluation_batch
-    return test_error(run.field, run.dataset, settling, rows)
+    return run.shards.test_error(run.field, run.dataset, settling, rows)
 
 
-def _diagnosis(step: int, estimate: Estimate) -> str:
-    worst = estimate.free
-    for phase in estimate.nudged:
-        if phase.residual.max() > worst.residual.max():
-            worst = phase
-    status = Status(int(worst.status.max()))
+def _diagnosis(step: int, values: Mapping[str, float], status: Status) -> str:
+    largest = max(values["free_residual"], values["nudged_residual"])
     return (
         f"the network diverged: for {PATIENCE} steps up to step {step} no row settled to within "
-        f"the gate (largest residual {float(worst.residual.max()):.2g}); {status.message}"
+        f"the gate (largest residual {largest:.2g}); {status.message}"
     )
 
 
-def _require_finite(field: LeakyField, step: int) -> None:
-    for name, parameter in field.parameters.items():
+def _require_sound(run: Run, step: int) -> None:
+    for name, parameter in run.field.parameters.items():
         if not bool(torch.isfinite(parameter).all()):
             raise RunFailed(
                 f"the network diverged: {name} is NaN or infinite at step {step}; use a smaller "
                 "learning rate (--set optimizer.learning_rate=...)"
             )
+    try:
+        run.shards.require_equal(run.field, step)
+    except ArithmeticError as error:
+        raise RunFailed(str(error)) from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -177,23 +178,24 @@ class Commands(click.Group):
                 click.echo(error.format_message(), err=True)
             else:
                 _complain(_usage_text(error))
-            sys.exit(EXIT_USAGE)
+            _leave(EXIT_USAGE)
         except self.input_errors as error:
             _complain(str(error))
-            sys.exit(EXIT_USAGE)
+            _leave(EXIT_USAGE)
         except RunFailed as error:
             _complain(str(error))
-            sys.exit(EXIT_FAILED)
+            _leave(EXIT_FAILED)
         except StorageError as error:
             _complain(str(error))
-            sys.exit(EXIT_STORAGE)
+            _leave(EXIT_STORAGE)
         except Stopped as stop:
-            click.echo(str(stop), err=True)
-            sys.exit(EXIT_STOPPED)
+            if str(stop):
+                click.echo(str(stop), err=True)
+            _leave(EXIT_STOPPED)
         except (click.Abort, KeyboardInterrupt):
             _complain("interrupted")
-            sys.exit(EXIT_INTERRUPTED)
-        sys.exit(code if isinstance(code, int) else EXIT_DONE)
+            _leave(EXIT_INTERRUPTED)
+        return _leave(code if isinstance(code, int) else EXIT_DONE)
 
 
 def resolve_device(name: str) -> str:
@@ -313,6 +315,23 @@ def _usage_text(error: click.ClickException) -> str:
     return text
 
 
+def _leave(code: int) -> NoReturn:
+    """End the process, at once if it was one of several.
+
+    A thread of gloo may still have to let go of a tensor, and aborts the process if Python has been
+    taken down by then (torch 2.13: "terminate called without an active exception", one exit in ten
+    on a busy machine). All logs are sealed by now.
+    """
+    distributed = sys.modules.get("bridge.distributed")
+    if distributed is not None and distributed.joined_before:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _complain(text: str) -> None:
+    rank = os.environ.get("RANK", "0")  # torchrun's
+    where = "error" if rank == "0" else f"error in process {rank}"
     for line in text.splitlines() or [text]:
-        click.echo(f"error: {line}", err=True)
+        click.echo(f"{where}: {line}", err=True)

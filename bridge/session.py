@@ -31,7 +31,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from bridge.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
+from bridge.distributed import Group
 from bridge.errors import InputError, Stopped
+from bridge.ranks import TABLE, RankLog, RankRecord, Unwritten, merge_ranks, open_rank
 from bridge.runlog import Run, RunLog, open_run, read_run
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reopening import reopen_run
@@ -57,6 +59,8 @@ class Session:
         facts: Mapping[str, Any],
         signals: Sequence[int],
         log_option: str = "--out",
+        group: Group | None = None,
+        ranks: RankLog | None = None,
     ) -> None:
         """Take over a log; made by `training_session`."""
         self.log = log
@@ -66,39 +70,33 @@ class Session:
         self._facts = dict(facts)
         self._log_option = log_option
         self._signals = signals
+        self._group = group or Group()
+        self._ranks = ranks
         self._due = time.monotonic() + SECONDS
 
-    @property
-    def stop_requested(self) -> bool:
-        """Whether a signal has asked this process to stop after the step."""
-        return bool(self._signals)
-
-    def after_step(self, step: int, snapshot: Callable[[], Any]) -> None:
+    def after_step(self, step: int, snapshot: Callable[[], Any] | None) -> None:
         """Save a checkpoint if one is due; stop here if a signal has asked for it.
+
+        A signal to one process stops all of them after the same step.
 
         Args:
             step: steps done; all their rows are logged.
             snapshot: gives what is needed to go on after this step; called only if it is saved.
+                None where it cannot be had: the run is then gone on with from its start.
 
         Raises:
             Stopped: after SIGTERM or SIGINT, once the checkpoint is written and the log sealed.
             StorageError: the disk is full or fails.
         """
+        if self._ranks is not None:
+            self._ranks.step(step)
+        stop = self._group.largest(self._signals[0] if self._signals else 0)
         every = self._every
         due = step % every == 0 if every else time.monotonic() >= self._due
-        if not due and not self.stop_requested:
-            return
-        self._save(step, snapshot())
-        if not self._signals:
-            return
-        name = signal.Signals(self._signals[0]).name
-        self.log.status = "stopped"
-        self.log.event("stopped", step=step, signal=name)
-        self.log.close()
-        raise Stopped(
-            f"stopped by {name} after step {step}; go on with --resume {self._log_option} "
-            f"{self.log.path}"
-        )
+        if self._group.rank == 0 and snapshot is not None and (due or stop):
+            self._save(step, snapshot())
+        if stop:
+            self._stop(step, signal.Signals(stop).name)
 
     def _save(self, step: int, state: Any) -> None:
         began = time.monotonic()
@@ -108,6 +106,18 @@ class Session:
         save_checkpoint(checkpoint_folder(self.log.path), step, state, facts)
         now = time.monotonic()
         self._due = now + max(SECONDS, (now - began) / _SHARE)
+
+    def _stop(self, step: int, name: str) -> None:
+        for log in (self.log, *([] if self._ranks is None else [self._ranks.log])):
+            log.status = "stopped"
+            log.event("stopped", step=step, signal=name)
+            log.close()
+        if self._group.rank:
+            raise Stopped  # the first process says it
+        raise Stopped(
+            f"stopped by {name} after step {step}; go on with --resume {self._log_option} "
+            f"{self.log.path}"
+        )
 
 
 @contextlib.contextmanager
@@ -126,12 +136,17 @@ def training_session(
     weights: Mapping[str, Any] | None = None,
     parent: str | None = None,
     log_option: str = "--out",
+    group: Group | None = None,
+    ranks: bool = False,
+    processes: int | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Session]:
     """Open a run's log, new or where its last good checkpoint stands, for the length of a block.
 
     On leaving the log is sealed: "finished", and the checkpoints, needed no more, are removed; or
-    "failed" or "stopped", and they stay.
+    "failed" or "stopped", and they stay. In a group of processes the first one writes log and
+    checkpoints, and all must have the same snapshot; the log of the others takes everything and
+    writes nothing.
 
     Args:
         path: the log.
@@ -141,46 +156,61 @@ def training_session(
             they would take more than 2 % of the time.
         device: where the loop computes; a checkpoint goes on only on the same kind.
         log_option: what the command line writes before the log's path, for the advice on stopping.
+        group: the processes of the run; this one alone if None.
+        ranks: add a table of where each process's time goes, see `bridge.ranks`.
+        processes: their number, if results depend on it; a checkpoint goes on only in as many.
         warn: told in a line what may change the last bits of a resumed run's numbers.
 
     Raises:
         InputError: see `open_run` and `reopen_run`; the log is finished, or this process computes
-            with other threads, determinism, TF32 or on another device.
+            with other threads, determinism, TF32, on another device or in other processes.
         StorageError: the disk is full or fails.
+        RunFailed: another process has ended.
     """
-    path = Path(path)
+    path, group = Path(path), group or Group()
+    tables = {**tables, **({TABLE: RankRecord} if ranks else {})}
+    of_run: dict[str, Any] = {"tables": tables, "config": config}
+    of_run |= {"dataset": dataset, "weights": weights}
+    new: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "command": command}
+    facts = {"device": device, "processes": processes}
+
+    def open_log() -> tuple[RunLog, Checkpoint | None]:
+        if not (resume and path.exists()):
+            return open_run(path, **of_run, **new, parent=parent), None
+        run = read_run(path)
+        _require_resumable(run)
+        start = find_start(run, facts, warn)
+        rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)
+        return reopen_run(path, **of_run, rows=rows, step=step), start
+
     # Noted from here on, a signal cannot end the process between the making of a file and its name.
-    with _noted_signals() as signals:
-        start = None
-        if resume and path.exists():
-            run = read_run(path)
-            _require_resumable(run)
-            start = find_start(run, device, warn)
-            log = reopen_run(
-                path,
-                tables=tables,
-                config=config,
-                rows={} if start is None else start.facts["rows"],
-                step=0 if start is None else start.step,
-                dataset=dataset,
-                weights=weights,
-            )
+    with _noted_signals(group) as signals:
+        if group.rank == 0:
+            with group.telling() as told:
+                log, start = open_log()
+                told |= {"run_id": log.run_id, "start": start and str(start.path)}
         else:
-            log = open_run(
-                path,
-                tables=tables,
-                config=config,
-                seed=seed,
-                overwrite=overwrite,
-                command=command,
-                dataset=dataset,
-                weights=weights,
-                parent=parent,
-            )
+            told = group.hear()
+            start = told["start"] and load_checkpoint(Path(told["start"]))
+            log: Any = Unwritten(path, told["run_id"])
+        files: list[Path] = []
         with log:
-            _remove_others(path, start)
-            yield Session(log, start, checkpoint_every, {"device": device}, signals, log_option)
-        _remove_others(path, None)
+            if group.rank == 0:
+                _remove_others(path, start)
+            given = (log, start, checkpoint_every, facts, signals, log_option, group)
+            if ranks:
+                step = 0 if start is None else start.step
+                mine = open_rank(path, group, log.run_id, step, config, seed)
+                with mine.log:
+                    yield Session(*given, mine)
+                group.all(True)  # every file is sealed
+                files = merge_ranks(log) if group.rank == 0 else []
+            else:
+                yield Session(*given)
+        if group.rank == 0:
+            for each in files:
+                each.unlink(missing_ok=True)
+            _remove_others(path, None)
 
 
 def checkpoint_folder(path: Path) -> Path:
@@ -189,27 +219,27 @@ def checkpoint_folder(path: Path) -> Path:
 
 
 def find_start(
-    run: Run, device: str = "cpu", warn: Callable[[str], None] = lambda text: None
+    run: Run, here: Mapping[str, Any] | None = None, warn: Callable[[str], None] = lambda text: None
 ) -> Checkpoint | None:
     """Find the newest good checkpoint of a run whose rows are all in its log.
 
     Args:
         run: the run, as its log tells it.
-        device: where it is to go on.
+        here: where it is to go on: device, processes; what is left out may be any.
         warn: told of each checkpoint that cannot be used.
 
     Returns:
         The checkpoint; None to start from the first step.
 
     Raises:
-        InputError: the newest good checkpoint was made on another device.
+        InputError: the newest good checkpoint was made elsewhere.
     """
     for path in checkpoints(checkpoint_folder(run.path)):
         try:
             found = load_checkpoint(path)
             facts = found.facts
             rows = {str(name): int(n) for name, n in facts["rows"].items()}
-            of, made_on = facts["run_id"], facts["device"]
+            of, made = facts["run_id"], {name: facts[name] for name in here or {}}
         except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
             warn(f"{error}; an older one is used")
             continue
@@ -218,18 +248,23 @@ def find_start(
         if any(len(run.tables.get(name, {}).get("step", ())) < n for name, n in rows.items()):
             warn(f"{path}: the log has fewer rows than this checkpoint; an older one is used")
             continue
-        if made_on != device:
-            raise InputError(
-                f"{path}: made on device={made_on}, but this is {device}; the numbers would be "
-                f"others, go on with --device {made_on}"
-            )
+        for name, value in (here or {}).items():
+            if made[name] != value:
+                option = f"with --device {made[name]}" if name == "device" else "in as many"
+                raise InputError(
+                    f"{path}: made on {name}={made[name]}, but this is {value}; the numbers would "
+                    f"be others, go on {option}"
+                )
         return found
     return None
 
 
 @contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT in a list; a second one ends the process as it always did."""
+def _noted_signals(group: Group) -> Iterator[list[int]]:
+    """Note SIGTERM and SIGINT in a list; a second one ends the process as it always did.
+
+    Not in a group: torchrun passes on a Ctrl-C that the terminal has sent to all already.
+    """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
@@ -238,7 +273,8 @@ def _noted_signals() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        if group.size == 1:
+            signal.signal(number, before[signal.Signals(number)])
 
     for number, handler in before.items():
         # What is ignored, as by nohup or a shell's background jobs, stays so.

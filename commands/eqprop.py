@@ -41,8 +41,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
       python cli.py eqprop-run --seeds 0..4 --sweep estimator.beta=0.1,0.5 --out runs/beta
     """
     from bioplaus.config import EqpropConfig
-    from bioplaus.training import StepRecord, build, train
-    from bridge.progress import progress
+    from bridge.distributed import joined
 
     flags = {
         "data.dataset": options["dataset"],
@@ -57,11 +56,32 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     }
     if sweep(EqpropConfig, config, flags, options):
         return
-    settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options)
-    if options["plot"]:
-        check_portrait(options["plot"], settings.phases.engine)
     device = resolve_device(options["device"])
-    run = build(settings, device)
+    with joined(device) as group:
+        settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options, group=group)
+        if options["plot"]:
+            check_portrait(options["plot"], settings.phases.engine)
+        run, said = _train(settings, path, device, group, options)
+        if group.rank:
+            return
+    if options["plot"]:
+        for line in draw_portrait(options["plot"], run):
+            click.echo(line, err=True)
+        said["plot"] = str(options["plot"])
+    if options["as_json"]:
+        click.echo(json.dumps({**said, "log": str(path)}))
+    elif not options["quiet"]:
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _train(
+    settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Train and log; give the trained run and its summary."""
+    from bioplaus.training import StepRecord, build, train
+    from bridge.progress import progress
+
+    run = build(settings, device, group)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
     tables = {"metrics": StepRecord, "epochs": run.epoch_record}
@@ -77,6 +97,8 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
             tables=tables,
             dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
             weights=run.field.parameters,
+            group=group,
+            ranks=settings.micro_shards > 1,
         ) as session,
         progress(total, "training", options["quiet"]) as bar,
     ):
@@ -98,14 +120,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         )
         said = {**vars(summary), "seed": settings.seed}
         log.event("summary", of=said)
-    if options["plot"]:
-        for line in draw_portrait(options["plot"], run):
-            click.echo(line, err=True)
-        said["plot"] = str(options["plot"])
-    if options["as_json"]:
-        click.echo(json.dumps({**said, "log": str(path)}))
-    elif not options["quiet"]:
-        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+    return run, said
 
 
 def _epoch_columns(pairs: int) -> dict[str, str]:

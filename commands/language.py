@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,10 @@ TABLE_ONLY = ("game", "plot")
 
 def nash_language(**options: Any) -> None:
     """Train a language model; the body of `nash-md` where --model is given."""
+    from bridge.distributed import joined
     from commands.folders import choose_folder
     from commands.shared import prepare
     from nlhf.config import LanguageConfig
-    from nlhf.language.parallel import join, leave
     from nlhf.training import build_language
 
     for name in TABLE_ONLY:
@@ -29,81 +27,53 @@ def nash_language(**options: Any) -> None:
             raise click.UsageError(f"--{name} is for tables; leave it out with --model")
     names = ("model", "prompts", "preference", "algorithm", "tau", "iterations", "seed")
     given = {name: options[name] for name in names}
-    settings, path = prepare("nash-md", LanguageConfig, options["config"], given, options)
-    folder, replace = choose_folder(options["save"], path, options)
     device = resolve_device(options["device"])
-    group = join(device)
-    try:
-        for name in ("resume", "checkpoint_every"):
-            if options[name] and group.size > 1:
-                raise click.UsageError(
-                    f"--{name.replace('_', '-')} is for one process; leave it out under torchrun"
-                )
-        run = build_language(settings, device, group)
+    with joined(device) as group:
+        settings, path = prepare(
+            "nash-md", LanguageConfig, options["config"], given, options, group=group
+        )
+        if group.size > 1 and settings.shard == "fsdp" and options["checkpoint_every"]:
+            raise click.UsageError(
+                "--checkpoint-every has no meaning with shard=fsdp, whose weights no process has "
+                "whole; leave it out or use shard=ddp"
+            )
         if group.rank == 0:
-            _train(run, path, folder, replace, options)
+            with group.telling() as told:
+                folder, replace = choose_folder(options["save"], path, options)
+                told |= {"folder": str(folder), "replace": replace}
         else:
-            _take_part(run)
-    finally:
-        leave()
-
-
-def _take_part(run: Any) -> None:
-    """Train as one of several processes, of which another writes."""
-    from nlhf.language.parallel import whole_weights
-    from nlhf.training import train_language
-
-    train_language(run, on_record=lambda record: None)
-    whole_weights(run.policy)
-
-
-@contextmanager
-def _session(
-    run: Any, path: Path, options: dict[str, Any]
-) -> Iterator[tuple[Any, Any, Callable[..., None]]]:
-    """Give a log, where to start, and what to call after a step.
-
-    Several processes make no checkpoints: each would need its own, and all would have to stop
-    after the same step.
-    """
-    from bridge import open_run
-    from commands.shared import session_of
-    from nlhf.training import ExactRecord, LanguageRecord
-
-    config = run.config
-    tables: dict[str, type] = {"metrics": LanguageRecord}
-    if config.measure_exact:
-        tables["exact"] = ExactRecord
-    if run.trainer.group.size > 1:
-        with open_run(
-            path,
-            tables=tables,
-            config=config,
-            seed=config.seed,
-            overwrite=options["overwrite"],
-            command=sys.argv,
-            dataset=run.source,
-        ) as log:
-            yield log, None, lambda step, snapshot: None
-        return
-    device = run.policy.device.type
-    with session_of(path, config, options, device, tables=tables, dataset=run.source) as session:
-        yield session.log, session.start, session.after_step
+            told = group.hear()
+            folder, replace = Path(told["folder"]), told["replace"]
+        _train(build_language(settings, device, group), path, folder, replace, options)
 
 
 def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
     """Train, log and save."""
     from bridge.progress import progress
     from commands.folders import new_folder, note_folder
+    from commands.shared import session_of
     from nlhf.language.parallel import whole_weights
     from nlhf.language.saving import save_policy
-    from nlhf.training import ExactRecord, train_language
+    from nlhf.training import ExactRecord, LanguageRecord, train_language
 
-    config = run.config
+    config, group = run.config, run.trainer.group
+    tables = {"metrics": LanguageRecord} | ({"exact": ExactRecord} if config.measure_exact else {})
     with (
-        _session(run, path, options) as (log, start, after_step),
+        session_of(
+            path,
+            config,
+            options,
+            run.policy.device.type,
+            tables=tables,
+            dataset=run.source,
+            group=group,
+            ranks=group.size > 1,
+            processes=group.size,
+        ) as session,
         progress(config.iterations, config.algorithm, options["quiet"]) as bar,
     ):
+        log, start = session.log, session.start
+        in_shards = group.size > 1 and config.shard == "fsdp"
         exact = [ExactRecord(**each) for each in start["exact"]] if start else []
         tokens = start["record"]["num_tokens"] if start else 0
         note_folder(log, options["save"], options["overwrite"])
@@ -114,7 +84,10 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
             exact[:] = [each for each in exact if each.step == record.step] + [record]
 
         def after(step: int, snapshot: Callable[[], Any]) -> None:
-            after_step(step, lambda: {**snapshot(), "exact": [vars(each) for each in exact]})
+            def whole() -> dict[str, Any]:
+                return {**snapshot(), "exact": [vars(each) for each in exact]}
+
+            session.after_step(step, None if in_shards else whole)
 
         began = time.perf_counter()
         last = train_language(
@@ -127,9 +100,10 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         )
         seconds = time.perf_counter() - began
         weights = whole_weights(run.policy)
-        with new_folder(folder, replace) as fresh:
-            save_policy(run.policy, fresh, _about(config, last), weights)
-            note_folder(log, options["save"], replace=True)
+        if group.rank == 0:
+            with new_folder(folder, replace) as fresh:
+                save_policy(run.policy, fresh, _about(config, last), weights)
+                note_folder(log, options["save"], replace=True)
         speed = (last.num_tokens - tokens) / seconds
         ends = [vars(each) for each in exact if each.step == last.step]
         said = {**vars(last), "seconds": seconds, "tokens_per_second": speed, "exact": ends}

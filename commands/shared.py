@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from bridge.console import print_json, set_threads
 
 if TYPE_CHECKING:
+    from bridge.distributed import Group
     from bridge.session import Session
 
 C = TypeVar("C", bound=BaseModel)
@@ -68,11 +69,13 @@ def prepare(
     flags: Mapping[str, Any],
     options: dict[str, Any],
     log_option: str = "--out",
+    group: Group | None = None,
 ) -> tuple[C, Path]:
     """The config and the log of a training command, new or to go on with; sets torch's threads.
 
     With --resume and a log at --out, what is not given is as it is in the log, and what is given
-    must be. Where that run has finished, its summary is printed and the command ends.
+    must be. Where that run has finished, its summary is printed and the command ends. Where
+    torchrun has started the run's processes again, `options` gets resume.
 
     Args:
         command: its name.
@@ -82,12 +85,58 @@ def prepare(
         options: of the command line: sets, out, overwrite, resume, threads, deterministic; `out`
             is the log.
         log_option: how the command line calls the log.
+        group: the processes of the run, of which the first decides; this one alone if None.
 
     Raises:
         InputError: mistakes in the config, a log that cannot be made or gone on with.
     """
     import torch
 
+    from bridge.config import load_config
+    from bridge.distributed import launched
+
+    if options["deterministic"]:
+        torch.use_deterministic_algorithms(True)
+    if group is None:
+        if launched():
+            raise click.UsageError(f"{command} runs in one process here; leave torchrun out")
+        return _prepare(command, model, toml, flags, options, log_option)
+    if group.rank:
+        told = group.hear()
+        set_threads(told["threads"])
+        options |= {"quiet": True, "as_json": False}
+        return load_config(model, base=told["config"]), Path(told["log"])
+    with group.telling() as told:
+        if group.max_restarts and options["out"] is None:
+            raise click.UsageError(f"--max-restarts needs {log_option} FILE.h5: what to go on with")
+        if group.restarts and _started_here(options["out"]):
+            options |= {"resume": True, "overwrite": False}
+        settings, path = _prepare(command, model, toml, flags, options, log_option)
+        told |= {"config": settings.model_dump(mode="json"), "log": str(path)}
+        told["threads"] = torch.get_num_threads()
+    return settings, path
+
+
+def _started_here(path: Path) -> bool:
+    """Whether a log is of the run whose processes torchrun has just started again."""
+    from bridge.errors import InputError
+    from bridge.runlog import read_run
+    from bridge.runlog.provenance import provenance
+
+    try:
+        return path.exists() and read_run(path).meta.get("launch") == provenance()["launch"]
+    except InputError:
+        return False
+
+
+def _prepare(
+    command: str,
+    model: type[C],
+    toml: Path | None,
+    flags: Mapping[str, Any],
+    options: dict[str, Any],
+    log_option: str,
+) -> tuple[C, Path]:
     from bridge.config import load_config
 
     if options["resume"] and options["out"] is None:
@@ -102,8 +151,6 @@ def prepare(
         settings = load_config(model, toml, flags, options["sets"])
         path = new_log(command, options)
     set_threads(threads)
-    if options["deterministic"]:
-        torch.use_deterministic_algorithms(True)
     return settings, path
 
 
@@ -184,6 +231,8 @@ def sweep(
         if options["jobs"]:
             raise click.UsageError("--jobs is for many runs; give --seeds or --sweep too")
         return False
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise click.UsageError("a sweep starts processes of its own; leave torchrun out")
     from bridge.runlog import default_path
     from bridge.sweep import INDEX, Job, points, run_jobs
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bridge.checkpoint import random_states, restore, set_random_states
+from bridge.distributed import Group
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator, seed_for
@@ -34,7 +35,7 @@ from nlhf.config import (
 from nlhf.language.enumeration import measure_exactly
 from nlhf.language.judging import get_judge
 from nlhf.language.loading import Lora, load_policy
-from nlhf.language.parallel import Group, share_model
+from nlhf.language.parallel import AbstractGroup, share_model
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import read_prompts
 from nlhf.language.rewards import get_reward
@@ -272,7 +273,7 @@ class LanguageRun:
 
 
 def build_language(
-    config: LanguageConfig, device: torch.device | str = "cpu", group: Group | None = None
+    config: LanguageConfig, device: torch.device | str = "cpu", group: AbstractGroup | None = None
 ) -> LanguageRun:
     """Load the model, the prompts and the preference that a config names.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bridge.distributed import Group
 from bridge.optim import Optimizer
 from nlhf.language.decoding import Sampling
 from nlhf.language.judging import AbstractJudge, FunctionJudge
@@ -60,5 +61,6 @@ def make_trainer(
         optimizer=Optimizer(dict(policy.trainable()), method=method, learning_rate=learning_rate),
         order=torch.Generator().manual_seed(seed),
         draws=torch.Generator().manual_seed(seed + 1),
+        group=Group(),
         **({"reward": None} | settings),
     )

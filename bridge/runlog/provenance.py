@@ -38,6 +38,7 @@ def provenance() -> dict[str, str | int | bool]:
         "host": socket.gethostname(),
         "pid": pid,
         "process": process_identity(pid),
+        "launch": _launch(),
     }
 
 
@@ -63,6 +64,15 @@ def process_identity(pid: int) -> str:
     except OSError:
         pass
     return "exists"
+
+
+def _launch() -> str:
+    """Name the start of torchrun that this process comes from; "" if it comes from none.
+
+    Processes that torchrun starts again, after one of them has died, have the same.
+    """
+    run_id, agent = os.environ.get("TORCHELASTIC_RUN_ID"), os.getppid()
+    return "" if run_id is None else f"{run_id}:{agent}:{process_identity(agent)}"
 
 
 @lru_cache(maxsize=1)

@@ -31,8 +31,8 @@ from bridge.runlog.schema import EVENTS, STATUS, schemas_to_json, table_schema
 from bridge.runlog.weights import as_array, read_weights, write_weights
 from bridge.runlog.writer import RunLog
 
-# What says which process writes the log.
-_PROCESS = ("host", "pid", "process")
+# What says which process writes the log, and what started it.
+_PROCESS = ("host", "pid", "process", "launch")
 # What else may differ without the user's doing, and is noted.
 _MACHINE = ("cpu", "gpu", "packages", "git_commit", "git_dirty")
 

@@ -1,12 +1,10 @@
-"""Several processes that share one step: who takes which prompts, and how means are taken."""
+"""Several processes that share one step: how their gradients are averaged."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,70 +15,29 @@ from nlhf.language.policy import Policy
 S = TypeVar("S", Sequence[int], Tensor)
 
 
-@dataclass(frozen=True)
-class Group:
-    """The processes of a run; one alone by default."""
+class AbstractGroup(Protocol):
+    """The processes of a run, as `bridge.distributed` has them."""
 
-    rank: int = 0
-    size: int = 1
-
-    def share(self, whole: S) -> S:
-        """This process's part of what all have, in order: prompts, or rows of random numbers."""
-        part = len(whole) // self.size
-        return whole[self.rank * part : (self.rank + 1) * part]  # type: ignore[return-value]
-
-    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Mean of each number over the processes."""
-        if self.size == 1:
-            return dict(values)
-        summed = torch.tensor(list(values.values()), dtype=torch.float64)
-        torch.distributed.all_reduce(summed)
-        return dict(zip(values, (summed / self.size).tolist(), strict=True))
-
-    def mean_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Mean of each tensor over the processes."""
-        result = dict(tensors)
-        if self.size > 1:
-            for name, tensor in result.items():
-                torch.distributed.all_reduce(tensor)
-                result[name] = tensor / self.size
-        return result
-
-    def total(self, count: int) -> int:
-        """Sum of a whole number over the processes."""
-        if self.size == 1:
-            return count
-        summed = torch.tensor(count)
-        torch.distributed.all_reduce(summed)
-        return int(summed)
-
-    def all(self, done: bool) -> bool:
-        """Whether it is so in every process: they leave a loop together."""
-        return self.total(int(done)) == self.size
-
-    def synchronising(self, model: nn.Module | None, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are exchanged in the last pass of a step only, where the model does that."""
-        if self.size == 1 or last or not hasattr(model, "no_sync"):
-            return nullcontext()
-        wrapped: Any = model
-        return wrapped.no_sync()
+    @property
+    def size(self) -> int: ...
+    def share(self, whole: S) -> S: ...
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]: ...
+    def mean_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    def total(self, count: int) -> int: ...
+    def all(self, done: bool) -> bool: ...
 
 
-def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def synchronising(
+    model: nn.Module | None, group: AbstractGroup, last: bool
+) -> AbstractContextManager[Any]:
+    """Gradients are exchanged in the last pass of a step only, where the model does that."""
+    if group.size == 1 or last or not hasattr(model, "no_sync"):
+        return nullcontext()
+    wrapped: Any = model
+    return wrapped.no_sync()
 
 
-def join(device: str = "cpu") -> Group:
-    """Join the processes that torchrun started; alone without torchrun."""
-    if not launched():
-        return Group()
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size())
-
-
-def share_model(policy: Policy, group: Group, kind: str) -> None:
+def share_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
     """Let the processes' gradients be averaged: by DDP, or with the weights in shards by FSDP2.
 
     Args:
@@ -125,9 +82,3 @@ def whole_weights(policy: Policy) -> dict[str, Tensor] | None:
         name: tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
         for name, tensor in state.items()
     }
-
-
-def leave() -> None:
-    """Undo `join`."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

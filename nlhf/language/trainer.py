@@ -23,7 +23,7 @@ from nlhf.language.objectives import (
     returns,
     value_loss,
 )
-from nlhf.language.parallel import Group
+from nlhf.language.parallel import AbstractGroup, synchronising
 from nlhf.language.policy import Encoded, Policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.rewards import Reward
@@ -92,9 +92,9 @@ class Trainer:
     optimizer: AbstractOptimizer
     order: torch.Generator
     draws: torch.Generator
+    group: AbstractGroup
     value: nn.Linear | None = None
     value_optimizer: AbstractOptimizer | None = None
-    group: Group = dataclasses.field(default_factory=Group)
     steps: int = 0
     num_tokens: int = 0
     average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -191,7 +191,7 @@ class Trainer:
         sums: dict[str, float] = {}
         for i in range(passes):
             batch = self.sample(weight, opponent)
-            with self.group.synchronising(self.policy.forward_model, i + 1 == passes):
+            with synchronising(self.policy.forward_model, self.group, i + 1 == passes):
                 loss, measures = self.loss(batch)
                 (loss / passes).backward()
             measures["mixture_coef"] = weight

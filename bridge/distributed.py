@@ -1,0 +1,190 @@
+"""Several processes of one run, as torchrun starts them: who is who, and what they tell each other.
+
+Nothing here adds floating-point numbers across processes in an order that depends on how many there
+are, but `mean` and `mean_tensors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as processes
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from bridge.errors import RunFailed
+
+S = TypeVar("S", Sequence[int], Tensor)
+
+joined_before = False
+"""Whether this process has been one of several."""
+
+
+@dataclass
+class Group:
+    """The processes of a run; one alone by default.
+
+    Attributes:
+        rank: this one's number.
+        size: how many there are.
+        restarts: how often torchrun has started all of them again, of `max_restarts`.
+        waited: seconds that this one has spent in what all take part in.
+    """
+
+    rank: int = 0
+    size: int = 1
+    restarts: int = 0
+    max_restarts: int = 0
+    waited: float = field(default=0.0, compare=False)
+
+    def share(self, whole: S) -> S:
+        """This process's part of what all have, in order."""
+        part = len(whole) // self.size
+        return whole[self.rank * part : (self.rank + 1) * part]  # type: ignore[return-value]
+
+    def gather(self, part: Tensor) -> Tensor:
+        """Join the parts of all processes, of equal shapes, along the first axis, by rank."""
+        if self.size == 1:
+            return part
+        whole = part.new_empty((self.size * len(part), *part.shape[1:]))
+        with self._together():
+            processes.all_gather(list(whole.chunk(self.size)), part.contiguous())
+        return whole
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Mean of each number over the processes."""
+        if self.size == 1:
+            return dict(values)
+        summed = torch.tensor(list(values.values()), dtype=torch.float64)
+        with self._together():
+            processes.all_reduce(summed)
+        return dict(zip(values, (summed / self.size).tolist(), strict=True))
+
+    def mean_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Mean of each tensor over the processes."""
+        result = dict(tensors)
+        if self.size > 1:
+            for name, tensor in result.items():
+                with self._together():
+                    processes.all_reduce(tensor)
+                result[name] = tensor / self.size
+        return result
+
+    def total(self, count: int) -> int:
+        """Sum of a whole number over the processes."""
+        return self._reduced(count, processes.ReduceOp.SUM)
+
+    def largest(self, number: int) -> int:
+        """Largest of a whole number over the processes."""
+        return self._reduced(number, processes.ReduceOp.MAX)
+
+    def all(self, done: bool) -> bool:
+        """Whether it is so in every process: they leave a loop together."""
+        return self.total(int(done)) == self.size
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[dict[str, Any]]:
+        """Give the first process a dict; what it holds at the end of the block, all others `hear`.
+
+        JSON must be able to say it. If the block raises, the others end.
+        """
+        told: dict[str, Any] = {}
+        try:
+            yield told
+        except BaseException:
+            self._send(b"null")
+            raise
+        self._send(json.dumps(told).encode())
+
+    def hear(self) -> dict[str, Any]:
+        """What the first process tells the others.
+
+        Raises:
+            SystemExit: it could not go on, and says why itself.
+        """
+        length = torch.zeros(1, dtype=torch.int64)
+        with self._together():
+            processes.broadcast(length, 0)
+            text = torch.empty(int(length), dtype=torch.uint8)
+            processes.broadcast(text, 0)
+        told = json.loads(bytes(text.tolist()))
+        if told is None:
+            raise SystemExit(0)
+        return told
+
+    def _send(self, text: bytes) -> None:
+        if self.size > 1:
+            with self._together():
+                processes.broadcast(torch.tensor([len(text)]), 0)
+                processes.broadcast(torch.frombuffer(bytearray(text), dtype=torch.uint8), 0)
+
+    def _reduced(self, number: int, how: Any) -> int:
+        if self.size == 1:
+            return number
+        reduced = torch.tensor(number)
+        with self._together():
+            processes.all_reduce(reduced, how)
+        return int(reduced)
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Count the time, and say in a line that another process has ended."""
+        began = time.perf_counter()
+        try:
+            yield
+        except RuntimeError as error:
+            raise RunFailed(
+                f"another process of this run has ended ({_first_line(error)}); what it said last "
+                "tells why, torchrun --max-restarts N starts all again from the last checkpoint"
+            ) from None
+        self.waited += time.perf_counter() - began
+
+
+def launched() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextlib.contextmanager
+def joined(device: str = "cpu") -> Iterator[Group]:
+    """Join the processes that torchrun started, for the length of a block; alone without torchrun.
+
+    Args:
+        device: where the processes compute, "cpu" or "cuda".
+    """
+    group = _join(device)
+    try:
+        yield group
+    finally:
+        if group.size > 1:
+            processes.destroy_process_group()
+
+
+def _join(device: str) -> Group:
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    allowed = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if not launched():
+        return Group(restarts=restarts, max_restarts=allowed)
+    global joined_before
+    joined_before = True
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not processes.is_initialized():
+        store, rank, size = next(rendezvous("env://"))
+        # The store outlives a restart; with the old keys gloo would call processes that are dead.
+        store = PrefixStore(f"restart {restarts}", store)
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        processes.init_process_group(backend, store=store, rank=rank, world_size=size)
+    return Group(processes.get_rank(), processes.get_world_size(), restarts, allowed)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
