@@ -124,10 +124,9 @@ def open_rank(
     return RankLog(log, group)
 
 
-def merge_ranks(log: RunLog) -> list[Path]:
-    """Add the rows of all processes to the run's log, by step and rank; give their files."""
-    merged = rank_files(log.path, log.run_id)
-    tables = [run.table(TABLE) for run in merged.values()]
+def merge_ranks(log: RunLog) -> None:
+    """Add the rows of all processes to the run's log, by step and rank."""
+    tables = [run.table(TABLE) for run in rank_files(log.path, log.run_id).values()]
     columns = {
         n: np.concatenate([table[n] for table in tables]) for n in RankRecord.__annotations__
     }

@@ -33,8 +33,16 @@ from pydantic import BaseModel
 from bridge.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from bridge.distributed import Group
 from bridge.errors import InputError, Stopped
-from bridge.ranks import TABLE, RankLog, RankRecord, Unwritten, merge_ranks, open_rank
-from bridge.runlog import Run, RunLog, open_run, read_run
+from bridge.ranks import (
+    TABLE,
+    RankLog,
+    RankRecord,
+    Unwritten,
+    merge_ranks,
+    open_rank,
+    rank_files,
+)
+from bridge.runlog import Run, RunLog, open_run, read_run, recover
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reopening import reopen_run
 
@@ -193,7 +201,6 @@ def training_session(
             told = group.hear()
             start = told["start"] and load_checkpoint(Path(told["start"]))
             log: Any = Unwritten(path, told["run_id"])
-        files: list[Path] = []
         with log:
             if group.rank == 0:
                 _remove_others(path, start)
@@ -204,13 +211,33 @@ def training_session(
                 with mine.log:
                     yield Session(*given, mine)
                 group.all(True)  # every file is sealed
-                files = merge_ranks(log) if group.rank == 0 else []
+                if group.rank == 0:
+                    merge_ranks(log)
             else:
                 yield Session(*given)
-        if group.rank == 0:
-            for each in files:
-                each.unlink(missing_ok=True)
-            _remove_others(path, None)
+            # From here on no checkpoint is needed, and to seal the log may need their room.
+            log.status = "finished"
+            log.sync()
+            if group.rank == 0:
+                _remove_parts(path, log.run_id)
+
+
+def tidy(path: Path, run_id: str) -> None:
+    """Do for a finished run what its process did not live to do: seal its log, remove the rest.
+
+    Raises:
+        InputError: no log, or a damaged one.
+        StorageError: the disk is full or fails.
+    """
+    recover(path)
+    _remove_parts(path, run_id)
+
+
+def _remove_parts(path: Path, run_id: str) -> None:
+    """Remove what a finished run needs no more: its checkpoints, and its processes' files."""
+    _remove_others(path, None)
+    for each in rank_files(path, run_id):
+        each.unlink(missing_ok=True)
 
 
 def checkpoint_folder(path: Path) -> Path:

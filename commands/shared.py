@@ -159,6 +159,7 @@ def _resumed(
 ) -> tuple[C, Mapping[str, Any]]:
     from bridge.config import load_config
     from bridge.runlog import read_run
+    from bridge.session import tidy
 
     run = read_run(options["out"])
     base = load_config(model, base=run.config, base_name=str(run.path))
@@ -167,6 +168,7 @@ def _resumed(
     )
     _check_same(run.path, base, settings, "leave it out to go on, or start another log")
     if run.status == "finished":
+        tidy(run.path, run.meta["run_id"])
         if options["as_json"]:
             summary = [e for e in run.events if e["kind"] == "summary"]
             print_json({**(summary[-1]["of"] if summary else {}), "log": str(run.path)})

@@ -22,7 +22,7 @@ from bridge.runlog.schema import Column, TableSchema
 LIBVER = ("v110", "v110")
 GROWING: Mapping[str, Any] = {"libver": LIBVER, "fs_strategy": "page", "fs_page_size": 4096}
 CRC = Column("crc", "int")
-MAX_CHUNK_ROWS = 4096
+_MAX_CHUNK_ROWS = 4096
 _PAGE_ROWS = 510
 _CRC_DTYPE = np.dtype("<u4")
 
@@ -55,7 +55,7 @@ def create_table(file: h5py.File, schema: TableSchema, rows: int = 0) -> dict[st
             column.name,
             shape=(rows,),
             maxshape=(None,),
-            chunks=(max(_chunk_rows(column), min(rows, MAX_CHUNK_ROWS)),),
+            chunks=(chunk_rows(column, rows),),
             dtype=stored_dtype(column),
             fletcher32=True,
         )
@@ -93,6 +93,7 @@ def meta_crc(meta: Meta) -> int:
     return zlib.crc32(json.dumps(dict(meta), sort_keys=True).encode())
 
 
-def _chunk_rows(column: Column) -> int:
-    """As many rows as a page holds beside their checksum."""
-    return min(_PAGE_ROWS, (4096 - 4) // stored_dtype(column).itemsize)
+def chunk_rows(column: Column, rows: int = 0) -> int:
+    """As many rows as a page holds beside their checksum; more for a column of `rows` already."""
+    page = min(_PAGE_ROWS, (4096 - 4) // stored_dtype(column).itemsize)
+    return max(page, min(rows, _MAX_CHUNK_ROWS))

@@ -19,10 +19,11 @@ from bridge.runlog.faults import reason
 from bridge.runlog.layout import (
     CRC,
     LIBVER,
-    MAX_CHUNK_ROWS,
+    chunk_rows,
     create_meta,
     create_root,
     create_table,
+    stored_dtype,
 )
 from bridge.runlog.liveness import is_alive
 from bridge.runlog.provenance import process_identity
@@ -30,6 +31,9 @@ from bridge.runlog.reader import Contents, newest_status, read_contents
 from bridge.runlog.reserve import Reserve, give_back
 from bridge.runlog.schema import EVENTS, STATUS, event_rows
 from bridge.runlog.weights import create_weights, read_weights, write_weights
+
+# A dataset's header and the index of its chunks; generous, for what is too much is given back.
+_DATASET_BYTES = 4096
 
 
 def seal(path: Path) -> None:
@@ -162,11 +166,17 @@ def _weights(source: Path) -> tuple[int, dict[str, NDArray[Any]]] | None:
 
 def _room(contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | None) -> int:
     """Bound the bytes of the copy: whole chunks of all columns, the weights, and the headers."""
-    columns = [each for table in contents.columns.values() for each in table.values()]
-    rows = sum(each.nbytes + MAX_CHUNK_ROWS * each.itemsize for each in columns)
+    rows = datasets = 0
+    for schema in contents.schemas:
+        for column in (*schema.columns, CRC):
+            n = len(contents.columns[schema.name][column.name])
+            chunk = chunk_rows(column, n)
+            rows += -(-n // chunk) * chunk * stored_dtype(column).itemsize
+            datasets += 1
     tensors = sum(each.nbytes for each in weights[1].values()) if weights else 0
     facts = sum(len(str(fact)) for fact in contents.meta.values())
-    return rows + rows // 8 + tensors + tensors // 4 + facts + (1 << 20)
+    headers = _DATASET_BYTES * (datasets + len(contents.meta) + len(weights[1] if weights else ()))
+    return rows + rows // 8 + tensors + tensors // 4 + facts + headers
 
 
 def _append(contents: Contents, table: str, rows: list[tuple[Any, ...]]) -> None:

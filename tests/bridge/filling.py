@@ -1,41 +1,201 @@
-"""Write a log until a limit on the size of files stops it; run as a process of its own.
+"""Let runs meet a full disk and look at what they leave; run as a process of its own.
 
-    python -m tests.bridge.filling FILE LIMIT [WEIGHTS]
+    python -m tests.bridge.filling FOLDER RUNS limit|disk [SEED]
 
-prints the last acknowledged step and ends with 74, as a command would.
+prints a JSON object of counts. `limit`: no file can grow beyond a size, whatever the room. `disk`:
+a small file system in memory, which only root can mount; in half of the runs somebody else takes
+the rest of its room meanwhile. Half of the runs write a log, half checkpoints too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import random
 import resource
+import signal
+import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
+import torch
 
 from bridge.errors import StorageError
+from bridge.runlog import read_run, recover
+from bridge.session import checkpoint_folder
+from tests.bridge.killing import Say, Told
 from tests.bridge.records import new_log, row
+from tests.bridge.sessions import MAX_STEPS, Plan, check, truth
+
+DISK = 8 << 20
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int = DISK) -> Iterator[Path]:
+    """Mount a file system of so many bytes in memory, under a folder.
+
+    Raises:
+        OSError, CalledProcessError: this system has no such thing, or this user may not.
+    """
+    place = folder / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    subprocess.run(command, check=True, capture_output=True)
+    mounted_by = os.getpid()
+    try:
+        yield place
+    finally:
+        if os.getpid() == mounted_by:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def take_room(disk: Path, leave: int = 0) -> None:
+    """Fill a disk with another file but for so many bytes, while others may write there too."""
+    with (disk / "other").open("ab") as file:
+        for _ in range(100):
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
+            if free <= 0:
+                return
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
+    raise AssertionError("the disk does not fill")
+
+
+def write(path: Path, say: Say) -> None:
+    """Write a log without an end."""
+    weights = {"w": np.zeros(10)}
+    with new_log(path, weights=weights) as log:
+        for step in range(10**6):
+            log.log("metrics", row(step))
+            say("row", step)
+            if step % 700 == 0:
+                log.event("note", text="x" * 700)
+                log.save_weights(step, {"w": weights["w"] + step})
+                say("weights", step)
+
+
+def check_log(path: Path, told: dict[str, int]) -> None:
+    """Check that every acknowledged row and weights are there."""
+    run = read_run(path)
+    steps = run.table()["step"].tolist()
+    assert steps == list(range(len(steps)))
+    assert len(steps) > told.get("row", -1)
+    assert run.table()["loss"].tolist() == [row(step).loss for step in steps]
+    assert not run.dropped
+    assert run.state == "failed"
+    if "weights" in told:
+        step, weights = run.weights()
+        assert step >= told["weights"]
+        assert weights["w"].tolist() == [step] * 10
+
+
+class Filling:
+    """Runs on one disk, one after another."""
+
+    def __init__(self, folder: Path, kind: str, random_: random.Random) -> None:
+        """Take a folder: of a small disk, or of one that is large enough."""
+        self._folder = folder
+        self._small = kind == "disk"
+        self._random = random_
+
+    def fill(self, checkpoints: bool) -> str:
+        """Let one run meet the full disk, check, make room, go on; say what the disk refused."""
+        path = self._folder / "run.h5"
+        random_ = self._random
+        plan = Plan(path, MAX_STEPS, random_.randrange(1, 4), random_.randrange(1, 20), note=20_000)
+        # A whole run with checkpoints takes 1.6 MB for its log, on a disk 4.4 MB for all its files.
+        most = [500_000, 1_200_000, 4_000_000][: 1 + checkpoints * (1 + self._small)]
+        room = random_.randrange(50_000, random_.choice(most))
+        meanwhile = self._small and random_.random() < 0.5
+        if self._small and not meanwhile:
+            take_room(self._folder, room)
+
+        def work(say: Say) -> None:
+            if not self._small:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+            if checkpoints:
+                plan.run(say)
+            else:
+                write(path, say)
+
+        pid, pipe = _fork_program(work, self._folder.parent / "said")
+        told = Told(pipe)
+        if meanwhile:
+            told.wait_for(f"row{random_.randrange(1, 30 if checkpoints else 3000)}")
+            take_room(self._folder)
+        last = told.last()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        said = (self._folder.parent / "said").read_text()
+        assert (code, said.count("\n")) == (74, 1), (code, said)
+        assert said.startswith(f"{path}")
+        if path.exists():
+            self._look(plan, last, checkpoints)
+        else:
+            assert not last
+        assert {each.name for each in self._folder.iterdir()} <= {"other"}
+        (self._folder / "other").unlink(missing_ok=True)
+        return next(w for w in ("checkpoint", "sealed", "written") if w in said)
+
+    def _look(self, plan: Plan, told: dict[str, int], checkpoints: bool) -> None:
+        path = plan.path
+        for _ in range(2):
+            if checkpoints:
+                check(read_run(path), told)
+            else:
+                check_log(path, told)
+            (self._folder / "other").unlink(missing_ok=True)
+            recover(path)
+        with h5py.File(path) as file:
+            assert len(file["metrics/step"]) > told.get("row", -1) - checkpoints
+        if checkpoints:
+            if read_run(path).status != "finished":
+                plan.run(lambda what, step: None)
+            assert check(read_run(path), {"row": MAX_STEPS}) == MAX_STEPS
+            assert not checkpoint_folder(path).exists()
+        path.unlink()
+
+
+def _fork_program(work: Callable[[Say], None], output: Path) -> tuple[int, int]:
+    """Start a child that ends as a command does, the interpreter with it; see `killing.fork`."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, reading
+    os.close(reading)
+    with output.open("w") as file:
+        for standard in (1, 2):
+            os.dup2(file.fileno(), standard)
+    # Past its limit a write must fail, as Python has it.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        work(lambda what, step: os.write(writing, f"{what}{step}\n".encode()) and None)
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(74)
+    sys.exit(0)
 
 
 def main() -> None:
-    """Fill the file."""
-    path, limit = Path(sys.argv[1]), int(sys.argv[2])
-    weights = {"w": np.zeros(int(sys.argv[3]) if len(sys.argv) > 3 else 10)}
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    last = saved = -1
-    try:
-        with new_log(path, weights=weights) as log:
-            for step in range(10**6):
-                log.log("metrics", row(step))
-                last = step
-                if step % 700 == 0:
-                    log.event("note", text="x" * 700)
-                    log.save_weights(step, {"w": weights["w"] + step})
-                    saved = step
-    except StorageError as error:
-        print(last, saved, error)
-        sys.exit(74)
+    """Fill as often as asked for and print what was refused."""
+    folder, runs, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    random_ = random.Random(int(sys.argv[4]) if len(sys.argv) > 4 else 0)
+    torch.set_num_threads(1)
+    new_log(folder / "first.h5").close()  # gathers facts that forks inherit
+    (folder / "first.h5").unlink()
+    truth()
+    refused: Counter[str] = Counter()
+    with small_disk(folder) if kind == "disk" else contextlib.nullcontext(folder / "disk") as disk:
+        disk.mkdir(exist_ok=True)
+        filling = Filling(disk, kind, random_)
+        for i in range(runs):
+            refused[filling.fill(checkpoints=i % 2 == 1)] += 1
+    print(json.dumps({"runs": runs, "refused": refused}))
 
 
 if __name__ == "__main__":

@@ -18,105 +18,25 @@ import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import torch
 
-from bridge.checkpoint import KEPT, MANIFEST, checkpoints, random_states, set_random_states
-from bridge.errors import InputError
-from bridge.runlog import Run, read_run, recover
-from bridge.session import checkpoint_folder, find_start, training_session
+from bridge.checkpoint import KEPT, MANIFEST, checkpoints
+from bridge.runlog import read_run, recover
+from bridge.session import checkpoint_folder, tidy
 from tests.bridge.killing import Say, Told, fork
-from tests.bridge.records import Step
+from tests.bridge.sessions import Plan, check, truth
 
-MAX_STEPS = 12
+STEPS = 12
 CALLS = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.scandir")
 """Audit events, each just before a call of the system."""
 
 
-class Loop:
-    """Noise that is summed up: each row and the state depend on all steps before."""
-
-    def __init__(self) -> None:
-        self.noise = torch.Generator().manual_seed(7)
-        self.sum = torch.zeros(256, 128, dtype=torch.float64)
-        self.rows: list[Step] = []
-
-    def step(self) -> Step:
-        """Add noise; give the row."""
-        step = len(self.rows) + 1
-        self.sum += torch.randn(self.sum.shape, generator=self.noise, dtype=torch.float64)
-        phase = "nudged" if step % 2 else "free"
-        self.rows.append(Step(step, float(self.sum.mean()), step % 3 == 0, phase))
-        return self.rows[-1]
-
-    def snapshot(self) -> dict[str, Any]:
-        """All that the next step depends on."""
-        rows = [[r.step, r.loss, r.converged, r.phase] for r in self.rows]
-        return {"sum": self.sum, "rows": rows, "random": random_states(noise=self.noise)}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """Go on from a snapshot."""
-        self.sum = saved["sum"]
-        self.rows = [Step(*each) for each in saved["rows"]]
-        set_random_states(saved["random"], noise=self.noise)
-
-
-@cache
-def truth() -> tuple[list[Step], list[torch.Tensor]]:
-    """Rows and sums of a run that is never stopped; the sum of no step first."""
-    loop = Loop()
-    sums = [loop.sum.clone()]
-    for _ in range(MAX_STEPS):
-        loop.step()
-        sums.append(loop.sum.clone())
-    return loop.rows, sums
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run: how many steps, how many between checkpoints and between weights in the log."""
-
-    path: Path
-    steps: int
-    every: int
-    keep: int
-
-    def run(self, say: Say, killed_at: int = 0) -> None:
-        """Train, and be killed at that call of the system, counted from 1."""
-        if killed_at:
-            _die_at(self.path.parent, killed_at)
-        loop = Loop()
-        with training_session(
-            self.path,
-            tables={"metrics": Step},
-            config={"steps": self.steps},
-            seed=7,
-            resume=True,
-            checkpoint_every=self.every,
-            weights={"sum": loop.sum},
-        ) as session:
-            if session.start is not None:
-                loop.load(session.start)
-            say("open", session.step)
-            for step in range(session.step + 1, self.steps + 1):
-                session.log.log("metrics", loop.step())
-                say("row", step)
-                if step % self.keep == 0:
-                    session.log.save_weights(step, {"sum": loop.sum})
-                    say("weights", step)
-                session.after_step(step, loop.snapshot)
-                if step % self.every == 0:
-                    say("checkpoint", step)
-        say("end", self.steps)
-
-
 def _die_at(folder: Path, count: int) -> None:
+    """Be killed at that call of the system on the folder, counted from 1."""
     calls = itertools.count(1)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -134,13 +54,13 @@ class Life:
         self, folder: Path, random_: random.Random, seconds: tuple[float, float], calls: int
     ) -> None:
         """Choose a run; see `measure`."""
-        steps = random_.randrange(2, MAX_STEPS + 1)
+        steps = random_.randrange(2, STEPS + 1)
         path = folder / "run.h5"
         self.plan = Plan(path, steps, random_.randrange(1, 4), random_.randrange(1, 5))
         self._random = random_
         self._seconds = seconds
         self._calls = calls
-        self._rows = self._saved = self._weights = 0  # the last steps acknowledged
+        self._told: dict[str, int] = {}  # the last steps acknowledged
         self._start = 0  # where the next process goes on
         self._sealed = False
 
@@ -149,8 +69,14 @@ class Life:
         if self._finished():
             return ""
         from_outside = self._random.random() < 0.5
-        killed_at = 0 if from_outside else self._random.randrange(1, self._calls)
-        pid, pipe = fork(lambda say: self.plan.run(say, killed_at))
+        killed_at = self._random.randrange(1, self._calls)
+
+        def work(say: Say) -> None:
+            if not from_outside:
+                _die_at(self.plan.path.parent, killed_at)
+            self.plan.run(say)
+
+        pid, pipe = fork(work)
         told = Told(pipe)
         if from_outside:
             step = self._random.choice([0, self._start + self.plan.every, self.plan.steps])
@@ -173,20 +99,25 @@ class Life:
             assert not told
             return "before the log was there"
         moment = _moment(path, pid, told)
-        if "open" in told:
-            assert told["open"] == self._start
-            self._rows = max(self._start, told.get("row", 0))
-        else:
-            # Rows past the checkpoint are written again, and so are weights; of a sealed log's,
-            # which has no older ones, none may be left.
-            self._rows = min(self._rows, self._start)
-        stay = self._weights <= self._start and not self._sealed
-        self._weights = told.get("weights", self._weights if stay else 0)
-        self._saved = max(self._saved, told.get("checkpoint", 0))
-        self._check(read_run(path))
+        # Rows past the checkpoint are written again, and so are weights; in a sealed log, which
+        # has no older ones, none may be left.
+        before = self._told
+        self._told = {"row": min(before.get("row", 0), self._start)}
+        if "checkpoint" in before:
+            self._told["checkpoint"] = before["checkpoint"]
+        if before.get("weights", 0) <= self._start and not self._sealed:
+            self._told["weights"] = before.get("weights", 0)
+        assert told.get("open", self._start) == self._start
+        self._told |= told
+        self._check(path)
         self._recover()
         self._sealed = read_run(path).sealed
         return moment
+
+    def _check(self, path: Path) -> None:
+        run = read_run(path)
+        self._start = check(run, self._told)
+        assert self._start == self.plan.steps or run.status != "finished"
 
     def _recover(self) -> None:
         """Seal the log, or a copy; any HDF5 reader then sees what ours does."""
@@ -200,35 +131,11 @@ class Life:
             steps = file["metrics/step"][:].tolist()
             losses = file["metrics/loss"][:].tolist()
         assert losses == [each.loss for each in truth()[0][: len(steps)]]
-        assert len(steps) >= self._rows
+        assert len(steps) >= self._told["row"]
         if here:
-            self._check(read_run(path))
+            self._check(path)
         else:
             sealed.unlink()
-
-    def _check(self, run: Run) -> None:
-        """All that was acknowledged is there and right, and the newest checkpoint is good."""
-        rows, sums = truth()
-        metrics = run.table()
-        n = len(metrics["step"])
-        assert self._rows <= n <= self.plan.steps
-        assert not run.dropped
-        for name in ("step", "loss", "converged", "phase"):
-            assert metrics[name].tolist() == [getattr(each, name) for each in rows[:n]]
-        step, weights = _weights(run)
-        assert step >= self._weights
-        assert step == 0 or np.array_equal(weights["sum"], sums[step])
-        if run.status == "finished":
-            assert n == self.plan.steps
-            return
-        warnings: list[str] = []
-        start = find_start(run, warn=warnings.append)
-        assert warnings == []
-        self._start = start.step if start else 0
-        assert self._start >= self._saved
-        if start:
-            assert start.step == start.facts["rows"]["metrics"] == len(start.state["rows"]) <= n
-            assert torch.equal(start.state["sum"], sums[start.step])
 
     def finish(self) -> None:
         """Let the run end, and compare it with one that was never stopped."""
@@ -237,25 +144,14 @@ class Life:
             pid, pipe = fork(self.plan.run)
             assert "end" in Told(pipe).last()
             assert os.waitpid(pid, 0)[1] == 0
-            assert sorted(path.parent.iterdir()) == [path]
-        recover(path)  # of a run that was killed as its log was sealed
+        else:
+            tidy(path)
+        assert sorted(path.parent.iterdir()) == [path]
         run = read_run(path)
         assert (run.status, run.sealed) == ("finished", True)
-        self._rows = self.plan.steps
-        self._weights = self.plan.steps // self.plan.keep * self.plan.keep
-        self._check(run)
+        self._told = {"weights": self.plan.steps // self.plan.keep * self.plan.keep}
+        self._check(path)
         path.unlink()
-        shutil.rmtree(checkpoint_folder(path), ignore_errors=True)
-
-
-def _weights(run: Run) -> tuple[int, dict[str, Any]]:
-    """Give the weights in a log, of step 0 if there are none; refuses damaged ones."""
-    try:
-        return run.weights()
-    except InputError as error:
-        if "without weights" not in str(error):
-            raise
-        return 0, {}
 
 
 def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
@@ -271,7 +167,9 @@ def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
     if path.with_name(f"{path.name}.tmp.{pid}").exists() or (not told and run.sealed):
         return "as the log was sealed" if told else "as the log was opened again"
     if run.status == "finished":
-        return "as the run's checkpoints were removed" if run.sealed else "as the log was sealed"
+        return (
+            "as the last checkpoints were removed" if folder.exists() else "as the log was sealed"
+        )
     found = checkpoints(folder)
     if len(found) > KEPT:
         return "as an older checkpoint was removed"
@@ -282,7 +180,7 @@ def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
 
 def measure(folder: Path) -> tuple[tuple[float, float], int]:
     """Give the seconds of a run's opening and of a step, and the calls of the system in all."""
-    plan, calls = Plan(folder / "first.h5", MAX_STEPS, 2, 3), [0]
+    plan, calls = Plan(folder / "first.h5", STEPS, 2, 3), [0]
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         calls[0] += event in CALLS and str(args[0]).startswith(str(folder))
@@ -297,13 +195,13 @@ def measure(folder: Path) -> tuple[tuple[float, float], int]:
     times = [time.monotonic()]
     pid, pipe = fork(count)
     told = Told(pipe)
-    for line in ("open0", f"row{MAX_STEPS}"):
+    for line in ("open0", f"row{STEPS}"):
         told.wait_for(line)
         times.append(time.monotonic())
     last = told.last()
     os.waitpid(pid, 0)
     plan.path.unlink()
-    return (times[1] - times[0], (times[2] - times[1]) / MAX_STEPS), last["calls"]
+    return (times[1] - times[0], (times[2] - times[1]) / STEPS), last["calls"]
 
 
 def main() -> None:
