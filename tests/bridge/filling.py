@@ -3,8 +3,8 @@
     python -m tests.bridge.filling FOLDER RUNS limit|disk [SEED]
 
 prints a JSON object of counts. `limit`: no file can grow beyond a size, whatever the room. `disk`:
-a small file system in memory, which only root can mount; in half of the runs somebody else takes
-the rest of its room meanwhile. Half of the runs write a log, half checkpoints too.
+a small file system in memory, which only root can mount; in half of the runs another file takes the
+rest of its room meanwhile. Half of the runs write a log, half checkpoints too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -33,6 +35,25 @@ from tests.bridge.records import new_log, row
 from tests.bridge.sessions import MAX_STEPS, Plan, check, truth
 
 DISK = 8 << 20
+# A log takes 0.1 MB to be opened; a checkpoint 0.3 MB, of which three lie there at a time. A whole
+# run with long notes takes 1.3 MB, and another 1.5 MB to be sealed.
+ROOM = {
+    "limit": {
+        "opening": (0, 100_000),
+        "rows": (100_000, 500_000),
+        "checkpoint": (150_000, 260_000),
+        "sealing": (1_300_000, 1_500_000),
+    },
+    "disk": {
+        "opening": (0, 100_000),
+        "rows": (100_000, 500_000),
+        "meanwhile": (0, 1),
+        "checkpoint": (150_000, 850_000),
+        "sealing": (2_150_000, 2_600_000),
+    },
+}
+REFUSED = {"checkpoint": "a checkpoint", "sealed": "sealing", "written": "rows or weights"}
+"""What the line says, and what it was that had no room."""
 
 
 @contextlib.contextmanager
@@ -54,16 +75,23 @@ def small_disk(folder: Path, size: int = DISK) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@cache
+def can_mount() -> bool:
+    """Whether this user can mount a small disk here."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder)):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
+
+
 def take_room(disk: Path, leave: int = 0) -> None:
-    """Fill a disk with another file but for so many bytes, while others may write there too."""
+    """Fill a disk with another file but for so many bytes."""
     with (disk / "other").open("ab") as file:
-        for _ in range(100):
-            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
-            if free <= 0:
-                return
-            with contextlib.suppress(OSError):
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
-    raise AssertionError("the disk does not fill")
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
+        if free > 0:
+            os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
 
 
 def write(path: Path, say: Say) -> None:
@@ -107,39 +135,52 @@ class Filling:
         """Let one run meet the full disk, check, make room, go on; say what the disk refused."""
         path = self._folder / "run.h5"
         random_ = self._random
-        plan = Plan(path, MAX_STEPS, random_.randrange(1, 4), random_.randrange(1, 20), note=20_000)
-        # A whole run with checkpoints takes 1.6 MB for its log, on a disk 4.4 MB for all its files.
-        most = [500_000, 1_200_000, 4_000_000][: 1 + checkpoints * (1 + self._small)]
-        room = random_.randrange(50_000, random_.choice(most))
-        meanwhile = self._small and random_.random() < 0.5
-        if self._small and not meanwhile:
+        aim, room = self._aim(checkpoints)
+        keep = {"checkpoint": MAX_STEPS + 1, "sealing": MAX_STEPS}.get(
+            aim, random_.randrange(1, 20)
+        )
+        note = 0 if aim == "checkpoint" else 20_000
+        plan = Plan(path, MAX_STEPS, random_.randrange(1, 9), keep, note)
+        meanwhile = random_.randrange(1, 30 if checkpoints else 3000) if aim == "meanwhile" else -1
+        if self._small and meanwhile < 0:
             take_room(self._folder, room)
 
         def work(say: Say) -> None:
             if not self._small:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+            def say_and_take(what: str, step: int) -> None:
+                say(what, step)
+                if (what, step) == ("row", meanwhile):
+                    take_room(self._folder)
+
             if checkpoints:
-                plan.run(say)
+                plan.run(say_and_take)
             else:
-                write(path, say)
+                write(path, say_and_take)
 
         pid, pipe = _fork_program(work, self._folder.parent / "said")
-        told = Told(pipe)
-        if meanwhile:
-            told.wait_for(f"row{random_.randrange(1, 30 if checkpoints else 3000)}")
-            take_room(self._folder)
-        last = told.last()
+        last = Told(pipe).last()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         said = (self._folder.parent / "said").read_text()
         assert (code, said.count("\n")) == (74, 1), (code, said)
         assert said.startswith(f"{path}")
-        if path.exists():
+        opened = path.exists()
+        assert opened or not last
+        if opened:
             self._look(plan, last, checkpoints)
-        else:
-            assert not last
         assert {each.name for each in self._folder.iterdir()} <= {"other"}
         (self._folder / "other").unlink(missing_ok=True)
-        return next(w for w in ("checkpoint", "sealed", "written") if w in said)
+        if not opened:
+            return "opening"
+        return next(what for word, what in REFUSED.items() if word in said)
+
+    def _aim(self, checkpoints: bool) -> tuple[str, int]:
+        """Choose what the disk shall refuse, and how many bytes of room that takes."""
+        aims = ROOM["disk" if self._small else "limit"]
+        chosen = [each for each in aims if checkpoints or each in ("opening", "rows", "meanwhile")]
+        aim = self._random.choice(chosen)
+        return aim, self._random.randrange(*aims[aim])
 
     def _look(self, plan: Plan, told: dict[str, int], checkpoints: bool) -> None:
         path = plan.path
