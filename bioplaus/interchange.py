@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -128,16 +129,25 @@ def write_nir(path: Path, graph: Any) -> None:
     """Write a graph to a new file.
 
     Raises:
-        InputError: there is such a file already, or it cannot be written.
+        InputError: there is such a file already, or it cannot be made.
+        OSError: the disk is full or fails.
     """
     nir = load_nir()
-    if path.exists():
-        raise InputError(f"{path}: there is such a file already; give another name")
+    # Through memory, since a full disk makes HDF5 crash the process.
+    data = io.BytesIO()
+    nir.write(data, graph)
     try:
-        nir.write(path, graph)
+        file = path.open("xb")
+    except FileExistsError:
+        raise InputError(f"{path}: there is such a file already; give another name") from None
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    try:
+        with file:
+            file.write(data.getbuffer())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def read_nir(path: Path) -> Any:

@@ -7,6 +7,7 @@ read can run code. The manifest, with the sha256 of both, is written last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,6 +107,8 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
         _force_folder(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where no older one is
         raise StorageError(
             f"{folder}: the checkpoint of step {step} cannot be written: "
             f"{error.strerror or error}; the log and older checkpoints are kept"

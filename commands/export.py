@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bridge.console import common_options, print_json
+from bridge.errors import StorageError
 
 
 @click.command()
@@ -37,7 +38,11 @@ def export(log: Path, target: Path, tau: str, as_json: bool, quiet: bool) -> Non
     step, weights = run.weights()
     field = restore_field(run.config, weights)
     kept = {name: run.config[name] for name in ("phases", "estimator") if name in run.config}
-    write_nir(target, to_nir(field, tau=time, phases=kept))
+    graph = to_nir(field, tau=time, phases=kept)
+    try:
+        write_nir(target, graph)
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from None
     if as_json:
         about = {"file": str(target), "step": step, "sizes": field.sizes, "tau_seconds": time}
         print_json({**about, "not_expressed_in_nir": UNSAID})

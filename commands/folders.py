@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,15 +92,27 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
             os.rename(path, old)
         os.rename(temporary, path)
         _fsync(path.parent)
-    except OSError as error:
-        if isinstance(error, StorageError):
+    except StorageError:
+        raise
+    except Exception as error:
+        said = _complaint(error)
+        if not said:
             raise
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise StorageError(f"{path}: cannot be written: {said}") from None
     finally:
         if old.exists() and not path.exists():
             os.rename(old, path)
         for each in (temporary, old):
             shutil.rmtree(each, ignore_errors=True)
+
+
+def _complaint(error: Exception) -> str:
+    """Give what the disk complained about, "" if it is another error."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # What safetensors and tokenizers raise is no OSError, but quotes the system as Rust does.
+    found = re.search(r"([^:]+) \(os error \d+\)", str(error))
+    return found[1].strip() if found else ""
 
 
 def _fsync(path: Path) -> None:

@@ -136,7 +136,8 @@ def _replace(path: Path, contents: Contents) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise StorageError(
-            f"{path}: cannot be sealed: {reason(error)}; the log is left as it is"
+            f"{path}: cannot be sealed: {reason(error)}; all rows are kept, make room and seal it: "
+            f"runs recover {path}"
         ) from None
     fsync_folder(path.parent)
 
