@@ -98,9 +98,9 @@ class Run:
             The step they belong to, and the tensors by name.
 
         Raises:
-            InputError: no weights were saved, or the file changed or is damaged.
+            InputError: no weights were saved, the file is damaged, or it is another run's by now.
         """
-        return _patiently(self.path, lambda: _weights(self.path))
+        return _patiently(self.path, lambda: _weights(self.path, self.meta["run_id"]))
 
 
 def read_run(path: Path | str) -> Run:
@@ -246,6 +246,8 @@ def _events(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     return events
 
 
-def _weights(path: Path) -> tuple[int, dict[str, NDArray[Any]]]:
+def _weights(path: Path, run_id: str) -> tuple[int, dict[str, NDArray[Any]]]:
     with guard.opened(path) as file:
+        if _meta(guard.group(file, "meta"))["run_id"] != run_id:
+            raise InputError("another run's log has taken the place of this one; read it again")
         return read_weights(file)

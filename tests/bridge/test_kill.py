@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -17,15 +18,7 @@ from bridge.runlog import read_run
 from tests.bridge.killing import Told, fork_writer
 from tests.bridge.records import new_log, row
 
-WRITER = """
-import sys
-from pathlib import Path
-from tests.bridge.records import new_log, row
-with new_log(Path(sys.argv[1])) as log:
-    for step in range(int(sys.argv[2])):
-        log.log("metrics", row(step))
-        print(step, flush=True)
-"""
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked")
 
 
 @pytest.fixture
@@ -36,45 +29,47 @@ def quick_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked")
+def counted(module: str, *args: object) -> dict[str, Any]:
+    """What a module of the tests, run as a program, has counted."""
+    command = [sys.executable, "-m", f"tests.bridge.{module}", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.parametrize(
     ("kills", "seed"), [(100, 0), pytest.param(1000, 1, marks=pytest.mark.slow)]
 )
 def test_a_killed_run_keeps_every_acknowledged_row(
     quick_folder: Path, kills: int, seed: int
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bridge.killing", str(quick_folder), str(kills), str(seed)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    moments = json.loads(done.stdout)["moments"]
+    moments = counted("killing", quick_folder, kills, seed)["moments"]
     assert sum(moments.values()) == kills
     assert moments["while rows were written"] > kills / 10
     assert moments["as it was sealed"] > 0
 
 
-def test_a_reader_sees_every_acknowledged_row_while_it_is_written(quick_folder: Path) -> None:
-    path, rows = quick_folder / "run.h5", 3000
-    command = [sys.executable, "-c", WRITER, str(path), str(rows)]
-    reads = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-        for line in writer.stdout or ():
-            if int(line) % 50:
-                continue
-            metrics = read_run(path).table()
-            steps = metrics["step"].tolist()
-            assert steps == list(range(len(steps)))
-            assert len(steps) > int(line)
-            assert metrics["loss"].tolist() == [row(step).loss for step in steps]
-            reads += 1
-    assert writer.returncode == 0
-    assert reads == rows // 50
-    assert read_run(path).sealed
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(40, 0), pytest.param(1000, 1, marks=pytest.mark.slow)]
+)
+def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
+    quick_folder: Path, kills: int, seed: int
+) -> None:
+    found = counted("killing_sessions", quick_folder, kills, seed)
+    assert sum(found["moments"].values()) == kills
+    assert found["runs"] > kills / 10
+    assert found["moments"]["as a checkpoint's files were written"] > kills / 20
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the writer is forked")
+@pytest.mark.parametrize("reads", [200, pytest.param(5000, marks=pytest.mark.slow)])
+def test_readers_see_every_acknowledged_row_while_it_is_written(
+    quick_folder: Path, reads: int
+) -> None:
+    found = counted("reading", quick_folder, reads, 2)
+    assert found["while written"] == reads
+    assert found["with weights"] > 0
+
+
 def test_a_killed_writer_is_known_to_be_dead(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     pid, pipe = fork_writer(path, 10**6)

@@ -363,3 +363,12 @@ def test_heartbeats_come_with_the_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert read_run(log.path).heartbeat > first
     assert len(synced) == before + 1
     log.close()
+
+
+def test_weights_of_another_run_are_not_taken_for_this_one(tmp_path: Path) -> None:
+    run = read_run(sealed_log(tmp_path / "run.h5"))
+    with new_log(run.path, overwrite=True) as log:
+        log.save_weights(3, weights_of(3))
+        with pytest.raises(InputError, match="another run's log has taken the place"):
+            run.weights()
+    assert read_run(run.path).weights()[0] == 3
