@@ -10,7 +10,7 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -127,14 +127,10 @@ def open_rank(
 def merge_ranks(log: RunLog) -> None:
     """Add the rows of all processes to the run's log, by step and rank."""
     tables = [run.table(TABLE) for run in rank_files(log.path, log.run_id).values()]
-    columns = {
-        n: np.concatenate([table[n] for table in tables]) for n in RankRecord.__annotations__
-    }
-    for i in np.lexsort((columns["rank"], columns["step"])):
-        step, rank = int(columns["step"][i]), int(columns["rank"][i])
-        seconds, waited = float(columns["seconds"][i]), float(columns["waited"][i])
-        log.log(TABLE, RankRecord(step, rank, seconds, waited))
-    return list(merged)
+    names = [each.name for each in fields(RankRecord)]
+    columns = [np.concatenate([table[name] for table in tables]).tolist() for name in names]
+    for row in sorted(zip(*columns, strict=True)):
+        log.log(TABLE, RankRecord(*row))
 
 
 def rank_files(path: Path, run_id: str) -> dict[Path, Run]:

@@ -44,7 +44,10 @@ def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, 
     for role, count in (("train", 40), ("test", 10)):
         content[f"{role} images"] = rng.integers(0, 256, (count, 4, 4)).astype(np.uint8)
         content[f"{role} labels"] = (np.arange(count) % 3).astype(np.uint8)
-    pairs, prompts = folder / "pairs.jsonl", folder / "prompts.jsonl"
+    pairs, prompts, examples = (
+        folder / f"{name}.jsonl" for name in ("pairs", "prompts", "examples")
+    )
+    examples.write_text("".join(f'{{"prompt": "{x}", "completion": "b"}}\n' for x in "abcab"))
     asked = [
         {"prompt": f"why {i}", "chosen": "good", "rejected": f"bad {i % 4}"} for i in range(39)
     ]
@@ -68,6 +71,10 @@ def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, 
         "nash-md, model": [
             *MODEL, "--prompts", prompts, "--out", folder / "model.h5", "--save", saved,
         ],
+        "warm-start": [
+            "warm-start", "--model", "tiny:a,b,c", "--examples", examples, "--epochs", 1,
+            "--out", folder / "warm.h5", "--save", saved, "--overwrite",
+        ],
         "corpus": ["corpus", "docstrings", "--out", saved],
         "sweep": ["nash-md", *nash[1:5], "--seeds", "0..1", "--jobs", 1, "--out", saved],
         "compare": ["compare", finished, finished, "--png", saved],
@@ -77,9 +84,10 @@ def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, 
 
 
 NAMES = ["eqprop-run", "nash-md", "gradcheck", "preference-train", "preference-train, model"]
-NAMES += ["nash-md, model", "corpus", "compare", "runs", "export"]
+NAMES += ["nash-md, model", "warm-start", "corpus", "compare", "runs", "export"]
 LONG = ("corpus", "compare", "sweep")
-NEEDS = {"nash-md, model": "transformers", "export": "nir", "compare": "matplotlib"}
+NEEDS = dict.fromkeys(("nash-md, model", "warm-start"), "transformers")
+NEEDS |= {"export": "nir", "compare": "matplotlib"}
 
 
 @pytest.mark.parametrize("name", [*NAMES, pytest.param("sweep", marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5i, h5l, h5o  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
 from bridge.errors import InputError
@@ -66,17 +68,20 @@ def dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
         InputError: there is none, or it is of another make.
     """
     found = _member(parent, name)
-    where = _where(parent, name)
     if not isinstance(found, h5py.Dataset):
-        raise InputError(f"{where} is no dataset; this is no run log")
+        raise InputError(f"{_where(parent, name)} is no dataset; this is no run log")
+    # Not by h5py's properties and indexing, which take most of the time of reading a log.
     settings = found.id.get_create_plist()
-    if settings.get_external_count() or found.is_virtual:
-        raise InputError(f"{where} keeps its data in other files; such a log is not read")
+    if settings.get_external_count() or settings.get_layout() == h5py.h5d.VIRTUAL:
+        raise InputError(
+            f"{_where(parent, name)} keeps its data in other files; such a log is not read"
+        )
     filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
     if any(each != _FLETCHER32 for each in filters):
-        raise InputError(f"{where} has filters that no run log has; it is not read")
-    if found.dtype.hasobject or found.dtype.kind not in "iufbSU":
-        raise InputError(f"{where} has a type that no run log has; it is not read")
+        raise InputError(f"{_where(parent, name)} has filters that no run log has; it is not read")
+    dtype = found.id.dtype
+    if dtype.hasobject or dtype.kind not in "iufbSU":
+        raise InputError(f"{_where(parent, name)} has a type that no run log has; it is not read")
     return found
 
 
@@ -92,12 +97,26 @@ def check_size(found: h5py.Dataset, nbytes: int, limit: int = MAX_BYTES) -> None
         InputError: nbytes is over the limit.
         Damaged: the file holds fewer bytes than nbytes, or its chunks are larger than the file.
     """
-    stored = min(found.id.get_storage_size(), found.file.id.get_filesize())
-    chunk = int(np.prod(found.chunks or (0,), dtype=object)) * found.dtype.itemsize
+    stored = min(found.id.get_storage_size(), h5i.get_file_id(found.id).get_filesize())
+    chunk = math.prod(found.chunks or (0,)) * found.id.dtype.itemsize
     if nbytes > limit:
         raise InputError(f"{found.name} claims {nbytes} bytes; at most {limit} are read")
     if nbytes > stored or (stored and chunk > stored):
         raise Damaged(f"{found.name} claims {nbytes} bytes, but {stored} are there")
+
+
+def read_scalar(found: h5py.Dataset, limit: int) -> Any:
+    """Read a single value.
+
+    Raises:
+        InputError: the dataset has another shape, or the value more bytes than the limit.
+    """
+    if found.id.shape != ():
+        raise InputError(f"{found.name} is no single value; this is no run log")
+    check_size(found, found.id.dtype.itemsize, limit)
+    value = np.empty((), found.id.dtype)
+    found.id.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
+    return value[()]
 
 
 def read_column(
@@ -172,12 +191,15 @@ def _open(path: Path, stack: ExitStack) -> h5py.File:
 
 
 def _member(parent: h5py.Group, name: str) -> Any:
-    link = parent.get(name, getlink=True)
-    if link is None:
+    place = name.encode()
+    if place not in parent.id:
         raise InputError(f"{_where(parent, name)} is missing; this is no run log")
-    if not isinstance(link, h5py.HardLink):
+    if parent.id.links.get_info(place).type != h5l.TYPE_HARD:
         raise InputError(f"{_where(parent, name)} links elsewhere; such a log is not read")
-    return parent[name]
+    found = h5o.open(parent.id, place)
+    if isinstance(found, h5py.h5d.DatasetID):
+        return h5py.Dataset(found)
+    return h5py.Group(found) if isinstance(found, h5py.h5g.GroupID) else found
 
 
 def _where(parent: h5py.Group, name: str) -> str:

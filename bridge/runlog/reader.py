@@ -217,11 +217,7 @@ def _table(file: h5py.File, schema: TableSchema) -> tuple[dict[str, NDArray[Any]
 def _meta(group: h5py.Group) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for name in sorted(group)[:100]:
-        found = guard.dataset(group, name)
-        if found.shape != ():
-            raise InputError(f"/meta/{name} is no single value; this is no run log")
-        guard.check_size(found, found.dtype.itemsize, _MAX_META_BYTES)
-        value = found[()]
+        value = guard.read_scalar(guard.dataset(group, name), _MAX_META_BYTES)
         facts[name] = value.decode() if isinstance(value, bytes) else value.item()
     crc = facts.pop("crc", None)
     version = facts.get("schema_version")
