@@ -99,6 +99,18 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         metavar="N",
         help="Runs of --seeds and --sweep at a time; CPUs by --threads if not given.",
     ),
+    "launcher": click.option(
+        "--launcher",
+        type=click.Choice(["local", "slurm"]),
+        default=None,
+        help="What the runs of --seeds and --sweep are: processes here, or jobs of a cluster.",
+    ),
+    "slurm": click.option(
+        "--slurm",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Option of sbatch for --launcher slurm, as time=60, partition=gpu; can be repeated.",
+    ),
     "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
     "set": click.option(
         "--set",
@@ -111,6 +123,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 
 # click before 8.2 has no such error: it prints the help itself
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+SWEEPING = ("seeds", "sweep", "jobs", "launcher", "slurm")
+"""Names of the options of commands that run many points."""
 _COMMON = ("json", "seed", "out", "overwrite", "device", "threads", "quiet")
 
 
@@ -119,7 +133,7 @@ def common_options(*names: str) -> Callable[[F], F]:
 
     The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
     whatever else is named: `sets`, `resume`, `checkpoint_every`, `deterministic`, `seeds`,
-    `sweeps`, `jobs`.
+    `sweeps`, `jobs`, `launcher`, `slurm`.
 
     Args:
         names: some of OPTIONS; none at all means those that every command has.

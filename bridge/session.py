@@ -288,9 +288,10 @@ def find_start(
 
 @contextlib.contextmanager
 def _noted_signals(group: Group) -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT in a list; a second one ends the process as it always did.
+    """Note SIGTERM and SIGINT in a list; a second Ctrl-C ends the process as it always did.
 
-    Not in a group: torchrun passes on a Ctrl-C that the terminal has sent to all already.
+    A second SIGTERM does not: Slurm, srun and whoever passes signals on send it more than once. In
+    a group no second one does: torchrun passes on a Ctrl-C that the terminal has sent to all.
     """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -300,8 +301,8 @@ def _noted_signals(group: Group) -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
-        if group.size == 1:
-            signal.signal(number, before[signal.Signals(number)])
+        if number == signal.SIGINT and group.size == 1:
+            signal.signal(number, before[signal.SIGINT])
 
     for number, handler in before.items():
         # What is ignored, as by nohup or a shell's background jobs, stays so.

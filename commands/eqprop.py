@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from bridge.console import RowTable, common_options, resolve_device
+from bridge.console import SWEEPING, RowTable, common_options, resolve_device
 from commands.portrait import check_portrait, draw_portrait
-from commands.shared import Spread, prepare, session_of, sweep
+from commands.shared import Spread, prepare, session_of
+from commands.sweeps import sweep
 
 
 @click.command("eqprop-run", cls=Spread)
@@ -29,7 +30,7 @@ from commands.shared import Spread, prepare, session_of, sweep
     metavar="FILE.png",
     help="Draw the trained network in Brian2.",
 )
-@common_options("set", "resume", "checkpoint-every", "deterministic", "seeds", "sweep", "jobs")
+@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:

@@ -19,6 +19,7 @@ def nash_language(**options: Any) -> None:
     from bridge.distributed import joined
     from commands.folders import choose_folder
     from commands.shared import prepare
+    from commands.sweeps import LOG_AND_MODEL, sweep
     from nlhf.config import LanguageConfig
     from nlhf.training import build_language
 
@@ -27,6 +28,8 @@ def nash_language(**options: Any) -> None:
             raise click.UsageError(f"--{name} is for tables; leave it out with --model")
     names = ("model", "prompts", "preference", "algorithm", "tau", "iterations", "seed")
     given = {name: options[name] for name in names}
+    if sweep(LanguageConfig, options["config"], given, options, LOG_AND_MODEL):
+        return
     device = resolve_device(options["device"])
     with joined(device) as group:
         settings, path = prepare(

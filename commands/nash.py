@@ -8,8 +8,9 @@ from typing import Any
 import click
 import numpy as np
 
-from bridge.console import common_options, print_json, resolve_device, table
-from commands.shared import prepare, session_of, sweep
+from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+from commands.shared import prepare, session_of
+from commands.sweeps import sweep
 
 
 @click.command("nash-md")
@@ -28,7 +29,7 @@ from commands.shared import prepare, session_of, sweep
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
-@common_options("set", "resume", "checkpoint-every", "deterministic", "seeds", "sweep", "jobs")
+@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
 def nash_md(plot: Path | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
@@ -41,10 +42,6 @@ def nash_md(plot: Path | None, **options: Any) -> None:
       python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
     """
     if options["model"] or options["config"] or _goes_on_with_model(options):
-        for name in ("seeds", "sweeps", "jobs"):
-            if options[name]:
-                option = name.replace("sweeps", "sweep")
-                raise click.UsageError(f"--{option} is for tables; leave it out with --model")
         from commands.language import nash_language
 
         nash_language(plot=plot, **options)

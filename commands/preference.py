@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bridge.console import (
+    SWEEPING,
     RowTable,
     common_options,
     print_json,
@@ -18,6 +19,7 @@ from bridge.console import (
 from bridge.errors import RunFailed
 from commands.folders import choose_folder, new_folder, note_folder
 from commands.shared import prepare, session_of
+from commands.sweeps import sweep
 
 
 @click.command("preference-train")
@@ -27,14 +29,14 @@ from commands.shared import prepare, session_of
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="A new folder for the model; give it to --preference.",
+    help="A new folder for the model; give it to --preference. Of many runs, for them all.",
 )
 @click.option("--model", help="hashed, a folder or a hub name: what reads the texts.")
 @click.option("--head", help="pairwise, skew-symmetric or bradley-terry.")
 @click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
 @click.option("--epochs", type=int, help="Passes over the comparisons.")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
-@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options("json", "seed", "overwrite", "device", "threads", "quiet")
 def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     """Fit a preference model, and say how good, how honest and how cyclic it is.
@@ -53,6 +55,9 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
     names = ("pairs", "model", "head", "tune", "epochs", "seed")
     flags = {name: options[name] for name in names}
+    places = {"log": ".h5", "out": ""}
+    if sweep(PreferenceConfig, None, flags, {**options, "out": out, "log": log}, places):
+        return
     options["out"] = log
     settings, path = prepare("preference-train", PreferenceConfig, None, flags, options, "--log")
     _, replace = choose_folder(out, path, options)

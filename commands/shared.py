@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -166,7 +165,7 @@ def _resumed(
     settings = load_config(
         model, toml, flags, options["sets"], base=run.config, base_name=str(run.path)
     )
-    _check_same(run.path, base, settings, "leave it out to go on, or start another log")
+    check_same(run.path, base, settings, "leave it out to go on, or start another log")
     if run.status == "finished":
         tidy(run.path, run.meta["run_id"])
         if options["as_json"]:
@@ -178,7 +177,12 @@ def _resumed(
     return settings, run.meta
 
 
-def _check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
+def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
+    """Refuse to go on with a log under another config.
+
+    Raises:
+        InputError: names the log, the first key that differs, and the fix.
+    """
     from bridge.config import config_json, flatten
     from bridge.errors import InputError
 
@@ -206,134 +210,6 @@ def session_of(
         warn=lambda text: click.echo(f"warning: {text}", err=True),
         **more,
     )
-
-
-def sweep(
-    model: type[BaseModel], toml: Path | None, flags: Mapping[str, Any], options: dict[str, Any]
-) -> bool:
-    """Run a training command once for each point of --seeds and --sweep, if they are given.
-
-    Every config is checked before the first run starts. A run is the same command without those
-    options, with the point's values as --set, and --resume where the sweep has it.
-
-    Args:
-        model: of the command's config.
-        toml: a config file.
-        flags: see `load_config`.
-        options: of the command line: seeds, sweeps, jobs, and as `prepare`.
-
-    Returns:
-        Whether there was anything to sweep.
-
-    Raises:
-        InputError: a mistake in a point or its config, a log that is there, or of another config.
-        Stopped, RunFailed, StorageError: see `bridge.sweep.run_jobs`.
-    """
-    if options["seeds"] is None and not options["sweeps"]:
-        if options["jobs"]:
-            raise click.UsageError("--jobs is for many runs; give --seeds or --sweep too")
-        return False
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise click.UsageError("a sweep starts processes of its own; leave torchrun out")
-    from bridge.runlog import default_path
-    from bridge.sweep import INDEX, Job, points, run_jobs
-
-    context = click.get_current_context()
-    command = context.info_name or ""
-    if options.get("plot"):
-        raise click.UsageError("--plot draws one run; leave it out with --seeds and --sweep")
-    if options["resume"] and options["out"] is None:
-        raise click.UsageError("--resume needs --out FOLDER: the sweep to go on with")
-    if options["resume"] and options["overwrite"]:
-        raise click.UsageError("--resume goes on with a sweep, --overwrite replaces it; give one")
-    given = {key for key, value in flags.items() if value is not None and value != ()}
-    given |= {text.partition("=")[0].strip() for text in options["sets"]}
-    plan = points(options["seeds"], options["sweeps"])
-    for key in plan[0]:
-        if key in given:
-            raise click.UsageError(f"{key} is swept and given one value; give one of the two")
-    folder = options["out"] or default_path(command).with_suffix("")
-    again = _arguments(context, leave_out=("seeds", "sweeps", "jobs", "out", "as_json", "quiet"))
-    jobs = [_job(Job, model, toml, flags, options, point, folder, again) for point in plan]
-    threads = options["threads"] or 1
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    silent = options["quiet"] or options["as_json"]
-    ended = [job for job in jobs if job.status == "finished"]
-
-    def on_end(job: Job) -> None:
-        ended.append(job)
-        if not silent:
-            said = f": {job.message}" if job.message else ""
-            click.echo(f"{len(ended)}/{len(jobs)} {job.log.stem} {job.status}{said}")
-
-    parallel = options["jobs"] or max(1, cpus // threads)
-    run_jobs(jobs, folder, command, parallel=parallel, threads=threads, on_end=on_end)
-    if options["as_json"]:
-        runs = [{"log": str(j.log), "point": j.point, "summary": j.summary} for j in jobs]
-        print_json({"index": str(folder / f"{INDEX}.json"), "runs": runs})
-    elif not options["quiet"]:
-        logs = folder / "*.h5"
-        click.echo(f"index: {folder / INDEX}.csv\nlook at them: python cli.py compare {logs}")
-    return True
-
-
-def _job(
-    job: Callable[..., Any],
-    model: type[BaseModel],
-    toml: Path | None,
-    flags: Mapping[str, Any],
-    options: dict[str, Any],
-    point: dict[str, str],
-    folder: Path,
-    again: list[str],
-) -> Any:
-    from bridge.config import flatten, load_config
-    from bridge.errors import InputError
-    from bridge.runlog import read_run
-    from bridge.sweep import point_name
-
-    sets = [f"{key}={value}" for key, value in point.items()]
-    try:
-        settings = load_config(model, toml, flags, [*options["sets"], *sets])
-    except InputError as error:
-        text = str(error)
-        for each in sets:
-            text = text.replace(f"--set {each}", f"--sweep {each}")
-        raise InputError(text) from None
-    path = folder / f"{point_name(point)}.h5"
-    values = flatten(settings.model_dump(mode="json"))
-    status = "waiting"
-    if path.exists() and not options["overwrite"]:
-        if not options["resume"]:
-            raise InputError(f"{path} exists; go on with --resume or replace with --overwrite")
-        run = read_run(path)
-        base = load_config(model, base=run.config, base_name=str(path))
-        _check_same(path, base, settings, "give the same options, or another --out")
-        status = "finished" if run.status == "finished" else status
-    program = Path(__file__).resolve().parents[1] / "cli.py"
-    command = [sys.executable, str(program), *again, "--quiet", f"--out={path}"]
-    command += [f"--set={each}" for each in sets]
-    typed = {key: values.get(key, value) for key, value in point.items()}
-    return job(log=path, point=typed, command=command, status=status)
-
-
-def _arguments(context: click.Context, leave_out: Sequence[str]) -> list[str]:
-    """Write a command line anew out of what was read from it, without some options."""
-    words = [context.info_name or ""]
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        value = context.params.get(name)
-        source = context.get_parameter_source(name)
-        if name in leave_out or source is not click.core.ParameterSource.COMMANDLINE:
-            continue
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif getattr(parameter, "is_flag", False):
-            words.append(parameter.opts[0])
-        else:
-            several = value if isinstance(value, list | tuple) else [value]
-            words += [f"{parameter.opts[0]}={each}" for each in several]
-    return words
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

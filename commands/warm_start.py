@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from bridge.console import RowTable, common_options, print_json, resolve_device
+from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
 from bridge.errors import RunFailed
 from commands.folders import choose_folder, new_folder, note_folder
 from commands.shared import prepare, session_of
+from commands.sweeps import LOG_AND_MODEL, sweep
 
 
 @click.command("warm-start")
@@ -28,7 +29,7 @@ from commands.shared import prepare, session_of
     help="Where the model goes, for nash-md --model; beside the log if not given.",
 )
 @click.option("--epochs", type=int, help="Passes over the examples.")
-@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
 def warm_start(config: Path | None, **options: Any) -> None:
     """Teach a language model people's answers, before nash-md asks which of its own they prefer.
@@ -46,6 +47,8 @@ def warm_start(config: Path | None, **options: Any) -> None:
 
     names = ("model", "examples", "held_out", "epochs", "seed")
     given = {name: options[name] for name in names}
+    if sweep(WarmStartConfig, config, given, options, LOG_AND_MODEL):
+        return
     settings, path = prepare("warm-start", WarmStartConfig, config, given, options)
     folder, replace = choose_folder(options["save"], path, options)
     device = resolve_device(options["device"])

@@ -17,7 +17,7 @@ import pytest
 from bridge.checkpoint import checkpoints
 from bridge.runlog import RunLog, read_run
 from bridge.runlog.provenance import provenance
-from bridge.session import checkpoint_folder
+from bridge.session import Session, checkpoint_folder
 from tests.bioplaus import idx_files
 from tests.command_line import call, refused
 from tests.resuming import command, end_at, end_while_opening, fingerprint, same_as
@@ -318,3 +318,22 @@ def test_a_folder_of_another_runs_checkpoints_is_ignored(
     shutil.copytree(checkpoint_folder(a), checkpoint_folder(b))
     assert command([*args, "--resume", "--out", b]) == 0
     assert same_as(b, references["eqprop-run"])
+
+
+def test_a_second_sigterm_costs_no_checkpoint(
+    arguments: dict[str, list[object]], references: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    def twice() -> None:
+        end_at(5, signal.SIGTERM, True)()  # once as the step ends, once when it is saved
+        original = Session._save
+
+        def save(self: Session, *given: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            original(self, *given)  # type: ignore[arg-type]
+
+        Session._save = save  # type: ignore[method-assign]
+
+    args = ["nash-md", "--quiet", "--out", tmp_path / "run.h5", *arguments["nash-md"]]
+    assert command(args, twice) == 75
+    assert command([*args, "--resume"]) == 0
+    assert same_as(tmp_path / "run.h5", references["nash-md"])

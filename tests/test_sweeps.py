@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from bridge.errors import InputError, RunFailed, Stopped, StorageError
 from bridge.runlog import read_run
-from bridge.sweep import MAX_RUNS, Job, parse_seeds, parse_sweep, point_name, points, run_jobs
+from bridge.sweep import (
+    MAX_RUNS,
+    Job,
+    Processes,
+    parse_seeds,
+    parse_sweep,
+    point_name,
+    points,
+    run_jobs,
+)
 from tests.command_line import call, refused
 from tests.resuming import fingerprint, same_as
 
@@ -113,11 +122,6 @@ def test_eqprop_configs_are_checked_first(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_refused_with_language_models() -> None:
-    for option in (["--seeds", "0..1"], ["--sweep", "tau=1"], ["--jobs", 2]):
-        assert refused(call("nash-md", "--model", "tiny:a", *option), f"{option[0]} is for tables")
-
-
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert refused(call("nash-md", *NASH, "--seeds", "1", "--out", tmp_path / "file"), "file")
@@ -173,7 +177,7 @@ raise SystemExit(f"error: {{n}} at a time" if n > 2 else "error: fine")
 """
     many = jobs(tmp_path / "out", *[text] * 5)
     with pytest.raises(RunFailed, match="5 of 5 runs failed"):
-        run_jobs(many, tmp_path / "out", "test", parallel=2, threads=3)
+        run_jobs(many, tmp_path / "out", "test", Processes(3), parallel=2)
     assert [job.message for job in many] == ["fine"] * 5
 
 
@@ -181,12 +185,12 @@ def test_how_runs_fail(tmp_path: Path) -> None:
     bad = "import sys; print('error: no such data', file=sys.stderr); sys.exit(2)"
     killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(InputError, match=r"^0\.h5: no such data \(2 of 2 runs failed"):
-        run_jobs(jobs(tmp_path, bad, bad), tmp_path, "test", parallel=2, threads=1)
+        run_jobs(jobs(tmp_path, bad, bad), tmp_path, "test", Processes(1), parallel=2)
     with pytest.raises(RunFailed, match="exit code -9"):
-        run_jobs(jobs(tmp_path, killed, bad), tmp_path, "test", parallel=1, threads=1)
+        run_jobs(jobs(tmp_path, killed, bad), tmp_path, "test", Processes(1), parallel=1)
     full = jobs(tmp_path, "raise SystemExit(74)", "raise SystemExit(0)")
     with pytest.raises(StorageError, match=r"0\.h5"):
-        run_jobs(full, tmp_path, "test", parallel=1, threads=1)
+        run_jobs(full, tmp_path, "test", Processes(1), parallel=1)
     assert full[1].status == "waiting"
     index = json.loads((tmp_path / "index.json").read_text())
     assert [entry["status"] for entry in index["runs"]] == ["failed", "waiting"]
@@ -210,7 +214,7 @@ os.kill({parent}, {int(number)}); time.sleep(0.5); os.kill({parent}, {int(number
     before = signal.getsignal(signal.SIGINT)
     with subprocess.Popen(python(watch)) as watcher:
         with pytest.raises(Stopped, match="0 of 3 runs are finished; go on with --resume --out"):
-            run_jobs(many, tmp_path / "out", "test", parallel=2, threads=1)
+            run_jobs(many, tmp_path / "out", "test", Processes(1), parallel=2)
         watcher.wait()
     assert [job.status for job in many] == ["stopped", "stopped", "waiting"]
     assert [job.exit_code for job in many] == [75, -signal.SIGKILL, None]

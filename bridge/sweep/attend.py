@@ -1,0 +1,59 @@
+"""What a cluster's job does: run a command, pass signals on to it, and note how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+
+_SAID_BYTES = 10_000
+
+
+def attend(command: Sequence[str], environment: Mapping[str, str], report: str) -> None:
+    """Run a command to its end.
+
+    SIGTERM, and SIGUSR2 by which submitit tells of a limit that is near, become one SIGTERM for
+    the command, which may then write its checkpoint. Slurm sends its own to all processes of a
+    job: the command does not see SIGUSR2, and must bear a second SIGTERM.
+
+    Args:
+        command: program and arguments.
+        environment: what is set besides that of the job.
+        report: a JSON file to make: exit_code, said (the end of stderr), signalled.
+    """
+    signalled: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: object) -> None:
+        if not signalled and process is not None:
+            process.send_signal(signal.SIGTERM)
+        signalled.append(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    # What is ignored is inherited, what is handled is not.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, **environment},
+        )
+        signal.signal(signal.SIGUSR2, pass_on)
+        if signalled:
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
+        text = said.read().decode("utf-8", "replace")
+    sys.stderr.write(text)
+    with open(f"{report}.new", "w", encoding="utf-8") as file:
+        found = {"exit_code": process.returncode, "said": text, "signalled": bool(signalled)}
+        json.dump(found, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{report}.new", report)

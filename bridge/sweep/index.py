@@ -1,0 +1,117 @@
+"""The index of a sweep's folder: what each run is, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import InputError, StorageError
+from bridge.sweep.job import Job
+
+INDEX = "index"
+_MAX_BYTES = 1 << 28
+
+Entries = dict[str, dict[str, Any]]
+
+
+def read_index(folder: Path) -> Entries:
+    """The entries of an index by the name of their log; empty if there is none.
+
+    Raises:
+        InputError: a file of that name that no sweep has written, or whose logs are elsewhere.
+    """
+    path = folder / f"{INDEX}.json"
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise ValueError
+        found = {}
+        for entry in json.loads(text)["runs"]:
+            name = entry["log"]
+            if not isinstance(name, str) or "\0" in name or Path(name).name != name:
+                raise ValueError
+            found[name] = {**entry, "point": dict(entry["point"])}
+        return found
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(
+            f"{path}: no index of a sweep; move it away or give another --out"
+        ) from None
+
+
+def write_index(folder: Path, command: str, jobs: Sequence[Job], earlier: Entries) -> None:
+    """Write index.json and index.csv anew.
+
+    Args:
+        folder: where they go.
+        command: name of the command that is run.
+        jobs: the runs of this sweep.
+        earlier: entries of an earlier sweep; kept where their log is still there.
+
+    Raises:
+        StorageError: the disk is full or fails.
+    """
+    entries = {name: entry for name, entry in earlier.items() if (folder / name).exists()}
+    for job in jobs:
+        saved = None if job.saved is None else job.saved.name
+        facts = {"log": job.log.name, "saved": saved, "command": list(job.command)}
+        entries[job.log.name] = {**asdict(job), **facts}
+    # JSON has no NaN: null stands for it.
+    content = json.dumps({"command": command, "runs": list(entries.values())})
+    whole = json.loads(content, parse_constant=lambda name: None)
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    rows = [
+        {
+            "log": entry["log"],
+            "saved": entry.get("saved"),
+            "status": entry.get("status"),
+            **dict(_scalars(entry["point"])),
+            **{f"summary.{key}": value for key, value in _scalars(entry.get("summary", {}))},
+        }
+        for entry in entries.values()
+    ]
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    with storage(folder):
+        for suffix, content in (("json", text), ("csv", sheet.getvalue())):
+            new = folder / f"{INDEX}.{suffix}.new"
+            # a link that stands there is not followed
+            new.unlink(missing_ok=True)
+            new.write_text(content, "utf-8", newline="")
+            os.replace(new, folder / f"{INDEX}.{suffix}")
+
+
+@contextlib.contextmanager
+def storage(folder: Path) -> Iterator[None]:
+    """Say in one line what the system refuses in a sweep's folder.
+
+    Raises:
+        StorageError: that line.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def _scalars(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number and text under a dotted key; lists of other things than tables as JSON."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _scalars(each, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and value and all(isinstance(v, Mapping) for v in value):
+        for i, each in enumerate(value):
+            yield from _scalars(each, f"{key}.{i}" if key else str(i))
+    else:
+        yield key, json.dumps(value) if isinstance(value, list | tuple) else value

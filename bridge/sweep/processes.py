@@ -1,0 +1,70 @@
+"""Runs as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from typing import IO
+
+from bridge.sweep.job import AbstractLauncher, Job, thread_variables
+
+
+class Processes(AbstractLauncher):
+    """Each run is a process beside this one."""
+
+    poll_seconds = 0.05
+
+    def __init__(self, threads: int) -> None:
+        """Choose the threads of each process."""
+        self._running: dict[subprocess.Popen[bytes], tuple[Job, IO[bytes]]] = {}
+        self._sent: set[int] = set()
+        self._environment = {**os.environ, **thread_variables(threads)}
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop what runs, and wait for it."""
+        self.stop(at_once=False)
+        for process, (_, said) in self._running.items():
+            process.wait()
+            said.close()
+
+    @property
+    def running(self) -> int:
+        """How many run."""
+        return len(self._running)
+
+    def start(self, job: Job) -> None:
+        """Start a process."""
+        said = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the process has ended)
+        # In a session of its own, so that a terminal's Ctrl-C reaches it through this process only.
+        process = subprocess.Popen(
+            list(job.command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=self._environment,
+            start_new_session=True,
+        )
+        job.status = "running"
+        self._running[process] = (job, said)
+
+    def stop(self, at_once: bool) -> None:
+        """Send SIGTERM, or SIGKILL."""
+        number = signal.SIGKILL if at_once else signal.SIGTERM
+        if number not in self._sent:
+            self._sent.add(number)
+            for process in self._running:
+                process.send_signal(number)
+
+    def ended(self) -> list[Job]:
+        """Those whose process has ended."""
+        found = []
+        for process in [each for each in self._running if each.poll() is not None]:
+            job, said = self._running.pop(process)
+            with said:
+                said.seek(0)
+                text = said.read().decode("utf-8", "replace")
+            job.end(process.returncode, text, bool(self._sent))
+            found.append(job)
+        return found
