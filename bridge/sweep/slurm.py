@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import json
 import os
 import re
@@ -147,11 +148,11 @@ class Slurm(AbstractLauncher):
             self._asked = now
         found = []
         for job_id, (job, submitted, report) in list(self._running.items()):
-            outcome = _outcome(report)
+            outcome = None if self._local else _outcome(report)
             if outcome is None:
                 state = self._state_at_end(submitted, ask)
                 # the report may have come in between
-                outcome = _outcome(report) or self._without_report(submitted, state)
+                outcome = (state and _outcome(report)) or self._without_report(submitted, state)
             if outcome is None and self._stopping is not None and now >= self._stopping:
                 outcome = {"exit_code": -signal.SIGTERM, "said": "", "signalled": True}
             if outcome is not None:
@@ -259,7 +260,11 @@ def _as_a_job_needs_it(local: bool) -> Iterator[None]:
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if local else None
     try:
-        with submitit.helpers.environment_variables(PYTHONPATH=path):
+        with (
+            submitit.helpers.environment_variables(PYTHONPATH=path),
+            # what sbatch says is in its error as well
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             yield
     finally:
         if before is not None:
