@@ -37,7 +37,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     from nlhf.config import TournamentConfig, make_cut_sampling
     from nlhf.language.judging import get_judge
     from nlhf.language.prompts import read_prompts
-    from nlhf.language.tournament import PairRecord, PolicyRecord, answers_of, play
+    from nlhf.language.tournament import PairRecord, PolicyRecord, answers_in, answers_of, play
 
     given = {name: options[name] for name in ("prompts", "preference", "seed")}
     settings = load_config(
@@ -49,6 +49,9 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     device = resolve_device(options["device"])
     prompts = read_prompts(settings.prompts)[: settings.limit]
     judge = get_judge(settings.preference, device)
+    for name in names:
+        if Path(name).is_file():
+            answers_in(name, prompts)  # refused before models have answered for hours
     answers = []
     with progress(len(prompts) * len(names), "answering", options["quiet"]) as bar:
         for name in names:

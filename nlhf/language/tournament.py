@@ -177,7 +177,7 @@ def answers_of(
     """
     if Path(spec).is_file():
         advance(len(prompts))
-        return [_from_file(spec, prompts)] * draws
+        return [answers_in(spec, prompts)] * draws
     policy = load_policy(spec, device=device, reference=False, **(options or {}))
     policy.check_room(prompts, sampling.max_new_tokens, spec)
     found: list[list[str]] = [[] for _ in range(draws)]
@@ -192,7 +192,12 @@ def answers_of(
     return found
 
 
-def _from_file(path: str, prompts: Sequence[Prompt]) -> list[str]:
+def answers_in(path: str, prompts: Sequence[Prompt]) -> list[str]:
+    """Read the answers to all prompts, [N], out of a file of JSON lines.
+
+    Raises:
+        InputError: see `read_answers`; or a prompt has none.
+    """
     known = read_answers(path)
     found = []
     for number, prompt in enumerate(prompts, 1):

@@ -1,59 +1,20 @@
-"""Thousands of malformed inputs, each refused by one line, with nothing written and nothing run."""
+"""Bad configs, tables, images, logs and command lines, each in the folder that is given."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
 import pickle
 import random
 import struct
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
-from click.testing import CliRunner
 
-from cli import main
-from nlhf.errors import InputError
-from nlhf.language.comparisons import read_comparisons
-from nlhf.language.prompts import read_answers, read_examples, read_prompts
+from tests.bad_input.noise import FINE, KEYS, VALUES, Bomb, noise, word
 from tests.bioplaus.idx_files import NAMES, arrays, encode, write
 from tests.bridge.records import sealed_log
-
-QUICK, ALL = 12, 640
-
-
-class Bomb:
-    """A pickle that leaves a file behind where it is loaded."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch executed",)
-
-
-NOISE = [
-    b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\n\n", b"\x80\x04.", b"PK\x03\x04", b"\x1f\x8b\x08",
-    b"\x89HDF\r\n\x1a\n", pickle.dumps(Bomb()), b"[" * 5000, b"{" * 5000, b"9" * 9000,
-    b'__import__("os").system("touch executed")', b"$(touch executed)", b"../../etc/passwd",
-]  # fmt: skip
-VALUES = [
-    '"text"', "true", "nan", "-inf", "-1", "1e400", "[]", "[[1]]", "{ a = 1 }", "1979-05-27",
-    '"\\u0000"', "9" * 400, '"' + "x" * 3000 + '"', '"__import__(\\"os\\").system(\\"x\\")"',
-]  # fmt: skip
-# Every value above is wrong for these.
-KEYS = ["epochs", "network.hidden", "optimizer.learning_rate", "data.train_size"]
-FINE = {("epochs", "9" * 400), ("data.train_size", "9" * 400), ("network.hidden", "[]")}
-
-
-def noise(rng: random.Random) -> bytes:
-    return rng.choice([*NOISE, rng.randbytes(rng.randrange(1, 300))])
-
-
-def word(rng: random.Random) -> str:
-    letters = "abcxyz_-.é \\/'\"{}[]=\u202e\U0001f600"
-    return "zz" + "".join(rng.choices(letters, k=rng.randrange(1, 12)))
 
 
 def config(rng: random.Random, here: Path) -> list[str]:
@@ -153,66 +114,3 @@ def line(rng: random.Random, here: Path) -> list[str]:
         ["compare", "mine.h5", "--tolerance", word(rng)], ["compare", "mine.h5", "--report", "a"],
     ]  # fmt: skip
     return rng.choice(calls)
-
-
-KINDS: dict[str, Callable[[random.Random, Path], list[str]]] = {
-    "config": config, "csv": table, "idx": images, "hdf5": log, "command line": line,
-}  # fmt: skip
-
-
-def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        yield str(path.relative_to(folder)), path.read_bytes() if path.is_file() else b""
-
-
-def refusals(kind: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Make and give bad inputs of a kind; return what was wrong with their refusals."""
-    wrong = []
-    for seed in range(count):
-        here = tmp_path / str(seed)
-        here.mkdir()
-        monkeypatch.chdir(here)
-        words = KINDS[kind](random.Random(f"{kind} {seed}"), here)
-        before = dict(contents(here))
-        result = CliRunner().invoke(main, words)
-        lines = result.stderr.strip().splitlines()
-        if result.exit_code != 2 or len(lines) != 1 or not lines[0].startswith("error: "):
-            wrong.append(f"{seed} {words}: {result.exit_code} {result.exception!r} {lines[-3:]}")
-        if dict(contents(here)) != before:
-            wrong.append(f"{seed} {words}: changed its folder")
-    return wrong
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_few_bad_inputs_are_refused(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert refusals(kind, QUICK, tmp_path, monkeypatch) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_thousands_of_bad_inputs_are_refused(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert refusals(kind, ALL, tmp_path, monkeypatch) == []
-
-
-@pytest.mark.parametrize("read", [read_comparisons, read_prompts, read_answers, read_examples])
-@pytest.mark.parametrize("count", [QUICK, pytest.param(ALL, marks=pytest.mark.slow)])
-def test_bad_json_lines_are_refused(
-    read: Callable[[Path], object], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "lines.jsonl"
-    for seed in range(count):
-        rng = random.Random(seed)
-        bad = [
-            b"\xff" + noise(rng), b"x" + noise(rng), b"[1]", b"null", b'{"prompt": 1}', b"{}",
-            b'{"prompt": "a", "chosen": NaN, "rejected": []}', b'{"prompt": "' + b"a" * seed,
-        ]  # fmt: skip
-        path.write_bytes(rng.choice(bad))
-        with pytest.raises(InputError) as caught:
-            read(path)
-        assert len(str(caught.value).splitlines()) == 1
-    assert [each.name for each in tmp_path.iterdir()] == ["lines.jsonl"]

@@ -1,0 +1,50 @@
+"""Give a command bad input, and tell what was wrong with its refusal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli import main
+
+Maker = Callable[[random.Random, Path], list[str]]
+"""Writes bad input into a folder, and gives the command line that reads it."""
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file and folder, by its path."""
+    for path in sorted(folder.rglob("*")):
+        yield str(path.relative_to(folder)), path.read_bytes() if path.is_file() else b""
+
+
+def faults(words: Sequence[str], here: Path) -> list[str]:
+    """Run a command in a folder; it must say one line, exit with 2 and leave the folder alone."""
+    before = dict(contents(here))
+    result = CliRunner().invoke(main, list(words))
+    lines = result.stderr.strip().splitlines()
+    wrong = []
+    if result.exit_code != 2 or len(lines) != 1 or not lines[0].startswith("error: "):
+        wrong.append(f"{words}: {result.exit_code} {result.exception!r} {lines[-3:]}")
+    after = dict(contents(here))
+    changed = [name for name in before | after if before.get(name) != after.get(name)]
+    if changed:
+        wrong.append(f"{words}: changed {changed[:3]}")
+    return wrong
+
+
+def refusals(
+    kind: str, make: Maker, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Make and give bad inputs of a kind; return what was wrong with their refusals."""
+    wrong = []
+    for seed in range(count):
+        here = tmp_path / str(seed)
+        here.mkdir()
+        monkeypatch.chdir(here)
+        words = make(random.Random(f"{kind} {seed}"), here)
+        wrong += [f"{seed} {each}" for each in faults(words, here)]
+    return wrong
