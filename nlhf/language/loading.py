@@ -8,7 +8,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
+from nlhf.language.model_folder import ADAPTER, check_adapter_folder, check_model_folder
 from nlhf.language.policy import Policy
 
 SMOLLM2 = "smollm2"
@@ -109,7 +110,7 @@ def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any
             model, tokenizer = tiny_model(spec.removeprefix(TINY).split(","), dtype=dtype)
         elif spec == SMOLLM2:
             model, tokenizer = _smollm2(dtype)
-        elif (Path(spec) / "adapter_config.json").exists():
+        elif (Path(spec) / ADAPTER).exists():
             model, tokenizer = _pretrained_adapter(Path(spec), dtype)
             model = model if head else model.merge_and_unload()
         else:
@@ -166,25 +167,52 @@ def _pretrained(spec: str, dtype: torch.dtype, head: bool = True) -> tuple[Any, 
     if folder.is_dir() and not (folder / "config.json").exists():
         raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
     kind = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+    safe = {"trust_remote_code": False}
     try:
+        if folder.is_dir():
+            check_model_folder(folder, kind)
         # never what would be unpickled
-        model = kind.from_pretrained(spec, dtype=dtype, use_safetensors=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(spec)
+        model, found = kind.from_pretrained(
+            spec, dtype=dtype, use_safetensors=True, output_loading_info=True, **safe
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(spec, **safe)
+    except InputError:
+        raise
     except Exception as error:  # hubs, files and formats fail in many ways
         raise InputError(
             f"model={spec!r} cannot be loaded: {_first_line(error)}; give a folder that "
             f"save_pretrained wrote, a hub name, {SMOLLM2}, or {TINY}WORD,WORD"
         ) from None
+    _check_weights(spec, model, tokenizer, found["missing_keys"])
     return model, tokenizer
+
+
+def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[str]) -> None:
+    """Refuse what would be random, not finite, or without a row for a token."""
+    # hidden states do not go through a pooler, which many encoders are saved without
+    missing = sorted(name for name in missing if "pooler" not in name)
+    if missing:
+        raise InputError(
+            f"model={spec!r} has no weights for {len(missing)} of its parts, {missing[0]} first; "
+            "they would be random"
+        )
+    for name, weights in model.named_parameters():
+        if not bool(torch.isfinite(weights).all()):
+            raise InputError(f"model={spec!r}: {name} is not finite; get a good copy")
+    rows = model.get_input_embeddings().weight.shape[0]
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if last >= rows:
+        raise InputError(
+            f"model={spec!r}: its tokenizer has a token {last}, its embedding {rows} rows"
+        )
 
 
 def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """An adapter that still learns, on its base, which may be any spec of `load_policy`."""
     peft = need("peft")
-    try:
-        base_name = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    except Exception as error:
-        raise InputError(f"{folder}: no LoRA adapter: {_first_line(error)}") from None
+    base_name = check_adapter_folder(folder)
+    if (Path(base_name) / ADAPTER).exists():
+        raise InputError(f"{folder}: its base {base_name} is an adapter too; merge that one first")
     base, tokenizer = find_model(base_name, dtype)
     try:
         model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)

@@ -1,0 +1,156 @@
+"""Strangers' model folders: held against themselves before a byte of weights is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from nlhf.errors import InputError
+from nlhf.language.extras import need
+
+MOST_JSON_BYTES = 2**26
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_SLACK = 2**26  # elements that a model may have beyond its weights: masks, tables of positions
+
+
+def read_object(path: Path, most: int = MOST_JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON object out of a regular file.
+
+    Raises:
+        InputError: it is not there, too large, or no object.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        if path.stat().st_size > most:
+            raise InputError(f"{path}: larger than {most // 2**20} MiB; this is no such file")
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no JSON: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must hold a JSON object")
+    return found
+
+
+def check_model_folder(folder: Path, kind: Any) -> None:
+    """Refuse a model whose config asks for more than its weights hold, or for files elsewhere.
+
+    Otherwise memory is taken for what a config claims, and a part without weights is random.
+
+    Args:
+        folder: holds config.json and safetensors, in one file or in parts behind an index.
+        kind: the class of transformers that is to load it.
+
+    Raises:
+        InputError: such a model; no weights in safetensors; a damaged file.
+    """
+    transformers = need("transformers")
+    settings = read_object(folder / "config.json")
+    for key in ("attn_implementation", "_attn_implementation"):
+        if "/" in str(settings.get(key)):
+            raise InputError(f"{folder}: {key}={settings[key]!r} is code on the hub; it is not run")
+    sizes = [size for path in _weight_files(folder, settings) for size in _sizes(path)]
+    for key, value in _numbers(settings):
+        # each layer has a tensor at least
+        if "layer" in key and value > len(sizes):
+            raise InputError(
+                f"{folder}: config.json says {key}={value}, its weights are {len(sizes)} tensors"
+            )
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        model = kind.from_config(config, trust_remote_code=False)
+    wanted = sum(t.numel() for part in (model.parameters(), model.buffers()) for t in part)
+    # twice: tied weights are stored once
+    if wanted > 2 * sum(sizes) + _SLACK:
+        raise InputError(
+            f"{folder}: config.json asks for {wanted} numbers, its weights hold {sum(sizes)}"
+        )
+
+
+def check_adapter_folder(folder: Path) -> str:
+    """Refuse an adapter that is not LoRA, not in safetensors, or wants other code imported.
+
+    Returns:
+        The spec of its base.
+
+    Raises:
+        InputError: such an adapter; a damaged file.
+    """
+    settings = read_object(folder / ADAPTER)
+    base = settings.get("base_model_name_or_path")
+    if settings.get("peft_type") != "LORA":
+        raise InputError(f"{folder}: peft_type={settings.get('peft_type')!r}; only LORA is read")
+    if not isinstance(base, str) or not base:
+        raise InputError(f"{folder}: base_model_name_or_path={base!r} names no model")
+    for key in ("auto_mapping", "megatron_config"):
+        if settings.get(key) is not None:
+            raise InputError(f"{folder}: {key} would import other code; it is not read")
+    path = folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{folder}: no {ADAPTER_WEIGHTS}; pickled weights are not read")
+    rank = settings.get("r")
+    shortest = min(_sizes(path), default=0)
+    if not isinstance(rank, int) or not 1 <= rank <= shortest:
+        raise InputError(f"{folder}: r={rank!r} does not fit the weights in {ADAPTER_WEIGHTS}")
+    return base
+
+
+def _weight_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
+    """The files that transformers will load, each in the folder itself."""
+    name = settings.get("transformers_weights") or WEIGHTS
+    if name == WEIGHTS and not (folder / WEIGHTS).is_file():
+        name = INDEX
+        if not (folder / INDEX).is_file():
+            raise InputError(f"{folder}: no {WEIGHTS}; pickled weights are not read")
+    if not _is_plain(name):
+        raise InputError(f"{folder}: config.json has weights elsewhere: {name!r}")
+    if not name.endswith(".index.json"):
+        return [folder / name]
+    listed = read_object(folder / name).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise InputError(f"{folder / name}: no weight_map of tensors to files")
+    files = list(listed.values())
+    for each in files:
+        if not _is_plain(each) or not each.endswith(".safetensors"):
+            raise InputError(
+                f"{folder / name}: {each!r} is no safetensors file of this folder; not read"
+            )
+    return [folder / each for each in dict.fromkeys(files)]
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it names a file without leaving the folder."""
+    return (
+        isinstance(name, str) and "\0" not in name and "\\" not in name and Path(name).name == name
+    )
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    """Elements of every tensor of a safetensors file; only its header is read."""
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                yield torch.Size(file.get_slice(name).get_shape()).numel()
+    except (OSError, SafetensorError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged: {said}") from None
+
+
+def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Every whole number of a config, of its parts too."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, int):
+            yield str(key), value
