@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -187,6 +187,9 @@ def _put(
 def _validate(
     model: type[C], data: dict[str, Any], origins: dict[str, str], problems: list[str]
 ) -> C:
+    for key, value in flatten(data).items():
+        if any("\0" in text for text in _texts([key, value])):
+            problems.append(f"{key}={_short(value)}: has a NUL character; no name can hold it")
     try:
         # Strict JSON mode tells 5 from "5" and from 5.0, and still takes a list for a tuple.
         config = model.model_validate_json(json.dumps(data, default=str), strict=True)
@@ -199,7 +202,15 @@ def _validate(
     else:
         if not problems:
             return config
-    raise InputError("\n".join(problems))
+    raise InputError(*problems)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def _explain(

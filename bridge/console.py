@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import math
 import os
@@ -186,6 +187,7 @@ class Commands(click.Group):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
         try:
+            _refuse_nul(*args, **kwargs)
             code = super().main(*args, standalone_mode=False, **kwargs)
         except click.ClickException as error:
             if isinstance(error, _NO_ARGUMENTS):
@@ -194,7 +196,8 @@ class Commands(click.Group):
                 _complain(_usage_text(error))
             _leave(EXIT_USAGE)
         except self.input_errors as error:
-            _complain(str(error))
+            for mistake in getattr(error, "mistakes", (str(error),)):
+                _complain(mistake)
             _leave(EXIT_USAGE)
         except RunFailed as error:
             _complain(str(error))
@@ -206,6 +209,12 @@ class Commands(click.Group):
             if str(stop):
                 click.echo(str(stop), err=True)
             _leave(EXIT_STOPPED)
+        except OSError as error:
+            # only a user gives such a name
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            _complain(f"{str(error.filename)[:60]}...: {error.strerror}; give a shorter name")
+            _leave(EXIT_USAGE)
         except (click.Abort, KeyboardInterrupt):
             _complain("interrupted")
             _leave(EXIT_INTERRUPTED)
@@ -319,6 +328,12 @@ def _finite(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
+def _refuse_nul(args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> None:
+    for word in args or ():
+        if "\0" in word:
+            raise click.UsageError(f"{word[:60]}: has a NUL character; no name or text can hold it")
+
+
 def _usage_text(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
@@ -347,5 +362,9 @@ def _leave(code: int) -> NoReturn:
 def _complain(text: str) -> None:
     rank = os.environ.get("RANK", "0")  # torchrun's
     where = "error" if rank == "0" else f"error in process {rank}"
-    for line in text.splitlines() or [text]:
-        click.echo(f"{where}: {line}", err=True)
+    click.echo(f"{where}: {_visible(text)}", err=True)
+
+
+def _visible(text: str) -> str:
+    """Write what would end the line or steer the terminal as an escape: a name can hold it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -6,6 +6,11 @@ from __future__ import annotations
 class InputError(ValueError):
     """A user's value cannot be used (exit 2); one line a mistake: value, what is legal, fix."""
 
+    def __init__(self, *mistakes: str) -> None:
+        """Take one mistake or several."""
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
 
 class RunFailed(RuntimeError):
     """A run ended without a result (exit 1); the message has the cause and a remedy."""

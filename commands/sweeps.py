@@ -172,10 +172,10 @@ def _job(
     try:
         settings = load_config(model, toml, flags, [*options["sets"], *sets])
     except InputError as error:
-        text = str(error)
+        mistakes = list(error.mistakes)
         for each in sets:
-            text = text.replace(f"--set {each}", f"--sweep {each}")
-        raise InputError(text) from None
+            mistakes = [text.replace(f"--set {each}", f"--sweep {each}") for text in mistakes]
+        raise InputError(*mistakes) from None
     name = point_name(point)
     path, saved = folder / f"{name}.h5", folder / name if "" in places.values() else None
     values = flatten(settings.model_dump(mode="json"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 import zlib
 from abc import ABC, abstractmethod
@@ -63,6 +62,8 @@ class HashedEncoder(AbstractEncoder):
     def __init__(self, buckets: int = 512) -> None:
         """Choose the number of buckets, >= 1."""
         super().__init__()
+        if buckets < 1:
+            raise InputError(f"buckets={buckets} must be at least 1")
         self.buckets, self.width = buckets, buckets + 1
 
     def forward(self, rows: Sequence[Segments]) -> Tensor:
@@ -205,8 +206,7 @@ def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> Abst
     Raises:
         InputError: no such model, a package that is missing, or a model that cannot learn so.
     """
-    if max_length < 16:
-        raise InputError(f"max_length={max_length} leaves no room for answers; use 16 or more")
+    _check_length(max_length)
     if spec == HASHED:
         if tune != "frozen":
             raise InputError(f"tune={tune!r}: hashed words have nothing to learn; use frozen")
@@ -233,33 +233,18 @@ def saved_encoder(folder: Path, settings: dict[str, Any]) -> AbstractEncoder:
         return HashedEncoder(int(settings["buckets"]))
     if settings.get("kind") != "transformer":
         raise InputError(f"{folder}: encoder of kind {settings.get('kind')!r} is unknown")
+    max_length = int(settings["max_length"])
+    _check_length(max_length)
     model, tokenizer = find_model(str(folder), torch.float32, head=False)
     model.requires_grad_(False)
-    return TransformerEncoder(model, tokenizer, int(settings["max_length"]))
+    return TransformerEncoder(model, tokenizer, max_length)
+
+
+def _check_length(max_length: int) -> None:
+    if max_length < 16:
+        raise InputError(f"max_length={max_length} leaves no room for answers; use 16 or more")
 
 
 def _context(model: Any, tokenizer: Any) -> int:
     limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
     return int(min(limit for limit in (*limits, 2**20) if limit is not None and limit > 0))
-
-
-def settings_json(folder: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object out of a folder.
-
-    Raises:
-        InputError: it is not there, too large, or no object.
-    """
-    path = folder / name
-    try:
-        if path.stat().st_size > 2**24:
-            raise InputError(f"{path}: larger than 16 MiB; this is no preference model")
-        found = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read: {error.strerror}; give a folder that preference-train wrote"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON: {' '.join(str(error).split())[:120]}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: must hold a JSON object")
-    return found

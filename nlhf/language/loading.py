@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import io
 import logging
+import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,12 @@ from torch import nn
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
-from nlhf.language.model_folder import ADAPTER, check_adapter_folder, check_model_folder
+from nlhf.language.model_folder import (
+    ADAPTER,
+    check_adapter,
+    check_adapter_folder,
+    check_model_folder,
+)
 from nlhf.language.policy import Policy
 
 SMOLLM2 = "smollm2"
@@ -110,7 +116,7 @@ def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any
             model, tokenizer = tiny_model(spec.removeprefix(TINY).split(","), dtype=dtype)
         elif spec == SMOLLM2:
             model, tokenizer = _smollm2(dtype)
-        elif (Path(spec) / ADAPTER).exists():
+        elif os.path.isfile(os.path.join(spec, ADAPTER)):
             model, tokenizer = _pretrained_adapter(Path(spec), dtype)
             model = model if head else model.merge_and_unload()
         else:
@@ -164,12 +170,13 @@ def tiny_model(
 def _pretrained(spec: str, dtype: torch.dtype, head: bool = True) -> tuple[Any, Any]:
     transformers = need("transformers")
     folder = Path(spec)
-    if folder.is_dir() and not (folder / "config.json").exists():
+    is_folder = os.path.isdir(spec)
+    if is_folder and not (folder / "config.json").exists():
         raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
     kind = transformers.AutoModelForCausalLM if head else transformers.AutoModel
     safe = {"trust_remote_code": False}
     try:
-        if folder.is_dir():
+        if is_folder:
             check_model_folder(folder, kind)
         # never what would be unpickled
         model, found = kind.from_pretrained(
@@ -199,6 +206,8 @@ def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[st
     for name, weights in model.named_parameters():
         if not bool(torch.isfinite(weights).all()):
             raise InputError(f"model={spec!r}: {name} is not finite; get a good copy")
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise InputError(f"model={spec!r}: model_max_length={tokenizer.model_max_length!r}")
     rows = model.get_input_embeddings().weight.shape[0]
     last = max(tokenizer.get_vocab().values(), default=-1)
     if last >= rows:
@@ -211,13 +220,15 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """An adapter that still learns, on its base, which may be any spec of `load_policy`."""
     peft = need("peft")
     base_name = check_adapter_folder(folder)
-    if (Path(base_name) / ADAPTER).exists():
+    if os.path.isfile(os.path.join(base_name, ADAPTER)):
         raise InputError(f"{folder}: its base {base_name} is an adapter too; merge that one first")
     base, tokenizer = find_model(base_name, dtype)
     try:
         model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)
+        state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     except Exception as error:
         raise InputError(f"{folder}: no adapter for {base_name}: {_first_line(error)}") from None
+    check_adapter(folder, state)
     return model, tokenizer
 
 
@@ -294,6 +305,10 @@ def _end_ids(spec: str, model: Any, tokenizer: Any, end_token: str | None) -> tu
         return (token,)
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = listed if isinstance(listed, list) else [listed]
+    rows = model.get_input_embeddings().weight.shape[0]
+    for token in listed:
+        if token is not None and not (type(token) is int and 0 <= token < rows):
+            raise InputError(f"{spec}: eos_token_id={token!r} is none of its {rows} tokens")
     found = {tokenizer.eos_token_id, *listed} - {None}
     if not found and not spec.startswith(TINY):
         raise InputError(

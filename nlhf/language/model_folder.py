@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
@@ -20,17 +21,21 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _SLACK = 2**26  # elements that a model may have beyond its weights: masks, tables of positions
 
 
-def read_object(path: Path, most: int = MOST_JSON_BYTES) -> dict[str, Any]:
+def read_object(path: Path, writer: str = "save_pretrained") -> dict[str, Any]:
     """Read a JSON object out of a regular file.
+
+    Args:
+        path: the file.
+        writer: what writes such folders, for the message where there is no such file.
 
     Raises:
         InputError: it is not there, too large, or no object.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a folder that {writer} wrote")
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise InputError(f"{path}: larger than {MOST_JSON_BYTES // 2**20} MiB; not read")
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        if path.stat().st_size > most:
-            raise InputError(f"{path}: larger than {most // 2**20} MiB; this is no such file")
         found = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -58,7 +63,11 @@ def check_model_folder(folder: Path, kind: Any) -> None:
     for key in ("attn_implementation", "_attn_implementation"):
         if "/" in str(settings.get(key)):
             raise InputError(f"{folder}: {key}={settings[key]!r} is code on the hub; it is not run")
-    sizes = [size for path in _weight_files(folder, settings) for size in _sizes(path)]
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            read_object(folder / name)
+    files = _weight_files(folder, settings)
+    sizes = [shape.numel() for path in files for shape in shapes(path).values()]
     for key, value in _numbers(settings):
         # each layer has a tensor at least
         if "layer" in key and value > len(sizes):
@@ -97,11 +106,31 @@ def check_adapter_folder(folder: Path) -> str:
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         raise InputError(f"{folder}: no {ADAPTER_WEIGHTS}; pickled weights are not read")
-    rank = settings.get("r")
-    shortest = min(_sizes(path), default=0)
-    if not isinstance(rank, int) or not 1 <= rank <= shortest:
-        raise InputError(f"{folder}: r={rank!r} does not fit the weights in {ADAPTER_WEIGHTS}")
+    most = max((n for shape in shapes(path).values() for n in shape), default=0)
+    patterns = settings.get("rank_pattern") or {}
+    for rank in (settings.get("r"), *(patterns.values() if isinstance(patterns, dict) else ["?"])):
+        if not isinstance(rank, int) or not 1 <= rank <= most:
+            raise InputError(f"{path}: does not fit a rank of {rank!r} in {ADAPTER}")
     return base
+
+
+def check_adapter(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse an adapter, once loaded, of which a part would be random or is not finite.
+
+    Args:
+        folder: where it was loaded from.
+        state: its weights, by their names in the file.
+
+    Raises:
+        InputError: so it is.
+    """
+    path = folder / ADAPTER_WEIGHTS
+    stored = shapes(path)
+    for name, weights in state.items():
+        if stored.get(name) != weights.shape:
+            raise InputError(f"{path}: no {name} of shape {list(weights.shape)}, or of another")
+        if not bool(torch.isfinite(weights).all()):
+            raise InputError(f"{path}: {name} is not finite; get a good copy")
 
 
 def _weight_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
@@ -134,14 +163,17 @@ def _is_plain(name: Any) -> bool:
     )
 
 
-def _sizes(path: Path) -> Iterator[int]:
-    """Elements of every tensor of a safetensors file; only its header is read."""
+def shapes(path: Path) -> dict[str, torch.Size]:
+    """Read the names and shapes in a safetensors file; only its header is read.
+
+    Raises:
+        InputError: no such file, or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                yield torch.Size(file.get_slice(name).get_shape()).numel()
+            return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path}: damaged: {said}") from None

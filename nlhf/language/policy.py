@@ -230,9 +230,15 @@ class Policy:
                 f"{self.name} has no chat template, but a prompt is a list of messages; give the "
                 "prompt as text, or use a model with a chat template"
             )
-        text = self.tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(prompt), tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program, in a sandbox
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise InputError(
+                f"{self.name}: its chat template fails: {said}; mend it, or --set chat=false"
+            ) from None
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nlhf.errors import InputError
-from nlhf.language.encoders import AbstractEncoder, Segments, saved_encoder, settings_json
+from nlhf.language.encoders import AbstractEncoder, Segments, saved_encoder
+from nlhf.language.model_folder import read_object
 from nlhf.language.prompts import Prompt, text_of
 
 PAIRWISE, SKEW, BRADLEY_TERRY = "pairwise", "skew-symmetric", "bradley-terry"
@@ -196,29 +197,40 @@ def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> P
         InputError: something else, or damaged.
     """
     folder = Path(folder)
-    facts = settings_json(folder, "preference.json")
+    facts = read_object(folder / "preference.json", "preference-train")
     if facts.get("format") != FORMAT:
         raise InputError(f"{folder}: preference.json is of no preference model")
     if facts.get("version") != VERSION:
         raise InputError(f"{folder}: version {facts.get('version')!r} is not {VERSION}")
     path = folder / "head.safetensors"
     try:
-        for name, digest in _sha256(folder).items():
-            if facts["sha256"].get(name) != digest:
+        digests, told = _sha256(folder), dict(facts["sha256"])
+        for name in sorted(digests.keys() | told.keys()):
+            if told.get(name) != digests.get(name):
                 raise InputError(f"{folder / name}: damaged: another sha256 than preference.json's")
+        head = load_file(path)
         encoder = saved_encoder(folder / "encoder", facts["encoder"])
         hidden, planes = int(facts["hidden"]), int(facts["planes"])
-        model = PreferenceModel(encoder, facts["head"], hidden=hidden, planes=planes)
-        head = load_file(path)
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
+        # takes no memory for what is claimed
+        with torch.device("meta"):
+            model = PreferenceModel(encoder, facts["head"], hidden=hidden, planes=planes)
+    except InputError:
+        raise
+    except (
+        AttributeError, LookupError, TypeError, ValueError, OverflowError, OSError, RuntimeError,
+        SafetensorError,
+    ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:120]
         raise InputError(f"{folder}: damaged: {type(error).__name__}: {said}") from None
     own = {n: p for n, p in model.state_dict().items() if not n.startswith("encoder.")}
-    if {n: p.shape for n, p in head.items()} != {n: p.shape for n, p in own.items()}:
+    if {n: (p.shape, p.dtype) for n, p in head.items()} != {
+        n: (p.shape, p.dtype) for n, p in own.items()
+    }:
         raise InputError(f"{path}: damaged: weights of another model")
-    model.load_state_dict(head, strict=False)
+    for name, weights in head.items():
+        if not bool(torch.isfinite(weights).all()):
+            raise InputError(f"{path}: {name} is not finite; train it anew")
+    model.load_state_dict(head, strict=False, assign=True)
     return model.requires_grad_(False).to(device)
 
 
