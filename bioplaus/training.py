@@ -28,7 +28,7 @@ from bioplaus.gradient_check import check_gradients, record_type, records
 from bioplaus.measuring import Tally, alignments
 from bioplaus.sharding import AbstractGroup, Shards
 from bioplaus.solvers import Status
-from bridge.checkpoint import random_states, restore, set_random_states
+from bridge.checkpoint import loading, random_states, restore, set_random_states
 from bridge.distributed import Group
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
@@ -284,14 +284,15 @@ class _Position:
         Raises:
             InputError: the snapshot is of another run.
         """
-        restore(run.field.parameters, saved["parameters"])
-        run.optimizer.load_state_dict(saved["optimizer"])
-        set_random_states(saved["random"], **_generators(run))
-        at = cls(run)
-        for name in _COUNTERS:
-            setattr(at, name, saved[name])
-        at.tally.sums, at.tally.rows = dict(saved["tally"]["sums"]), saved["tally"]["rows"]
-        at._began -= saved["seconds"]
+        with loading():
+            restore(run.field.parameters, saved["parameters"])
+            run.optimizer.load_state_dict(saved["optimizer"])
+            set_random_states(saved["random"], **_generators(run))
+            at = cls(run)
+            for name in _COUNTERS:
+                setattr(at, name, saved[name])
+            at.tally.sums, at.tally.rows = dict(saved["tally"]["sums"]), saved["tally"]["rows"]
+            at._began -= saved["seconds"]
         return at
 
 

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -142,6 +142,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"{STATE} is damaged")
         tensors = _read_tensors(path / TENSORS, digests[TENSORS])
         found = json.loads(text)
+        if f"step-{found['step']:012d}" != path.name:
+            raise ValueError(f"it is of step {found['step']}")
         return Checkpoint(path, found["step"], found["facts"], _nested(found["state"], tensors))
     except OSError as error:
         raise InputError(f"{path}: no whole checkpoint: {error.strerror or error}") from None
@@ -163,6 +165,24 @@ def restore(into: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in into.items():
             tensor.copy_(saved[name])
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """While the block puts a state into a loop, say in one error that it is no state of that loop.
+
+    Raises:
+        InputError: something is missing in the state, or is of another kind.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"the checkpoint does not fit this run: {said}; remove it, to go on from an older one"
+        ) from None
 
 
 def random_states(**generators: torch.Generator) -> dict[str, Tensor]:
@@ -269,6 +289,7 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _require_file(path)
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise ValueError(f"{TENSORS} is damaged")
@@ -278,7 +299,14 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise ValueError(f"{TENSORS}: {error}") from None
 
 
+def _require_file(path: Path) -> None:
+    """Refuse a pipe, which would be waited for, or a device, which may have no end."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is no file")
+
+
 def _read_json(path: Path) -> bytes:
+    _require_file(path)
     with path.open("rb") as file:
         text = file.read(_MAX_JSON_BYTES + 1)
     if len(text) > _MAX_JSON_BYTES:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bridge.errors import InputError
 
+_MOST_BYTES = 2**24
 _SHORT_FLOAT = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -131,7 +132,11 @@ def _nested_models(annotation: Any) -> list[type[BaseModel]]:
 
 def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) <= _MOST_BYTES:
+            return tomllib.loads(data.decode("utf-8"))
+        problems.append(f"{path}: larger than {_MOST_BYTES // 2**20} MiB; this is no config")
     except OSError as error:
         problems.append(f"{path}: cannot read this config: {error.strerror or error}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -267,6 +267,8 @@ def find_start(
             facts = found.facts
             rows = {str(name): int(n) for name, n in facts["rows"].items()}
             of, made = facts["run_id"], {name: facts[name] for name in here or {}}
+            if any(n < 0 for n in rows.values()):
+                raise InputError(f"{path}: damaged checkpoint: rows={rows}")
         except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
             warn(f"{error}; an older one is used")
             continue

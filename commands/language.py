@@ -52,6 +52,7 @@ def nash_language(**options: Any) -> None:
 
 def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
     """Train, log and save."""
+    from bridge.checkpoint import loading
     from bridge.progress import progress
     from commands.folders import new_folder, note_folder
     from commands.shared import session_of
@@ -77,8 +78,9 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     ):
         log, start = session.log, session.start
         in_shards = group.size > 1 and config.shard == "fsdp"
-        exact = [ExactRecord(**each) for each in start["exact"]] if start else []
-        tokens = start["record"]["num_tokens"] if start else 0
+        with loading():
+            exact = [ExactRecord(**each) for each in start["exact"]] if start else []
+            tokens = start["record"]["num_tokens"] if start else 0
         note_folder(log, options["save"], options["overwrite"])
 
         def on_exact(record: ExactRecord) -> None:

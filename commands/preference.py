@@ -43,6 +43,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
     """
+    from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import PreferenceConfig, make_fit
     from nlhf.language.preference_training import (
@@ -81,7 +82,8 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
         run = session.log
         note_folder(run, out, options["overwrite"])
         if session.start is not None:
-            state.load_state(session.start)
+            with loading():
+                state.load_state(session.start)
             bar.advance(state.seen)
 
         def on_step(record: StepRecord) -> None:

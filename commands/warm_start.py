@@ -40,6 +40,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
     Example: python cli.py warm-start --model smollm2 --examples docstrings/train.jsonl
     --held-out docstrings/test.jsonl --set lora.rank=8 --save warm
     """
+    from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import WarmStartConfig, make_warm_start
     from nlhf.language.saving import EXAMPLES, save_policy
@@ -76,7 +77,8 @@ def warm_start(config: Path | None, **options: Any) -> None:
         log = session.log
         note_folder(log, options["save"], options["overwrite"])
         if session.start is not None:
-            state.load_state_dict(session.start)
+            with loading():
+                state.load_state_dict(session.start)
             bar.advance(state.seen)
 
         def on_step(record: ExampleRecord) -> None:

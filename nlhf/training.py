@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bridge.checkpoint import random_states, restore, set_random_states
+from bridge.checkpoint import loading, random_states, restore, set_random_states
 from bridge.distributed import Group
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
@@ -149,7 +149,8 @@ def solve(
     )
     state = run.algorithm.init(problem)
     if start is not None:
-        state = _restored(run, state, start)
+        with loading():
+            state = _restored(run, state, start)
         advance(state.step)
     for step in range(state.step + 1, config.iterations + 1):
         before = state
@@ -361,9 +362,10 @@ def train_language(
     config, trainer = run.config, run.trainer
     record: LanguageRecord | None = None
     if start is not None:
-        trainer.load_state_dict(start["trainer"])
-        set_random_states(start["random"])
-        record = LanguageRecord(**start["record"])
+        with loading():
+            trainer.load_state_dict(start["trainer"])
+            set_random_states(start["random"])
+            record = LanguageRecord(**start["record"])
         advance(trainer.steps, record)
     while trainer.steps < config.iterations:
         measures = trainer.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,8 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 ROLES = ("system", "user", "assistant", "tool")
 MOST_BYTES = 2**30
+LONGEST = 2**26
+"""Characters of a line."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
         if path.is_file() and path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB; give it in parts")
         with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(partial(file.readline, LONGEST + 1), ""), 1):
+                if len(line) > LONGEST:
+                    raise InputError(f"{path}:{number}: longer than {LONGEST // 2**20} MiB")
                 if line.strip():
                     empty = False
                     yield number, _object(line, f"{path}:{number}")

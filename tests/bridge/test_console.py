@@ -30,7 +30,7 @@ def program() -> None:
 
 
 ERRORS: dict[str, BaseException] = {
-    "input": InputError("seed=-1\nsize=0"),
+    "input": InputError("seed=-1", "size=0"),
     "engine": OtherInputError("beta=0"),
     "failed": RunFailed("diverged"),
     "storage": StorageError("disk full"),
