@@ -70,7 +70,7 @@ def check_model_folder(folder: Path, kind: Any) -> None:
     sizes = [shape.numel() for path in files for shape in shapes(path).values()]
     for key, value in _numbers(settings):
         # each layer has a tensor at least
-        if "layer" in key and value > len(sizes):
+        if ("layer" in key and value > len(sizes)) or (key == "num_hidden_layers" and value < 1):
             raise InputError(
                 f"{folder}: config.json says {key}={value}, its weights are {len(sizes)} tensors"
             )
