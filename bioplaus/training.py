@@ -290,9 +290,10 @@ class _Position:
             set_random_states(saved["random"], **_generators(run))
             at = cls(run)
             for name in _COUNTERS:
-                setattr(at, name, saved[name])
-            at.tally.sums, at.tally.rows = dict(saved["tally"]["sums"]), saved["tally"]["rows"]
-            at._began -= saved["seconds"]
+                setattr(at, name, type(getattr(at, name))(saved[name]))
+            at.tally.sums = {n: float(x) for n, x in saved["tally"]["sums"].items()}
+            at.tally.rows = int(saved["tally"]["rows"])
+            at._began -= float(saved["seconds"])
         return at
 
 

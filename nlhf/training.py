@@ -197,7 +197,7 @@ def _restored(run: Run, state: State, saved: Mapping[str, Any]) -> State:
     restore({"log_pi": log_pi}, {"log_pi": saved["log_pi"]})
     set_random_states(saved["random"], **_generators(run))
     memory = {name: tensor.to(log_pi.device) for name, tensor in saved["memory"].items()}
-    return State(log_pi, saved["step"], memory)
+    return State(log_pi, int(saved["step"]), memory)
 
 
 def _records(step: int, measured: Tensor, tau: Tensor) -> list[StepRecord]:

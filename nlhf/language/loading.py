@@ -220,6 +220,8 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """An adapter that still learns, on its base, which may be any spec of `load_policy`."""
     peft = need("peft")
     base_name = check_adapter_folder(folder)
+    if base_name.startswith(TINY):
+        raise InputError(f"{folder}: its base {base_name} was only in memory; merge the two first")
     if os.path.isfile(os.path.join(base_name, ADAPTER)):
         raise InputError(f"{folder}: its base {base_name} is an adapter too; merge that one first")
     base, tokenizer = find_model(base_name, dtype)

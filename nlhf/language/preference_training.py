@@ -151,8 +151,9 @@ class Fit:
         self.best = {name: tensor.clone() for name, tensor in parts["best"].items()}
         for name in _NUMBERS:
             if name in numbers:
-                setattr(self, name, numbers[name])
-        self.sums = list(self.sums)
+                setattr(self, name, type(getattr(self, name))(numbers[name]))
+        if [type(each) for each in self.sums] != [float] * 3:
+            raise InputError(f"this state has sums of {self.sums}")
 
 
 _NUMBERS = ("epoch", "position", "step", "sums", "best_epoch", "best_loss")
