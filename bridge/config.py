@@ -73,6 +73,8 @@ def load_config(
         _merge(data, base, base_name, origins)
     if toml is not None:
         _merge(data, _read_toml(Path(toml), problems), str(toml), origins)
+        if problems:
+            raise InputError(*problems)
     for name, value in (flags or {}).items():
         if value is not None and value != ():
             flag = "--" + name.rsplit(".", 1)[-1].replace("_", "-")

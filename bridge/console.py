@@ -187,7 +187,7 @@ class Commands(click.Group):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
         try:
-            _refuse_nul(*args, **kwargs)
+            _refuse_unsayable(kwargs.get("args", args[0] if args else None) or sys.argv[1:])
             code = super().main(*args, standalone_mode=False, **kwargs)
         except click.ClickException as error:
             if isinstance(error, _NO_ARGUMENTS):
@@ -328,10 +328,13 @@ def _finite(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _refuse_nul(args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> None:
-    for word in args or ():
+def _refuse_unsayable(words: Sequence[str]) -> None:
+    """Refuse what no file can be called by, or what could not be printed or logged."""
+    for word in words:
         if "\0" in word:
             raise click.UsageError(f"{word[:60]}: has a NUL character; no name or text can hold it")
+        if any("\ud800" <= c <= "\udfff" for c in word):
+            raise click.UsageError(f"{word[:60]}: is no UTF-8 text; rename it")
 
 
 def _usage_text(error: click.ClickException) -> str:

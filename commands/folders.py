@@ -44,6 +44,11 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
     if notes and given is None:
         told = notes[-1]["path"]
     folder = given or (Path(told) if told else log.with_suffix(""))
+    if folder.absolute() == log.absolute():
+        raise InputError(
+            f"{folder}: would be the log and the folder that is saved; give the log an ending, "
+            f"as {folder}.h5, or the folder another name"
+        )
     replace = options["overwrite"] or any(n["replace"] and n["path"] == told for n in notes)
     check_new_folder(folder, replace)
     return folder, replace

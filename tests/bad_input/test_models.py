@@ -9,7 +9,7 @@ import pytest
 from tests.bad_input.refusing import refusals
 
 pytest.importorskip("peft")
-from tests.bad_input import models
+from tests.bad_input import commands, models
 
 QUICK, ALL = 6, 320
 KINDS = [
@@ -25,6 +25,13 @@ KINDS = [
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.good_folders(tmp_path_factory.mktemp("good"))
+
+
+@pytest.mark.parametrize("count", [4 * QUICK, pytest.param(2 * ALL, marks=pytest.mark.slow)])
+def test_bad_command_lines_are_refused(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refusals("commands", commands.line, count, tmp_path, monkeypatch) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
