@@ -159,7 +159,7 @@ def _weight_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
 def _is_plain(name: Any) -> bool:
     """Whether it names a file without leaving the folder."""
     return (
-        isinstance(name, str) and "\0" not in name and "\\" not in name and Path(name).name == name
+        isinstance(name, str) and not set(name) & {"/", "\\", "\0"} and name not in ("", ".", "..")
     )
 
 

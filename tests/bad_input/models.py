@@ -42,6 +42,7 @@ READERS: dict[str, list[list[str]]] = {
 
 def good_folders(folder: Path) -> Path:
     """Make a small model, an adapter on it, and two preference models."""
+    folder.mkdir(exist_ok=True)
     base = folder / "base"
     save_policy(load_policy("tiny:a,b,c,<end>"), base, {})
     adapter = load_policy(str(base), lora=Lora(rank=2), seed=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,14 +16,19 @@ Maker = Callable[[random.Random, Path], list[str]]
 """Writes bad input into a folder, and gives the command line that reads it."""
 
 
+given: Counter[str] = Counter()
+"""How many inputs of each kind were given in this process."""
+
+
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Every file and folder, by its path."""
     for path in sorted(folder.rglob("*")):
         yield str(path.relative_to(folder)), path.read_bytes() if path.is_file() else b""
 
 
-def faults(words: Sequence[str], here: Path) -> list[str]:
+def faults(words: Sequence[str], here: Path, kind: str) -> list[str]:
     """Run a command in a folder; it must say one line, exit with 2 and leave the folder alone."""
+    given[kind] += 1
     before = dict(contents(here))
     result = CliRunner().invoke(main, list(words))
     lines = result.stderr.strip().splitlines()
@@ -36,6 +42,11 @@ def faults(words: Sequence[str], here: Path) -> list[str]:
     return wrong
 
 
+def said_of(words: Sequence[str]) -> str:
+    """What a command says on stderr."""
+    return CliRunner().invoke(main, list(words)).stderr
+
+
 def refusals(
     kind: str, make: Maker, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
@@ -46,5 +57,5 @@ def refusals(
         here.mkdir()
         monkeypatch.chdir(here)
         words = make(random.Random(f"{kind} {seed}"), here)
-        wrong += [f"{seed} {each}" for each in faults(words, here)]
+        wrong += [f"{seed} {each}" for each in faults(words, here, kind)]
     return wrong

@@ -15,7 +15,7 @@ from bridge.checkpoint import checkpoints
 from bridge.runlog import read_run
 from bridge.session import checkpoint_folder
 from tests.bad_input.checkpoints import damage, foreign
-from tests.bad_input.refusing import contents
+from tests.bad_input.refusing import contents, given
 from tests.bioplaus import idx_files
 from tests.command_line import call
 from tests.resuming import command, end_at, fingerprint, same_as
@@ -93,6 +93,7 @@ def test_what_is_damaged_is_named_and_not_used(
         spoilt = found if seed % 2 else found[:1]
         for each in spoilt:
             damage(rng, each)
+        given["checkpoint"] += 1
         result = call(str(line(name)[0]), *line(name)[1:])
         said = result.stderr.strip().splitlines()
         assert result.exit_code == 0, (seed, result.output)
@@ -120,6 +121,7 @@ def test_what_is_of_another_run_is_refused_in_a_line(
         for each in checkpoints(checkpoint_folder(here / "run.h5")):
             foreign(rng, each)
         before = {n for n, _ in contents(here)}
+        given["checkpoint"] += 1
         result = call(str(line(name)[0]), *line(name)[1:])
         said = [s for s in result.stderr.strip().splitlines() if not s.startswith("warning: ")]
         assert result.exit_code in (0, 1, 2), (seed, result.output)
