@@ -41,12 +41,14 @@ def jobs(encoder: Path | None, smollm2: bool) -> dict[tuple[str, str], list[str]
 @click.option("--pairs", type=click.Path(path_type=Path), required=True)
 @click.option("--encoder", type=click.Path(path_type=Path))
 @click.option("--smollm2", is_flag=True)
+@click.option("--threads", type=int, default=1)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/preference-encoders"))
-def main(pairs: Path, encoder: Path | None, smollm2: bool, out: Path) -> None:
+def main(pairs: Path, encoder: Path | None, smollm2: bool, threads: int, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for (name, head), arguments in jobs(encoder, smollm2).items():
-        said = _train(out / f"{name} {head}".replace(" ", "-"), pairs, head, arguments)
+        place = out / f"{name} {head}".replace(" ", "-")
+        said = _train(place, pairs, head, [*arguments, "--threads", str(threads)])
         held = said["held_out"]
         accuracy = "{accuracy:.3f} [{accuracy_low:.3f}, {accuracy_high:.3f}]".format(**held)
         numbers = [f"{held[column]:.3f}" for column in ("longer", "loss", "ece")]

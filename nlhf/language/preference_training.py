@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.assessment import Assessment, assess
+from nlhf.language.assessment import Assessment, Logits, assess
 from nlhf.language.comparisons import Comparison, shares, weights
 from nlhf.language.encoders import Segments
 from nlhf.language.preference_models import PreferenceModel
+from nlhf.language.prompts import Prompt
 
 
 class AbstractOptimizer(Protocol):
@@ -161,9 +162,13 @@ _NUMBERS = ("epoch", "position", "step", "sums", "best_epoch", "best_loss")
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows of all comparisons, each once, and their features where these never change."""
+    """The rows of all comparisons, each once, and their features where these never change.
+
+    `first`, `second`, `share` and `votes` are of those to learn from.
+    """
 
     rows: list[Segments]
+    number: dict[Segments, int]
     first: Tensor
     second: Tensor
     features: Tensor | None
@@ -200,7 +205,7 @@ def fit(
         FloatingPointError: the loss is NaN or infinite.
     """
     table = _table(state, read)
-    parameters = state.model.learns()
+    parameters, logits = state.model.learns(), _logits(state.model, table)
     while not state.done:
         order = state.order(state.epoch)
         while state.position < state.batches:
@@ -216,30 +221,56 @@ def fit(
             advance(len(numbers))
             if state.position < state.batches and after():
                 return None
-        on_epoch(_end_of_epoch(state))
+        on_epoch(_end_of_epoch(state, logits))
         state.epoch, state.position, state.sums = state.epoch + 1, 0, [0.0, 0.0, 0.0]
         if after():
             return None
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state.best[name])
-    return assess(state.model, state.held) if state.held else None
+    return assess(logits, state.held) if state.held else None
 
 
 def _table(state: Fit, read: Callable[[int], None]) -> _Table:
     pairs = [state.model.rows(c.prompt, c.a, c.b) for c in state.learn]
-    rows = sorted({row for pair in pairs for row in pair})
-    number = {row: i for i, row in enumerate(rows)}
     frozen = not any(name.startswith("encoder.") for name in state.model.learns())
+    unseen = [*state.check, *state.held] if frozen else []
+    others = [state.model.rows(c.prompt, c.a, c.b) for c in unseen]
+    rows = sorted({row for pair in (*pairs, *others) for row in pair})
+    number = {row: i for i, row in enumerate(rows)}
     device = state.model.last.weight.device
     return _Table(
         rows,
+        number,
         torch.tensor([number[row] for row, _ in pairs]),
         torch.tensor([number[row] for _, row in pairs]),
         state.model.features(rows, read) if frozen else None,
         shares(state.learn).float().to(device),
         weights(state.learn).float().to(device),
     )
+
+
+def _logits(model: PreferenceModel, table: _Table) -> Logits:
+    """The model's z, without reading anew what a frozen encoder has read."""
+    known = table.features
+    if known is None:
+        return model
+
+    @torch.no_grad()
+    def logits(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        pairs = [model.rows(*each) for each in zip(prompts, a, b, strict=True)]
+        rows = sorted({row for pair in pairs for row in pair})
+        old = [row for row in rows if row in table.number]
+        new = [row for row in rows if row not in table.number]  # of pairs that nobody compared
+        features = known[[table.number[row] for row in old]]
+        if new:
+            features = torch.cat((features, model.features(new)))
+        scores = model.scores(features)
+        place = {row: i for i, row in enumerate((*old, *new))}
+        first, second = (scores[[place[pair[side]] for pair in pairs]] for side in (0, 1))
+        return model.compare(first, second).double().cpu()
+
+    return logits
 
 
 def _update(
@@ -271,14 +302,14 @@ def _update(
     return value, float((votes * sides).sum() / votes.sum())
 
 
-def _end_of_epoch(state: Fit) -> EpochRecord:
+def _end_of_epoch(state: Fit, logits: Logits) -> EpochRecord:
     """Keep the weights if they are the best so far, and say how it stands."""
-    check = assess(state.model, state.check).loss if state.check else math.nan
+    check = assess(logits, state.check).loss if state.check else math.nan
     if not state.check or check < state.best_loss:
         state.best_epoch = state.epoch
         state.best_loss = check if state.check else 0.0
         state.best = {name: p.detach().clone() for name, p in state.model.learns().items()}
-    held = assess(state.model, state.held) if state.held else None
+    held = assess(logits, state.held) if state.held else None
     loss, accuracy = (total / state.sums[2] for total in state.sums[:2])
     return EpochRecord(
         step=state.step,

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from bridge.optim import Optimizer
 from nlhf.errors import InputError
+from nlhf.language.assessment import assess
 from nlhf.language.comparisons import Comparison
 from nlhf.language.encoders import HashedEncoder, load_encoder
 from nlhf.language.judging import get_judge
@@ -129,6 +130,27 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(stop):
     assert rest.best_epoch == whole.best_epoch
     for name, parameter in whole.model.learns().items():
         assert torch.equal(parameter, rest.model.learns()[name])
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_frozen_encoder_reads_each_row_once_and_the_report_is_the_models(head):
+    answers = [f"a {i}" for i in range(4)]
+    votes = [Comparison("x", *pair, 0.7) for pair in itertools.combinations(answers, 2)]
+    held = [Comparison("y", "b", "c", 1.0), Comparison("y", "c", "d", 0.0)]  # b and d never met
+    state = training(head, votes[:4], epochs=6, check=votes[4:], batch=2)
+    state.held, read = held, []
+    encoder = state.model.encoder.forward
+    state.model.encoder.forward = lambda rows: read.extend(rows) or encoder(rows)
+    found = fit(state)
+    unmet = [("y", "b", "d"), ("y", "d", "b")] if head == "pairwise" else []
+    once = [row for row in read if row not in unmet]
+    assert len(once) == len(set(once))
+    again = assess(state.model, held)
+    assert found.n == again.n == 2
+    assert found.model_cycles.triads == again.model_cycles.triads == 1
+    for name in ("loss", "accuracy", "brier", "ece"):
+        assert getattr(found, name) == pytest.approx(getattr(again, name), abs=1e-6)
+    assert found.model_cycles.energy == pytest.approx(again.model_cycles.energy, abs=1e-5)
 
 
 def test_a_loss_that_is_no_number_ends_the_training():
