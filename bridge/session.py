@@ -336,6 +336,8 @@ def _remove_others(path: Path, start: Checkpoint | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     for each in folder.iterdir():
+        # what else may lie there is not ours
+        ours = each.name.removeprefix(".").startswith("step-")
         older = each.name.startswith("step-") and each.name <= start.path.name
-        if not older:
+        if ours and not older:
             shutil.rmtree(each, ignore_errors=True)
