@@ -68,17 +68,13 @@ def test_any_number_of_processes_gives_the_same_bits(
         assert (ranks["waited"] > 0).all()
 
 
-@pytest.mark.slow
-def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(
-    images: Path, tmp_path: Path
-) -> None:
-    args, alone, path = arguments(images, 40), tmp_path / "1.h5", tmp_path / "run.h5"
-    assert call(*args, "--out", alone).exit_code == 0
+def stop_at(step: int, path: Path, args: list[str]) -> None:
+    """Run in two processes until a step, and ask the second one to stop."""
     line = command(2, [*args, "--out", str(path)])
     with subprocess.Popen(
         line, env=environment(), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        wait_for_step(path, 20, process)
+        wait_for_step(path, step, process)
         os.kill(workers(process.pid)[1], signal.SIGTERM)
         said = process.communicate()[1]
     assert process.returncode != 0
@@ -86,7 +82,16 @@ def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(
     found = read_run(path)
     assert (found.status, found.sealed) == ("stopped", True)
     assert len(list(checkpoint_folder(path).iterdir())) == 1
-    assert read_run(tmp_path / "run.rank1.h5").status == "stopped"
+    assert read_run(path.with_name("run.rank1.h5")).status == "stopped"
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(
+    images: Path, tmp_path: Path
+) -> None:
+    args, alone, path = arguments(images, 40), tmp_path / "1.h5", tmp_path / "run.h5"
+    assert call(*args, "--out", alone).exit_code == 0
+    stop_at(20, path, args)
     done = run(4, ["eqprop-run", "--quiet", "--resume", "--out", str(path)])
     assert done.returncode == 0, done.stderr
     assert result(path) == result(alone)
@@ -94,6 +99,27 @@ def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(
     ranks = read_run(path).table(TABLE)
     assert set(ranks["rank"].tolist()) == {0, 1, 2, 3}
     assert (ranks["rank"][ranks["step"] == 1]).tolist() == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_language_model_goes_on_in_as_many_processes(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"prompt": "{text}"}}\n' for text in ("a", "b a", "c", "a b")))
+    args = ["nash-md", "--model", "tiny:a,b,c,<end>", "--prompts", str(prompts), "--quiet"]
+    args += ["--preference", "tests.trainers:longer_wins", "--iterations", "60", "--seed", "3"]
+    args += ["--set", "batch_size=2", "--set", "generation.max_new_tokens=2"]
+    whole, path = tmp_path / "whole.h5", tmp_path / "run.h5"
+    done = run(2, [*args, "--out", str(whole)])
+    assert done.returncode == 0, done.stderr
+    stop_at(10, path, args)
+    alone = call("nash-md", "--model", "tiny:a,b,c,<end>", "--resume", "--out", path)
+    assert refused(alone, "other tables")
+    done = run(
+        2, ["nash-md", "--model", "tiny:a,b,c,<end>", "--quiet", "--resume", "--out", str(path)]
+    )
+    assert done.returncode == 0, done.stderr
+    assert result(path) == result(whole)
 
 
 @pytest.mark.slow
