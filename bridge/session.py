@@ -120,6 +120,7 @@ class Session:
             log.status = "stopped"
             log.event("stopped", step=step, signal=name)
             log.close()
+        self._group.all(True)  # torchrun ends all where one has ended
         if self._group.rank:
             raise Stopped  # the first process says it
         raise Stopped(
@@ -313,7 +314,8 @@ def _noted_signals(group: Group) -> Iterator[list[int]]:
     try:
         yield noted
     finally:
-        for number, handler in before.items():
+        # As torchrun ends a group, each process still has its last word to say.
+        for number, handler in before.items() if group.size == 1 else ():
             signal.signal(number, handler)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
@@ -48,8 +49,10 @@ def share_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
     if group.size == 1:
         return
     if kind == "ddp":
-        wrap = torch.nn.parallel.DistributedDataParallel
-        policy.forward_model = wrap(policy.model, broadcast_buffers=False)
+        wrap: Any = torch.nn.parallel.DistributedDataParallel
+        known = inspect.signature(wrap).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        policy.forward_model = wrap(policy.model, **{buffers: False})
     elif kind == "fsdp":
         for model in (policy.model, policy.reference):
             if model is not None:
