@@ -114,7 +114,7 @@ def test_a_language_model_goes_on_in_as_many_processes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     stop_at(10, path, args)
     alone = call("nash-md", "--model", "tiny:a,b,c,<end>", "--resume", "--out", path)
-    assert refused(alone, "other tables")
+    assert refused(alone, "made on processes=2, but this is 1", "go on in as many")
     done = run(
         2, ["nash-md", "--model", "tiny:a,b,c,<end>", "--quiet", "--resume", "--out", str(path)]
     )
