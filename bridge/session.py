@@ -223,7 +223,7 @@ def training_session(
                 _remove_parts(path, log.run_id)
 
 
-def tidy(path: Path, run_id: str) -> None:
+def tidy(path: Path) -> None:
     """Do for a finished run what its process did not live to do: seal its log, remove the rest.
 
     Raises:
@@ -231,7 +231,7 @@ def tidy(path: Path, run_id: str) -> None:
         StorageError: the disk is full or fails.
     """
     recover(path)
-    _remove_parts(path, run_id)
+    _remove_parts(path, read_run(path).meta["run_id"])
 
 
 def _remove_parts(path: Path, run_id: str) -> None:

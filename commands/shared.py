@@ -167,7 +167,7 @@ def _resumed(
     )
     check_same(run.path, base, settings, "leave it out to go on, or start another log")
     if run.status == "finished":
-        tidy(run.path, run.meta["run_id"])
+        tidy(run.path)
         if options["as_json"]:
             summary = [e for e in run.events if e["kind"] == "summary"]
             print_json({**(summary[-1]["of"] if summary else {}), "log": str(run.path)})

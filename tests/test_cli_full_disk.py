@@ -56,6 +56,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, 
     images = idx_files.write(folder / "images", content)
     eqprop = ["eqprop-run", "--dataset", images, "--epochs", 2, "--hidden", 8]
     learn = ["preference-train", "--pairs", pairs, "--epochs", 2, "--checkpoint-every", 1]
+    learn += ["--set", "hidden=16"]
     log, saved = disk / "run.h5", disk / "saved"
     finished = folder / "finished.h5"
     assert call(*eqprop, "--out", finished).exit_code == 0
