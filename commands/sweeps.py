@@ -54,8 +54,6 @@ def sweep(
     _check_options(options, places)
     if options["seeds"] is None and not options["sweeps"]:
         return False
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise click.UsageError("a sweep starts processes of its own; leave torchrun out")
     from bridge.runlog import default_path
     from bridge.sweep import INDEX, points, run_jobs
 
@@ -123,10 +121,8 @@ def _check_options(options: dict[str, Any], places: Mapping[str, str]) -> None:
         raise click.UsageError("--resume needs --out FOLDER: the sweep to go on with")
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume goes on with a sweep, --overwrite replaces it; give one")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise click.UsageError(
-            "--seeds and --sweep start processes of their own; leave them out under torchrun"
-        )
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise click.UsageError("a sweep starts processes of its own; leave torchrun out")
 
 
 def _check_folder(folder: Path) -> None:

@@ -320,6 +320,22 @@ def test_a_folder_of_another_runs_checkpoints_is_ignored(
     assert same_as(b, references["eqprop-run"])
 
 
+def test_what_else_lies_among_checkpoints_stays(
+    arguments: dict[str, list[object]], tmp_path: Path
+) -> None:
+    """The folder may be a link to a larger disk, with other things on it."""
+    path, larger = tmp_path / "run.h5", tmp_path / "larger"
+    args = ["nash-md", "--quiet", *arguments["nash-md"], "--out", path]
+    (larger / "mine").mkdir(parents=True)
+    (larger / "mine" / "notes").write_text("x")
+    assert command(args, end_at(5, signal.SIGTERM, True)) == 75
+    shutil.copytree(checkpoint_folder(path), larger, dirs_exist_ok=True)
+    shutil.rmtree(checkpoint_folder(path))
+    checkpoint_folder(path).symlink_to(larger)
+    assert command([*args, "--resume"]) == 0
+    assert (larger / "mine" / "notes").read_text() == "x"
+
+
 def test_a_second_sigterm_costs_no_checkpoint(
     arguments: dict[str, list[object]], references: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:

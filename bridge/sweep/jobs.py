@@ -55,7 +55,7 @@ def run_jobs(
             full = any(job.exit_code == EXIT_STORAGE for job in jobs)
             if received or full:
                 waiting.clear()
-                launcher.stop(at_once=len(received) > 1)
+                launcher.stop(at_once=signal.SIGINT in received[1:])
             while waiting and launcher.running < parallel and not received:
                 launcher.start(waiting.pop(0))
             for job in launcher.ended():

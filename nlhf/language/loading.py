@@ -328,8 +328,11 @@ def quiet() -> Iterator[None]:
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
-    gguf = logging.getLogger("gguf")
-    gguf.setLevel(logging.ERROR)
+    logging.getLogger("gguf").setLevel(logging.ERROR)
+    # it tells of every attempt to reach the hub, and of the next one
+    hub = logging.getLogger("huggingface_hub")
+    before = hub.level
+    hub.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             # peft asks transformers for names that transformers renames
@@ -337,6 +340,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         log.set_verbosity(level)
+        hub.setLevel(before)
         if bars:
             log.enable_progress_bar()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 ROLES = ("system", "user", "assistant", "tool")
 MOST_BYTES = 2**30
+MOST_DEPTH = 200
 LONGEST = 2**26
 """Characters of a line."""
 
@@ -174,6 +176,7 @@ def _messages(value: Any, where: str) -> list[dict[str, str]]:
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
+        _check_depth(line)
         row = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         said = " ".join(str(error).split())[:120]
@@ -181,6 +184,17 @@ def _object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"{where}: must be a JSON object {{...}}, not {_kind(row)}")
     return row
+
+
+def _check_depth(line: str) -> None:
+    """Refuse what would take the parser to Python's own limit, where anything else may fail too."""
+    if line.count("[") + line.count("{") <= MOST_DEPTH:
+        return
+    depth = 0
+    for sign in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"?', "", line)):
+        depth += 1 if sign in "[{" else -1
+        if depth > MOST_DEPTH:
+            raise ValueError(f"nested deeper than {MOST_DEPTH}")
 
 
 def _no_number(text: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Policies: the reference stays what it was, text becomes tokens, and folders are read back."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -172,3 +173,12 @@ def test_what_cannot_be_made_is_refused(spec, lora, message):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         load_policy(str(tmp_path))
+
+
+def test_attempts_to_reach_the_hub_are_not_told_one_by_one(caplog):
+    told = logging.getLogger("huggingface_hub.utils._http")
+    with quiet():
+        told.warning("retrying")
+    assert not caplog.records
+    told.warning("as before")
+    assert [record.message for record in caplog.records] == ["as before"]

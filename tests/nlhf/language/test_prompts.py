@@ -109,3 +109,12 @@ def test_no_prompt_is_on_both_sides(tmp_path):
     assert len(split(all_of, 0.3, "pair", torch.Generator().manual_seed(0))[1]) == 21
     with pytest.raises(InputError, match="holdout_by=pair"):
         split(all_of[:1], 0.3, "prompt", torch.Generator())
+
+
+def test_brackets_are_refused_by_their_depth_not_their_number(tmp_path):
+    path = tmp_path / "deep.jsonl"
+    path.write_text(json.dumps({"prompt": "[" * 999, "other": [[]] * 999}) + "\n")
+    assert read_prompts(path) == ["[" * 999]
+    path.write_text('{"prompt": "a", "other": ' + "[" * 300 + "]" * 300 + "}\n")
+    with pytest.raises(InputError, match=r"deep\.jsonl:1: no JSON: nested deeper than 200"):
+        read_prompts(path)
