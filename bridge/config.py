@@ -194,9 +194,14 @@ def _put(
 def _validate(
     model: type[C], data: dict[str, Any], origins: dict[str, str], problems: list[str]
 ) -> C:
-    for key, value in flatten(data).items():
-        if any("\0" in text for text in _texts([key, value])):
-            problems.append(f"{key}={_short(value)}: has a NUL character; no name can hold it")
+    nul = [
+        f"{key}={_short(value)}: has a NUL character; no name can hold it"
+        for key, value in flatten(data).items()
+        if any("\0" in text for text in _texts([key, value]))
+    ]
+    if nul:
+        # wrong for most keys in other ways too: told once
+        raise InputError("\n".join([*problems, *nul]))
     try:
         # Strict JSON mode tells 5 from "5" and from 5.0, and still takes a list for a tuple.
         config = model.model_validate_json(json.dumps(data, default=str), strict=True)
