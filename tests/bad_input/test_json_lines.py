@@ -12,7 +12,7 @@ from tests.bad_input.noise import noise, word
 from tests.bad_input.refusing import Maker, refusals
 
 pytest.importorskip("transformers")
-QUICK, ALL = 12, 320
+QUICK, ALL = 12, 160
 WRONG = ["null", "1", "true", "[]", "{}", '""', '" "', "[1]", "[{}]", '{"role": "user"}',
          '[{"role": "user", "content": 1}]', '[{"role": "boss", "content": "a"}]',
          "NaN"]  # fmt: skip

@@ -11,7 +11,7 @@ from tests.bad_input.refusing import refusals
 pytest.importorskip("peft")
 from tests.bad_input import commands, models
 
-QUICK, ALL = 6, 320
+QUICK, ALL = 6, 160
 KINDS = [
     "policy",
     "encoder",
@@ -27,7 +27,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.good_folders(tmp_path_factory.mktemp("good"))
 
 
-@pytest.mark.parametrize("count", [4 * QUICK, pytest.param(2 * ALL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4 * QUICK, pytest.param(3 * ALL, marks=pytest.mark.slow)])
 def test_bad_command_lines_are_refused(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

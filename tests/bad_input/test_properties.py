@@ -113,7 +113,7 @@ def a_log(data: st.DataObject) -> None:
 def a_command_line(data: st.DataObject) -> None:
     """A word that is no command, no option, no key, no value."""
     word = data.draw(NAME)
-    command = data.draw(st.sampled_from(["eqprop-run", "nash-md", "gradcheck", "warm-start"]))
+    command = data.draw(st.sampled_from(["eqprop-run", "nash-md", "gradcheck"]))
     tails = [["--" + word.lstrip("-=") + "x"], ["--set", word + "=1"], ["--device", word],
              ["--threads", word]]  # fmt: skip
     refused(data.draw(st.sampled_from([[word], *([command, *tail] for tail in tails)])))
