@@ -33,7 +33,7 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
         options: of the command line: resume, overwrite.
 
     Raises:
-        InputError: see `check_new_folder`.
+        InputError: see `check_new_folder`; or the log alone names a folder that is not beside it.
     """
     from bridge.runlog import read_run
 
@@ -43,6 +43,11 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
     told = None if given is None else str(given.absolute())
     if notes and given is None:
         told = notes[-1]["path"]
+        # A stranger's log could name any folder, to be replaced.
+        if told and not Path(os.path.normpath(told)).is_relative_to(log.absolute().parent):
+            raise InputError(
+                f"{log}: its model goes to {told}, not beside it; give --save {told} to go on"
+            )
     folder = given or (Path(told) if told else log.with_suffix(""))
     if folder.absolute() == log.absolute():
         raise InputError(

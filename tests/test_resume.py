@@ -260,6 +260,21 @@ def test_a_model_saved_before_the_log_was_sealed_is_replaced_and_no_other(
     assert same_as(other, references[name])
 
 
+def test_a_log_alone_names_no_folder_elsewhere(
+    arguments: dict[str, list[object]], tmp_path: Path
+) -> None:
+    """A stranger's log could name any folder, to be replaced."""
+    skip_without_extras("nash-md model", arguments)
+    path, elsewhere = tmp_path / "logs" / "run.h5", tmp_path / "model"
+    start = ["nash-md", "--quiet", *arguments["nash-md model"], "--out", path, "--save", elsewhere]
+    assert command(start, end_at(5, signal.SIGTERM, True)) == 75
+    again = ["--quiet", "--resume", "--out", path]
+    result = call("nash-md", *arguments["nash-md model"], *again)
+    assert refused(result, f"its model goes to {elsewhere}, not beside it; give --save")
+    assert command(["nash-md", *arguments["nash-md model"], *again, "--save", elsewhere]) == 0
+    assert (elsewhere / "config.json").exists()
+
+
 def test_what_would_give_other_numbers_is_refused(
     arguments: dict[str, list[object]], tmp_path: Path
 ) -> None:
