@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,17 +14,7 @@ from nlhf.errors import InputError
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import Example
 from nlhf.language.scoring import score
-from nlhf.language.trainer import Batching
-
-
-class AbstractOptimizer(Protocol):
-    """Moves parameters along updates, estimates of minus the gradient."""
-
-    @property
-    def learning_rate(self) -> float: ...
-    def step(self, updates: Mapping[str, Tensor]) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+from nlhf.language.trainer import AbstractOptimizer, Batching
 
 
 @dataclass(frozen=True)
