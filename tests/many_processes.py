@@ -18,8 +18,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from bridge.errors import InputError
 from bridge.ranks import TABLE
 from bridge.runlog import read_run
@@ -34,16 +32,6 @@ RUN += ["--set", "batch_size=19", "--set", "micro_shards=4", "--set", "evaluatio
 RUN += ["--set", "optimizer.method=adam", "--set", "optimizer.learning_rate=0.003"]
 RUN += ["--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
 STEPS_AN_EPOCH = 3
-
-
-def write_images(folder: Path) -> Path:
-    """Forty images of noise to learn from, ten to test."""
-    rng = np.random.default_rng(0)
-    content = {}
-    for role, count in (("train", 40), ("test", 10)):
-        content[f"{role} images"] = rng.integers(0, 256, (count, 4, 4)).astype(np.uint8)
-        content[f"{role} labels"] = (np.arange(count) % 3).astype(np.uint8)
-    return idx_files.write(folder, content)
 
 
 def command(size: int, args: list[str], restarts: int = 0) -> list[str]:
@@ -121,7 +109,7 @@ def main() -> None:
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     folder.mkdir(parents=True, exist_ok=True)
     epochs = 60
-    args = ["eqprop-run", "--dataset", str(write_images(folder / "images")), *RUN]
+    args = ["eqprop-run", "--dataset", str(idx_files.noise(folder / "images")), *RUN]
     args += ["--epochs", str(epochs), "--checkpoint-every", "25"]
     alone = folder / "alone.h5"
     done = run(1, [*args, "--out", str(alone), "--overwrite"])

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("resource", reason="the limit on file sizes is POSIX's")
@@ -39,11 +38,6 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, list[object]]:
     """Commands whose log, model, texts or figures go to the small disk."""
     folder = tmp_path_factory.mktemp("large")
-    rng = np.random.default_rng(0)
-    content = {}
-    for role, count in (("train", 40), ("test", 10)):
-        content[f"{role} images"] = rng.integers(0, 256, (count, 4, 4)).astype(np.uint8)
-        content[f"{role} labels"] = (np.arange(count) % 3).astype(np.uint8)
     pairs, prompts, examples = (
         folder / f"{name}.jsonl" for name in ("pairs", "prompts", "examples")
     )
@@ -53,7 +47,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, 
     ]
     pairs.write_text("".join(json.dumps(each) + "\n" for each in asked))
     prompts.write_text('{"prompt": "a"}\n{"prompt": "b a"}\n')
-    images = idx_files.write(folder / "images", content)
+    images = idx_files.noise(folder / "images")
     eqprop = ["eqprop-run", "--dataset", images, "--epochs", 2, "--hidden", 8]
     learn = ["preference-train", "--pairs", pairs, "--epochs", 2, "--checkpoint-every", 1]
     learn += ["--set", "hidden=16"]

@@ -13,6 +13,7 @@ import pytest
 from bridge.ranks import TABLE
 from bridge.runlog import read_run
 from bridge.session import checkpoint_folder
+from tests.bioplaus import idx_files
 from tests.command_line import call, refused
 from tests.many_processes import (
     RUN,
@@ -24,7 +25,6 @@ from tests.many_processes import (
     run,
     wait_for_step,
     workers,
-    write_images,
 )
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("data") / "images")
+    return idx_files.noise(tmp_path_factory.mktemp("data") / "images")
 
 
 def arguments(images: Path, epochs: int = 2, estimator: str = "vector-field") -> list[str]:

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bridge.checkpoint import checkpoints
@@ -69,12 +68,7 @@ def line(name: str, path: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
     """A small run of each training command."""
-    rng = np.random.default_rng(0)
-    content = {}
-    for role, count in (("train", 40), ("test", 10)):
-        content[f"{role} images"] = rng.integers(0, 256, (count, 4, 4)).astype(np.uint8)
-        content[f"{role} labels"] = (np.arange(count) % 3).astype(np.uint8)
-    images = idx_files.write(tmp_path_factory.mktemp("data") / "images", content)
+    images = idx_files.noise(tmp_path_factory.mktemp("data") / "images")
     # Forks inherit what is done once: git asked, and what torch's optimizers import late.
     provenance()
     importlib.import_module("bioplaus.training")

@@ -43,3 +43,13 @@ def write(folder: Path, content: dict[str, np.ndarray], packed: bool = False) ->
         name = NAMES[role] + (".gz" if packed else "")
         (folder / name).write_bytes(gzip.compress(data, 1) if packed else data)
     return folder
+
+
+def noise(folder: Path) -> Path:
+    """Write forty training and ten test images of noise, 4 x 4, with three classes."""
+    rng = np.random.default_rng(0)
+    content = {}
+    for role, count in (("train", 40), ("test", 10)):
+        content[f"{role} images"] = rng.integers(0, 256, (count, 4, 4)).astype(np.uint8)
+        content[f"{role} labels"] = (np.arange(count) % 3).astype(np.uint8)
+    return write(folder, content)
