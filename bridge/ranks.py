@@ -27,11 +27,11 @@ TABLE = "ranks"
 
 @dataclass(frozen=True)
 class RankRecord:
-    """One step of one process: seconds of its own work, and those spent with the others."""
+    """One step of one process: seconds that it computed, and that it spent with the others."""
 
     step: int
     rank: int
-    seconds: float
+    computed: float
     waited: float
 
 

@@ -15,7 +15,7 @@ import cli
 from bridge.runlog import Run, opening, read_run
 from bridge.session import Session
 
-TIMES = ("images_per_second", "seconds", "waited")
+TIMES = ("images_per_second", "seconds", "computed", "waited")
 """Columns that hold measured time, which no two runs share."""
 
 

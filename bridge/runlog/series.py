@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from bridge.errors import InputError
 from bridge.runlog.reader import Run
 
+_TELLING_APART = ("rank",)
+"""Columns of numbers that say whose a row is, as choices do."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -57,6 +60,7 @@ def series(run: Run, by: Sequence[str] = ()) -> Iterator[Series]:
         run: the run.
         by: more columns by whose values rows are told apart, as by choices.
     """
+    by = (*_TELLING_APART, *by)
     for table, columns in run.tables.items():
         taken = ("step", *by)
         numeric = [c for c, v in columns.items() if c not in taken and v.dtype.kind in "ifb"]
