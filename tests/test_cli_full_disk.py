@@ -79,13 +79,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[str, 
 
 
 NAMES = ["eqprop-run", "nash-md", "gradcheck", "preference-train", "preference-train, model"]
-NAMES += ["nash-md, model", "warm-start", "corpus", "compare", "runs", "export"]
+NAMES += ["nash-md, model", "warm-start", "runs", "export"]
 LONG = ("corpus", "compare", "sweep")
 NEEDS = dict.fromkeys(("nash-md, model", "warm-start"), "transformers")
 NEEDS |= {"export": "nir", "compare": "matplotlib"}
 
 
-@pytest.mark.parametrize("name", [*NAMES, pytest.param("sweep", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*NAMES, *(pytest.param(n, marks=pytest.mark.slow) for n in LONG)])
 def test_a_full_disk_ends_a_command_with_one_line(
     disk: Path, commands: dict[str, list[object]], name: str
 ) -> None:
