@@ -19,7 +19,7 @@ from tests.bridge.records import Epoch, new_log, sealed_log
 from tests.bridge.test_viewer import serving
 
 # What the browser's own empty tab asks it for.
-BROWSER = "chrome:"
+BROWSER = ("chrome:", "chrome-untrusted:")
 pytestmark = pytest.mark.slow
 
 
@@ -65,7 +65,7 @@ def test_the_report_shows_its_figures_offline_at_every_width(tmp_path: Path) -> 
             screenshot(driver, tmp_path / f"{width}.png")
             assert (tmp_path / f"{width}.png").stat().st_size > 20_000
             assert complaints(driver) == []
-        own = ("file:", "data:", BROWSER)
+        own = ("file:", "data:", *BROWSER)
         assert [url for url in requests(driver) if not url.startswith(own)] == []
 
 
@@ -80,5 +80,5 @@ def test_the_viewer_draws_a_table_of_a_log(tmp_path: Path) -> None:
         wait(lambda: curve_pixels(driver, tmp_path / "viewer.png") > 300)
         severe = [each for each in complaints(driver) if "GL Driver" not in each]
         assert severe == []
-        own = (server.address, "data:", "blob:", BROWSER)
+        own = (server.address, "data:", "blob:", *BROWSER)
         assert [url for url in requests(driver) if not url.startswith(own)] == []

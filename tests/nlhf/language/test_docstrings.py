@@ -34,7 +34,8 @@ def test_the_whole_experiment_runs_and_does_nothing_twice(tmp_path):
     judge = get_judge(READERS)
     for name in names:
         said = json.loads(place(out, name, ".said.json").read_text())
-        assert [len(step) for step in said] == [8] * STEPS  # 2 prompts, 4 answers
+        opponents = 1 if name == "rlhf" else 3
+        assert [len(step) for step in said] == [8 * opponents] * STEPS  # 2 prompts, 4 answers
         prompts, answers = zip(*(pair for step in said for pair in step), strict=True)
         assert len(set(prompts)) == 2 * STEPS  # none twice
         p = [
