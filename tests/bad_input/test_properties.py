@@ -49,13 +49,13 @@ def folder() -> Iterator[Path]:
             os.chdir(before)
 
 
-def refused(words: Sequence[str], **files: bytes) -> None:
-    """Give a command some files; a name ends where "__" stands for its ending's dot."""
+def refusing(words: Sequence[str], **files: bytes) -> list[str]:
+    """Give a command some files, "__" being the dot in a name; what was wrong with its refusal."""
     with folder() as here:
         models.texts(here)
         for name, data in files.items():
             (here / name.replace("__", ".")).write_bytes(data)
-        assert faults(words, here, "Hypothesis") == []
+        return faults(words, here, "Hypothesis")
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +63,28 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.good_folders(tmp_path_factory.mktemp("properties") / "good")
 
 
-def a_config(data: st.DataObject) -> None:
+def a_config(data: st.DataObject) -> list[str]:
     """A known key whose value is none, or an unknown one."""
     key = data.draw(st.sampled_from(["epochs", "batch_size", "network.hidden", "data.train_size"]))
     value = data.draw(st.floats(max_value=-1) | st.booleans() | TEXT.map(json.dumps))
     unknown = f"{json.dumps(data.draw(NAME))} = 1"
     line = data.draw(st.sampled_from([f"{key} = {str(value).lower()}", unknown]))
-    refused(["eqprop-run", "c.toml"], c__toml=f"{line}\n".encode())
+    return refusing(["eqprop-run", "c.toml"], c__toml=f"{line}\n".encode())
 
 
-def a_config_of_bytes(data: st.DataObject) -> None:
+def a_config_of_bytes(data: st.DataObject) -> list[str]:
     """Anything after a line that is no TOML."""
-    refused(["eqprop-run", "c.toml"], c__toml=b"= " + data.draw(st.binary()))
+    return refusing(["eqprop-run", "c.toml"], c__toml=b"= " + data.draw(st.binary()))
 
 
-def a_table(data: st.DataObject) -> None:
+def a_table(data: st.DataObject) -> list[str]:
     """One cell of a good table that is no probability."""
     cell = data.draw(st.floats().filter(lambda x: not 0 <= x <= 1).map(str) | NAME)
     rows = [["", "a", "b"], ["a", "0.5", json.dumps(cell)], ["b", "0.5", "0.5"]]
-    refused(["nash-md", "--game", "g.csv"], g__csv="\n".join(map(",".join, rows)).encode())
+    return refusing(["nash-md", "--game", "g.csv"], g__csv="\n".join(map(",".join, rows)).encode())
 
 
-def an_idx_file(data: st.DataObject) -> None:
+def an_idx_file(data: st.DataObject) -> list[str]:
     """Images of any bytes; a header of two zeros would be needed."""
     wrong = data.draw(st.binary().filter(lambda each: each[:2] != b"\0\0"))
     with folder() as here:
@@ -92,34 +92,34 @@ def an_idx_file(data: st.DataObject) -> None:
                      "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):  # fmt: skip
             (here / "d").mkdir(exist_ok=True)
             (here / "d" / name).write_bytes(wrong)
-        assert faults(["eqprop-run", "--dataset", "d"], here, "Hypothesis") == []
+        return faults(["eqprop-run", "--dataset", "d"], here, "Hypothesis")
 
 
-def a_line(data: st.DataObject) -> None:
+def a_line(data: st.DataObject) -> list[str]:
     """A line that is no JSON object, after good ones."""
     wrong = data.draw(NO_OBJECT | st.binary(min_size=1).map(lambda each: b"x" + each))
     good = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
     words = ["preference-train", "--pairs", "p.jsonl", "--out", "out"]
-    refused(words, p__jsonl=good + wrong.replace(b"\n", b" ") + b"\n")
+    return refusing(words, p__jsonl=good + wrong.replace(b"\n", b" ") + b"\n")
 
 
-def a_log(data: st.DataObject) -> None:
+def a_log(data: st.DataObject) -> list[str]:
     """Any bytes, with HDF5's signature before them or not."""
     start = data.draw(st.sampled_from([b"", b"\x89HDF\r\n\x1a\n"]))
     command = data.draw(st.sampled_from([["runs", "show"], ["runs", "recover"], ["compare"]]))
-    refused([*command, "r.h5"], r__h5=start + data.draw(st.binary()))
+    return refusing([*command, "r.h5"], r__h5=start + data.draw(st.binary()))
 
 
-def a_command_line(data: st.DataObject) -> None:
+def a_command_line(data: st.DataObject) -> list[str]:
     """A word that is no command, no option, no key, no value."""
     word = data.draw(NAME)
     command = data.draw(st.sampled_from(["eqprop-run", "nash-md", "gradcheck"]))
     tails = [["--" + word.lstrip("-=") + "x"], ["--set", word + "=1"], ["--device", word],
              ["--threads", word]]  # fmt: skip
-    refused(data.draw(st.sampled_from([[word], *([command, *tail] for tail in tails)])))
+    return refusing(data.draw(st.sampled_from([[word], *([command, *tail] for tail in tails)])))
 
 
-def weights(data: st.DataObject, good: Path) -> None:
+def weights(data: st.DataObject, good: Path) -> list[str]:
     """The weights of a model, an adapter or a preference: cut, or with bytes in their header."""
     of, name, words = data.draw(
         st.sampled_from(
@@ -140,10 +140,10 @@ def weights(data: st.DataObject, good: Path) -> None:
             if each.is_file():
                 (here / "x" / each.name).write_bytes(each.read_bytes())
         (here / "x" / f"{name}.safetensors").write_bytes(data.draw(cut | other | st.binary()))
-        assert faults(words, here, "Hypothesis") == []
+        return faults(words, here, "Hypothesis")
 
 
-def a_manifest(data: st.DataObject, good: Path) -> None:
+def a_manifest(data: st.DataObject, good: Path) -> list[str]:
     """The config or the manifest of a model: no object, or no JSON."""
     wrong = data.draw(NO_OBJECT | st.binary().map(lambda each: b"{" + each))
     name, words = data.draw(
@@ -159,7 +159,7 @@ def a_manifest(data: st.DataObject, good: Path) -> None:
         models.texts(here)
         (here / "x").mkdir()
         (here / "x" / name).write_bytes(wrong)
-        assert faults(words, here, "Hypothesis") == []
+        return faults(words, here, "Hypothesis")
 
 
 PLAIN = [a_config, a_config_of_bytes, a_table, an_idx_file, a_line, a_log, a_command_line]
@@ -167,13 +167,25 @@ PLAIN = [a_config, a_config_of_bytes, a_table, an_idx_file, a_line, a_log, a_com
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", PLAIN)
-def test_whatever_it_is_it_is_refused(kind: Callable[[st.DataObject], None], count: int) -> None:
-    settings(examples, max_examples=count)(given(st.data())(kind))()
+def test_whatever_it_is_it_is_refused(
+    kind: Callable[[st.DataObject], list[str]], count: int
+) -> None:
+    @settings(examples, max_examples=count)
+    @given(st.data())
+    def refuses(data: st.DataObject) -> None:
+        assert kind(data) == []
+
+    refuses()
 
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [weights, a_manifest])
 def test_whatever_a_model_is_it_is_refused(
-    kind: Callable[[st.DataObject, Path], None], count: int, good: Path
+    kind: Callable[[st.DataObject, Path], list[str]], count: int, good: Path
 ) -> None:
-    settings(examples, max_examples=count)(given(st.data())(lambda data: kind(data, good)))()
+    @settings(examples, max_examples=count)
+    @given(st.data())
+    def refuses(data: st.DataObject) -> None:
+        assert kind(data, good) == []
+
+    refuses()
