@@ -201,7 +201,7 @@ def _validate(
     ]
     if nul:
         # wrong for most keys in other ways too: told once
-        raise InputError("\n".join([*problems, *nul]))
+        raise InputError(*problems, *nul)
     try:
         # Strict JSON mode tells 5 from "5" and from 5.0, and still takes a list for a tuple.
         config = model.model_validate_json(json.dumps(data, default=str), strict=True)
