@@ -343,7 +343,8 @@ def make_check(config: GradcheckConfig) -> tuple[LeakyField, Tensor, Tensor]:
 
 def check_settings(config: GradcheckConfig) -> dict[str, Any]:
     """The fields that the compared estimators may have beside their phases and beta."""
-    return config.model_dump(include={"nudging", "points", "rate"})
+    chosen = config.model_dump(include={"nudging", "points", "rate"})
+    return chosen | {"generator": generator(config.seed, "nudging")}
 
 
 def require_servable(config: GradcheckConfig, field: LeakyField) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,6 +102,8 @@ def check_gradients(
     oracle_settling: Settling | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
+    done: Sequence[GradientRow] = (),
+    on_rows: Callable[[Mapping[str, float], Sequence[GradientRow]], None] = lambda a, rows: None,
 ) -> GradientReport:
     """Compare estimates of -dJ/dtheta with the true gradient on one batch.
 
@@ -121,6 +123,8 @@ def check_gradients(
             that have them. What is compared is the estimate of -dJ/dtheta alone, without the
             regulariser of `homeostasis` and the decay of `kolen-pollack`.
         seed: of the random probes.
+        done: rows of an earlier call with the same arguments, which are not made again.
+        on_rows: given the asymmetry and the rows of each estimator and beta, as they are made.
 
     Raises:
         InputError: an unknown name, beta = 0, or an estimator that cannot serve this field.
@@ -140,12 +144,19 @@ def check_gradients(
         for name in oracles
     }
     asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, true_free, seed)
-    rows: list[GradientRow] = []
-    for name in estimators:
-        for estimator, beta in variants(name, betas, settling, settings or {}):
-            estimate = estimator(field, x, target, cost, free=free)
-            for oracle, truth in truths.items():
-                rows += _compare(name, beta, oracle, estimate, truth, bounds)
+    compared = [
+        (name, *variant)
+        for name in estimators
+        for variant in variants(name, betas, settling, settings or {})
+    ]
+    rows = list(done)
+    for name, estimator, beta in compared[len(rows) // (len(truths) * len(bounds)) :]:
+        estimate = estimator(field, x, target, cost, free=free)
+        made: list[GradientRow] = []
+        for oracle, truth in truths.items():
+            made += _compare(name, beta, oracle, estimate, truth, bounds)
+        rows += made
+        on_rows(asymmetry, made)
     return GradientReport(asymmetry, tuple(rows), settling.tolerance)
 
 
@@ -172,14 +183,12 @@ def record_type(
     return dataclasses.make_dataclass("GradientRecord", fields, frozen=True)
 
 
-def records(kind: type, report: GradientReport, step: int) -> list[Any]:
-    """The rows of a report as records of a type that `record_type` made."""
-    asymmetry = report.asymmetry["ratio"]
-    error = report.asymmetry["standard_error"]
-    return [
-        kind(step=step, asymmetry=asymmetry, asymmetry_error=error, **dataclasses.asdict(row))
-        for row in report.rows
-    ]
+def records(
+    kind: type, asymmetry: Mapping[str, float], rows: Iterable[GradientRow], step: int
+) -> list[Any]:
+    """Rows of a report, with its asymmetry, as records of a type that `record_type` made."""
+    both = {"asymmetry": asymmetry["ratio"], "asymmetry_error": asymmetry["standard_error"]}
+    return [kind(step=step, **both, **dataclasses.asdict(row)) for row in rows]
 
 
 def variants(

@@ -318,7 +318,7 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
         settings=estimator_settings(config),
         seed=config.seed,
     )
-    return records(run.check_record, report, step)
+    return records(run.check_record, report.asymmetry, report.rows, step)
 
 
 def _test_error(run: Run) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bridge.console import common_options, print_json, resolve_device, set_threads, table
-from commands.shared import Spread, new_log, whole_numbers
+from bridge.console import common_options, print_json, resolve_device, table
+from commands.shared import Spread, prepare, session_of, whole_numbers
 
 
 @click.command(cls=Spread)
@@ -29,24 +29,15 @@ from commands.shared import Spread, new_log, whole_numbers
 @click.option("--solver", help="sweeps, euler or anderson (engine torch).")
 @click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
 @click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
-@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options()
 def gradcheck(from_run: Path | None, **options: Any) -> None:
     """Compare gradient estimates with the true gradient, and explain the difference.
 
     Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
     --estimator asym-ep --beta 1e-2
     """
-    from bioplaus.config import (
-        GradcheckConfig,
-        check_settings,
-        check_settling,
-        make_check,
-        restore_check,
-    )
-    from bioplaus.gradient_check import check_gradients, record_type, records
-    from bridge import open_run
-    from bridge.config import load_config
-    from bridge.runlog import read_run
+    from bioplaus.config import GradcheckConfig
 
     fresh = ("sizes", "activation", "coordinates", "asymmetry", "angle")
     names = [*fresh, "estimator", "beta", "oracle", "nudging", "cost", "batch", "dtype"]
@@ -56,43 +47,8 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     given = [f"--{name}" for name in fresh if flags[name] is not None]
     if from_run and given:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
-    settings = load_config(GradcheckConfig, None, flags, options["sets"])
-    path = new_log("gradcheck", options)
-    settling = check_settling(settings)
-    oracle_settling = None if settings.engine == "torch" else check_settling(settings, "torch")
-    device = resolve_device(options["device"])
-    set_threads(options["threads"])
-    if from_run:
-        source = read_run(from_run)
-        field, x, y = restore_check(settings, source.config, source.weights()[1])
-    else:
-        field, x, y = make_check(settings)
-    field, x, y = field.to(device), x.to(device), y.to(device)
-    kind = record_type(settings.estimator, settings.oracle, field.parameters)
-    with open_run(
-        path,
-        tables={"gradients": kind},
-        config=settings,
-        seed=settings.seed,
-        overwrite=options["overwrite"],
-        command=sys.argv,
-        parent=str(from_run) if from_run else None,
-    ) as log:
-        report = check_gradients(
-            field,
-            x,
-            y,
-            settings.cost,
-            settings.estimator,
-            settings.beta,
-            settings.oracle,
-            settling=settling,
-            oracle_settling=oracle_settling,
-            settings=check_settings(settings),
-            seed=settings.seed,
-        )
-        for record in records(kind, report, step=0):
-            log.log("gradients", record)
+    settings, path = prepare("gradcheck", GradcheckConfig, None, flags, options)
+    report = _check(settings, path, from_run, options)
     if report.unconverged:
         click.echo(
             f"warning: {len(report.unconverged)} of {len(report.rows)} comparisons have phases "
@@ -108,3 +64,77 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
         shown += ["bound", "sign_agreement", "residual", "steps"]
         table(shown, [[getattr(row, name) for name in shown] for row in report.rows])
         click.echo(f"log: {path}")
+
+
+def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:
+    """Compare, a step an estimator and beta, and log; give the report."""
+    from bioplaus.config import (
+        check_settings,
+        check_settling,
+        make_check,
+        restore_check,
+    )
+    from bioplaus.gradient_check import GradientRow, check_gradients, record_type, records
+    from bridge.checkpoint import loading, random_states, set_random_states
+    from bridge.runlog import read_run
+
+    device = resolve_device(options["device"])
+    dataset = None
+    if options["resume"] and path.exists():
+        told = read_run(path).meta["parent"]
+        from_run = from_run or (Path(told) if told else None)
+    if from_run:
+        source = read_run(from_run)
+        field, x, y = restore_check(settings, source.config, source.weights()[1])
+        digest = hashlib.sha256(from_run.read_bytes()).hexdigest()
+        dataset = {"name": str(from_run), "sha256": digest}
+    else:
+        field, x, y = make_check(settings)
+    kind = record_type(settings.estimator, settings.oracle, field.parameters)
+    with session_of(
+        path,
+        settings,
+        options,
+        device,
+        tables={"gradients": kind},
+        dataset=dataset,
+        parent=str(from_run) if from_run else None,
+    ) as session:
+        chosen, rows, steps = check_settings(settings), [], session.step
+        generators = {"nudging": chosen["generator"]}
+        if session.start is not None:
+            with loading():
+                rows = [GradientRow(**row) for row in session.start["rows"]]
+                set_random_states(session.start["random"], **generators)
+
+        def on_rows(asymmetry: Any, made: Any) -> None:
+            nonlocal steps
+            for record in records(kind, asymmetry, made, step=0):
+                session.log.log("gradients", record)
+            rows.extend(made)
+            steps += 1
+            session.after_step(steps, snapshot)
+
+        def snapshot() -> dict[str, Any]:
+            return {"rows": [vars(row) for row in rows], "random": random_states(**generators)}
+
+        report = check_gradients(
+            field.to(device),
+            x.to(device),
+            y.to(device),
+            settings.cost,
+            settings.estimator,
+            settings.beta,
+            settings.oracle,
+            settling=check_settling(settings),
+            oracle_settling=(
+                None if settings.engine == "torch" else check_settling(settings, "torch")
+            ),
+            settings=chosen,
+            seed=settings.seed,
+            done=tuple(rows),
+            on_rows=on_rows,
+        )
+        said = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
+        session.log.event("summary", of=said)
+    return report

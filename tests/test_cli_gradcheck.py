@@ -1,6 +1,9 @@
 """`gradcheck` as a user meets it."""
 
 import json
+import os
+import shutil
+import signal
 from functools import partial
 
 import pytest
@@ -10,6 +13,7 @@ import cli
 from bridge.runlog import read_run
 from tests import command_line
 from tests.command_line import refused
+from tests.resuming import command, end_at, fingerprint, same_as
 
 call = partial(command_line.call, "gradcheck")
 SMALL = ["--sizes", "8,12,5", "--batch", "4"]
@@ -119,3 +123,18 @@ def test_a_damaged_log_is_refused(trained, tmp_path):
         raw[place] ^= 0xFF
     damaged.write_bytes(raw)
     assert refused(call("--from-run", damaged), "damaged.h5")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the command is forked")
+def test_a_check_of_a_run_goes_on_with_the_same_run_only(trained, tmp_path):
+    run, path = tmp_path / "run.h5", tmp_path / "g.h5"
+    shutil.copy(trained, run)
+    args = ["gradcheck", "--from-run", run, "--batch", 4, "--beta", 0.1, "--beta", 0.2, "--quiet"]
+    assert command([*args, "--out", tmp_path / "whole.h5"]) == 0
+    assert command([*args, "--out", path], end_at(2, signal.SIGTERM, True)) == 75
+    with run.open("ab") as file:
+        file.write(b"x")
+    assert refused(call("--resume", "--out", path), "was written with other data")
+    shutil.copy(trained, run)
+    assert command(["gradcheck", "--resume", "--quiet", "--out", path]) == 0
+    assert same_as(path, fingerprint(read_run(tmp_path / "whole.h5")))

@@ -44,9 +44,14 @@ LORA = ["--set", "lora.rank=2", "--algorithm", "extragradient"]
 WARM = ["--model", "tiny:a,b,c,<end>", "--epochs", 2, "--set", "holdout=0.3", "--seed", 3]
 WARM += ["--set", "batch_size=1", "--set", "accumulation=2", "--set", "log_every=3"]
 WARM += ["--set", "lora.rank=2", "--set", "optimizer.schedule=cosine"]
+# Ten comparisons, some of random nudges.
+CHECK = ["--sizes", "6,8,4", "--batch", 3, "--beta", 0.01, "--beta", 0.05, "--seed", 3]
+CHECK += ["--nudging", "random-sign", "--oracle", "implicit", "--oracle", "finite-difference"]
+for estimator in ("vector-field", "asym-ep", "dyadic", "holomorphic", "continual"):
+    CHECK += ["--estimator", estimator]
 SLOW = ("preference-train lora", "nash-md lora")
 STEPS = {"eqprop-run": 10, "nash-md": 10, "preference-train": 10, "nash-md model": 10}
-STEPS["warm-start"] = 10
+STEPS["warm-start"] = STEPS["gradcheck"] = 10
 STEPS |= dict.fromkeys(SLOW, 10)
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STEPS]
 
@@ -74,7 +79,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
     importlib.import_module("bioplaus.training")
     importlib.import_module("nlhf.training")
     importlib.import_module("torch._dynamo")
-    made = {"eqprop-run": ["--dataset", images, *EQPROP], "nash-md": NASH}
+    made = {"eqprop-run": ["--dataset", images, *EQPROP], "nash-md": NASH, "gradcheck": CHECK}
     pairs = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     asked = [{"prompt": f"why {i}", "chosen": "good " * (i % 3 + 1), "rejected": f"bad {i % 4}"}
              for i in range(39)]  # fmt: skip

@@ -166,7 +166,7 @@ def test_rows_become_records():
     p = problem()
     report = check_gradients(p.field, p.x, p.y, settling=TIGHT)
     kind = record_type(["vector-field", "asym-ep"], ["implicit"], p.field.parameters)
-    made = records(kind, report, step=7)
+    made = records(kind, report.asymmetry, report.rows, step=7)
     assert len(made) == len(report.rows)
     assert (made[0].step, made[0].estimator) == (7, "vector-field")
     assert made[0].asymmetry == report.asymmetry["ratio"]
