@@ -365,9 +365,9 @@ def _leave(code: int) -> NoReturn:
 def _complain(text: str) -> None:
     rank = os.environ.get("RANK", "0")  # torchrun's
     where = "error" if rank == "0" else f"error in process {rank}"
-    click.echo(f"{where}: {_visible(text)}", err=True)
+    click.echo(f"{where}: {visible(text)}", err=True)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Write what would end the line or steer the terminal as an escape: a name can hold it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

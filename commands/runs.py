@@ -66,6 +66,7 @@ def runs_show(
 
     Example: python cli.py runs show runs/eqprop-run-20260101-120000-abc123.h5 --follow
     """
+    from bridge.card import EVENT, cards_of
     from bridge.config import flatten
     from bridge.runlog import describe, read_run
 
@@ -82,11 +83,14 @@ def runs_show(
     facts = [(name, about[name]) for name in heads if about[name] != ""]
     table(["fact", "value"], [*facts, *sorted(about["meta"].items())])
     table(["key", "value"], flatten(about["config"]).items(), title="\nconfig")
+    for card in cards_of(about["events"]):
+        table(["fact", "value"], card.rows(), title="\ndata")
     for name, content in about["tables"].items():
         figures = ("first", "last", "min", "max")
         rows = [[c, *(f.get(each) for each in figures)] for c, f in content["columns"].items()]
         table(["column", *figures], rows, title=f"\n{name}: {content['rows']} rows")
-    table(["event", "what"], [(e["kind"], json.dumps(e)) for e in about["events"]], "\nevents")
+    events = [(e["kind"], json.dumps(e)) for e in about["events"] if e["kind"] != EVENT]
+    table(["event", "what"], events, "\nevents")
 
 
 def _follow(log: Path, metrics: tuple[str, ...], interval: float, as_json: bool) -> None:

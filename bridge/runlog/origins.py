@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bridge.card import cards_of
 from bridge.runlog.compare import Comparison
 from bridge.runlog.reader import Run
 from bridge.runlog.summary import Table
@@ -60,7 +61,18 @@ def provenance_tables(found: Comparison) -> list[Table]:
             list(shared.items()),
         )
     )
-    return tables
+    return [*tables, *_data_tables(found, numbers)]
+
+
+def _data_tables(found: Comparison, numbers: list[str]) -> list[Table]:
+    """Tell what the runs have read, each data card once."""
+    told: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for number, run in zip(numbers, found.runs, strict=True):
+        for card in cards_of(run.events):
+            told.setdefault(tuple(card.rows()), []).append(number)
+    return [
+        (f"Data of {', '.join(logs)}", ("fact", "value"), rows) for rows, logs in told.items()
+    ]
 
 
 def file_sha256(path: Path) -> str:

@@ -1,0 +1,32 @@
+"""Data cards on the command line: told before the work begins, kept in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.console import visible
+
+if TYPE_CHECKING:
+    from bridge.card import Card
+    from bridge.runlog import RunLog
+
+
+def tell(cards: Iterable[Card], options: dict[str, Any]) -> None:
+    """Write each card's line to stderr, unless --quiet is given, and its warnings in any case."""
+    for card in cards:
+        if not options["quiet"]:
+            click.echo(visible(card.line()), err=True)
+        for text in card.warnings:
+            click.echo(visible(f"warning: {text}"), err=True)
+
+
+def keep(cards: Iterable[Card], log: RunLog) -> None:
+    """Note the cards in a log that begins."""
+    from bridge.card import EVENT
+
+    for card in cards:
+        log.event(EVENT, **card.as_event())
+
