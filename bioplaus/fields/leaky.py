@@ -13,6 +13,7 @@ from torch import Tensor
 from bioplaus.activations import ACTIVATIONS, Activation, get_activation
 from bioplaus.errors import InputError
 from bioplaus.fields.base import AbstractField
+from bioplaus.fields.drawing import require_angle, require_scale, turned
 
 COORDINATES = ("membrane", "activity", "clipped")
 
@@ -67,7 +68,8 @@ class LeakyField(AbstractField):
             gain: feedforward weights are drawn from N(0, gain^2 / fan_in).
             feedback_gain: norm of a feedback matrix over that of its feedforward partner.
             angle: initial angle in degrees, 0 to 180, between each feedback matrix and the
-                transpose of its feedforward partner.
+                transpose of its feedforward partner; 0 and 180 exactly. Between two layers of one
+                unit there is no other.
             asymmetry: A >= 0, instead of `angle`: feedback = transposed feedforward + A times an
                 independent draw of the same scale.
             generator: source of the random numbers (on the CPU); None is torch's global one.
@@ -99,8 +101,10 @@ class LeakyField(AbstractField):
             mirror = self.parameters[f"forward.{k + 1}"].T
             draw = torch.randn(mirror.shape, generator=generator, dtype=dtype)
             draw *= gain / math.sqrt(self.sizes[k])
-            back = _turned(mirror, draw, angle) if asymmetry is None else mirror + asymmetry * draw
+            back = turned(mirror, draw, angle) if asymmetry is None else mirror + asymmetry * draw
             self.parameters[f"feedback.{k}"] = (feedback_gain * back).contiguous()
+        said = f"gain={gain}, feedback_gain={feedback_gain}, asymmetry={asymmetry}"
+        require_scale(self.parameters, said)
         self._wire({name: p.to(device) for name, p in self.parameters.items()})
 
     def with_parameters(self, parameters: dict[str, Tensor]) -> LeakyField:
@@ -342,15 +346,6 @@ class LeakyField(AbstractField):
         return out
 
 
-def _turned(mirror: Tensor, draw: Tensor, angle: float) -> Tensor:
-    """A matrix of the norm of `mirror` at exactly `angle` degrees from it, towards `draw`."""
-    norm = torch.linalg.norm(mirror)
-    across = draw - (draw * mirror).sum() / norm**2 * mirror
-    across *= norm / torch.linalg.norm(across)
-    radians = math.radians(angle)
-    return math.cos(radians) * mirror + math.sin(radians) * across
-
-
 def _check(
     sizes: Sequence[int],
     coordinates: str,
@@ -372,9 +367,12 @@ def _check(
         )
     if not 0.0 <= angle <= 180.0:
         raise InputError(f"angle={angle} must lie between 0 and 180 degrees")
-    if asymmetry is not None and asymmetry < 0:
-        raise InputError(f"asymmetry={asymmetry} must not be negative; 0 is transposed weights")
-    if not (gain > 0 and feedback_gain > 0):
-        raise InputError(f"gain={gain} and feedback_gain={feedback_gain} must be positive")
+    if asymmetry is not None and not 0.0 <= asymmetry < math.inf:
+        raise InputError(f"asymmetry={asymmetry} must be finite, 0 (transposed weights) or more")
+    if not tied and asymmetry is None:
+        require_angle(sizes, angle)
+    if not (0 < gain < math.inf and 0 < feedback_gain < math.inf):
+        both = f"gain={gain} and feedback_gain={feedback_gain}"
+        raise InputError(f"{both} must be positive and finite")
     if tied and (feedback_gain != 1.0):
         raise InputError(f"feedback_gain={feedback_gain} has no meaning with tied weights; use 1")

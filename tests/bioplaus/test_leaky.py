@@ -88,6 +88,37 @@ def test_local_update_writes_into_given_buffers():
     torch.testing.assert_close(flat(got), flat(p.field.local_update(p.x, s, s)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [(4, 1, 1), (4, 1, 1, 1), (3, 1, 2), (4, 2, 2), (9, 8, 7, 6)])
+def test_transposed_and_opposite_weights_are_exact(sizes, dtype):
+    for angle, sign in ((0.0, 1), (180.0, -1)):
+        field = LeakyField(sizes, angle=angle, dtype=dtype)
+        for back, forward in field.partners().items():
+            assert torch.equal(field.parameters[back], sign * field.parameters[forward].T)
+
+
+@pytest.mark.parametrize("sizes", [(4, 1, 1), (1, 1, 1), (5, 3, 1, 1), (2, 1, 1, 3)])
+def test_single_weights_have_no_angle_between(sizes):
+    for angle in (1e-9, 45.0, 90.0, 179.0):
+        with pytest.raises(InputError, match=rf"angle={angle}.*use angle=0, angle=180, or asymm"):
+            LeakyField(sizes, angle=angle)
+    assert LeakyField(sizes, angle=45.0, tied=True).partners() == {}
+    back = LeakyField(sizes, asymmetry=0.5).parameters
+    assert all(torch.isfinite(p).all() for p in back.values())
+
+
+@pytest.mark.parametrize("sizes", [(4, 3, 1), (3, 1, 2), (4, 2, 1, 2), (20, 15, 10)])
+def test_an_angle_holds_whatever_the_draw(sizes):
+    # of two entries a draw can be almost parallel, where one projection leaves rounding alone
+    for seed in range(200):
+        rng = torch.Generator().manual_seed(seed)
+        field = LeakyField(sizes, angle=60.0, dtype=torch.float64, generator=rng)
+        for k in range(len(sizes) - 2):
+            forward, back = field.forward_weight(k + 1), field.feedback_weight(k)
+            cosine = float((forward.T * back).sum() / (forward.norm() * back.norm()))
+            assert math.isclose(cosine, 0.5, abs_tol=1e-13)
+
+
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0, 135.0, 180.0])
 def test_initial_angle_is_exact(angle):
     field = LeakyField([20, 15, 10, 5], angle=angle, feedback_gain=0.4, dtype=torch.float64)
@@ -129,6 +160,16 @@ def test_same_generator_same_network():
         ({"coordinates": "clipped"}, 'use activation="hard-sigmoid"'),
         ({"activation": "relu"}, "'relu' is unknown"),
         ({"gain": 0.0}, "must be positive"),
+        ({"gain": math.inf}, "gain=inf and .* must be positive and finite"),
+        ({"gain": math.nan}, "gain=nan"),
+        ({"gain": 1e-30}, "gain=1e-30, .*: forward.1 leaves the range of torch.float32"),
+        ({"gain": 1e30}, "gain=1e[+]30, .*: forward.1 leaves the range of torch.float32"),
+        (
+            {"sizes": (3, 2, 2), "feedback_gain": 1e-45},
+            "feedback_gain=1e-45, .*: feedback.1 leaves the range",
+        ),
+        ({"asymmetry": math.nan}, "asymmetry=nan must be finite"),
+        ({"asymmetry": math.inf}, "asymmetry=inf must be finite"),
         ({"tied": True, "feedback_gain": 0.5}, "no meaning with tied"),
     ],
 )

@@ -48,7 +48,7 @@ def test_finite_differences_of_the_cost_agree(kw):
 
 def test_an_adjoint_that_grows_does_not_pass_for_settled():
     # x' = -x + w x has the fixed point 0 for any w and x = 0; above w = 1 it is not stable.
-    p = problem(sizes=(2, 1, 1), activation="linear", batch=1)
+    p = problem(sizes=(2, 1, 1), activation="linear", batch=1, angle=0.0)
     for name, value in p.field.parameters.items():
         value.fill_(1.01 if name in ("forward.2", "feedback.1") else 0.0)
     p.x.zero_()
