@@ -1,11 +1,58 @@
-"""Batched GMRES over matrix-vector products: many systems at once, no matrix anywhere."""
+"""Many linear systems at once: GMRES over matrix-vector products, and dense ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+
+SAFE = 128
+"""Matrices of up to this size are factored rightly side by side."""
+
+
+def solve(A: Tensor, b: Tensor) -> Tensor:
+    """x with A x = b for every matrix of a batch; see `solve_ex`.
+
+    Raises:
+        torch.linalg.LinAlgError: a matrix is singular.
+    """
+    if _side_by_side(A):
+        return torch.linalg.solve(A, b)
+    return torch.stack([torch.linalg.solve(a, c) for a, c in _pairs(A, b)]).reshape(b.shape)
+
+
+def solve_ex(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """x with A x = b for every matrix of a batch, and where a matrix is singular (info != 0).
+
+    On a CPU with several threads torch factors the matrices of a batch side by side, and from
+    n = 151 oneMKL's LU then fails, hangs or gives wrong numbers (pytorch issues 142815 and 141358;
+    torch 2.5 to 2.13). Larger matrices are therefore solved one after another, each on all
+    threads. Every LU of this package comes by here; `nlhf.linear` has the same guard, because the
+    engines share no code.
+
+    Args:
+        A: [..., n, n].
+        b: [..., n, m].
+
+    Returns:
+        x [..., n, m] and info [...].
+    """
+    if _side_by_side(A):
+        x, info = torch.linalg.solve_ex(A, b)
+        return x, info
+    found = [torch.linalg.solve_ex(a, c) for a, c in _pairs(A, b)]
+    x, info = (torch.stack([each[i] for each in found]) for i in (0, 1))
+    return x.reshape(b.shape), info.reshape(A.shape[:-2])
+
+
+def _side_by_side(A: Tensor) -> bool:
+    alone = A.ndim == 2 or A.shape[-1] <= SAFE or A.device.type != "cpu"
+    return alone or torch.get_num_threads() == 1 or not len(A)
+
+
+def _pairs(A: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(A.flatten(0, -3), b.flatten(0, -3), strict=True)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from nlhf.errors import InputError
+from nlhf.linear import solve
 from nlhf.regularised_game import Tau, check_game, exploitability
 
 PRECISION = 1e-20
@@ -115,7 +116,7 @@ def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
     matrix.baddbmm_(b.gain[..., None], scaled[:, None])
     matrix.mul_(b.support[..., None])
     matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    step = torch.linalg.solve(matrix, residual[..., None])[..., 0]
+    step = solve(matrix, residual[..., None])[..., 0]
     before = torch.linalg.vector_norm(residual, dim=-1)
     length = torch.ones_like(before)
     last = (b.pi * step.square()).sum(-1) <= 1e-22

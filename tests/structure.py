@@ -24,6 +24,9 @@ OPTIONAL = ("matplotlib", "plotly", "brian2", "nir", "transformers", "peft")
 RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "joblib")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
+FACTORISES = {"inv", "det", "lu", "lu_factor", "slogdet", "solve", "tensorinv", "tensorsolve"}
+"""What of torch.linalg goes through an LU, which is wrong in batches on several threads."""
+GUARDED = ("bioplaus.linear", "nlhf.linear")
 PRINTING_MODULES = ("cli", "commands", "bridge.console")
 
 Sources = Mapping[str, str]
@@ -219,3 +222,26 @@ def prints(sources: Sources) -> list[str]:
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Name) and node.id == "print"
     ]
+
+
+def bare_factorisations(sources: Sources) -> list[str]:
+    """LU factorisations by torch outside of the modules that guard them."""
+    return [
+        f"{key}:{node.lineno} uses {ast.unparse(node)}; take `solve` of {' or '.join(GUARDED)}"
+        for key, text in sources.items()
+        if module_name(key) not in GUARDED
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute)
+        and (
+            (ast.unparse(node.value) == "torch.linalg" and _stem(node.attr) in FACTORISES)
+            or (
+                ast.unparse(node.value) == "torch"
+                and node.attr in ("inverse", "logdet", "lu_solve")
+            )
+            or node.attr in ("inverse", "logdet", "slogdet")
+        )
+    ]
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix("_ex")

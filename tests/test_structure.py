@@ -58,6 +58,7 @@ def test_the_sources_and_the_orders_are_found() -> None:
         structure.cycles,
         structure.code_on_load,
         structure.prints,
+        structure.bare_factorisations,
     ],
 )
 def test_the_program_keeps_the_rule(rule: Callable[[Sources], list[str]]) -> None:
@@ -130,6 +131,8 @@ BROKEN: list[tuple[Callable[[Sources], list[str]], dict[str, str], str]] = [
     (structure.code_on_load, {"nlhf.a": "np.load(f, allow_pickle=True)"}, "allow_pickle"),
     (structure.prints, {"bioplaus.a": "def f():\n  print(1)"}, "bioplaus.a:2 prints"),
     (structure.prints, {"bridge.consoles": "f(print)"}, "prints"),
+    (structure.bare_factorisations, {"nlhf.a": "torch.linalg.solve_ex(a, b)"}, "solve_ex"),
+    (structure.bare_factorisations, {"bioplaus.a": "f(x.inverse())"}, "bioplaus.a:1"),
 ]
 
 
@@ -157,6 +160,7 @@ KEPT: list[tuple[Callable[[Sources], list[str]], dict[str, str]]] = [
     (structure.wrong_size, {"a": "x = 0\n" * 400}),
     (structure.wrong_size, {"a": 'def f():\n    """A\n\n    b.\n    """\n' + BODY * 79}),
     (structure.code_on_load, {"bridge.a": "import json, torch\njson.load(f)\ntorch.tensor(1)"}),
+    (structure.bare_factorisations, {"nlhf.a": "torch.linalg.qr(a)", "nlhf.linear": "x.inverse()"}),
     (structure.prints, {"cli": "print(1)", "bridge.console": "print(1)", "a": "c.print(1)"}),
 ]
 

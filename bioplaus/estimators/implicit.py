@@ -10,7 +10,7 @@ from torch import Tensor
 from bioplaus.estimators.adjoint import AbstractAdjoint, adjoint_residual
 from bioplaus.fields.base import AbstractField
 from bioplaus.jacobian import dense_jacobian
-from bioplaus.linear import gmres
+from bioplaus.linear import gmres, solve
 
 
 @dataclass(frozen=True)
@@ -39,5 +39,5 @@ class Implicit(AbstractAdjoint):
                 max_iterations=self.max_iterations,
             )
         matrix = dense_jacobian(field, s).mT
-        a = torch.linalg.solve(matrix, c[..., None])[..., 0]
+        a = solve(matrix, c[..., None])[..., 0]
         return a, adjoint_residual(field, s, a, c)

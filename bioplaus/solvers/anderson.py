@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.errors import InputError
+from bioplaus.linear import solve_ex
 from bioplaus.solvers.base import AbstractDynamics
 from bioplaus.solvers.sweeps import SweepCarry, Sweeps
 
@@ -71,7 +72,7 @@ def _weights(forces: Tensor, newest: int) -> Tensor:
     eye = torch.eye(m, dtype=gram.dtype, device=gram.device)
     gram = gram / scale[:, None, None] + 10 * real.eps * eye
     ones = gram.new_ones(gram.shape[0], m, 1)
-    solved, info = torch.linalg.solve_ex(gram, ones)
+    solved, info = solve_ex(gram, ones)
     # a singular system (all forces zero or non-finite) falls back to the newest state alone
     alpha = solved / solved.sum(1, keepdim=True)
     plain = torch.zeros_like(alpha)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nlhf.linear import solve
+
 
 @torch.no_grad()
 def fit_bradley_terry(
@@ -37,7 +39,7 @@ def fit_bradley_terry(
         slope = (n * (shares - model)).sum(-1) - ridge * r
         weight = n * model * (1 - model)
         curvature = torch.diag_embed(weight.sum(-1)) - weight + ridge * eye
-        step = torch.linalg.solve(curvature, slope[..., None])[..., 0]
+        step = solve(curvature, slope[..., None])[..., 0]
         # far from the maximum Newton overshoots: no reward moves by more than 2 a step
         r = r + step * (2.0 / step.abs().amax(-1, keepdim=True).clamp_min(2.0))
         if float(step.abs().max()) < 1e-12:

@@ -1,0 +1,36 @@
+"""Dense linear systems in batches, right on any number of threads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SAFE = 128
+"""Matrices of up to this size are factored rightly side by side."""
+
+
+def solve(A: Tensor, b: Tensor) -> Tensor:
+    """x with A x = b, for every matrix of a batch.
+
+    On a CPU with several threads torch factors the matrices of a batch side by side, and from
+    n = 151 oneMKL's LU then fails, hangs or gives wrong numbers (pytorch issues 142815 and 141358;
+    torch 2.5 to 2.13). Larger matrices are therefore solved one after another, each on all
+    threads. Every LU of this package comes by here; `bioplaus.linear` has the same guard, because
+    the engines share no code.
+
+    Args:
+        A: [..., n, n].
+        b: [..., n, m].
+
+    Returns:
+        x, [..., n, m].
+
+    Raises:
+        torch.linalg.LinAlgError: a matrix is singular.
+    """
+    alone = A.ndim == 2 or A.shape[-1] <= SAFE or A.device.type != "cpu"
+    if alone or torch.get_num_threads() == 1:
+        return torch.linalg.solve(A, b)
+    pairs = zip(A.flatten(0, -3), b.flatten(0, -3), strict=True)
+    found = [torch.linalg.solve(matrix, right) for matrix, right in pairs]
+    return torch.stack(found).reshape(b.shape) if found else torch.empty_like(b)
