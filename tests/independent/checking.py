@@ -1,0 +1,287 @@
+"""What must hold of a case: the package's phases and updates, held against its numpy twin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from bioplaus.costs import get_cost
+from bioplaus.estimators import Estimate, get_estimator
+from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Solution
+from tests.independent import updates
+from tests.independent.drawing import Case
+from tests.independent.flows import Free, Pair, Pulled, Turned
+from tests.independent.settling import Flow, follow, growth, polish, returns, sluggishness
+
+SETTLED_BY = 60.0
+"""Membrane time constants within which a flow must come to rest to count as settling."""
+CLEARLY = 0.05
+"""Rates of return below this are too near to zero to be judged by an integration."""
+
+
+@dataclass
+class Findings:
+    """What a case showed: failures, each a line that begins with its kind, and counts."""
+
+    failures: list[str] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class End:
+    """The exact end of a phase, and how far from it the package's state may lie."""
+
+    exact: ndarray
+    slack: float
+
+
+def check(case: Case) -> Findings:
+    """Run a case and compare all that it gives."""
+    found = Findings()
+    with np.errstate(all="ignore"):
+        free = _free_phase(case, found)
+        _missed(case, found)
+        _updates(case, free, found)
+    return found
+
+
+def _free_phase(case: Case, found: Findings) -> Solution:
+    x = torch.as_tensor(case.x, dtype=case.dtype)
+    free = free_phase(case.field, x, settling=case.settling())
+    for row in range(len(case.x)):
+        flow = Free(case.twin, case.x[row])
+        start = case.field.initial_state(case.field.drive(x))[row].double().numpy()
+        expected = flow.net.one_pass_upwards(flow.x)
+        if np.linalg.norm(start - expected) > 50 * case.eps * (1 + np.linalg.norm(expected)):
+            found.failures.append(f"start: row {row}")
+        if free.converged[row]:
+            judge(case, flow, free.s[row], f"free row {row}", found)
+    return free
+
+
+def judge(
+    case: Case,
+    flow: Flow,
+    state: torch.Tensor,
+    what: str,
+    found: Findings,
+    anchored: Flow | None = None,
+) -> End | None:
+    """A converged row must be a zero of the flow and an attractor; its exact place.
+
+    `anchored` is the flow about the package's own free state, where that enters the flow.
+    """
+    s = state.to(torch.complex128 if state.is_complex() else torch.float64).numpy()
+    found.counts["converged phases"] += 1
+    left = float(np.linalg.norm((anchored or flow).force(s)))
+    size = float(np.linalg.norm(s))
+    floor = 30 * case.eps * scale(flow, s)
+    if not left <= case.tolerance * size * (1 + 1e-5) + floor:
+        found.failures.append(f"not a zero: {what}: ||F||/||s|| = {left / size:.2e}")
+        return None
+    exact = polish(flow, s)
+    if exact is None:
+        found.counts["no exact zero"] += 1
+        return None
+    slow = sluggishness(flow, exact)
+    slack = slow * (max(left, float(np.linalg.norm(flow.force(s)))) + floor)
+    if np.linalg.norm(exact - s) > 3 * slack + 1e-12:
+        found.counts["no zero near"] += 1
+        return None
+    rate = growth(flow, exact)
+    at_corner = flow.edge(exact) < 1e-9
+    if rate > 1e-7 and not at_corner:
+        found.failures.append(f"unstable: {what}: max Re lambda = {rate:.4f}")
+        return None
+    if rate < -CLEARLY or at_corner:
+        rng = np.random.default_rng(case.number)
+        kick = rng.normal(size=s.shape) * 1e-5 * (1 + size) / s.size**0.5
+        if returns(flow, exact, kick, max(-rate, CLEARLY)):
+            found.counts["returned"] += 1
+        else:
+            found.failures.append(f"does not return: {what}: max Re lambda = {rate:.4f}")
+    return End(exact, slack)
+
+
+def scale(flow: Flow, s: ndarray) -> float:
+    """The size of the terms that the force is a sum of, for its rounding."""
+    net = flow.net
+    parts = (net.w, net.v * np.linalg.norm(flow.x))
+    return float(sum(np.linalg.norm(p) for p in parts) * (1 + np.linalg.norm(s)))
+
+
+def _missed(case: Case, found: Findings) -> None:
+    """What comes to rest by itself must settle under the default solver, at the same place."""
+    x = torch.as_tensor(case.x, dtype=case.dtype)
+    tolerance = 1e-9 if case.dtype == torch.float64 else 1e-4
+    free = free_phase(case.field, x, settling=Settling(tolerance=tolerance, free_steps=3000))
+    for row in range(len(case.x)):
+        flow = Free(case.twin, case.x[row])
+        end = follow(flow, case.twin.one_pass_upwards(flow.x), SETTLED_BY)
+        if not np.linalg.norm(flow.force(end)) <= 1e-5 * np.linalg.norm(end):
+            found.counts["flows that do not settle"] += 1
+            continue
+        found.counts["flows that settle"] += 1
+        if not free.converged[row]:
+            rate = growth(flow, end)
+            found.failures.append(f"missed: free row {row}: settles, max Re lambda = {rate:.4f}")
+        elif np.linalg.norm(free.s[row].double().numpy() - end) > 1e-2 * (1 + np.linalg.norm(end)):
+            found.counts["another attractor"] += 1
+
+
+def _updates(case: Case, free: Solution, found: Findings) -> None:
+    x, y = (torch.as_tensor(a, dtype=case.dtype) for a in (case.x, case.y))
+    make = get_estimator(case.estimator)
+    settings = dict(case.settings)
+    if settings.get("nudging") == "random-sign":
+        settings["generator"] = torch.Generator().manual_seed(case.number)
+    estimator = make(settling=case.settling(), gate=case.tolerance, **settings)
+    estimate = estimator(case.field, x, y, get_cost(case.cost.name), free=free)
+    got = {name: u.double().numpy() for name, u in estimate.updates.items()}
+    if case.estimator == "continual":
+        wanted, slack = _continual(case, estimate)
+    else:
+        wanted, slack = _mean_of_rows(case, estimate, found)
+    if wanted is None:
+        found.counts["updates not compared"] += 1
+        return
+    wanted = {name: np.zeros_like(u) for name, u in got.items()} | wanted
+    gap = np.sqrt(sum(np.sum((got[k] - wanted[k]) ** 2) for k in wanted))
+    size = np.sqrt(sum(np.sum(u**2) for u in wanted.values()))
+    found.counts["updates compared"] += 1
+    found.counts["updates compared closely"] += bool(slack < 1e-3 * size)
+    if not gap <= slack:
+        found.failures.append(f"update: off by {gap:.2e} of {size:.2e}, allowed {slack:.2e}")
+
+
+def _mean_of_rows(case: Case, estimate: Estimate, found: Findings):
+    """The update of the accepted rows, and how far off the package's tolerances may bring it."""
+    rows, total, batch = [], 0.0, len(case.x)
+    accepted = [row for row in range(batch) if estimate.accepted[row]]
+    for row in accepted:
+        flow = Free(case.twin, case.x[row])
+        at = judge(case, flow, estimate.free.s[row], f"free row {row}", Findings())
+        if at is None:
+            return None, 0.0
+        made = _delta(case, estimate, row, at, found)
+        if made is None:
+            return None, 0.0
+        delta, error = made
+        rows.append(updates.spread(case.twin, case.x[row], at.exact, delta))
+        reach = 2 * (1 + np.linalg.norm(at.exact) + np.linalg.norm(case.x[row]))
+        small = at.slack + 30 * case.eps * (1 + np.linalg.norm(at.exact))
+        total += (error * reach + 2 * np.linalg.norm(delta) * small) / batch
+        if case.estimator == "homeostasis":
+            even = updates.evening(case.twin, case.x[row], at.exact)
+            share = case.settings["strength"] * batch / len(accepted)
+            rows.append({name: share * value for name, value in even.items()})
+            total += share * small * 10 * np.linalg.norm(case.twin.w) ** 2 / batch
+    wanted = updates.mean(rows, batch)
+    if case.estimator == "kolen-pollack" and not case.twin.tied:
+        zero = {name: np.zeros_like(w) for name, w in case.weights().items()}
+        decay = case.settings["decay"]
+        wanted = updates.mirrored(case.twin, zero | wanted, case.weights(), decay)
+        total = 2 * total + 10 * case.eps * decay * np.linalg.norm(case.twin.w)
+    return wanted, 3 * total + 1e-13
+
+
+def _delta(case: Case, estimate: Estimate, row: int, at: End, found: Findings):
+    """ds/dbeta of one row from the exact ends of its phases, and its error."""
+    net, x, y, cost = case.twin, case.x[row], case.y[row], case.cost
+    beta = case.settings.get("beta", 0.0)
+    if beta == 0.0:
+        c = cost.gradient(at.exact[net.outputs], y)
+        slow = sluggishness(Free(net, x), at.exact)
+        if Free(net, x).edge(at.exact) <= at.slack:
+            return None  # on a corner: the gradient has two values
+        delta = updates.adjoint(net, x, at.exact, c)
+        error = 10 * slow * (1 + slow) * (1 + np.linalg.norm(c)) * (at.slack + 10 * case.eps)
+        if case.estimator == "finite-difference":
+            # the costs are as good as the phases, over a step of 1e-3, in each of the parameters
+            count = sum(w.size for w in case.weights().values())
+            spoilt = case.tolerance * np.linalg.norm(at.exact) * slow * np.linalg.norm(c)
+            error = error + 1e-6 + 2e3 * count**0.5 * spoilt
+        return delta, error * (1 + np.linalg.norm(net.w))
+    signs = _strengths(case)
+    ends: list[End] = []
+    for phase, strength in zip(estimate.nudged, signs, strict=True):
+        flow, state = _flow(case, row, at.exact, strength), phase.s[row]
+        if case.settings.get("nudging") == "random-sign":
+            other = _flow(case, row, at.exact, -strength)
+            s = state.double().numpy()
+            if np.linalg.norm(other.force(s)) < np.linalg.norm(flow.force(s)):
+                flow, beta = other, -beta
+        own = _flow(case, row, estimate.free.s[row].double().numpy(), flow.beta)
+        what = f"{case.estimator} row {row} beta {strength:.3g}"
+        end = judge(case, flow, state, what, found, own)
+        if end is None:
+            return None
+        start = at.exact if len(state) == net.n else np.tile(at.exact, 2)
+        reached = follow(flow, start.astype(end.exact.dtype), SETTLED_BY)
+        if np.linalg.norm(flow.force(reached)) <= 1e-5 * np.linalg.norm(reached):
+            away = np.linalg.norm(reached - end.exact) > 1e-2 * (1 + np.linalg.norm(reached))
+            found.counts["another nudged attractor"] += bool(away)
+        ends.append(end)
+    error = sum(end.slack for end in ends) + at.slack
+    error += 10 * case.eps * (1 + np.linalg.norm(at.exact))
+    return _difference(case, at, [end.exact for end in ends], beta), error / abs(beta)
+
+
+def _strengths(case: Case) -> list[complex]:
+    """The beta of each nudged phase that the package gives back."""
+    beta = case.settings["beta"]
+    if case.estimator == "holomorphic":
+        count = case.settings["points"]
+        return [complex(beta * np.exp(2j * np.pi * k / count)) for k in range(count // 2 + 1)]
+    return [beta, -beta] if case.settings.get("nudging") == "centered" else [beta]
+
+
+def _flow(case: Case, row: int, free: ndarray, strength: complex) -> Pulled | Pair:
+    net, x, y, cost = case.twin, case.x[row], case.y[row], case.cost
+    if case.estimator == "asym-ep":
+        return Turned(net, x, y, cost, strength, free)
+    if case.estimator == "dyadic":
+        return Pair(net, x, y, cost, strength.real)
+    return Pulled(net, x, y, cost, strength)
+
+
+def _difference(case: Case, at: End, ends: list[ndarray], beta: float) -> ndarray:
+    net = case.twin
+    if case.estimator == "dyadic":
+        up, down = np.split(ends[0], 2)
+        return (up - down) / beta
+    if case.estimator == "holomorphic":
+        count = case.settings["points"]
+        circle = [ends[k] if k < len(ends) else ends[count - k].conj() for k in range(count)]
+        delta = updates.cauchy(net, circle, beta)
+        return updates.less_free(net, delta, at.exact, count, beta)
+    if case.estimator == "asym-ep":  # its rule sees the state in every kind of coordinates
+        other = ends[1] if len(ends) == 2 else at.exact
+        return (ends[0] - other) / (beta * len(ends))
+    if len(ends) == 2:
+        return updates.centered(net, ends[0], ends[1], beta)
+    return updates.one_sided(net, at.exact, ends[0], beta)
+
+
+def _continual(case: Case, estimate: Estimate):
+    """The sum of the steps' updates, where the phases' length leaves no doubt."""
+    batch, settings = len(case.x), case.settings
+    if not bool(estimate.accepted.all()) or settings["nudging"] == "random-sign":
+        return None, 0.0
+    free = [estimate.free.s[row].double().numpy() for row in range(batch)]
+    beta = settings["beta"]
+    betas = [beta, -beta] if settings["nudging"] == "centered" else [beta]
+    rows = [(case.x[r], case.y[r], free[r], b) for b in betas for r in range(batch)]
+    total = updates.step_by_step(
+        case.rebuild, case.weights(), rows, case.cost, dt=case.solver_settings["dt"],
+        steps=case.steps,
+        tolerance=case.tolerance, rate=settings["rate"], batch=len(rows),
+    )  # fmt: skip
+    size = max(np.linalg.norm(s) for s in free)
+    slack = 30 * (case.tolerance + 30 * case.eps) * (1 + size) ** 2 / beta
+    return total, slack * len(rows) ** 0.5 / case.solver_settings["dt"]

@@ -1,0 +1,75 @@
+"""Where a differential equation goes: scipy's integrators, Newton's method and eigenvalues."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy import ndarray
+from scipy.integrate import solve_ivp
+
+FAR = 1e5
+"""A state of this norm is on its way to infinity."""
+
+
+class Flow(Protocol):
+    """ds/dt = force(s)."""
+
+    def force(self, s: ndarray) -> ndarray:
+        """ds/dt."""
+        ...
+
+    def jacobian(self, s: ndarray) -> ndarray:
+        """The derivative of the force."""
+        ...
+
+    def edge(self, s: ndarray) -> float:
+        """Distance to the nearest corner of the force."""
+        ...
+
+
+def follow(flow: Flow, start: ndarray, time: float, accuracy: float = 1e-8) -> ndarray:
+    """The state at `time` of a flow that starts at `start`; NaN where it grows without bound."""
+
+    def force(_: float, s: ndarray) -> ndarray:
+        # a state that has left for infinity is left where it is
+        return flow.force(s) if np.linalg.norm(s) < FAR else np.zeros_like(s)
+
+    method = "RK45" if np.iscomplexobj(start) else "LSODA"
+    accuracies = {"rtol": accuracy, "atol": 1e-2 * accuracy}
+    with np.errstate(all="ignore"):
+        end = solve_ivp(force, (0.0, time), start, method=method, t_eval=[time], **accuracies)
+    arrived = end.success and end.y.size and np.linalg.norm(end.y) < FAR
+    return end.y[:, -1] if arrived else np.full_like(start, np.nan)
+
+
+def polish(flow: Flow, start: ndarray, steps: int = 30) -> ndarray | None:
+    """The zero of the force next to `start`, by Newton's method; None where it finds none."""
+    s = start
+    for _ in range(steps):
+        f = flow.force(s)
+        if np.linalg.norm(f) <= 1e-14 * (1 + np.linalg.norm(s)):
+            return s
+        try:
+            s = s - np.linalg.solve(flow.jacobian(s), f)
+        except np.linalg.LinAlgError:
+            return None
+        if not np.isfinite(s).all():
+            return None
+    return s if np.linalg.norm(flow.force(s)) <= 1e-12 * (1 + np.linalg.norm(s)) else None
+
+
+def growth(flow: Flow, s: ndarray) -> float:
+    """The largest real part of the eigenvalues of the Jacobian: < 0 at an attractor."""
+    return float(np.linalg.eigvals(flow.jacobian(s)).real.max())
+
+
+def sluggishness(flow: Flow, s: ndarray) -> float:
+    """||J^-1||_2: how far from a zero a small force can leave the state, over that force."""
+    return float(1 / max(np.linalg.svd(flow.jacobian(s), compute_uv=False)[-1], 1e-300))
+
+
+def returns(flow: Flow, s: ndarray, kick: ndarray, rate: float) -> bool:
+    """Whether a flow that starts at s + kick comes back to s, whose neighbours decay at `rate`."""
+    end = follow(flow, s + kick, 12.0 / rate)
+    return bool(np.linalg.norm(end - s) < 0.1 * np.linalg.norm(kick))
