@@ -9,9 +9,10 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from nlhf.checks import Tau, check_game, check_preferences
 from nlhf.errors import InputError
 from nlhf.linear import solve
-from nlhf.regularised_game import Tau, check_game, exploitability
+from nlhf.regularised_game import exploitability
 
 PRECISION = 1e-20
 """Exploitability that a solved game has at most, for tau up to 1."""
@@ -98,7 +99,7 @@ def solve_equilibrium(
             break
     result[batch.row] = batch.logits
     log_pi = torch.log_softmax(torch.where(support, result, -torch.inf), -1)
-    worst = exploitability(P, log_pi, log_mu, taus) / taus.clamp_min(1.0)
+    worst = exploitability.unchecked(P, log_pi, log_mu, taus) / taus.clamp_min(1.0)
     if not bool((worst <= PRECISION).all()):
         bad = int(worst.nan_to_num(torch.inf).argmax())
         raise RuntimeError(
@@ -143,12 +144,13 @@ def unregularised_equilibrium(P: Tensor) -> Tensor:
         P: [..., K, K].
 
     Returns:
-        pi [..., K], float64; one equilibrium where there are several.
+        log pi [..., K], float64, -inf for what is not played; one equilibrium where there are
+        several.
 
     Raises:
         InputError: see `check_game`.
     """
-    check_game(P, torch.full_like(P[..., 0], 1.0 / P.shape[-1]).log(), 1.0)
+    check_preferences(P)
     k = P.shape[-1]
     found = []
     for game in (P.double() - 0.5).reshape(-1, k, k).cpu().numpy():
@@ -163,5 +165,6 @@ def unregularised_equilibrium(P: Tensor) -> Tensor:
         )
         if end.x is None:
             raise InputError(f"linear programming found no equilibrium: {end.message}")
-        found.append(end.x[:k])
-    return torch.from_numpy(np.stack(found)).reshape(*P.shape[:-1]).to(P.device)
+        found.append(end.x[:k].clip(0))
+    pi = torch.from_numpy(np.stack(found)).reshape(*P.shape[:-1]).to(P.device)
+    return (pi / pi.sum(-1, keepdim=True)).log()

@@ -58,7 +58,7 @@ def context_results(
     winner = fit_bradley_terry(problem.P, counts).argmax(-1)
     always = torch.full_like(state.log_pi, -torch.inf).scatter(-1, winner[:, None], 0.0)
     loss = payoff(problem.P, star, always, problem.log_mu, problem.tau) - 0.5
-    worst = winning(problem.P, always.exp()).amax(-1) - 0.5
+    worst = winning(problem.P, always).amax(-1) - 0.5
     policies = state.log_pi.exp()
     return [
         ContextResult(

@@ -2,7 +2,8 @@
 
 Throughout, `P` [..., K, K] holds P(i > j), the probability that action i is preferred to action
 j, with P + P^T = 1; policies are log-probabilities [..., K], -inf allowed; `tau` is a number or a
-tensor [...]; all broadcast over the leading dimensions.
+tensor [...]; all broadcast over the leading dimensions. A function marked `Checked` raises
+InputError for anything else; loops call its `unchecked`.
 """
 
 from __future__ import annotations
@@ -10,49 +11,70 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nlhf.errors import InputError
+from nlhf.checks import Checked, Tau, check_game
 
-Tau = float | Tensor
+__all__ = [
+    "Tau",
+    "best_response",
+    "certificate",
+    "check_game",
+    "duality_gap",
+    "entropy",
+    "exploitability",
+    "expm1_minus",
+    "kl",
+    "nash_conv",
+    "payoff",
+    "uniform_reference",
+    "value",
+    "winning",
+]
 
 
-def winning(P: Tensor, pi: Tensor) -> Tensor:
-    """P(. > pi): the probability that each action is preferred to a draw of `pi`, [..., K].
+def winning(P: Tensor, log_pi: Tensor) -> Tensor:
+    """P(. > pi): the probability that each action is preferred to a draw of pi, [..., K].
 
     Policies [..., G, K] against games [G, K, K] are one product a game: P is never repeated.
     """
+    pi = log_pi.exp()
     if P.ndim == 3 and pi.ndim > 2:
         columns = pi.reshape(-1, *pi.shape[-2:]).permute(1, 2, 0)
         return (P @ columns).permute(2, 0, 1).reshape(pi.shape)
     return (P @ pi[..., None])[..., 0]
 
 
+@Checked
 def payoff(P: Tensor, log_pi: Tensor, log_other: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """P_tau(pi > pi') = P(pi > pi') - tau KL(pi, mu) + tau KL(pi', mu), [...].
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 4.
     """
-    plain = (log_pi.exp() * winning(P, log_other.exp())).sum(-1)
-    return plain - tau * kl(log_pi, log_mu) + tau * kl(log_other, log_mu)
+    own, others = kl.unchecked(log_pi, log_mu), kl.unchecked(log_other, log_mu)
+    return value.unchecked(P, log_pi, log_other) - tau * own + tau * others
 
 
+@Checked
 def best_response(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """BR(pi)(y) ~ mu(y) exp(P(y > pi) / tau), [..., K]; the equilibrium is its fixed point.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 4.
     """
-    return torch.log_softmax(log_mu + winning(P, log_pi.exp()) / _column(tau), -1)
+    return torch.log_softmax(log_mu + winning(P, log_pi) / _column(tau), -1)
 
 
+@Checked
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p || q) = sum_y p (expm1(d) - d), d = log q - log p, [...].
 
     The sum of p expm1(d) = q - p is zero; with it every term is positive and nothing cancels:
     divergences are exact down to the square of the rounding of d, about 1e-32.
     """
-    p = log_p.exp()
+    p, q = log_p.exp(), log_q.exp()
     inside = p > 0
     d = torch.where(inside, log_q - torch.where(inside, log_p, 0.0), 0.0)
-    return torch.where(inside, p * expm1_minus(d), log_q.exp()).sum(-1)
+    # exp(d) may be infinite where p is tiny, q - p is not
+    terms = torch.where(d < 0.3, p * expm1_minus(d.clamp_max(0.3)), q - p - p * d)
+    return torch.where(inside, terms, q).sum(-1)
 
 
 def expm1_minus(d: Tensor) -> Tensor:
@@ -63,6 +85,7 @@ def expm1_minus(d: Tensor) -> Tensor:
     return torch.where(d.abs() < 0.3, 0.5 * d.square() * series, torch.expm1(d) - d)
 
 
+@Checked
 def exploitability(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """f(pi) = max_pi' P_tau(pi' > pi) - 1/2 = tau KL(pi || BR(pi)), [...]; zero at equilibrium.
 
@@ -70,68 +93,46 @@ def exploitability(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tenso
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 4, and the Gibbs variational principle.
     """
-    return tau * kl(log_pi, best_response(P, log_pi, log_mu, tau))
+    return tau * kl.unchecked(log_pi, best_response.unchecked(P, log_pi, log_mu, tau))
 
 
+@Checked
 def duality_gap(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """max_pi' P_tau(pi' > pi) - min_pi' P_tau(pi > pi') = 2 f(pi), [...]."""
-    return 2 * exploitability(P, log_pi, log_mu, tau)
+    return 2 * exploitability.unchecked(P, log_pi, log_mu, tau)
 
 
+@Checked
 def certificate(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """f(pi) / tau, an upper bound of KL(pi || pi*) that needs no knowledge of pi*, [...]."""
-    return kl(log_pi, best_response(P, log_pi, log_mu, tau))
+    return kl.unchecked(log_pi, best_response.unchecked(P, log_pi, log_mu, tau))
 
 
+@Checked
 def entropy(log_pi: Tensor) -> Tensor:
     """-sum pi log pi in nats, [...]."""
     p = log_pi.exp()
     return -(p * torch.where(p > 0, log_pi, 0.0)).sum(-1)
 
 
-def value(P: Tensor, pi: Tensor, other: Tensor) -> Tensor:
-    """P(pi > pi') of the game without regularisation, from probabilities, [...]."""
-    return (pi * winning(P, other)).sum(-1)
+@Checked
+def value(P: Tensor, log_pi: Tensor, log_other: Tensor) -> Tensor:
+    """P(pi > pi') of the game without regularisation, [...]."""
+    return (log_pi.exp() * winning(P, log_other)).sum(-1)
 
 
-def nash_conv(P: Tensor, pi: Tensor) -> Tensor:
-    """What both players gain at most by deviating from (pi, pi) without regularisation, [...]."""
-    return 2 * (winning(P, pi).amax(-1) - value(P, pi, pi))
+@Checked
+def nash_conv(P: Tensor, log_pi: Tensor) -> Tensor:
+    """What both players gain at most by deviating from (pi, pi) without regularisation, [...].
+
+    2 (max_y P(y > pi) - 1/2): zero at an equilibrium, and never negative but for rounding.
+    """
+    return 2 * (winning(P, log_pi).amax(-1) - value.unchecked(P, log_pi, log_pi))
 
 
 def uniform_reference(P: Tensor) -> Tensor:
     """The uniform policy for games P, as log-probabilities [..., K]."""
     return torch.full_like(P[..., 0], 1.0 / P.shape[-1]).log()
-
-
-def check_game(P: Tensor, log_mu: Tensor, tau: Tau) -> None:
-    """Refuse what is no regularised preference game.
-
-    Raises:
-        InputError: P is not square, has fewer than two actions, NaN, entries outside 0..1 or
-            P + P^T != 1 beyond rounding; tau <= 0; the reference is no distribution over the
-            actions.
-    """
-    if P.ndim < 2 or P.shape[-1] != P.shape[-2]:
-        raise InputError(f"P has shape {list(P.shape)}; it must be square: [..., K, K]")
-    if P.shape[-1] < 2:
-        raise InputError(f"P has {P.shape[-1]} action; a game needs two or more")
-    if not bool(torch.isfinite(P).all()):
-        raise InputError("P holds NaN or infinite entries; give probabilities between 0 and 1")
-    low, high = float(P.min()), float(P.max())
-    if low < 0 or high > 1:
-        raise InputError(f"P has entries from {low:g} to {high:g}; they must lie between 0 and 1")
-    off = float((P + P.mT - 1).abs().max())
-    if off > 16 * torch.finfo(P.dtype).eps:
-        raise InputError(f"P + P^T differs from 1 by up to {off:.3g}; one of i > j, j > i must win")
-    taus = torch.as_tensor(tau)
-    if not bool((torch.isfinite(taus) & (taus > 0)).all()):
-        raise InputError(f"tau={float(taus.min())} must be positive and finite")
-    if log_mu.shape[-1] != P.shape[-1]:
-        raise InputError(f"the reference has {log_mu.shape[-1]} actions and P {P.shape[-1]}")
-    total = log_mu.exp().sum(-1)
-    if bool(torch.isnan(log_mu).any()) or float((total - 1).abs().max()) > 1e-4:
-        raise InputError("the reference is no distribution: probabilities >= 0 that sum to 1")
 
 
 def _column(tau: Tau) -> Tau:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State, Votes, get_algorithm
 from nlhf.algorithms.base import theorem_rate
+from nlhf.checks import check_game
 from nlhf.errors import InputError
 from nlhf.oracle import solve_equilibrium
-from nlhf.regularised_game import check_game, entropy, exploitability, kl
+from nlhf.regularised_game import entropy, exploitability, kl
 
 MEASURES = (
     "exploitability",
@@ -154,14 +155,14 @@ def measure(
     method: AbstractAlgorithm, problem: Problem, star: Tensor, before: State, state: State
 ) -> Tensor:
     """The MEASURES of one step, [5, ...]."""
-    f = exploitability(problem.P, state.log_pi, problem.log_mu, problem.tau)
-    distance = kl(star, state.log_pi)
+    f = exploitability.unchecked(problem.P, state.log_pi, problem.log_mu, problem.tau)
+    distance = kl.unchecked(star, state.log_pi)
     slack = torch.full_like(f, torch.nan)
     if _is_theorem(method):
         eta = theorem_rate(problem.tau, before.step)
-        slack = (1 - eta * problem.tau) * kl(star, before.log_pi) + 2 * eta**2 - distance
-    to_star = kl(state.log_pi, star)
-    return torch.stack((f, to_star, distance, entropy(state.log_pi), slack))
+        slack = (1 - eta * problem.tau) * kl.unchecked(star, before.log_pi) + 2 * eta**2 - distance
+    to_star, spread = kl.unchecked(state.log_pi, star), entropy.unchecked(state.log_pi)
+    return torch.stack((f, to_star, distance, spread, slack))
 
 
 def _is_theorem(method: AbstractAlgorithm) -> bool:

@@ -23,6 +23,7 @@ from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator, seed_for
 from nlhf.algorithms import AbstractAlgorithm, Problem, State, Votes
+from nlhf.checks import check_game
 from nlhf.config import (
     LanguageConfig,
     NashConfig,
@@ -44,7 +45,6 @@ from nlhf.oracle import solve_equilibrium
 from nlhf.outcome import ContextResult, context_results
 from nlhf.preferences.base import Preferences
 from nlhf.preferences.reading import load_preferences
-from nlhf.regularised_game import check_game
 from nlhf.schedules import schedule
 from nlhf.tabular import MEASURES, measure
 

@@ -53,7 +53,7 @@ class Problem:
 
     def feedback(self, log_other: Tensor) -> Tensor:
         """P(y > opponent) of every action y, exact or by votes, [..., K]."""
-        exact = winning(self.P, log_other.exp())
+        exact = winning(self.P, log_other)
         if self.votes is None:
             return exact
         generators = self.votes.generators

@@ -129,7 +129,7 @@ def play(
         pairs[j, i] = _pair(j, i, len(p), len(p) - wins - ties, ties, float(P[j, i]), order)
     lottery = unregularised_equilibrium(P)
     worst = float(winning(P, lottery).max()) - 0.5
-    rows = tuple(_policy(P, i, float(lottery[i])) for i in range(k))
+    rows = tuple(_policy(P, i, weight) for i, weight in enumerate(lottery.exp().tolist()))
     return Tournament(tuple(pairs[key] for key in sorted(pairs)), rows, P, worst)
 
 

@@ -1,5 +1,6 @@
 """The regularised game against brute force and the cancellation it avoids."""
 
+import inspect
 import math
 
 import mpmath
@@ -83,11 +84,83 @@ def test_zero_probabilities():
 
 def test_unregularised_measures_by_hand():
     P = torch.tensor([[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]], dtype=torch.float64)
-    uniform = torch.full((3,), 1 / 3, dtype=torch.float64)
-    rock = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    uniform = uniform_reference(P)
+    rock = torch.tensor([0.0, -math.inf, -math.inf], dtype=torch.float64)
     assert float(nash_conv(P, uniform)) == pytest.approx(0, abs=1e-15)
     assert float(nash_conv(P, rock)) == pytest.approx(1)
     assert float(value(P, rock, uniform)) == pytest.approx(0.5)
+
+
+def arguments(function, **change):
+    """Right arguments of a function of games and policies, but for the change."""
+    P = random_games(2, 3, rng())
+    given = {"P": P, "tau": 0.1}
+    names = ("log_pi", "log_other", "log_mu", "log_p", "log_q")
+    given |= {name: random_policies(2, 3, rng(i)) for i, name in enumerate(names)} | change
+    return {name: given[name] for name in inspect.signature(function).parameters}
+
+
+PUBLIC = [
+    best_response,
+    certificate,
+    duality_gap,
+    entropy,
+    exploitability,
+    kl,
+    nash_conv,
+    payoff,
+    value,
+]
+WRONG = [
+    (torch.full((3,), 1 / 3, dtype=torch.float64), r"at most 0; .*give p\.log\(\)"),
+    (torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64), "has the entry 1,"),
+    (torch.tensor([0.5, 0.3, 0.1], dtype=torch.float64).log(), r"row 0 sum to 0\.9, not 1"),
+    (torch.tensor([0.5, 0.3, 0.3], dtype=torch.float64).log(), r"row 0 sum to 1\.1, not 1"),
+    (torch.tensor([0.5, 0.5, 2e-4], dtype=torch.float64).log(), r"sum to 1\.0002, not 1"),
+    (torch.tensor([0.0, -math.inf, math.nan], dtype=torch.float64), "holds NaN"),
+    (torch.zeros(3, dtype=torch.long), "dtype int64; .* float32 or float64"),
+    (torch.zeros(3, dtype=torch.bfloat16), "dtype bfloat16"),
+    ([0.0, -math.inf, -math.inf], "of type list"),
+    (torch.tensor(0.0, dtype=torch.float64), "one entry an action"),
+]
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__name__)
+def test_what_is_no_policy_is_refused_by_name(function):
+    right = arguments(function)
+    assert torch.isfinite(function(**right)).all()
+    for name in [name for name in right if name.startswith("log_")]:
+        for wrong, message in WRONG:
+            with pytest.raises(InputError, match=f"^{name} .*{message}"):
+                function(**(right | {name: wrong}))
+        if len(right) > 1:
+            with pytest.raises(InputError, match="dtype"):
+                function(**(right | {name: right[name].float()}))
+            with pytest.raises(InputError, match=r"do not broadcast: .*\[5\]"):
+                function(**(right | {name: right[name][:1].expand(5, 3)}))
+        if "P" in right:
+            with pytest.raises(InputError, match=f"{name} has 4 actions and P 3"):
+                function(**(right | {name: random_policies(2, 4, rng())}))
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__name__)
+def test_what_is_no_game_is_refused_everywhere(function):
+    right = arguments(function)
+    if "P" in right:
+        with pytest.raises(InputError, match="differs from 1 by up to 1e-06"):
+            function(**(right | {"P": (right["P"] * (1 - 1e-5)) + 0.45e-5}))
+    if "tau" in right:
+        for tau in (0.0, -1.0, math.nan, math.inf, "a", torch.tensor([0.1, 0.0])):
+            with pytest.raises(InputError, match="tau="):
+                function(**(right | {"tau": tau}))
+
+
+def test_a_probability_too_small_for_a_double_gives_no_infinite_distance():
+    # exp(d) is infinite here, and p exp(d) = q is not
+    q = torch.tensor([math.log(0.5)] * 2, dtype=torch.float64)
+    for tiny in (-740.0, -1e4):
+        p = torch.tensor([tiny, 0.0], dtype=torch.float64)
+        assert float(kl(p, q)) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize(
