@@ -29,4 +29,3 @@ def keep(cards: Iterable[Card], log: RunLog) -> None:
 
     for card in cards:
         log.event(EVENT, **card.as_event())
-

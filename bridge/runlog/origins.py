@@ -70,9 +70,7 @@ def _data_tables(found: Comparison, numbers: list[str]) -> list[Table]:
     for number, run in zip(numbers, found.runs, strict=True):
         for card in cards_of(run.events):
             told.setdefault(tuple(card.rows()), []).append(number)
-    return [
-        (f"Data of {', '.join(logs)}", ("fact", "value"), rows) for rows, logs in told.items()
-    ]
+    return [(f"Data of {', '.join(logs)}", ("fact", "value"), rows) for rows, logs in told.items()]
 
 
 def file_sha256(path: Path) -> str:

@@ -58,6 +58,11 @@ def test_what_is_no_card_is_passed_over() -> None:
         {"kind": "other", "source": "a", "facts": {}, "warnings": []},
     ]
     assert cards_of(odd) == []
-    nested = {"kind": EVENT, "source": "a", "facts": {"b": {"c": [1, {"d": None}]}}, "warnings": [1]}
+    nested = {
+        "kind": EVENT,
+        "source": "a",
+        "facts": {"b": {"c": [1, {"d": None}]}},
+        "warnings": [1],
+    }
     (card,) = cards_of([nested])
     assert card.rows() == [("source", "a"), ("b", "c: 1; d: None"), ("warning", "1")]

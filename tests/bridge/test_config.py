@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, field_validator
 
-from bridge.config import Config, config_json, config_sha256, load_config, valid_keys
+from bridge.config import (
+    Config,
+    choice,
+    config_json,
+    config_sha256,
+    load_config,
+    owned,
+    valid_keys,
+)
 from bridge.errors import InputError
 
 
@@ -195,3 +204,163 @@ def test_equal_configs_have_equal_hashes() -> None:
     assert config_sha256(first) == config_sha256(second) == config_sha256(first.model_dump())
     assert config_sha256(first) != config_sha256(Settings())
     assert json.loads(config_json(first))["optimizer"] == {"method": "sgd", "rate": 0.1}
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A shape with a setting of its own."""
+
+    radius: float = 1.0
+    at: object = None
+
+    def __post_init__(self) -> None:
+        if self.radius <= 0:
+            raise ValueError(f"radius={self.radius} must be positive")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A shape with two."""
+
+    rows: int = 3
+    radius: float = 2.0
+
+
+class Shape(Config):
+    name: str
+    colour: str = "red"
+
+
+SHAPES = {n: owned(kind, Shape, "name", n) for n, kind in (("circle", Circle), ("grid", Grid))}
+
+
+class Sweeps(Config):
+    solver: Literal["sweeps"] = "sweeps"
+    engine: Literal["torch"] = "torch"
+
+
+class Euler(Config):
+    solver: Literal["euler"] = "euler"
+    engine: Literal["torch"] = "torch"
+    dt: float = 0.5
+
+
+class Inner(Config):
+    tau: str = "10 ms"
+
+
+class Brian(Config):
+    engine: Literal["brian2"] = "brian2"
+    brian2: Inner = Inner()
+    dt: float = 0.5
+
+
+class Drawing(Config):
+    shape: choice("name", "circle", SHAPES) = SHAPES["circle"]()  # type: ignore[valid-type]
+    phases: choice(  # type: ignore[valid-type]
+        "engine",
+        "torch",
+        {"torch": choice("solver", "sweeps", {"sweeps": Sweeps, "euler": Euler}), "brian2": Brian},
+    ) = Sweeps()
+    every: int = 0
+    rows: int = 20
+
+    def idle(self) -> dict[str, str]:
+        return {} if self.every else {"rows": "without every; give it too"}
+
+
+def test_a_choice_has_its_own_settings_and_those_of_all() -> None:
+    drawing = load_config(Drawing, sets=["shape.name=grid", "shape.rows=5", "shape.colour=blue"])
+    assert drawing.shape.model_dump() == {
+        "name": "grid",
+        "rows": 5,
+        "radius": 2.0,
+        "colour": "blue",
+    }
+    assert load_config(Drawing, sets=["shape.radius=3"]).shape.radius == 3
+    assert load_config(Drawing, sets=["phases.solver=euler", "phases.dt=0.1"]).phases.dt == 0.1
+    assert load_config(Drawing, sets=["phases.engine=brian2"]).phases.brian2.tau == "10 ms"
+    assert "at" not in SHAPES["circle"].model_fields
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            ["shape.rows=5"],
+            "--set shape.rows=5: has no effect with shape.name=circle; "
+            "it is read with shape.name=grid",
+        ),
+        (
+            ["phases.dt=0.5"],
+            "--set phases.dt=0.5: has no effect with phases.solver=sweeps and "
+            "phases.engine=torch; it is read with phases.solver=euler or phases.engine=brian2",
+        ),
+        (
+            ["phases.brian2.tau=1 ms"],
+            "--set phases.brian2.tau=1 ms: has no effect with phases.engine=torch; "
+            "it is read with phases.engine=brian2",
+        ),
+        (
+            ["phases.engine=brian2", "phases.solver=euler"],
+            "--set phases.solver=euler: has no effect with phases.engine=brian2; "
+            "it is read with phases.engine=torch",
+        ),
+        (["rows=3"], "--set rows=3: has no effect without every; give it too"),
+        (["rows=20"], "--set rows=20: has no effect without every; give it too"),
+        (
+            ["shape.name=crcle"],
+            "--set shape.name=crcle: unknown; use one of circle, grid; did you mean circle?",
+        ),
+        (["shape.name=3"], "--set shape.name=3: unknown; use one of circle, grid"),
+        (["shape.radius=-1"], "--set shape.radius=-1: radius=-1.0 must be positive"),
+        (["shape.radius=x"], "--set shape.radius=x: must be a number, e.g. 0.5"),
+        (
+            ["shape.colr=x"],
+            "--set shape.colr=x: unknown key 'shape.colr'; did you mean 'shape.colour'?",
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_refused(sets: list[str], message: str) -> None:
+    assert mistakes(sets=sets, model=Drawing) == [message]
+
+
+def test_a_setting_without_effect_is_refused_whatever_it_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("rows = 5\n[shape]\nrows = 4\n")
+    assert mistakes(path, model=Drawing) == [
+        f"{path}: shape.rows=4: has no effect with shape.name=circle; "
+        "it is read with shape.name=grid"
+    ]
+    path.write_text("rows = 5\n")
+    assert mistakes(path, model=Drawing) == [
+        f"{path}: rows=5: has no effect without every; give it too"
+    ]
+    assert mistakes(flags={"rows": 5}, model=Drawing) == [
+        "--rows 5: has no effect without every; give it too"
+    ]
+    with pytest.raises(ValueError, match="rows has no effect without every"):
+        Drawing(rows=5)
+    assert Drawing(rows=5, every=1).rows == 5
+
+
+def test_a_log_may_have_settings_without_effect() -> None:
+    base = {
+        "shape": {"name": "circle", "radius": 3.0, "rows": 9},
+        "phases": {"engine": "torch", "solver": "sweeps", "dt": 0.5, "brian2": {"tau": "1 ms"}},
+        "rows": 20,
+    }
+    found = load_config(Drawing, base=base, base_name="run.h5")
+    assert found == Drawing(shape=SHAPES["circle"](radius=3.0), phases=Sweeps())
+    assert mistakes(base=base, base_name="run.h5", sets=["phases.dt=0.5"], model=Drawing) == [
+        "--set phases.dt=0.5: has no effect with phases.solver=sweeps and phases.engine=torch; "
+        "it is read with phases.solver=euler or phases.engine=brian2"
+    ]
+    (line,) = mistakes(
+        base=base, base_name="run.h5", sets=["phases.brian2.tau=2 ms"], model=Drawing
+    )
+    assert line.startswith("--set phases.brian2.tau=2 ms: has no effect with phases.engine=torch")
+    base["shape"]["radus"] = 3
+    assert mistakes(base=base, base_name="run.h5", model=Drawing) == [
+        "run.h5: unknown key 'shape.radus'; did you mean 'shape.radius'?"
+    ]

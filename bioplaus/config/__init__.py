@@ -1,0 +1,39 @@
+"""The typed configs of the commands, and the plain objects that they describe."""
+
+from bioplaus.config.eqprop import (
+    EqpropConfig,
+    estimator_settings,
+    make_engine,
+    make_estimator,
+    make_field,
+    make_optimizer,
+    make_settling,
+    make_solver,
+    restore_field,
+)
+from bioplaus.config.gradcheck import (
+    GradcheckConfig,
+    check_settings,
+    check_settling,
+    make_check,
+    require_servable,
+    restore_check,
+)
+
+__all__ = [
+    "EqpropConfig",
+    "GradcheckConfig",
+    "check_settings",
+    "check_settling",
+    "estimator_settings",
+    "make_check",
+    "make_engine",
+    "make_estimator",
+    "make_field",
+    "make_optimizer",
+    "make_settling",
+    "make_solver",
+    "require_servable",
+    "restore_check",
+    "restore_field",
+]

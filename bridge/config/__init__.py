@@ -1,0 +1,17 @@
+"""Typed configs: defaults < TOML file < flags < --set, with every mistake reported at once."""
+
+from bridge.config.base import Config
+from bridge.config.choices import choice, owned
+from bridge.config.keys import flatten, valid_keys
+from bridge.config.loading import config_json, config_sha256, load_config
+
+__all__ = [
+    "Config",
+    "choice",
+    "config_json",
+    "config_sha256",
+    "flatten",
+    "load_config",
+    "owned",
+    "valid_keys",
+]

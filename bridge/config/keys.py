@@ -1,0 +1,74 @@
+"""The keys of a config's model: all of them, and who reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from bridge.config.choices import leaves, names
+
+
+def valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every key that a config has, nested ones dotted, in the order of their definition."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        nested = leaves(field.annotation)
+        if nested:
+            for inner in nested:
+                keys += [k for k in valid_keys(inner, f"{prefix}{name}.") if k not in keys]
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Put a nested config's values under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def why_idle(model: type[BaseModel], key: str, data: Mapping[str, Any]) -> str | None:
+    """Say why a key is not read that another choice would read; None if no choice would.
+
+    Args:
+        model: of the whole config.
+        key: dotted.
+        data: what was given.
+
+    Returns:
+        What goes on after "has no effect ".
+    """
+    *parents, leaf = key.split(".")
+    models, given, default = [model], data, None
+    for i, part in enumerate(parents):
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        default = fields[0].default if i == 0 and fields else getattr(default, part, None)
+        models = [each for field in fields for each in leaves(field.annotation)]
+        inner = given.get(part)
+        given = inner if isinstance(inner, Mapping) else {}
+    prefix = "".join(part + "." for part in parents)
+    here: dict[str, Any] = {}
+    users: list[str] = []
+    for user in (each for each in models if leaf in each.model_fields):
+        now = {name: given.get(name, getattr(default, name, None)) for name in names(user)}
+        needed = {n: v for n, v in names(user).items() if now[n] != v and n != leaf}
+        here |= {name: now[name] for name in needed}
+        text = " and ".join(f"{prefix}{name}={value}" for name, value in needed.items())
+        if text and text not in users:
+            users.append(text)
+    if not users:
+        return None
+    told = " and ".join(f"{prefix}{name}={value}" for name, value in here.items())
+    return f"with {told}; it is read with {either(users)}"
+
+
+def either(texts: list[str]) -> str:
+    """Join texts as "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
