@@ -11,20 +11,24 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators.base import AbstractEstimator, Estimate
 from bioplaus.fields.base import AbstractField
-from bioplaus.phases import free_phase
-from bioplaus.solvers import Solution
+from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Solution, Status
 
 
 @dataclass(frozen=True)
 class AbstractAdjoint(AbstractEstimator):
     """-dJ/dtheta = (dmu/dtheta)^T J_s^-T c at the free fixed point: the true gradient.
 
+    The adjoint stands among the phases of the estimate, as the one nudged phase: its residual is
+    ||J_s^T a - c|| / ||c||, and a row has converged where that is within the tolerance of the
+    phases (or within `rounding`, where that is larger).
+
     Source: the implicit function theorem; Almeida 1987, Pineda 1987 (Phys. Rev. Lett. 59).
     """
 
     @abstractmethod
     def adjoint(self, field: AbstractField, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """J_s^-T c [B, n], and the relative residual of each row [B]."""
+        """J_s^-T c [B, n], and the steps that each row took [B]."""
 
     @torch.no_grad()
     def __call__(
@@ -40,10 +44,34 @@ class AbstractAdjoint(AbstractEstimator):
         if free is None:
             free = free_phase(field, x, settling=self.settling)
         c = cost_slope(field, free.s, target, cost)
-        adjoint, residual = self.adjoint(field, free.s, c)
-        solved = Solution(adjoint, residual, free.status, free.n_steps)
+        adjoint, steps = self.adjoint(field, free.s, c)
+        residual = adjoint_residual(field, free.s, adjoint, c)
+        solved = judged(adjoint, residual, steps, self.settling)
         delta = on_the_free_units(field, free.s, adjoint)
         return self.apply_rule(field, x, free, [solved], delta, out)
+
+
+def judged(adjoint: Tensor, residual: Tensor, steps: Tensor, settling: Settling) -> Solution:
+    """An adjoint as a phase: converged where its residual is within the tolerance of phases.
+
+    Args:
+        adjoint: J_s^-T c, [B, n].
+        residual: ||J_s^T a - c|| / ||c||, [B].
+        steps: that it took, [B].
+        settling: whose tolerance counts; `rounding` where that is larger.
+    """
+    tolerance = max(settling.tolerance, rounding(residual.dtype))
+    status = torch.full(residual.shape, Status.MAX_STEPS, dtype=torch.int8, device=residual.device)
+    status[residual <= tolerance] = Status.CONVERGED
+    unusable = ~(torch.isfinite(residual) & torch.isfinite(adjoint).all(1))
+    status[unusable] = Status.NON_FINITE
+    residual = torch.where(unusable, torch.inf, residual)
+    return Solution(adjoint, residual, status, steps.to(torch.int32))
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """The relative residual of a linear system that rounding alone may leave."""
+    return 100 * torch.finfo(dtype).eps
 
 
 def cost_slope(field: AbstractField, s: Tensor, target: Tensor, cost: AbstractCost) -> Tensor:
@@ -55,9 +83,13 @@ def cost_slope(field: AbstractField, s: Tensor, target: Tensor, cost: AbstractCo
 
 def adjoint_residual(field: AbstractField, s: Tensor, a: Tensor, c: Tensor) -> Tensor:
     """||J_s^T a - c|| / ||c|| of each row, [B]; where c is 0, not divided."""
+    return relative(field.vjp(s, a) - c, c)
+
+
+def relative(error: Tensor, c: Tensor) -> Tensor:
+    """||error|| / ||c|| of each row, [B]; where c is 0, not divided."""
     size = torch.linalg.vector_norm(c, dim=1)
-    error = torch.linalg.vector_norm(field.vjp(s, a) - c, dim=1)
-    return error / torch.where(size > 0, size, 1.0)
+    return torch.linalg.vector_norm(error, dim=1) / torch.where(size > 0, size, 1.0)
 
 
 def on_the_free_units(field: AbstractField, s: Tensor, delta: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,18 +11,22 @@ from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import AbstractEstimator, Estimate
 from bioplaus.fields.base import AbstractField
-from bioplaus.phases import free_phase
-from bioplaus.solvers import Solution
+from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Solution, Status
 
 MOST_PARAMETERS = 5000
-"""Two free phases a parameter: above this number it is refused."""
+"""Four free phases a parameter: above this number it is refused."""
+TOLERANCE = 1e-12
+"""Relative residual of the perturbed phases: what is left of it is divided by h."""
 
 
 @dataclass(frozen=True)
 class FiniteDifference(AbstractEstimator):
     """-(8 [J(h) - J(-h)] - [J(2h) - J(-2h)]) / (12 h) for every entry of every parameter.
 
-    The error is O(h^4) and the rounding of J over h; it needs a tight free phase.
+    The error is O(h^4), and that of J over h: the perturbed phases settle to TOLERANCE, however
+    loose the others are. They stand among the phases of the estimate as one, with each row's
+    largest residual and worst status.
 
     Attributes:
         h: step in the parameter.
@@ -51,21 +55,52 @@ class FiniteDifference(AbstractEstimator):
         if free is None:
             free = free_phase(field, x, settling=self.settling)
         accepted = self.accepted(free)
-        x, target, start = x[accepted], target[accepted], free.s[accepted]
-        batch = len(accepted)
-
-        def mean_cost() -> float:
-            s = free_phase(field, x, settling=self.settling, start=start).s
-            return float(cost.value(s[:, field.output], target).sum()) / batch
-
+        moved = field.with_parameters({k: p.clone() for k, p in field.parameters.items()})
+        phases = _Perturbed(
+            self.settling, moved, x[accepted], target[accepted], cost, free, accepted
+        )
         updates = {name: torch.empty_like(p) for name, p in field.parameters.items()}
         for name, update in (out or updates).items():
-            entries, slopes = field.parameters[name].view(-1), update.view(-1)
+            entries, slopes = moved.parameters[name].view(-1), update.view(-1)
             for i in range(len(entries)):
                 kept, costs = entries[i].clone(), []
                 for k in (2, 1, -1, -2):
                     entries[i] = kept + k * self.h
-                    costs.append(mean_cost())
+                    costs.append(phases.mean_cost())
                 entries[i] = kept
                 slopes[i] = (costs[0] - 8 * costs[1] + 8 * costs[2] - costs[3]) / (12 * self.h)
-        return Estimate(out or updates, free, (), accepted)
+        return Estimate(out or updates, free, [phases.worst], accepted)
+
+
+class _Perturbed:
+    """Free phases of a field whose parameters change, and the worst of them row by row."""
+
+    def __init__(
+        self,
+        settling: Settling,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        cost: AbstractCost,
+        free: Solution,
+        accepted: Tensor,
+    ) -> None:
+        tolerance = min(settling.tolerance, max(TOLERANCE, 100 * torch.finfo(x.dtype).eps))
+        self.settling = replace(settling, tolerance=tolerance)
+        self.field, self.x, self.target, self.cost = field, x, target, cost
+        self.start, self.accepted = free.s[accepted], accepted
+        # rows that the gate left out have no phase of their own
+        residual = torch.where(accepted, 0.0, torch.inf)
+        status = torch.where(accepted, Status.CONVERGED, Status.MAX_STEPS).to(torch.int8)
+        steps = torch.zeros_like(free.n_steps)
+        self.worst = Solution(free.s, residual.to(free.residual), status, steps)
+
+    def mean_cost(self) -> float:
+        """J over all rows, settled anew."""
+        end = free_phase(self.field, self.x, settling=self.settling, start=self.start)
+        rows, worst = self.accepted, self.worst
+        worst.residual[rows] = torch.maximum(worst.residual[rows], end.residual)
+        worst.status[rows] = torch.maximum(worst.status[rows], end.status)
+        worst.n_steps[rows] += end.n_steps
+        outputs = end.s[:, self.field.output]
+        return float(self.cost.value(outputs, self.target).sum()) / len(rows)

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
+from bioplaus.estimators.adjoint import judged, relative, rounding
 from bioplaus.estimators.base import AbstractEstimator, Estimate
 from bioplaus.fields.base import AbstractField
 from bioplaus.phases import free_phase
 from bioplaus.solvers import Solution
 
 
+class _End(NamedTuple):
+    """The slopes of the mean cost by parameter; of each row the adjoint and two residuals."""
+
+    slopes: dict[str, Tensor]
+    adjoint: Tensor
+    state_residual: Tensor
+    adjoint_residual: Tensor
+
+
 @dataclass(frozen=True)
 class Unrolled(AbstractEstimator):
     """-dC(s_T)/dtheta with s_{t+1} = s_t + dt mu(x, s_t), T steps that start at s*.
 
-    It converges to -dJ/dtheta as T grows, like the powers of 1 + dt J_s. Memory grows with T.
+    It converges to -dJ/dtheta as T grows, like the powers of 1 + dt J_s. Memory grows with T. No
+    hand-written derivative enters: only the field and autograd.
+
+    The derivative has converged where that by a constant force u on every unit has: it is -a for
+    a = sum_t (1 + dt J^T)^t dt (-c), and ||J^T a - c|| / ||c|| = ||(1 + dt J^T)^T c|| / ||c||. It
+    stands among the phases of the estimate with the larger of this residual and that of s_T.
 
     Attributes:
         dt: Euler step in membrane time constants.
-        steps: T.
+        steps: T, as long as the derivative converges in so many.
+        most_steps: T at most. From the residual after `steps` follows the T that is needed; if
+            this is above, `steps` remain, and the residual says what is missing.
     """
 
     name = "unrolled"
     dt: float = 0.5
     steps: int = 300
+    most_steps: int = 1200
 
     def __call__(
         self,
@@ -42,16 +62,50 @@ class Unrolled(AbstractEstimator):
         if free is None:
             free = free_phase(field, x, settling=self.settling)
         accepted = self.accepted(free)
+        kept = (x[accepted], free.s.detach()[accepted], target[accepted])
+        steps, tolerance = self.steps, max(self.settling.tolerance, rounding(free.s.dtype))
+        end = self._unroll(field, *kept, cost, steps)
+        needed = _steps_needed(end.adjoint_residual, steps, tolerance)
+        if steps < needed <= self.most_steps:
+            steps = min(math.ceil(1.1 * needed), self.most_steps)
+            end = self._unroll(field, *kept, cost, steps)
+        updates = {} if out is None else out
+        for name, slope in end.slopes.items():
+            update = slope * (-len(end.adjoint) / len(x))
+            updates[name] = update if out is None else out[name].copy_(update)
+        residual = torch.full_like(free.residual, math.inf)
+        residual[accepted] = torch.maximum(end.state_residual, end.adjoint_residual)
+        adjoint = torch.zeros_like(free.s)
+        adjoint[accepted] = end.adjoint
+        taken = torch.full_like(residual, steps)
+        return Estimate(updates, free, [judged(adjoint, residual, taken, self.settling)], accepted)
+
+    def _unroll(
+        self, field: AbstractField, x: Tensor, s: Tensor, target: Tensor, cost: AbstractCost, t: int
+    ) -> _End:
         theta = {k: p.detach().clone().requires_grad_() for k, p in field.parameters.items()}
+        rows = max(len(x), 1)
         with torch.enable_grad():
-            s = free.s.detach()[accepted]
-            for _ in range(self.steps):
-                s = s + self.dt * field.explicit_field(theta, x[accepted], s)
-            value = cost.value(s[:, field.output], target[accepted]).sum() / len(x)
-            slopes = torch.autograd.grad(value, list(theta.values()))
-        updates = {name: -slope for name, slope in zip(theta, slopes, strict=True)}
-        if out is not None:
-            for name, update in updates.items():
-                out[name].copy_(update)
-            updates = out
-        return Estimate(updates, free, (), accepted)
+            u = torch.zeros_like(s, requires_grad=True)
+            for _ in range(t):
+                s = s + self.dt * (field.explicit_field(theta, x, s) + u)
+            value = cost.value(s[:, field.output], target).sum() / rows
+            *slopes, by_force = torch.autograd.grad(value, [*theta.values(), u])
+            a, s = -rows * by_force, s.detach().requires_grad_()
+            mu = field.explicit_field(theta, x, s)
+            (back,) = torch.autograd.grad((mu * a).sum(), s)
+            (c,) = torch.autograd.grad(cost.value(s[:, field.output], target).sum(), s)
+        return _End(
+            dict(zip(theta, slopes, strict=True)),
+            a,
+            relative(mu.detach(), s.detach()),
+            relative(back - c, c),
+        )
+
+
+def _steps_needed(residual: Tensor, steps: int, tolerance: float) -> float:
+    """T for the slowest row, if its residual r goes on falling like r^(T / steps)."""
+    largest = float(residual.max()) if len(residual) else 0.0
+    if largest <= tolerance:
+        return 0
+    return steps * math.log(tolerance) / math.log(largest) if largest < 1 else math.inf

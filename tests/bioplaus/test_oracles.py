@@ -13,10 +13,10 @@ from bioplaus.estimators import (
     Unrolled,
 )
 from bioplaus.linear import gmres
-from bioplaus.phases import Settling
+from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 from tests.bioplaus.test_asymmetric import true_gradient
-from tests.fields import SMOOTH, TIGHT, clipped, flat, problem
+from tests.fields import SMOOTH, TIGHT, clipped, flat, jacobian, problem
 
 ZOO = [*({"activation": name} for name in SMOOTH), {"tied": True}, clipped(seed=1)]
 
@@ -101,6 +101,91 @@ def test_an_unconverged_adjoint_is_reported():
     p, cost = problem(), get_cost("squared-error")
     short = RecurrentBackprop(TIGHT, adjoint_steps=3)(p.field, p.x, p.y, cost)
     assert short.nudged[0].residual.min() > 1e-4
+
+
+def chain(weight):
+    """One unit that drives itself: ds/dt = (w^2 - 1) s + ..., J = [[-1, w], [w, -1]]."""
+    p = problem(sizes=(2, 1, 1), activation="linear", batch=3, angle=0.0)
+    for name, value in p.field.parameters.items():
+        value.fill_(weight if name in ("forward.2", "feedback.1") else 0.1)
+    return p
+
+
+@pytest.mark.parametrize("kind", [Implicit, RecurrentBackprop, Unrolled, FiniteDifference])
+def test_every_oracle_says_how_far_it_came(kind):
+    p, cost = problem(sizes=(4, 5, 3), batch=3), get_cost("cross-entropy")
+    good = kind(TIGHT)(p.field, p.x, p.y, cost)
+    (phase,) = good.nudged
+    assert phase.converged.all()
+    assert phase.residual.max() <= TIGHT.tolerance
+    if kind is not FiniteDifference:
+        # the phase's state is the adjoint, and its residual that of a dense product
+        s = good.free.s.requires_grad_()
+        (c,) = torch.autograd.grad(cost.value(s[:, p.field.output], p.y).sum(), s)
+        back = torch.einsum("bij,bi->bj", jacobian(p, s.detach()), phase.s)
+        assert torch.linalg.vector_norm(back - c) < 1e-12 * torch.linalg.vector_norm(c)
+
+
+SHORT = [
+    (RecurrentBackprop, {"adjoint_steps": 10}),
+    (Unrolled, {"steps": 4, "most_steps": 4}),
+    (Implicit, {"dense_up_to": 0, "max_iterations": 2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "kw"), SHORT, ids=lambda each: getattr(each, "name", ""))
+@pytest.mark.parametrize("cost", ["squared-error", "cross-entropy"])
+def test_an_oracle_that_stopped_short_has_not_converged(kind, kw, cost):
+    p, cost = problem(), get_cost(cost)
+    (phase,) = kind(TIGHT, **kw)(p.field, p.x, p.y, cost).nudged
+    assert not phase.converged.any()
+    # the residual is of the size of the error in the gradient: neither tiny nor senseless
+    exact = true_gradient(p, cost)
+    error = (oracle(kind, p, cost, **kw) - exact).norm() / exact.norm()
+    assert 0.05 * error < phase.residual.max() < 20 * error
+
+
+def test_perturbed_phases_that_did_not_settle_are_reported():
+    p, cost = problem(sizes=(4, 5, 3), batch=2), get_cost("squared-error")
+    short = Settling(Sweeps(), 1e-10, free_steps=3)
+    free = free_phase(p.field, p.x, settling=TIGHT)
+    (phase,) = FiniteDifference(short)(p.field, p.x, p.y, cost, free=free).nudged
+    assert not phase.converged.any()
+    assert phase.residual.min() > 1e-10
+
+
+def test_the_unrolled_derivative_goes_on_until_it_has_converged():
+    cost = get_cost("squared-error")
+    near, nearer = chain(0.96), chain(0.995)
+    settling = Settling(Sweeps(), 1e-10, free_steps=2000)
+    (phase,) = Unrolled(settling)(near.field, near.x, near.y, cost).nudged
+    assert phase.converged.all()
+    assert 300 < phase.n_steps.max() <= 1200
+    settling = Settling(Sweeps(), 1e-13, free_steps=20_000)
+    estimate = Unrolled(settling)(nearer.field, nearer.x, nearer.y, cost)
+    assert estimate.free.converged.all()
+    (phase,) = estimate.nudged
+    assert not phase.converged.any()
+    # of the mode that is slowest to settle so much is left: (1 + dt (w - 1))^T
+    assert phase.residual.max() == pytest.approx((1 - 0.5 * 0.005) ** 300 / 2**0.5, rel=1e-6)
+    assert phase.n_steps.max() == 300
+
+
+def test_an_adjoint_much_larger_than_the_slope_settles_too():
+    p, cost = chain(0.998), get_cost("squared-error")
+    settling = Settling(Sweeps(), 1e-12, free_steps=20_000)
+    (phase,) = RecurrentBackprop(settling, adjoint_steps=50_000)(p.field, p.x, p.y, cost).nudged
+    assert phase.converged.all()
+    exact = true_gradient(p, cost)
+    found = flat(RecurrentBackprop(TIGHT, adjoint_steps=50_000)(p.field, p.x, p.y, cost).updates)
+    assert (found - exact).norm() < 1e-9 * exact.norm()
+
+
+def test_a_singular_jacobian_is_no_solution():
+    p, cost = chain(1.0), get_cost("squared-error")
+    estimate = Implicit(TIGHT)(p.field, p.x, p.y, cost)
+    assert not estimate.nudged[0].converged.any()
+    assert all(torch.isfinite(update).all() for update in estimate.updates.values())
 
 
 def test_finite_differences_refuse_large_networks():
