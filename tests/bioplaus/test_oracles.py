@@ -172,13 +172,13 @@ def test_the_unrolled_derivative_goes_on_until_it_has_converged():
 
 
 def test_an_adjoint_much_larger_than_the_slope_settles_too():
-    p, cost = chain(0.998), get_cost("squared-error")
-    settling = Settling(Sweeps(), 1e-12, free_steps=20_000)
-    (phase,) = RecurrentBackprop(settling, adjoint_steps=50_000)(p.field, p.x, p.y, cost).nudged
+    p, cost = chain(0.98), get_cost("squared-error")
+    (phase,) = RecurrentBackprop(TIGHT)(p.field, p.x, p.y, cost).nudged
+    # to 1e-12 of its own size it settles long before it has to 1e-13 of that of the slope
+    assert torch.linalg.vector_norm(phase.s, dim=1).min() > 10
     assert phase.converged.all()
     exact = true_gradient(p, cost)
-    found = flat(RecurrentBackprop(TIGHT, adjoint_steps=50_000)(p.field, p.x, p.y, cost).updates)
-    assert (found - exact).norm() < 1e-9 * exact.norm()
+    assert (oracle(RecurrentBackprop, p, cost) - exact).norm() < 1e-9 * exact.norm()
 
 
 def test_a_singular_jacobian_is_no_solution():
