@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from bridge.disk import force, make_folders
 from bridge.errors import InputError, StorageError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
@@ -88,7 +89,8 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
     temporary = folder / f".{final.name}.{os.getpid()}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_folders(folder)
+        temporary.mkdir()
         files = {}
         for name, write in (
             (TENSORS, lambda file: _write_tensors(file, tensors)),
@@ -100,11 +102,11 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
         with (temporary / MANIFEST).open("wb") as file:
             file.write(json.dumps({"format": 1, "sha256": files}).encode())
             _force(file)
-        _force_folder(temporary)
+        force(temporary)
         # Only a checkpoint that could not be read back can have this name already.
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        _force_folder(folder)
+        force(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -322,11 +324,3 @@ def _write(file: BinaryIO, data: bytes) -> str:
 def _force(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _force_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

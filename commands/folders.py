@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.disk import force, force_all, make_folders
 from bridge.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
             f"{folder}: would be the log and the folder that is saved; give the log an ending, "
             f"as {folder}.h5, or the folder another name"
         )
+    _remove_leftovers(folder)
     replace = options["overwrite"] or any(n["replace"] and n["path"] == told for n in notes)
     check_new_folder(folder, replace)
     return folder, replace
@@ -90,18 +92,18 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
         StorageError: the disk is full or fails; what was there before is as it was.
     """
     check_new_folder(path, overwrite)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
-        temporary.mkdir(parents=True)
+        make_folders(path.parent)
+        temporary.mkdir()
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _fsync(file)
+        force_all(temporary)
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)
-        _fsync(path.parent)
+        force(path.parent)
     except StorageError:
         raise
     except Exception as error:
@@ -116,6 +118,22 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(each, ignore_errors=True)
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes had begun to save here, or had put aside to replace."""
+    from bridge.runlog.provenance import process_identity
+
+    named = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(new|old)")
+    for each in path.parent.iterdir() if path.parent.is_dir() else ():
+        found = named.fullmatch(each.name)
+        if not found or process_identity(int(found[1])) or each.is_symlink():
+            continue
+        # Killed between two renames: what was there before is the only one.
+        if found[2] == "old" and not os.path.lexists(path):
+            os.rename(each, path)
+        else:
+            shutil.rmtree(each, ignore_errors=True)
+
+
 def _complaint(error: Exception) -> str:
     """Give what the disk complained about, "" if it is another error."""
     if isinstance(error, OSError):
@@ -123,11 +141,3 @@ def _complaint(error: Exception) -> str:
     # What safetensors and tokenizers raise is no OSError, but quotes the system as Rust does.
     found = re.search(r"([^:]+) \(os error \d+\)", str(error))
     return found[1].strip() if found else ""
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

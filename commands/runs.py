@@ -68,14 +68,14 @@ def runs_show(
     """
     from bridge.card import EVENT, cards_of
     from bridge.config import flatten
-    from bridge.runlog import describe, read_run
+    from bridge.runlog import describe_log
 
     if metrics and not follow:
         raise click.UsageError("--metric needs --follow")
     if follow:
         _follow(log, metrics, interval, as_json)
         return
-    about = describe(read_run(log))
+    about = describe_log(log)
     if as_json:
         print_json(about)
         return

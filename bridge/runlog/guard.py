@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5i, h5l, h5o  # type: ignore[attr-defined]
+from h5py import h5a, h5i, h5l, h5o  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
 from bridge.errors import InputError
@@ -19,8 +21,8 @@ from bridge.runlog.faults import reason
 
 MAX_BYTES = 4 << 30
 _FLETCHER32 = 3
-# What h5py raises on files that are damaged or are not what they seem.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError)
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError)
+"""What h5py raises on files that are damaged or are not what they seem."""
 
 
 class Damaged(InputError):
@@ -28,25 +30,52 @@ class Damaged(InputError):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def descriptor(path: Path) -> Iterator[int]:
+    """Open a file to read for the length of a block, and give its descriptor.
+
+    Raises:
+        InputError: it cannot be read, or is no regular file: a pipe would be waited for, and a
+            device may have no end.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this log: {error.strerror or error}") from None
+    try:
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISDIR(kind):
+            raise InputError(f"{path}: a folder, no log")
+        if not stat.S_ISREG(kind):
+            raise InputError(f"{path}: no regular file, so no log")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
     """Open a log to read, whether sealed, still written, or left behind by a crash.
+
+    Gives it as HDF5, and as a descriptor of the file.
 
     Raises:
         InputError: no such file, or no log of this program.
         Damaged: HDF5 cannot make sense of it, here or inside the block.
     """
     with ExitStack() as stack:
+        fd = stack.enter_context(descriptor(path))
         try:
-            yield _open(path, stack)
+            yield _open(path, fd, stack), fd
         except InputError as error:
             raise type(error)(f"{path}: {error}") from None
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise Damaged(f"{path}: damaged log: {reason(error)}") from None
 
 
 def is_open_for_writing(path: Path) -> bool:
     """Tell whether a log is written, or was left behind by a writer that died."""
-    return superblock.is_open_for_writing(_superblock(path))
+    with descriptor(path) as fd:
+        return superblock.is_open_for_writing(os.pread(fd, superblock.SIZE, 0))
 
 
 def group(parent: h5py.Group, name: str) -> h5py.Group:
@@ -119,6 +148,48 @@ def read_scalar(found: h5py.Dataset, limit: int) -> Any:
     return value[()]
 
 
+def whole_number(parent: h5py.Group, name: str) -> int:
+    """Read an attribute that is one whole number.
+
+    Raises:
+        InputError: it is missing, or something else.
+    """
+    place = name.encode()
+    if not h5a.exists(parent.id, place):
+        raise InputError(f"{parent.name} has no {name}; this is no run log")
+    found = h5a.open(parent.id, place)
+    if found.shape != () or found.dtype.kind not in "iu":
+        raise InputError(f"{parent.name}: {name} is no whole number; this is no run log")
+    value = np.empty((), found.dtype)
+    found.read(value)
+    return int(value)
+
+
+def short_text(parent: h5py.Group, name: str) -> bytes:
+    """Read an attribute that is a text of fixed length, at most 1000 bytes; "" if it is not."""
+    place = name.encode()
+    if not h5a.exists(parent.id, place):
+        return b""
+    found = h5a.open(parent.id, place)
+    if found.shape != () or found.dtype.kind != "S" or found.dtype.itemsize > 1000:
+        return b""
+    value = np.empty((), found.dtype)
+    found.read(value)
+    return bytes(value[()])
+
+
+def column(parent: h5py.Group, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
+    """Get a column of a table.
+
+    Raises:
+        InputError: there is none, or it is of another make.
+    """
+    found = dataset(parent, name)
+    if found.dtype != dtype or found.ndim != 1:
+        raise InputError(f"{_where(parent, name)} is no column of {dtype}; this is no run log")
+    return found
+
+
 def read_column(
     parent: h5py.Group, name: str, dtype: np.dtype[Any], rows: int | None = None
 ) -> NDArray[Any]:
@@ -133,15 +204,18 @@ def read_column(
     Returns:
         The values, fewer than wanted if the column has fewer, or if one of its chunks is damaged.
     """
-    found = dataset(parent, name)
-    if found.dtype != dtype or found.ndim != 1:
-        raise InputError(f"{_where(parent, name)} is no column of {dtype}; this is no run log")
+    found = column(parent, name, dtype)
     rows = found.shape[0] if rows is None else min(rows, found.shape[0])
     check_size(found, rows * dtype.itemsize)
     try:
         return found[:rows]
-    except _DAMAGE:
+    except DAMAGE:
         return _readable_chunks(found, rows)
+
+
+def stored_rows(found: h5py.Dataset) -> int:
+    """Bound the rows of a column by the bytes that the file holds of it."""
+    return min(found.shape[0], found.id.get_storage_size() // max(found.id.dtype.itemsize, 1))
 
 
 def _readable_chunks(found: h5py.Dataset, rows: int) -> NDArray[Any]:
@@ -155,27 +229,17 @@ def _readable_chunks(found: h5py.Dataset, rows: int) -> NDArray[Any]:
         stop = min(start + step, rows)
         try:
             parts.append(found[start:stop])
-        except _DAMAGE:
+        except DAMAGE:
             try:
                 _, raw = found.id.read_direct_chunk((start,))
                 parts.append(np.frombuffer(raw, found.dtype, stop - start))
-            except _DAMAGE:
+            except DAMAGE:
                 break
     return np.concatenate(parts)
 
 
-def _superblock(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(superblock.SIZE)
-    except IsADirectoryError:
-        raise InputError("a folder, no log") from None
-    except OSError as error:
-        raise InputError(f"cannot read this log: {error.strerror or error}") from None
-
-
-def _open(path: Path, stack: ExitStack) -> h5py.File:
-    block = _superblock(path)
+def _open(path: Path, fd: int, stack: ExitStack) -> h5py.File:
+    block = os.pread(fd, superblock.SIZE, 0)
     if not block.startswith(superblock.SIGNATURE[: max(len(block), 1)]):
         raise InputError("no HDF5 file")
     if len(block) < superblock.SIZE:
@@ -186,7 +250,7 @@ def _open(path: Path, stack: ExitStack) -> h5py.File:
         raise Damaged("damaged log: its first 48 bytes are")
     source: Any = path
     if superblock.is_open_for_writing(block):
-        source = stack.enter_context(superblock.ClosedView(path, block))
+        source = stack.enter_context(superblock.ClosedView(fd, block))
     return stack.enter_context(h5py.File(source, "r"))
 
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from bridge.config import config_json, config_sha256
+from bridge.disk import force, make_folders
 from bridge.errors import InputError, StorageError
 from bridge.runlog.faults import reason
+from bridge.runlog.journal import create_journal
 from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
 from bridge.runlog.liveness import is_alive, open_here
 from bridge.runlog.output import DISK_FAILS, publish
@@ -33,7 +35,7 @@ from bridge.runlog.schema import (
     schemas_to_json,
     table_schema,
 )
-from bridge.runlog.seal import fsync_folder, remove_leftovers
+from bridge.runlog.seal import remove_leftovers
 from bridge.runlog.weights import as_array, create_weights
 from bridge.runlog.writer import RunLog
 
@@ -132,7 +134,7 @@ def publish_log(
         if isinstance(error, OSError | RuntimeError):
             raise StorageError(f"{path}: cannot be written: {reason(error)}") from None
         raise
-    fsync_folder(path.parent)
+    force(path.parent)
     return log
 
 
@@ -180,6 +182,7 @@ def lay_out(
         Reserve(file).hold(_HEADER_BYTES * datasets + facts)
         create_root(file, [schema.name for schema in schemas if schema not in (EVENTS, STATUS)])
         create_meta(file, meta)
+        create_journal(file, schemas)
         for schema in schemas:
             create_table(file, schema)
         if weights is not None:
@@ -201,7 +204,7 @@ def folder_of(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.name}.new.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         lock = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise _unwritable(path, error) from None

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bridge.disk import force, force_all
 from bridge.errors import InputError, StorageError
 
 DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -52,7 +53,9 @@ def new_file(option: str, path: Path, overwrite: bool = False) -> Iterator[Path]
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:
         yield temporary
+        force(temporary)
         publish(temporary, path, overwrite)
+        force(path.parent)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -99,7 +102,9 @@ def new_folder(option: str, folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
+        force_all(temporary)
         os.replace(temporary, folder)
+        force(folder.parent)
     except OSError as error:
         if isinstance(error, StorageError):
             raise

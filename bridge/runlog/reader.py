@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.errors import InputError
-from bridge.runlog import guard
+from bridge.runlog import facts, guard
+from bridge.runlog.digest import has_summary
+from bridge.runlog.journal import Place, Rows, find_journal, newest_rows, read_rows
 from bridge.runlog.layout import CRC, meta_crc, stored_dtype
 from bridge.runlog.liveness import is_alive
-from bridge.runlog.schema import EVENTS, SCHEMA_VERSION, STATUS, TableSchema, schemas_from_json
+from bridge.runlog.schema import EVENTS, SCHEMA_VERSION, STATUS, TableSchema
 from bridge.runlog.weights import read_weights
 
 T = TypeVar("T")
@@ -119,21 +122,20 @@ def read_run(path: Path | str) -> Run:
     path = Path(path)
     contents = read_contents(path)
     status, heartbeat = newest_status(contents)
-    own = [schema.name for schema in (EVENTS, STATUS)]
     return Run(
         path=path,
         meta=contents.meta,
-        config=json.loads(contents.meta["config"]),
+        config=facts.from_json(contents.meta["config"]),
         status=status,
         alive=not contents.sealed and is_alive(contents.meta, status, heartbeat),
         heartbeat=heartbeat,
         sealed=contents.sealed,
-        events=tuple(_events(contents.columns["events"])),
+        events=events_of(path, contents.columns["events"]),
         dropped={name: n for name, n in contents.dropped.items() if n},
         tables={
             schema.name: decoded(contents, schema.name)
             for schema in contents.schemas
-            if schema.name not in own
+            if schema not in (EVENTS, STATUS)
         },
     )
 
@@ -157,9 +159,14 @@ def newest_status(contents: Contents) -> tuple[str, float]:
 def decoded(contents: Contents, name: str) -> dict[str, NDArray[Any]]:
     """Give a table's columns without `crc`, choices as texts."""
     schema = next(schema for schema in contents.schemas if schema.name == name)
+    return decode(schema, contents.columns[name])
+
+
+def decode(schema: TableSchema, stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Give columns as they are meant, without `crc`: choices as texts."""
     columns = {}
     for column in schema.columns:
-        values = contents.columns[name][column.name]
+        values = stored[column.name]
         columns[column.name] = np.array(column.names)[values] if column.names else values
     return columns
 
@@ -186,64 +193,161 @@ def _is_torn(contents: Contents) -> bool:
 
 
 def _contents(path: Path, whole: bool) -> Contents:
-    with guard.opened(path) as file:
-        meta = _meta(guard.group(file, "meta"))
-        schemas = (*schemas_from_json(meta["tables"]), EVENTS, STATUS)
+    with guard.opened(path) as (file, fd):
+        meta, schemas = read_head(file)
         sealed = "sealed" in file.attrs
-        columns, dropped = {}, {}
-        for schema in schemas if whole else (STATUS,):
-            columns[schema.name], dropped[schema.name] = _table(file, schema)
-            if sealed and dropped[schema.name]:
-                row = len(columns[schema.name]["crc"])
-                raise guard.Damaged(f"damaged log: /{schema.name}, row {row}")
-        if not len(columns[STATUS.name]["crc"]):
+        if sealed:
+            has_summary(file, fd)
+        place = None if sealed else place_of_journal(file, fd, meta, schemas)
+        wanted = schemas if whole else (STATUS,)
+        if place is None:
+            found = {s.name: read_table(file, fd, s, sealed) for s in wanted}
+        else:
+            # Before the journal, which never has less than the datasets.
+            claims = {s.name: claimed_rows(file, s) for s in wanted}
+            pieces = read_rows(fd, place) if whole else newest_rows(fd, place)
+            found = {
+                s.name: _joined(file, fd, s, pieces[schemas.index(s)], claims[s.name], whole)
+                for s in wanted
+            }
+        columns = {name: each[0] for name, each in found.items()}
+        dropped = {name: each[1] for name, each in found.items()}
+        if not len(columns[STATUS.name][CRC.name]):
             raise guard.Damaged("damaged log: it has no status")
+        facts.check_time(float(columns[STATUS.name]["time"][-1]))
         return Contents(meta, schemas, columns, dropped, sealed)
 
 
-def _table(file: h5py.File, schema: TableSchema) -> tuple[dict[str, NDArray[Any]], int]:
+def read_head(file: h5py.File) -> tuple[dict[str, Any], tuple[TableSchema, ...]]:
+    """Read the facts about a run, checked, and the schemas of all tables, the log's own last.
+
+    Raises:
+        InputError: no log, or one of a newer program.
+        Damaged: their checksum is wrong.
+        ValueError: they say what no log says.
+    """
+    meta = _meta(guard.group(file, "meta"))
+    return meta, facts.schemas_from_json(str(meta["tables"]))
+
+
+def place_of_journal(
+    file: h5py.File, fd: int, meta: Mapping[str, Any], schemas: tuple[TableSchema, ...]
+) -> Place | None:
+    """Find the journal of a log that is not sealed; None where it cannot be found any more."""
+    with contextlib.suppress(InputError, *guard.DAMAGE):
+        return find_journal(file, meta["run_id"], schemas, os.fstat(fd).st_size)
+    return None
+
+
+def claimed_rows(file: h5py.File, schema: TableSchema) -> int:
+    """Tell how many rows a table's datasets claim to have; 0 where they cannot be read."""
+    with contextlib.suppress(InputError, *guard.DAMAGE):
+        group = guard.group(file, schema.name)
+        return guard.stored_rows(guard.dataset(group, schema.commit.name))
+    return 0
+
+
+def _joined(
+    file: h5py.File, fd: int, schema: TableSchema, pieces: list[Rows], claimed: int, whole: bool
+) -> tuple[dict[str, NDArray[Any]], int]:
+    """Join a table's rows from the journal; where it is damaged, from the datasets too."""
+    end = max([claimed, *(piece.end for piece in pieces)])
+    if len(pieces) == 1 and pieces[0].end == end and not (whole and pieces[0].first):
+        return _unpacked(schema, pieces[0]), 0
+    empty = Rows(0)
+    columns = _unpacked(schema, empty)
+    with contextlib.suppress(InputError, *guard.DAMAGE):
+        columns, _ = read_table(file, fd, schema, False)
+    n = len(columns[CRC.name])
+    for piece in pieces:
+        if piece.first <= n < piece.end:
+            more = _unpacked(schema, piece.after(n, schema.packing.size))
+            columns = {name: np.concatenate([columns[name], more[name]]) for name in columns}
+            n = piece.end
+    return columns, end - n
+
+
+def _unpacked(schema: TableSchema, rows: Rows) -> dict[str, NDArray[Any]]:
+    columns = schema.unpacked(rows.packed)
+    check_values(schema, columns)
+    return {**columns, CRC.name: np.array(rows.crcs, stored_dtype(CRC))}
+
+
+def read_table(
+    file: h5py.File, fd: int, schema: TableSchema, sealed: bool
+) -> tuple[dict[str, NDArray[Any]], int]:
     """Read the rows up to the first wrong one, and count those from there to the last."""
     group = guard.group(file, schema.name)
     # What the commit column counts has been flushed before it; the others may be longer.
     commit = schema.commit
     claimed = guard.dataset(group, commit.name).shape[0]
-    found = {commit.name: guard.read_column(group, commit.name, commit.dtype, claimed)}
-    for column in (c for c in (*schema.columns, CRC) if c != commit):
-        found[column.name] = guard.read_column(group, column.name, stored_dtype(column), claimed)
+    columns = (*schema.columns, CRC)
+    if not sealed:
+        stored = [guard.stored_rows(guard.dataset(group, c.name)) for c in columns]
+        claimed = min([claimed, *stored])
+    # Columns that are links to one dataset could claim it again and again.
+    total = claimed * sum(stored_dtype(c).itemsize for c in columns)
+    if total > os.fstat(fd).st_size:
+        raise guard.Damaged(f"/{schema.name} claims {total} bytes, but the file has fewer")
+    found = {
+        c.name: guard.read_column(group, c.name, stored_dtype(c), claimed)
+        for c in sorted(columns, key=lambda c: c != commit)
+    }
     good = schema.good_rows(found, found[CRC.name])
-    return {name: values[:good] for name, values in found.items()}, claimed - good
+    if sealed and good < claimed:
+        raise guard.Damaged(f"damaged log: /{schema.name}, row {good}")
+    found = {name: values[:good] for name, values in found.items()}
+    check_values(schema, found)
+    return found, claimed - good
+
+
+def check_values(schema: TableSchema, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse codes that mean nothing, whatever their checksums say."""
+    for column in schema.columns:
+        if column.kind in ("choice", "bool") and len(columns[column.name]):
+            legal = len(column.names) if column.kind == "choice" else 2
+            if int(columns[column.name].view(np.uint8).max()) >= legal:
+                raise InputError(f"/{schema.name}/{column.name} has a code that means nothing")
 
 
 def _meta(group: h5py.Group) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name in sorted(group)[:100]:
         value = guard.read_scalar(guard.dataset(group, name), _MAX_META_BYTES)
-        facts[name] = value.decode() if isinstance(value, bytes) else value.item()
-    crc = facts.pop("crc", None)
-    version = facts.get("schema_version")
+        found[name] = value.decode() if isinstance(value, bytes) else value.item()
+    crc = found.pop("crc", None)
+    version = found.get("schema_version")
     if crc is None or version is None:
         raise InputError("an HDF5 file, but no log of this program")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(f"schema version {version} is newer than this program's {SCHEMA_VERSION}")
-    if crc != meta_crc(facts):
+    if crc != meta_crc(found):
         raise guard.Damaged("damaged log: /meta")
-    return facts
+    facts.check_facts(found)
+    return found
 
 
-def _events(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    """Put the pieces of each event's JSON together; one that a kill cut off is left out."""
+def events_of(path: Path, columns: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Any], ...]:
+    """Put the pieces of each event's JSON together; one that a kill cut off is left out.
+
+    Raises:
+        InputError: one says what no event says.
+    """
     events: list[dict[str, Any]] = []
     pieces: dict[int, bytes] = {}
     rows = (columns[name].tolist() for name in ("time", "event", "last", "json"))
-    for moment, number, last, piece in zip(*rows, strict=True):
-        pieces[number] = pieces.get(number, b"") + piece
-        if last:
-            events.append({"time": moment, **json.loads(pieces[number])})
-    return events
+    try:
+        for moment, number, last, piece in zip(*rows, strict=True):
+            pieces[number] = pieces.get(number, b"") + piece
+            if last:
+                events.append(facts.event(moment, pieces.pop(number)))
+    except ValueError as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}; this is no run log") from None
+    return tuple(events)
 
 
 def _weights(path: Path, run_id: str) -> tuple[int, dict[str, NDArray[Any]]]:
-    with guard.opened(path) as file:
+    with guard.opened(path) as (file, _):
         if _meta(guard.group(file, "meta"))["run_id"] != run_id:
             raise InputError("another run's log has taken the place of this one; read it again")
         return read_weights(file)

@@ -145,7 +145,7 @@ def _kept(
 
 
 def _weights(path: Path, step: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
-    with guard.opened(path) as file:
+    with guard.opened(path) as (file, _):
         try:
             return read_weights(file, last=step)
         except InputError:

@@ -54,4 +54,3 @@ def give_back(path: Path) -> None:
         end = superblock.end(file.read(superblock.SIZE))
         if end < os.fstat(file.fileno()).st_size:
             file.truncate(end)
-        os.fsync(file.fileno())

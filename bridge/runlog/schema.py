@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
-RESERVED = ("meta", "events", "status", "weights")
+RESERVED = ("meta", "events", "status", "weights", "journal", "summary")
 STATUSES = ("running", "finished", "failed", "stopped")
 
 Kind = Literal["int", "float", "bool", "choice", "bytes"]
@@ -106,28 +106,34 @@ class TableSchema:
             raise ValueError(f"{self.name}: {self._misfit(values)} ({error})") from None
         return zlib.crc32(buffer)
 
-    def good_rows(self, columns: Mapping[str, NDArray[Any]], crc: NDArray[Any]) -> int:
-        """Count the rows up to the first whose CRC is wrong."""
+    def good_rows(
+        self, columns: Mapping[str, NDArray[Any]], crc: NDArray[Any], first: int = 0
+    ) -> int:
+        """Count the rows up to the first whose CRC is wrong; see `packed`."""
         n = min([len(crc), *(len(columns[column.name]) for column in self.columns)])
-        rows = np.empty(n, self.dtype)
-        rows["#"] = np.arange(n)
-        for column in self.columns:
-            rows[column.name] = columns[column.name][:n]
-        packed, size, expected = memoryview(rows.tobytes()), self.dtype.itemsize, crc.tolist()
-        for i in range(n):
-            if zlib.crc32(packed[i * size : (i + 1) * size]) != expected[i]:
-                return i
-        return n
+        found = self.crcs({c.name: columns[c.name][:n] for c in self.columns}, first)
+        wrong = np.flatnonzero(found != crc[:n])
+        return int(wrong[0]) if len(wrong) else n
 
-    def crcs(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
-        """Compute the CRC of every row of whole columns."""
+    def packed(self, columns: Mapping[str, NDArray[Any]], first: int = 0) -> bytes:
+        """Pack whole columns, of which the first value belongs to row number `first`."""
         rows = np.empty(len(columns[self.columns[0].name]), self.dtype)
-        rows["#"] = np.arange(len(rows))
+        rows["#"] = np.arange(first, first + len(rows))
         for column in self.columns:
             rows[column.name] = columns[column.name]
-        packed, size = memoryview(rows.tobytes()), self.dtype.itemsize
-        found = (zlib.crc32(packed[i * size : (i + 1) * size]) for i in range(len(rows)))
-        return np.fromiter(found, np.uint32, len(rows))
+        return rows.tobytes()
+
+    def unpacked(self, packed: bytes | bytearray) -> dict[str, NDArray[Any]]:
+        """Give the columns of packed rows."""
+        rows = np.frombuffer(packed, self.dtype)
+        return {column.name: np.ascontiguousarray(rows[column.name]) for column in self.columns}
+
+    def crcs(self, columns: Mapping[str, NDArray[Any]], first: int = 0) -> NDArray[np.uint32]:
+        """Compute the CRC of every row of whole columns; see `packed`."""
+        packed, size = memoryview(self.packed(columns, first)), self.dtype.itemsize
+        n = len(packed) // size
+        found = (zlib.crc32(packed[i * size : (i + 1) * size]) for i in range(n))
+        return np.fromiter(found, np.uint32, n)
 
     @cached_property
     def _checked(self) -> list[tuple[int, Column]]:
@@ -155,7 +161,7 @@ def table_schema(name: str, record: type) -> TableSchema:
         TypeError: a field of another type, no dataclass, or no `step: int`.
         ValueError: a name that HDF5 or this log cannot have.
     """
-    _check_name(name)
+    check_name(name)
     if name in RESERVED:
         raise ValueError(f"table {name!r}: the log has a group of that name of its own")
     if not (isinstance(record, type) and dataclasses.is_dataclass(record)):
@@ -179,38 +185,12 @@ def schemas_to_json(schemas: Sequence[TableSchema]) -> str:
     return json.dumps([dataclasses.asdict(schema) for schema in schemas])
 
 
-def schemas_from_json(text: str) -> tuple[TableSchema, ...]:
-    """Read what `schemas_to_json` wrote.
-
-    Raises:
-        ValueError: it is not that, or has names or kinds that no log has.
-    """
-    try:
-        return tuple(_schema_from(entry) for entry in json.loads(text))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no schema of tables: {error!r}") from None
-
-
-def _schema_from(entry: Any) -> TableSchema:
-    columns = []
-    for each in entry["columns"]:
-        column = Column(each["name"], each["kind"], tuple(each["names"]), int(each["length"]))
-        _check_name(column.name)
-        if column.kind not in (*_CODES, "bytes") or not 0 <= column.length <= 1 << 16:
-            raise ValueError(f"column {column.name!r} of kind {column.kind!r}")
-        columns.append(column)
-    _check_name(entry["name"])
-    if not columns or len({column.name for column in columns}) < len(columns):
-        raise ValueError(f"table {entry['name']!r} has no columns, or two of one name")
-    return TableSchema(entry["name"], tuple(columns))
-
-
 def _fields(record: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(record)
 
 
 def _column(where: str, name: str, hint: Any) -> Column:
-    _check_name(name)
+    check_name(name)
     for kind, of in (("bool", bool), ("int", int), ("float", float)):
         if hint is of:
             return Column(name, kind)  # type: ignore[arg-type]
@@ -223,10 +203,16 @@ def _column(where: str, name: str, hint: Any) -> Column:
     )
 
 
-def _check_name(name: Any) -> None:
+def check_name(name: Any) -> Any:
+    """Give a name of a table or column back.
+
+    Raises:
+        ValueError: HDF5 or this log cannot have it.
+    """
     legal = isinstance(name, str) and name.isprintable() and set("/#").isdisjoint(name)
     if not legal or name in ("", ".", "..", "crc"):
         raise ValueError(f"{name!r} cannot be a name in the log; leave out / and #, and crc")
+    return name
 
 
 def _stored(column: Column, value: Any) -> Any:

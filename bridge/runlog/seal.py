@@ -13,8 +13,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.disk import force
 from bridge.errors import InputError, StorageError
 from bridge.runlog import guard
+from bridge.runlog.digest import summarise, table_figures, write_summary
 from bridge.runlog.faults import reason
 from bridge.runlog.layout import (
     CRC,
@@ -27,7 +29,7 @@ from bridge.runlog.layout import (
 )
 from bridge.runlog.liveness import is_alive
 from bridge.runlog.provenance import process_identity
-from bridge.runlog.reader import Contents, newest_status, read_contents
+from bridge.runlog.reader import Contents, decoded, events_of, newest_status, read_contents
 from bridge.runlog.reserve import Reserve, give_back
 from bridge.runlog.schema import EVENTS, STATUS, event_rows
 from bridge.runlog.weights import create_weights, read_weights, write_weights
@@ -105,16 +107,6 @@ def copy_as_it_stands(path: Path, contents: Contents, target: Path) -> None:
         raise StorageError(f"{target}: cannot be written: {reason(error)}") from None
 
 
-def fsync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk, where the system can."""
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
 def remove_leftovers(path: Path) -> None:
     """Remove the files that killed processes had begun to make a log, or a sealed one, of."""
     for kind in ("tmp", "new"):
@@ -131,6 +123,7 @@ def _replace(path: Path, contents: Contents) -> None:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
             _write(file, path, contents)
         give_back(temporary)
+        force(temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
@@ -139,14 +132,18 @@ def _replace(path: Path, contents: Contents) -> None:
             f"{path}: cannot be sealed: {reason(error)}; all rows are kept, make room and seal it: "
             f"runs recover {path}"
         ) from None
-    fsync_folder(path.parent)
+    force(path.parent)
 
 
 def _write(file: h5py.File, source: Path, contents: Contents) -> None:
     weights = _weights(source)
     Reserve(file).hold(_room(contents, weights))
-    create_root(file, [s.name for s in contents.schemas if s not in (EVENTS, STATUS)])
+    names = [s.name for s in contents.schemas if s not in (EVENTS, STATUS)]
+    create_root(file, names)
     file.attrs["sealed"] = True
+    figures = {name: table_figures(decoded(contents, name)) for name in names}
+    events = events_of(source, contents.columns[EVENTS.name])
+    write_summary(file, summarise(contents.meta, *newest_status(contents), events, figures))
     create_meta(file, contents.meta)
     for schema in contents.schemas:
         columns = contents.columns[schema.name]
@@ -158,7 +155,7 @@ def _write(file: h5py.File, source: Path, contents: Contents) -> None:
 
 
 def _weights(source: Path) -> tuple[int, dict[str, NDArray[Any]]] | None:
-    with guard.opened(source) as file:
+    with guard.opened(source) as (file, _):
         try:
             return read_weights(file)
         except InputError:
@@ -176,6 +173,7 @@ def _room(contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | Non
             datasets += 1
     tensors = sum(each.nbytes for each in weights[1].values()) if weights else 0
     facts = sum(len(str(fact)) for fact in contents.meta.values())
+    facts += 500 * datasets  # in the summary
     headers = _DATASET_BYTES * (datasets + len(contents.meta) + len(weights[1] if weights else ()))
     return rows + rows // 8 + tensors + tensors // 4 + facts + headers
 

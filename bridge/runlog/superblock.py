@@ -55,15 +55,15 @@ def closed(block: bytes, size: int) -> bytes:
 class ClosedView(io.RawIOBase):
     """A file as it would be if it were closed now; for h5py.File(view, "r")."""
 
-    def __init__(self, path: Path, block: bytes) -> None:
+    def __init__(self, file: Path | int, block: bytes) -> None:
         """Open it.
 
         Args:
-            path: the file.
+            file: the file, or a descriptor of it.
             block: its superblock, an intact one.
         """
         super().__init__()
-        self._fd = os.open(path, os.O_RDONLY)
+        self._fd = os.dup(file) if isinstance(file, int) else os.open(file, os.O_RDONLY)
         self._size = os.fstat(self._fd).st_size
         self._head = closed(block, self._size)
         self._at = 0

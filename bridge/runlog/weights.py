@@ -76,8 +76,11 @@ def write_weights(file: h5py.File, step: int, tensors: Mapping[str, NDArray[Any]
         raise ValueError(f"weights {given} are not those that the log was opened for: {expected}")
     saved = facts["saved"][:]
     slot, number = int(np.argmin(saved)), int(np.max(saved)) + 1
-    for name, tensor in tensors.items():
-        datasets[name][slot] = tensor
+    # The first time every slot gets its chunks: later no index changes, which a power cut could
+    # tear, and with it the weights that were forced to the disk before.
+    for each in range(len(saved)) if not number else (slot,):
+        for name, tensor in tensors.items():
+            datasets[name][each] = tensor
     file.flush()
     facts["step"][slot] = step
     facts["crc"][slot] = _crc(step, number, tensors)

@@ -16,11 +16,18 @@ import numpy as np
 from bridge.errors import StorageError
 from bridge.runlog import guard, liveness
 from bridge.runlog.faults import reason
+from bridge.runlog.journal import Journal
 from bridge.runlog.layout import CRC, stored_dtype
 from bridge.runlog.reserve import Reserve, give_back
 from bridge.runlog.schema import EVENTS, STATUS, STATUSES, TableSchema, event_rows, values_of
 from bridge.runlog.seal import seal
 from bridge.runlog.weights import SLOTS, as_array, write_weights
+
+SHOW_SECONDS = 1.0
+"""How long a row may wait until programs that read the datasets themselves see it."""
+
+_FIRST_ROWS = 16
+"""Rows of a table that are shown at once, so that there is something to see from the start."""
 
 # Pages that a block of a column may take: its chunk, and blocks of its index.
 _COLUMN_BYTES = 3 * 4096
@@ -56,10 +63,13 @@ class RunLog:
         self._inode = os.fstat(file.id.get_vfd_handle()).st_ino
         self._records = {name: (record, values_of(record)) for name, record in tables.items()}
         self._reserve = Reserve(file)
+        journal = Journal(file, schemas, run_id, self._reserve)
         self._writers = {
-            s.name: _TableWriter(file, s, self._reserve, kept.get(s.name, 0)) for s in schemas
+            s.name: _TableWriter(file, s, journal, i, self._reserve, kept.get(s.name, 0))
+            for i, s in enumerate(schemas)
         }
         self._saved = saved
+        self._weights_forced = True
         self._last_step = dict.fromkeys(tables, -1) | dict(last_step or {})
         self._events = kept.get("event", 0)
         self._status = "running"
@@ -98,9 +108,9 @@ class RunLog:
             before = self._last_step[table]
             raise ValueError(f"{table!r}: step {record.step} comes after step {before}")
         with self._storage():
-            self._writers[table].append(values(record))
+            full = self._writers[table].append(values(record))
             self._last_step[table] = record.step
-            self._beat_if_due()
+            self._after_row(full)
 
     def event(self, kind: str, **data: Any) -> None:
         """Note that something happened.
@@ -113,10 +123,11 @@ class RunLog:
             StorageError: the disk is full or fails.
         """
         with self._storage():
+            full = False
             for row in event_rows(time.time(), self._events, {"kind": kind, **data}):
-                self._writers[EVENTS.name].append(row)
+                full = self._writers[EVENTS.name].append(row)
             self._events += 1
-            self._beat_if_due()
+            self._after_row(full)
 
     def save_weights(self, step: int, weights: Mapping[str, Any]) -> None:
         """Keep weights; the ones before stay until these are whole.
@@ -133,11 +144,15 @@ class RunLog:
             raise ValueError("the log has no place for weights; give open_run(weights=...)")
         arrays = {name: as_array(tensor) for name, tensor in weights.items()}
         with self._storage():
-            # Both slots get their room as they are written for the first time.
-            if self._saved < SLOTS:
-                nbytes = sum(array.nbytes for array in arrays.values())
+            # Both slots get their room as the first weights are written.
+            if not self._saved:
+                nbytes = SLOTS * sum(array.nbytes for array in arrays.values())
                 self._reserve.hold(nbytes + nbytes // 8)
+            # What was saved last must be on the disk before the slot of what was forced is reused.
+            if not self._weights_forced:
+                self._force()
             write_weights(self._file, step, arrays)
+            self._weights_forced = False
             self._reserve.hold(0)
             self._saved += 1
             self._beat_if_due()
@@ -201,6 +216,19 @@ class RunLog:
         with contextlib.suppress(StorageError):
             self.close()
 
+    def _after_row(self, full: bool) -> None:
+        """Show rows to other programs: the first ones, many, or such as have waited."""
+        now = time.monotonic()
+        if full or now >= self._next_show:
+            self._show()
+        if now >= self._next_beat:
+            self._beat()
+
+    def _show(self) -> None:
+        for writer in self._writers.values():
+            writer.show()
+        self._next_show = time.monotonic() + SHOW_SECONDS
+
     def _beat_if_due(self) -> None:
         if time.monotonic() >= self._next_beat:
             self._beat()
@@ -208,8 +236,13 @@ class RunLog:
     def _beat(self) -> None:
         """Write the status and force everything to the disk, against a power cut."""
         self._writers[STATUS.name].append((time.time(), self._status))
-        os.fsync(self._file.id.get_vfd_handle())
+        self._show()
+        self._force()
         self._next_beat = time.monotonic() + liveness.HEARTBEAT_SECONDS
+
+    def _force(self) -> None:
+        os.fsync(self._file.id.get_vfd_handle())
+        self._weights_forced = True
 
     @contextlib.contextmanager
     def _storage(self) -> Iterator[None]:
@@ -223,62 +256,87 @@ class RunLog:
 
 
 class _TableWriter:
-    """Appends rows to one table's datasets; the commit column goes last and alone says how many.
+    """Adds rows to the journal, and fills one table's datasets from it, for other programs.
 
-    The other columns are longer by up to a block, which readers cut off.
+    The commit column goes last and alone says how many rows there are. The other columns are longer
+    by up to a block, which readers cut off.
     """
 
     def __init__(
-        self, file: h5py.File, schema: TableSchema, reserve: Reserve, rows: int = 0
+        self,
+        file: h5py.File,
+        schema: TableSchema,
+        journal: Journal,
+        number: int,
+        reserve: Reserve,
+        rows: int = 0,
     ) -> None:
         self.rows = rows
+        self._shown = rows
         self._schema = schema
         self._reserve = reserve
         self._file = file.id
+        self._journal = journal
+        self._number = number
         self._buffer = bytearray(schema.packing.size)
-        self._crc = np.zeros(1, stored_dtype(CRC))
+        self._waiting = bytearray()
+        self._crcs: list[int] = []
         group = guard.group(file, schema.name)
         self._block = min(each.chunks[0] for each in group.values())
-        columns, offset = [], 8
-        for column in schema.columns:
-            memory = np.frombuffer(self._buffer, column.dtype, 1, offset)
-            offset += column.dtype.itemsize
-            columns.append((column, guard.dataset(group, column.name).id, memory))
-        columns.append((CRC, guard.dataset(group, CRC.name).id, self._crc))
-        self._others = [(d, m, d.get_type()) for c, d, m in columns if c != schema.commit]
-        self._commit = next((d, m, d.get_type()) for c, d, m in columns if c == schema.commit)
-        self._one = h5py.h5s.create_simple((1,), (1,))
-        self._place: h5py.h5s.SpaceID | None = None
+        self._end = rows
+        columns = [
+            (c, d := guard.dataset(group, c.name).id, d.get_type()) for c in (*schema.columns, CRC)
+        ]
+        self._others = [(c.name, d, t) for c, d, t in columns if c != schema.commit]
+        self._commit = next((c.name, d, t) for c, d, t in columns if c == schema.commit)
+        if rows:
+            values = {c.name: group[c.name][:] for c in (*schema.columns, CRC)}
+            packed = schema.packed({name: each[:rows] for name, each in values.items()})
+            journal.append_all(number, packed, values[CRC.name][:rows].tolist())
 
-    def append(self, values: Sequence[Any]) -> None:
-        row = self.rows
-        self._crc[0] = self._schema.pack_into(self._buffer, row, values)
-        # Of a log that was reopened, the last block is full only up to its rows.
-        starts_block = row % self._block == 0 or self._place is None
-        if starts_block:
-            self._reserve.hold(_COLUMN_BYTES * len(self._schema.columns))
-            self._extend(row)
-        self._place.select_hyperslab((row,), (1,))  # type: ignore[union-attr]
-        # h5py's own dataset[row] = value costs ten times as much as this.
-        for dataset, memory, kind in self._others:
-            dataset.write(self._one, self._place, memory, kind)
+    def append(self, values: Sequence[Any]) -> bool:
+        """Add a row; tell whether it must not wait to be shown."""
+        crc = self._schema.pack_into(self._buffer, self.rows, values)
+        self._journal.append(self._number, self._buffer, crc)
+        self._waiting += self._buffer
+        self._crcs.append(crc)
+        self.rows += 1
+        return self.rows <= _FIRST_ROWS or len(self._crcs) >= self._block
+
+    def show(self) -> None:
+        """Put the rows that wait into the datasets."""
+        if not self._crcs:
+            return
+        start, end = self._shown, self.rows
+        found = np.frombuffer(bytes(self._waiting), self._schema.dtype)
+        values = {name: np.ascontiguousarray(found[name]) for name in found.dtype.names or ()}
+        values[CRC.name] = np.array(self._crcs, stored_dtype(CRC))
+        longer = end > self._end
+        if longer:
+            blocks = -(-end // self._block) - self._end // self._block
+            self._reserve.hold(blocks * _COLUMN_BYTES * len(values))
+            # Longer by a block: to make a column longer costs as much as a value.
+            self._end = -(-end // self._block) * self._block
+            for _, dataset, _ in self._others:
+                dataset.set_extent((self._end,))
+        memory = h5py.h5s.create_simple((end - start,))
+        # h5py's own dataset[rows] = values costs ten times as much as this.
+        for name, dataset, kind in self._others:
+            dataset.write(memory, _place(self._end, start, end), values[name], kind)
         h5py.h5f.flush(self._file)
-        dataset, memory, kind = self._commit
-        dataset.set_extent((row + 1,))
-        dataset.write(self._one, self._committed(row), memory, kind)
+        name, dataset, kind = self._commit
+        dataset.set_extent((end,))
+        dataset.write(memory, _place(end, start, end), values[name], kind)
         h5py.h5f.flush(self._file)
-        self.rows = row + 1
-        if starts_block:
+        self._shown = end
+        self._waiting.clear()
+        self._crcs.clear()
+        if longer:
             self._reserve.hold(0)
 
-    def _extend(self, row: int) -> None:
-        """Make the other columns longer by a block; a longer column costs as much as a value."""
-        end = (row // self._block + 1) * self._block
-        for dataset, _, _ in self._others:
-            dataset.set_extent((end,))
-        self._place = h5py.h5s.create_simple((end,), (h5py.h5s.UNLIMITED,))
 
-    def _committed(self, row: int) -> Any:
-        place = h5py.h5s.create_simple((row + 1,), (h5py.h5s.UNLIMITED,))
-        place.select_hyperslab((row,), (1,))
-        return place
+def _place(rows: int, start: int, end: int) -> h5py.h5s.SpaceID:
+    """Select rows of a column of so many."""
+    place = h5py.h5s.create_simple((rows,), (h5py.h5s.UNLIMITED,))
+    place.select_hyperslab((start,), (end - start,))
+    return place

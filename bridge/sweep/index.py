@@ -6,12 +6,12 @@ import contextlib
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bridge.disk import replace_file
 from bridge.errors import InputError, StorageError
 from bridge.sweep.job import Job
 
@@ -86,11 +86,7 @@ def write_index(folder: Path, command: str, jobs: Sequence[Job], earlier: Entrie
     writer.writerows(rows)
     with storage(folder):
         for suffix, content in (("json", text), ("csv", sheet.getvalue())):
-            new = folder / f"{INDEX}.{suffix}.new"
-            # a link that stands there is not followed
-            new.unlink(missing_ok=True)
-            new.write_text(content, "utf-8", newline="")
-            os.replace(new, folder / f"{INDEX}.{suffix}")
+            replace_file(folder / f"{INDEX}.{suffix}", content.encode())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,155 @@
+"""What lists say of a log, kept in it when it is sealed, so that none of its rows need be read.
+
+It is JSON in the dataset `/summary`. The root's attribute `summary` says where it lies in the file,
+how long it is, and its CRC-32; both can be read without HDF5.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.runlog import guard, superblock
+from bridge.runlog.facts import Figures, Summary, TableFigures, summary_from_json
+
+NAME = "summary"
+# How far from a file's beginning the root's attributes are looked for.
+_HEAD = 1 << 14
+_MAX_BYTES = 16 << 20
+_PLACE = re.compile(rb"summary at (\d{20}), (\d{12}) bytes, CRC-32 ([0-9a-f]{8})")
+
+
+def command_of(command_line: str) -> str:
+    """Give the command's name, the first word after the program's that is no option."""
+    try:
+        words = shlex.split(command_line)
+    except ValueError:
+        # A quote that is left open.
+        words = command_line.split()
+    return next((w for w in words[1:] if not w.startswith("-")), words[0] if words else "")
+
+
+def note_of(events: Sequence[Mapping[str, Any]]) -> str:
+    """Say how a run failed, "" if it did not, or went on since."""
+    resumed = max((i for i, e in enumerate(events) if e["kind"] == "resumed"), default=0)
+    failures = [event for event in events[resumed:] if event["kind"] == "exception"]
+    if not failures:
+        return ""
+    return ": ".join(filter(None, (failures[-1]["type"], failures[-1]["message"])))
+
+
+def figures_of(values: NDArray[Any]) -> Figures:
+    """Give first, last, smallest and largest finite value; of texts and bools the ends only."""
+    if not len(values):
+        return Figures()
+    ends = Figures(first=values[0].item(), last=values[-1].item())
+    finite = values
+    if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
+    if values.dtype.kind not in "fi" or not len(finite):
+        return ends
+    return Figures(
+        first=ends.first, last=ends.last, min=finite.min().item(), max=finite.max().item()
+    )
+
+
+def joined(before: Figures, after: Figures) -> Figures:
+    """Give the figures of a column of which two parts have these."""
+    low = [each.min for each in (before, after) if each.min is not None]
+    high = [each.max for each in (before, after) if each.max is not None]
+    first = after.first if before.first is None else before.first
+    last = before.last if after.last is None else after.last
+    return Figures(first=first, last=last, min=min(low, default=None), max=max(high, default=None))
+
+
+def table_figures(columns: Mapping[str, NDArray[Any]]) -> TableFigures:
+    """Give the figures of a table's columns."""
+    rows = len(columns["step"])
+    return TableFigures(rows=rows, columns={n: figures_of(v) for n, v in columns.items()})
+
+
+def summarise(
+    meta: Mapping[str, Any],
+    status: str,
+    heartbeat: float,
+    events: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, TableFigures],
+) -> Summary:
+    """Put a log's summary together."""
+    steps = [table.columns["step"].last for table in tables.values()]
+    return Summary(
+        run_id=meta["run_id"],
+        command=command_of(meta["command_line"]),
+        start_time=meta["start_time"],
+        seed=meta["seed"],
+        status=status,
+        heartbeat=heartbeat,
+        step=max((int(step) for step in steps if step is not None), default=None),
+        note=note_of(events),
+        tables=dict(tables),
+    )
+
+
+def write_summary(file: h5py.File, summary: Summary) -> None:
+    """Keep a summary in a file that is about to be sealed."""
+    text = summary.model_dump_json().encode()
+    dtype = h5py.string_dtype("utf-8", len(text))
+    found = file.create_dataset(NAME, data=np.array(text, dtype), dtype=dtype)
+    file.flush()
+    place = f"summary at {found.id.get_offset():020d}, {len(text):012d} bytes, "
+    place += f"CRC-32 {zlib.crc32(text):08x}"
+    file.attrs[NAME] = np.bytes_(place)
+
+
+def read_summary(fd: int) -> Summary | None:
+    """Read a sealed log's summary; None where it is not found at once, or damaged.
+
+    Args:
+        fd: the file, open to read.
+
+    Raises:
+        ValueError: it is whole, but says what no summary says.
+    """
+    head = os.pread(fd, _HEAD, 0)
+    block = head[: superblock.SIZE]
+    if not superblock.is_superblock(block) or superblock.is_open_for_writing(block):
+        return None
+    if not superblock.is_intact(block):
+        return None
+    return _at(fd, head)
+
+
+def has_summary(file: h5py.File, fd: int) -> bool:
+    """Tell whether a sealed log has a summary, which then is whole.
+
+    Raises:
+        Damaged: it is not.
+    """
+    there = NAME in file
+    if not there and not h5py.h5a.exists(file.id, NAME.encode()):
+        return False
+    text = guard.short_text(file, NAME)
+    if not there or _at(fd, text) is None:
+        raise guard.Damaged(f"damaged log: /{NAME}")
+    return True
+
+
+def _at(fd: int, head: bytes) -> Summary | None:
+    found = _PLACE.search(head)
+    if not found:
+        return None
+    place, length = int(found[1]), int(found[2])
+    if length > _MAX_BYTES or place >= 1 << 62:
+        return None
+    text = os.pread(fd, length, place)
+    if len(text) != length or zlib.crc32(text) != int(found[3], 16):
+        return None
+    return summary_from_json(text)

@@ -1,0 +1,346 @@
+"""The rows of a growing log in the order of their writing; what is written is never changed.
+
+HDF5 changes headers, indices and chunks in place. A power cut leaves any part of what was not
+forced to the disk, so it can leave a header without the page that it points to, or half of an
+index: then rows that were forced long ago cannot be found. So a row goes first into a journal. It
+lies inside the same file, in segments that HDF5 has set aside and never touches again, and is only
+ever added to: whatever a power cut takes, what was forced before is there, and says by its
+checksums what it is. The datasets of a table are filled from it, for other programs.
+
+A segment: a head (magic, number, tables, own address, address of the next segment, rows of each
+table before it, CRC-32), then records one after another. A record: CRC-32, number of the table, the
+packed row. A record's CRC is the row's, continued over the number of segment and table and the
+run's id, so that nothing but this record is right in its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import h5py
+
+from bridge.runlog import guard
+from bridge.runlog.reserve import Reserve
+from bridge.runlog.schema import TableSchema
+
+GROUP = "journal"
+_MAGIC = b"rowslog1"
+_PAGE = 4096
+_SEGMENT = 16 * _PAGE
+_HEAD = struct.Struct("<8sQQQQ")  # magic, number, tables, own address, next address
+_RECORD = struct.Struct("<IH")
+_CRC = struct.Struct("<I")
+_MAX_SEGMENT = 1 << 26
+_LAST_WORDS = _PAGE
+"""Bytes of a segment left for the log's own tables: on a full disk they say how the run ends."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a journal lies, and of which run and tables.
+
+    Args:
+        start: address of the first segment.
+        size: bytes of a segment.
+        run_id: of the run.
+        sizes: bytes of a packed row, by the number of its table.
+    """
+
+    start: int
+    size: int
+    run_id: str
+    sizes: tuple[int, ...]
+
+    @property
+    def head_size(self) -> int:
+        """Bytes before a segment's first record."""
+        return _HEAD.size + 8 * len(self.sizes) + _CRC.size
+
+    def head(self, number: int, address: int, after: int, rows: Sequence[int]) -> bytes:
+        """Make a segment's head."""
+        head = _HEAD.pack(_MAGIC, number, len(self.sizes), address, after)
+        head += struct.pack(f"<{len(rows)}Q", *rows)
+        return head + _CRC.pack(zlib.crc32(head, zlib.crc32(self.run_id.encode())))
+
+    def marks(self, number: int) -> list[bytes]:
+        """Give what a record's CRC is continued over, by the number of its table."""
+        run = self.run_id.encode()
+        return [struct.pack("<QH", number, table) + run for table in range(len(self.sizes))]
+
+
+def create_journal(file: h5py.File, schemas: Sequence[TableSchema]) -> None:
+    """Set the first two segments of a journal aside.
+
+    Args:
+        file: takes the group.
+        schemas: of all tables, in the order of their numbers.
+    """
+    largest = max(schema.packing.size for schema in schemas)
+    size = max(_SEGMENT, -(-4 * (largest + 8 * len(schemas)) // _PAGE) * _PAGE)
+    group = file.create_group(GROUP)
+    group.attrs["NX_class"] = "NXcollection"
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((size,))
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((2 * size,), (h5py.h5s.UNLIMITED,))
+    found = h5py.h5d.create(group.id, b"segments", h5py.h5t.STD_U8LE, space, settings)
+    group.attrs["start"] = _address(found, 0)
+    group.attrs["size"] = size
+
+
+class Journal:
+    """Adds records; a record that `append` has written survives a kill of the process."""
+
+    def __init__(
+        self, file: h5py.File, schemas: Sequence[TableSchema], run_id: str, reserve: Reserve
+    ) -> None:
+        """Begin the journal that `create_journal` has made room for."""
+        group = guard.group(file, GROUP)
+        sizes = tuple(schema.packing.size for schema in schemas)
+        start, size = int(group.attrs["start"]), int(group.attrs["size"])
+        self.place = Place(start, size, run_id, sizes)
+        self._segments = guard.dataset(group, "segments").id
+        self._fd = file.id.get_vfd_handle()
+        self._reserve = reserve
+        self._rows = [0] * len(sizes)
+        self._number = -1
+        self._after = start
+        self._full = False
+        self._begin()
+
+    def append(self, table: int, packed: bytes | bytearray, row_crc: int) -> None:
+        """Add a row.
+
+        Args:
+            table: number of its table.
+            packed: the packed row.
+            row_crc: its CRC-32.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
+        own = table >= len(self.place.sizes) - 2
+        limit = self._end if own and self._full else self._end - _LAST_WORDS
+        if self._at + _RECORD.size + len(packed) > limit:
+            self._begin()
+        crc = zlib.crc32(self._marks[table], row_crc)
+        self._write(_RECORD.pack(crc, table) + packed, self._at)
+        self._at += _RECORD.size + len(packed)
+        self._rows[table] += 1
+
+    def append_all(self, table: int, packed: bytes, row_crcs: Sequence[int]) -> None:
+        """Add many rows with few writes, in the order that they are packed in."""
+        size, done = self.place.sizes[table], 0
+        while done < len(row_crcs):
+            fit = (self._end - _LAST_WORDS - self._at) // (_RECORD.size + size)
+            if not fit:
+                self._begin()
+                continue
+            mark, records = self._marks[table], bytearray()
+            for row, crc in enumerate(row_crcs[done : done + fit], done):
+                records += _RECORD.pack(zlib.crc32(mark, crc), table)
+                records += packed[row * size : (row + 1) * size]
+            self._write(records, self._at)
+            self._at += len(records)
+            count = min(fit, len(row_crcs) - done)
+            self._rows[table] += count
+            done += count
+
+    def _begin(self) -> None:
+        """Begin the next segment, and set one aside to come after it."""
+        self._full = True
+        self._reserve.hold(2 * self.place.size)
+        address, number = self._after, self._number + 1
+        if number:
+            self._segments.set_extent(((number + 2) * self.place.size,))
+        after = _address(self._segments, (number + 1) * self.place.size)
+        head = self.place.head(number, address, after, self._rows)
+        self._write(head, address)
+        self._number, self._after = number, after
+        self._at, self._end = address + len(head), address + self.place.size
+        self._marks = self.place.marks(number)
+        self._full = False
+
+    def _write(self, data: bytes | bytearray, at: int) -> None:
+        if os.pwrite(self._fd, data, at) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _address(found: h5py.h5d.DatasetID, offset: int) -> int:
+    return found.get_chunk_info_by_coord((offset,)).byte_offset
+
+
+@dataclass
+class Rows:
+    """Rows of a table that follow one another.
+
+    Args:
+        first: number of the first one.
+        packed: all of them.
+        crcs: of each.
+    """
+
+    first: int
+    packed: bytearray = field(default_factory=bytearray, repr=False)
+    crcs: array[int] = field(default_factory=lambda: array("I"), repr=False)
+
+    @property
+    def end(self) -> int:
+        """Number of the row after the last one."""
+        return self.first + len(self.crcs)
+
+    def after(self, row: int, size: int) -> Rows:
+        """Give the rows from that one on.
+
+        Args:
+            row: its number.
+            size: bytes of a packed row.
+        """
+        skip = row - self.first
+        return Rows(row, self.packed[skip * size :], self.crcs[skip:])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of a journal whose head is right.
+
+    Args:
+        number: counted from 0.
+        address: where it lies.
+        before: rows of each table in the segments before it.
+    """
+
+    number: int
+    address: int
+    before: tuple[int, ...]
+
+
+def find_journal(
+    file: h5py.File, run_id: str, schemas: Sequence[TableSchema], nbytes: int
+) -> Place | None:
+    """Find where a log's journal lies; None where there is none, as in a sealed log.
+
+    Args:
+        file: the log.
+        run_id: of its run.
+        schemas: of all tables, in the order of their numbers.
+        nbytes: size of the file.
+    """
+    if file.get(GROUP, getlink=True) is None:
+        return None
+    group = guard.group(file, GROUP)
+    start, size = (guard.whole_number(group, name) for name in ("start", "size"))
+    sizes = tuple(schema.packing.size for schema in schemas)
+    place = Place(start, size, run_id, sizes)
+    if not 0 < start < nbytes or not place.head_size < size <= _MAX_SEGMENT:
+        raise guard.Damaged(f"damaged log: /{GROUP}")
+    return place
+
+
+def segments(fd: int, place: Place) -> Iterator[Segment]:
+    """Walk from segment to segment by their heads, up to the first that is not right.
+
+    Args:
+        fd: the file, open to read.
+        place: where the journal lies.
+    """
+    address, number = place.start, 0
+    nbytes = os.fstat(fd).st_size
+    while number <= nbytes // place.size:
+        head = os.pread(fd, place.head_size, address)
+        if len(head) < place.head_size:
+            return
+        after = _HEAD.unpack_from(head)[4]
+        before = struct.unpack_from(f"<{len(place.sizes)}Q", head, _HEAD.size)
+        if head != place.head(number, address, after, before) or after >= 1 << 63:
+            return
+        yield Segment(number, address, before)
+        address, number = after, number + 1
+
+
+def rows_of(fd: int, place: Place, segment: Segment) -> list[tuple[int, int, int, bytes]]:
+    """Read the records of a segment: number of the table, of the row, CRC of the row, packed row.
+
+    What is damaged is left out; what comes after it in the segment is found again.
+    """
+    data = os.pread(fd, place.size, segment.address)
+    end = len(data.rstrip(b"\0"))
+    # A packed row may end in zeros.
+    longest = max(place.sizes)
+    data = data[: end + longest + _RECORD.size]
+    marks, at, found = place.marks(segment.number), place.head_size, []
+    while at < end:
+        record = _record(data, at, place.sizes, marks)
+        if record is None:
+            at += 1
+            continue
+        table, crc, packed = record
+        found.append((table, int.from_bytes(packed[:8], "little"), crc, packed))
+        at += _RECORD.size + len(packed)
+    return found
+
+
+def _record(
+    data: bytes, at: int, sizes: Sequence[int], marks: Sequence[bytes]
+) -> tuple[int, int, bytes] | None:
+    if at + _RECORD.size > len(data):
+        return None
+    crc, table = _RECORD.unpack_from(data, at)
+    if table >= len(sizes):
+        return None
+    start = at + _RECORD.size
+    packed = data[start : start + sizes[table]]
+    row_crc = zlib.crc32(packed)
+    if len(packed) < sizes[table] or zlib.crc32(marks[table], row_crc) != crc:
+        return None
+    return table, row_crc, packed
+
+
+def read_rows(fd: int, place: Place) -> list[list[Rows]]:
+    """Read a journal.
+
+    Args:
+        fd: the file, open to read.
+        place: where the journal lies.
+
+    Returns:
+        By the number of the table, its rows; in one piece where nothing is damaged.
+    """
+    found: list[list[Rows]] = [[] for _ in place.sizes]
+    for segment in segments(fd, place):
+        for table, row, crc, packed in rows_of(fd, place, segment):
+            pieces = found[table]
+            if not pieces or row != pieces[-1].end:
+                if pieces and row < pieces[-1].end:
+                    continue
+                pieces.append(Rows(row))
+            pieces[-1].packed += packed
+            pieces[-1].crcs.append(crc)
+    return found
+
+
+def newest_rows(fd: int, place: Place) -> list[list[Rows]]:
+    """Read the newest row of each table; otherwise as `read_rows`."""
+    found: list[list[Rows]] = [[] for _ in place.sizes]
+    walked = list(segments(fd, place))
+    after = None
+    for segment in reversed(walked):
+        missing = [
+            table
+            for table, rows in enumerate(found)
+            if not rows and (after is None or after[table] > segment.before[table])
+        ]
+        after = segment.before
+        if not missing:
+            continue
+        for table, row, crc, packed in rows_of(fd, place, segment):
+            if table in missing:
+                found[table] = [Rows(row, bytearray(packed), array("I", [crc]))]
+    return found
