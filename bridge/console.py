@@ -270,7 +270,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
         print(title)
     shown = Table(box=None, pad_edge=False)
     for name, right in zip(columns, numeric, strict=True):
-        shown.add_column(name, justify="right" if right else "left", overflow="fold")
+        shown.add_column(visible(name), justify="right" if right else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
     width = None if sys.stdout.isatty() else 1000
@@ -313,7 +313,7 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    return "" if value is None else visible(str(value))
 
 
 def _finite(value: Any) -> Any:

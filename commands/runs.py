@@ -125,7 +125,7 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
     """
     from bridge.report.viewer import Viewer
 
-    with Viewer(log, port) as viewer:
+    with Viewer(log, port) as viewer, viewer.doorway() as page:
         try:
             if as_json:
                 print_json({"address": viewer.address, "log": str(log)})
@@ -135,7 +135,7 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
                 )
             sys.stdout.flush()
             if browser:
-                click.launch(viewer.address)
+                click.launch(str(page))
             viewer.serve_forever()
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
@@ -156,9 +156,9 @@ def runs_export(log: Path, form: str, tables: tuple[str, ...], out: Path, as_jso
 
     Example: python cli.py runs export runs/eqprop-run-20260101-120000-abc123.h5 --out exported
     """
-    from bridge.runlog import export_run, read_run
+    from bridge.runlog import export_run
 
-    written = export_run(read_run(log), form, out, tables)
+    written = export_run(log, form, out, tables)
     if as_json:
         print_json({"files": [str(path) for path in written]})
     else:

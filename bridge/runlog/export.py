@@ -8,28 +8,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from bridge.errors import InputError
 from bridge.runlog.output import check_new_folder, new_folder
 from bridge.runlog.reader import Run
-from bridge.runlog.series import series
-from bridge.runlog.tensorboard import event_file
+from bridge.runlog.series import series_of
+from bridge.runlog.stream import LogFile, open_log
+from bridge.runlog.tensorboard import records, version_record
 
-_Table = Mapping[str, NDArray[Any]]
 
-
-def export_run(run: Run, form: str, folder: Path, tables: Sequence[str] = ()) -> list[Path]:
-    """Write a log's tables into a new folder, whole or not at all.
+def export_run(
+    run: Run | Path | str, form: str, folder: Path, tables: Sequence[str] = ()
+) -> list[Path]:
+    """Write a log's tables into a new folder, whole or not at all; rows go by in blocks.
 
     CSV and Parquet have a file a table with all its rows and columns, numbers without loss.
     TensorBoard has one file of scalars of 32 bits, at the run's start as wall time; of several rows
     of one step it has the mean.
 
     Args:
-        run: the run.
+        run: the log, or a run that was read from it.
         form: csv, parquet or tensorboard.
         folder: to be made; an empty one may be there.
         tables: names of tables; all if empty.
@@ -38,58 +36,71 @@ def export_run(run: Run, form: str, folder: Path, tables: Sequence[str] = ()) ->
         The files.
 
     Raises:
-        InputError: an unknown format or table, a folder with something in it or that cannot be
-            made, or Parquet without pyarrow.
+        InputError: no log or a damaged one, an unknown format or table, a folder with something in
+            it or that cannot be made, or Parquet without pyarrow.
         StorageError: the disk is full or fails.
     """
     if form not in FORMATS:
         raise InputError(f"format={form!r} is unknown; use one of {', '.join(FORMATS)}")
-    chosen = {name: run.table(name) for name in (tables or run.tables)}
-    check_new_folder("--out", folder)
-    if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise InputError('--format parquet needs pyarrow: pip install ".[parquet]"')
-    with new_folder("--out", folder) as temporary:
-        FORMATS[form](run, chosen, temporary)
+    with open_log(run.path if isinstance(run, Run) else run) as log:
+        chosen = [log.schema(name).name for name in tables or log.schemas]
+        check_new_folder("--out", folder)
+        if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
+            raise InputError('--format parquet needs pyarrow: pip install ".[parquet]"')
+        with new_folder("--out", folder) as temporary:
+            FORMATS[form](log, chosen, temporary)
     return sorted(folder.iterdir())
 
 
-def _csv(run: Run, tables: Mapping[str, _Table], folder: Path) -> None:
-    for name, columns in tables.items():
+def _csv(log: LogFile, tables: Sequence[str], folder: Path) -> None:
+    for name in tables:
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+            writer.writerow(column.name for column in log.schema(name).columns)
+            for block in log.blocks(name):
+                rows = zip(*(values.tolist() for values in block.values()), strict=True)
+                writer.writerows(rows)
 
 
-def _parquet(run: Run, tables: Mapping[str, _Table], folder: Path) -> None:
+def _parquet(log: LogFile, tables: Sequence[str], folder: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    about = {"bioplaus": json.dumps(dict(run.meta))}
-    for name, columns in tables.items():
-        arrays = {
-            column: pyarrow.array(values.tolist(), pyarrow.string()).dictionary_encode()
-            if values.dtype.kind == "U"
-            else pyarrow.array(values)
-            for column, values in columns.items()
-        }
-        table = pyarrow.table(arrays).replace_schema_metadata(about)
-        pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
+    texts = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    about = {"bioplaus": json.dumps(dict(log.meta))}
+    for name in tables:
+        columns = log.schema(name).columns
+        fields = [
+            (c.name, texts if c.names else pyarrow.from_numpy_dtype(c.dtype)) for c in columns
+        ]
+        schema = pyarrow.schema(fields, metadata=about)
+        with pyarrow.parquet.ParquetWriter(folder / f"{name}.parquet", schema) as writer:
+            for block in log.blocks(name):
+                arrays = [
+                    pyarrow.array(values.tolist(), pyarrow.string()).dictionary_encode()
+                    if values.dtype.kind == "U"
+                    else pyarrow.array(values)
+                    for values in block.values()
+                ]
+                writer.write_table(pyarrow.table(arrays, schema=schema))
 
 
-def _tensorboard(run: Run, tables: Mapping[str, _Table], folder: Path) -> None:
-    start = datetime.fromisoformat(run.meta["start_time"]).timestamp()
-    steps: dict[int, dict[str, float]] = {}
-    for each in series(run, by=("beta", "context")):
-        if each.table in tables:
-            pairs = zip(each.curve.steps.tolist(), each.curve.values.tolist(), strict=True)
-            for step, value in pairs:
-                steps.setdefault(step, {})[each.name] = value
-    with (folder / f"events.out.tfevents.{int(start)}.{run.meta['run_id']}").open("wb") as file:
-        file.writelines(event_file(start, steps))
+def _tensorboard(log: LogFile, tables: Sequence[str], folder: Path) -> None:
+    start = datetime.fromisoformat(log.meta["start_time"]).timestamp()
+    name = f"events.out.tfevents.{int(start)}.{log.meta['run_id']}"
+    with (folder / name).open("wb") as file:
+        file.write(version_record(start))
+        for table in tables:
+            for window in log.windows(table):
+                steps: dict[int, dict[str, float]] = {}
+                for each in series_of({table: window}, by=("beta", "context")):
+                    pairs = zip(each.curve.steps.tolist(), each.curve.values.tolist(), strict=True)
+                    for step, value in pairs:
+                        steps.setdefault(step, {})[each.name] = value
+                file.writelines(records(start, steps))
 
 
-FORMATS: Mapping[str, Callable[[Run, Mapping[str, _Table], Path], None]] = {
+FORMATS: Mapping[str, Callable[[LogFile, Sequence[str], Path], None]] = {
     "csv": _csv,
     "parquet": _parquet,
     "tensorboard": _tensorboard,

@@ -198,23 +198,19 @@ class _Event(BaseModel):
 
 
 class _Exception(_Event):
-    kind: Literal["exception"]
     type: str
     message: str
 
 
 class _Summary(_Event):
-    kind: Literal["summary"]
     of: dict[str, Any]
 
 
 class _Resumed(_Event):
-    kind: Literal["resumed"]
     step: int
 
 
 class _Folder(_Event):
-    kind: Literal["folder"]
     path: str | None
     replace: bool
 

@@ -104,7 +104,7 @@ class Journal:
         """Begin the journal that `create_journal` has made room for."""
         group = guard.group(file, GROUP)
         sizes = tuple(schema.packing.size for schema in schemas)
-        start, size = int(group.attrs["start"]), int(group.attrs["size"])
+        start, size = (guard.whole_number(group, name) for name in ("start", "size"))
         self.place = Place(start, size, run_id, sizes)
         self._segments = guard.dataset(group, "segments").id
         self._fd = file.id.get_vfd_handle()

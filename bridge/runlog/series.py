@@ -60,8 +60,15 @@ def series(run: Run, by: Sequence[str] = ()) -> Iterator[Series]:
         run: the run.
         by: more columns by whose values rows are told apart, as by choices.
     """
+    return series_of(run.tables, by)
+
+
+def series_of(
+    tables: Mapping[str, Mapping[str, NDArray[Any]]], by: Sequence[str] = ()
+) -> Iterator[Series]:
+    """Give every curve of some tables; see `series`."""
     by = (*_TELLING_APART, *by)
-    for table, columns in run.tables.items():
+    for table, columns in tables.items():
         taken = ("step", *by)
         numeric = [c for c, v in columns.items() if c not in taken and v.dtype.kind in "ifb"]
         for keys, rows in _combinations(columns, by):

@@ -16,14 +16,22 @@ _VERSION = b"brain.Event:2"
 _CASTAGNOLI = 0x82F63B78
 
 
-def event_file(moment: float, steps: Mapping[int, Mapping[str, float]]) -> Iterator[bytes]:
-    """Give the records of a file of scalars.
+def version_record(moment: float) -> bytes:
+    """Give the record that a file begins with.
+
+    Args:
+        moment: its wall time, in seconds since 1970.
+    """
+    return _record(_double(1, moment) + _bytes(3, _VERSION))
+
+
+def records(moment: float, steps: Mapping[int, Mapping[str, float]]) -> Iterator[bytes]:
+    """Give the records of scalars.
 
     Args:
         moment: the wall time of all events, in seconds since 1970.
         steps: by step, the value of each tag; stored in 32 bits, as TensorBoard has it.
     """
-    yield _record(_double(1, moment) + _bytes(3, _VERSION))
     for step, values in sorted(steps.items()):
         summary = b"".join(
             _bytes(1, _bytes(1, tag.encode()) + _float(2, value)) for tag, value in values.items()

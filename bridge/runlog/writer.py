@@ -290,9 +290,11 @@ class _TableWriter:
         self._others = [(c.name, d, t) for c, d, t in columns if c != schema.commit]
         self._commit = next((c.name, d, t) for c, d, t in columns if c == schema.commit)
         if rows:
-            values = {c.name: group[c.name][:] for c in (*schema.columns, CRC)}
-            packed = schema.packed({name: each[:rows] for name, each in values.items()})
-            journal.append_all(number, packed, values[CRC.name][:rows].tolist())
+            kept = {
+                c.name: guard.read_column(group, c.name, stored_dtype(c), rows)
+                for c in (*schema.columns, CRC)
+            }
+            journal.append_all(number, schema.packed(kept), kept[CRC.name].tolist())
 
     def append(self, values: Sequence[Any]) -> bool:
         """Add a row; tell whether it must not wait to be shown."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -16,7 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from bridge.errors import InputError, StorageError
-from bridge.runlog import read_run, snapshot
+from bridge.runlog import snapshot
+from bridge.runlog.stream import open_log
 
 HOST = "127.0.0.1"
 LOG = "log.h5"
@@ -55,7 +58,8 @@ class Viewer(ThreadingHTTPServer):
         Raises:
             InputError: no log, a damaged one, or a port that cannot be had.
         """
-        read_run(log)
+        with open_log(log):
+            pass
         self.log = log
         self.files = _files()
         self.secret = secrets.token_urlsafe(16)
@@ -69,6 +73,23 @@ class Viewer(ThreadingHTTPServer):
     def address(self) -> str:
         """Where a browser finds the page."""
         return f"http://{HOST}:{self.server_port}/{self.secret}/"
+
+    @contextmanager
+    def doorway(self) -> Iterator[Path]:
+        """Give a page that leads to the address, which nobody else can read.
+
+        A browser is started with its address as an argument, and every user of the machine can list
+        the arguments of all processes; so it is told of this file instead.
+        """
+        with tempfile.TemporaryDirectory(prefix="run-log-") as folder:
+            page = Path(folder) / "open.html"
+            page.touch(mode=0o600)
+            page.write_text(
+                '<!doctype html><meta charset="utf-8"><title>run log</title>'
+                f'<meta http-equiv="refresh" content="0; url={self.address}">'
+                f'<a href="{self.address}">{self.address}</a>\n'
+            )
+            yield page
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Be silent about a browser that hung up."""
