@@ -76,10 +76,10 @@ def damage(source: Path, target: Path, random_: random.Random) -> str:
         said = [change(file, random_)]
         if random_.random() < 0.2:
             said.append(random_.choice(CHANGES)(file, random_))
-        if random_.random() < 0.8:
-            # Lists must look at the rest.
-            if "summary" in file.attrs and "summary" in file and "summary" not in said[0]:
-                del file.attrs["summary"], file["summary"]
+        # Lists must look at the rest.
+        there = "summary" in file.attrs and "summary" in file and "summary" not in said[0]
+        if there and random_.random() < 0.8:
+            del file.attrs["summary"], file["summary"]
     return "; ".join(said)
 
 

@@ -42,8 +42,8 @@ def look(path: Path, folder: Path, random_: random.Random) -> str:
         try:
             work(path, folder)
         except InputError as error:
-            assert "\n" not in str(error)
             refusals.append(str(error))
+    assert not any("\n" in each for each in refusals)
     return "; ".join(refusals)
 
 
