@@ -17,6 +17,7 @@ from tests.independent import updates
 from tests.independent.drawing import Case
 from tests.independent.flows import Free, Pair, Pulled, Turned
 from tests.independent.settling import Flow, follow, growth, polish, returns, sluggishness
+from tests.independent.updates import Updates
 
 SETTLED_BY = 60.0
 """Membrane time constants within which a flow must come to rest to count as settling."""
@@ -44,24 +45,26 @@ def check(case: Case) -> Findings:
     """Run a case and compare all that it gives."""
     found = Findings()
     with np.errstate(all="ignore"):
-        free = _free_phase(case, found)
+        free, ends = _free_phase(case, found)
         _missed(case, found)
-        _updates(case, free, found)
+        _updates(case, free, ends, found)
     return found
 
 
-def _free_phase(case: Case, found: Findings) -> Solution:
+def _free_phase(case: Case, found: Findings) -> tuple[Solution, list[End | None]]:
+    """The package's free phase, and the exact end of each of its converged rows."""
     x = torch.as_tensor(case.x, dtype=case.dtype)
     free = free_phase(case.field, x, settling=case.settling())
+    ends: list[End | None] = []
     for row in range(len(case.x)):
         flow = Free(case.twin, case.x[row])
         start = case.field.initial_state(case.field.drive(x))[row].double().numpy()
         expected = flow.net.one_pass_upwards(flow.x)
         if np.linalg.norm(start - expected) > 50 * case.eps * (1 + np.linalg.norm(expected)):
             found.failures.append(f"start: row {row}")
-        if free.converged[row]:
-            judge(case, flow, free.s[row], f"free row {row}", found)
-    return free
+        done = bool(free.converged[row])
+        ends.append(judge(case, flow, free.s[row], f"free row {row}", found) if done else None)
+    return free, ends
 
 
 def judge(
@@ -134,7 +137,7 @@ def _missed(case: Case, found: Findings) -> None:
             found.counts["another attractor"] += 1
 
 
-def _updates(case: Case, free: Solution, found: Findings) -> None:
+def _updates(case: Case, free: Solution, ends: list[End | None], found: Findings) -> None:
     x, y = (torch.as_tensor(a, dtype=case.dtype) for a in (case.x, case.y))
     make = get_estimator(case.estimator)
     settings = dict(case.settings)
@@ -142,11 +145,14 @@ def _updates(case: Case, free: Solution, found: Findings) -> None:
         settings["generator"] = torch.Generator().manual_seed(case.number)
     estimator = make(settling=case.settling(), gate=case.tolerance, **settings)
     estimate = estimator(case.field, x, y, get_cost(case.cost.name), free=free)
+    for phase in (free, *estimate.nudged):
+        if bool((estimate.accepted & ~phase.converged).any()):
+            found.failures.append("accepted: a row that has not converged enters the update")
     got = {name: u.double().numpy() for name, u in estimate.updates.items()}
     if case.estimator == "continual":
         wanted, slack = _continual(case, estimate)
     else:
-        wanted, slack = _mean_of_rows(case, estimate, found)
+        wanted, slack = _mean_of_rows(case, estimate, ends, found)
     if wanted is None:
         found.counts["updates not compared"] += 1
         return
@@ -159,13 +165,14 @@ def _updates(case: Case, free: Solution, found: Findings) -> None:
         found.failures.append(f"update: off by {gap:.2e} of {size:.2e}, allowed {slack:.2e}")
 
 
-def _mean_of_rows(case: Case, estimate: Estimate, found: Findings):
+def _mean_of_rows(
+    case: Case, estimate: Estimate, ends: list[End | None], found: Findings
+) -> tuple[Updates | None, float]:
     """The update of the accepted rows, and how far off the package's tolerances may bring it."""
     rows, total, batch = [], 0.0, len(case.x)
     accepted = [row for row in range(batch) if estimate.accepted[row]]
     for row in accepted:
-        flow = Free(case.twin, case.x[row])
-        at = judge(case, flow, estimate.free.s[row], f"free row {row}", Findings())
+        at = ends[row]
         if at is None:
             return None, 0.0
         made = _delta(case, estimate, row, at, found)
@@ -190,7 +197,9 @@ def _mean_of_rows(case: Case, estimate: Estimate, found: Findings):
     return wanted, 3 * total + 1e-13
 
 
-def _delta(case: Case, estimate: Estimate, row: int, at: End, found: Findings):
+def _delta(
+    case: Case, estimate: Estimate, row: int, at: End, found: Findings
+) -> tuple[ndarray, float] | None:
     """ds/dbeta of one row from the exact ends of its phases, and its error."""
     net, x, y, cost = case.twin, case.x[row], case.y[row], case.cost
     beta = case.settings.get("beta", 0.0)
@@ -268,7 +277,7 @@ def _difference(case: Case, at: End, ends: list[ndarray], beta: float) -> ndarra
     return updates.one_sided(net, at.exact, ends[0], beta)
 
 
-def _continual(case: Case, estimate: Estimate):
+def _continual(case: Case, estimate: Estimate) -> tuple[Updates | None, float]:
     """The sum of the steps' updates, where the phases' length leaves no doubt."""
     batch, settings = len(case.x), case.settings
     if not bool(estimate.accepted.all()) or settings["nudging"] == "random-sign":

@@ -110,6 +110,8 @@ def draw(number: int) -> Case:
         "euler": {"dt": float(rng.uniform(0.1, 1.0))},
     }[solver]
     exponent = rng.uniform(-5.5, -4.0) if single else rng.uniform(-12.0, -8.0)
+    if estimator == "continual":  # every step is looked at
+        exponent = max(exponent / 2, -5.0)
     every = int(rng.choice([1, 1, 3]))
     return Case(
         number, options, network, x, y, cost, estimator, settings, solver, solver_settings,
@@ -146,7 +148,7 @@ def _options(rng: np.random.Generator, sizes: tuple[int, ...]) -> dict[str, Any]
 def _estimator(
     rng: np.random.Generator, options: dict[str, Any], sizes: tuple[int, ...]
 ) -> tuple[str, dict[str, Any]]:
-    few = sum(a * b for a, b in itertools.pairwise(sizes)) < 40
+    few = sum(a * b for a, b in itertools.pairwise(sizes)) < 30
     smooth = options["activation"] != "hard-sigmoid"
     names = [
         name

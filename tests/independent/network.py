@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy import ndarray
@@ -66,13 +67,13 @@ class Network:
         """Number of state variables."""
         return len(self.b)
 
-    @property
+    @cached_property
     def spans(self) -> list[range]:
         """The units of each layer but the input."""
         ends = np.cumsum(self.sizes[1:])
         return [range(e - size, e) for e, size in zip(ends, self.sizes[1:], strict=True)]
 
-    @property
+    @cached_property
     def outputs(self) -> ndarray:
         """Indices of the output units."""
         return np.array(self.spans[-1])

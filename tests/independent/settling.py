@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ class Flow(Protocol):
         ...
 
 
-def follow(flow: Flow, start: ndarray, time: float, accuracy: float = 1e-8) -> ndarray:
+def follow(flow: Flow, start: ndarray, time: float, accuracy: float = 1e-6) -> ndarray:
     """The state at `time` of a flow that starts at `start`; NaN where it grows without bound."""
 
     def force(_: float, s: ndarray) -> ndarray:
@@ -37,7 +38,8 @@ def follow(flow: Flow, start: ndarray, time: float, accuracy: float = 1e-8) -> n
 
     method = "RK45" if np.iscomplexobj(start) else "LSODA"
     accuracies = {"rtol": accuracy, "atol": 1e-2 * accuracy}
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what scipy could not follow ends as NaN
         end = solve_ivp(force, (0.0, time), start, method=method, t_eval=[time], **accuracies)
     arrived = end.success and end.y.size and np.linalg.norm(end.y) < FAR
     return end.y[:, -1] if arrived else np.full_like(start, np.nan)
@@ -71,5 +73,5 @@ def sluggishness(flow: Flow, s: ndarray) -> float:
 
 def returns(flow: Flow, s: ndarray, kick: ndarray, rate: float) -> bool:
     """Whether a flow that starts at s + kick comes back to s, whose neighbours decay at `rate`."""
-    end = follow(flow, s + kick, 12.0 / rate)
+    end = follow(flow, s + kick, 12.0 / rate, accuracy=1e-8)
     return bool(np.linalg.norm(end - s) < 0.1 * np.linalg.norm(kick))
