@@ -82,6 +82,10 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
             exact = [ExactRecord(**each) for each in start["exact"]] if start else []
             tokens = start["record"]["num_tokens"] if start else 0
         note_folder(log, options["save"], options["overwrite"])
+        if run.policy.remark is not None:
+            log.event("remark", text=run.policy.remark)
+            if not options["quiet"] and group.rank == 0:
+                click.echo(run.policy.remark, err=True)
 
         def on_exact(record: ExactRecord) -> None:
             log.log("exact", record)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.policy import Encoded, Policy, cache_argument, takes
+from nlhf.language.caches import cache_argument, choose_rows, holds_states_only, new_cache, takes
+from nlhf.language.policy import Encoded, Policy
 from nlhf.mixture import mixed
 
 
@@ -27,7 +28,8 @@ class Sampling:
         max_new_tokens: an answer's largest length, >= 1, its end token included.
         temperature: T > 0.
         top_k: keep that many of the most likely tokens, >= 1.
-        top_p: keep the smallest set of the most likely tokens with at least this probability.
+        top_p: keep the smallest set of the most likely tokens with at least this probability, in
+            (0, 1]; 1 keeps all. See `truncated` for ties.
         truncate_own: cut the policy's own rows too; for answers that no gradient is made of.
     """
 
@@ -113,6 +115,7 @@ def decode(
         raise InputError(f"mixture weight {weight:g} must lie between 0 and 1")
     length, batch = sampling.max_new_tokens, len(prompts.ids)
     _check_room(policy, prompts, length)
+    _check_uniforms(uniforms, batch * (own + mixed_rows), length)
     n_own, n = batch * own, batch * (own + mixed_rows)
     streams = Streams(policy, prompts, own, mixed_rows, weight, length)
     device = prompts.ids.device
@@ -168,7 +171,7 @@ class Streams:
         self.n_mu = len(mix_rows) if weight > 0 else 0
         pi_rows = torch.cat((own_rows, mix_rows))[: self.n_pi]
         mu_rows = mix_rows[: self.n_mu]
-        self.policy, self.joined = policy, policy.reference is None and policy.has_adapter
+        self.policy, self.joined = policy, policy.joined
         self.streams: list[_Stream] = []
         if self.joined:
             self.streams.append(_Stream(policy, prompts, pi_rows, mu_rows, length))
@@ -221,13 +224,13 @@ class _Stream:
 
     def prefill(self) -> Tensor:
         """Run the prompts, then give every row its prompt's cache."""
-        from transformers import DynamicCache
-
-        self.cache = DynamicCache(config=self.model.config)  # pyright: ignore[reportArgumentType]
+        self.cache = new_cache(self.model.config)
         mask, width = self.prompt_mask, self.ids.shape[1]
         positions = (mask.long().cumsum(1) - 1).clamp_min(0)
         logits = self._run(self.ids, mask, positions, self.own_prompts)
-        self.cache.batch_select_indices(self.index)
+        choose_rows(self.cache, self.index)
+        # padding is left out of the states already
+        self.padded = self.padded and not holds_states_only(self.cache)
         full = mask.new_ones(len(self.index), width + self.length)
         full[:, :width] = mask[self.index]
         self.mask, self.width = full, width
@@ -251,7 +254,7 @@ class _Stream:
         if self.padded:
             inputs["attention_mask"] = mask
         if own == len(ids):
-            out = self.policy.model(**inputs)
+            out = self.policy.forward_alone(inputs)
         elif own == 0:
             out = self.policy.forward(inputs, reference=True)
         else:
@@ -288,19 +291,34 @@ def truncated(log_q: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
     """The most likely tokens, the others at -inf, not normalised, [N, V].
 
     First the `top_k` most likely; of these, normalised, the smallest set of the most likely whose
-    probability reaches `top_p`.
+    probability reaches `top_p`. Of equally likely tokens the one with the smaller number is taken
+    first, so that exactly `top_k` are kept and the set is the same everywhere. A set that misses
+    `top_p` by rounding only (16 eps of the dtype) reaches it. One token is always kept, and
+    top_p = 1 leaves all of them, however unlikely.
     """
     ordered, order = torch.sort(log_q, dim=-1, descending=True, stable=True)
     if top_k is not None:
         ordered[:, top_k:] = -torch.inf
-    if top_p is not None:
-        p = torch.softmax(ordered, -1)
-        ordered = ordered.masked_fill(p.cumsum(-1) - p >= top_p, -torch.inf)
+    if top_p is not None and top_p < 1:
+        p = torch.softmax(ordered.double(), -1)
+        enough = top_p * (1 - 16 * torch.finfo(log_q.dtype).eps)
+        before = p.cumsum(-1) - p
+        before[:, 0] = 0.0
+        ordered = ordered.masked_fill(before >= enough, -torch.inf)
     return torch.full_like(log_q, -torch.inf).scatter(-1, order, ordered)
 
 
 def _draw(log_q: Tensor, u: Tensor) -> Tensor:
-    """Invert the distribution function at u: one uniform number a row decides its token."""
+    """Invert the distribution function F at u in [0, 1): the first token with F > u F(last).
+
+    One uniform number a row decides its token. F grows only where a token has a probability, and
+    u F(last) is kept below F(last) whatever the rounding, so that a token of probability zero is
+    never drawn: not the first for u = 0, and not the last for the largest u.
+
+    Args:
+        log_q: [N, V], not necessarily normalised.
+        u: [N], float64.
+    """
     cumulative = log_q.double().exp().cumsum(-1)
     # the factor keeps u below the sum when it is rounded
     target = u[:, None] * (cumulative[:, -1:] * (1 - 1e-15))
@@ -315,6 +333,14 @@ def _check_room(policy: Policy, prompts: Encoded, length: int) -> None:
             f"a prompt of {longest} tokens and an answer of {length} do not fit into the "
             f"{policy.context} tokens of {policy.name}; shorten the prompt or max_new_tokens"
         )
+
+
+def _check_uniforms(uniforms: Tensor, rows: int, length: int) -> None:
+    if uniforms.shape != (rows, length):
+        raise InputError(f"uniforms of shape {list(uniforms.shape)} must be [{rows}, {length}]")
+    low, high = (uniforms.min(), uniforms.max()) if uniforms.numel() else (0.0, 0.0)
+    if not (low >= 0 and high < 1):
+        raise InputError(f"uniforms from {low:g} to {high:g} must lie in [0, 1)")
 
 
 def draw_uniforms(rows: int, length: int, generator: torch.Generator) -> Tensor:

@@ -26,6 +26,7 @@ from nlhf.language.model_folder import (
     check_model_folder,
 )
 from nlhf.language.policy import Policy
+from nlhf.language.suitability import check_suitable
 
 SMOLLM2 = "smollm2"
 TINY = "tiny:"
@@ -75,7 +76,8 @@ def load_policy(
             asked for its reference.
 
     Raises:
-        InputError: no such model, no end token, an unknown LoRA target, or a package is missing.
+        InputError: no such model, no end token, an unknown LoRA target, a package is missing, or
+            the model cannot be a policy, see `suitability`.
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -87,7 +89,7 @@ def load_policy(
         frozen = copy.deepcopy(model) if reference and not adapter else None
     ends = _end_ids(spec, model, tokenizer, end_token)
     pad = tokenizer.pad_token_id
-    return Policy(
+    policy = Policy(
         model=model,
         reference=frozen,
         tokenizer=tokenizer,
@@ -97,6 +99,8 @@ def load_policy(
         name=spec,
         chat=chat,
     )
+    check_suitable(policy)
+    return policy
 
 
 def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any, Any]:
@@ -287,14 +291,17 @@ def with_adapter(model: nn.Module, lora: Lora) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, settings)
+        with warnings.catch_warnings():
+            # peft's own patterns for experts, which it applies to parameters and misses in modules
+            warnings.filterwarnings("ignore", message=r".*(rank|alpha)_pattern keys did not match")
+            return peft.get_peft_model(model, settings)
     except ValueError as error:
         linear = {
             n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)
         }
         raise InputError(
-            f"LoRA targets {', '.join(lora.targets)}: {_first_line(error)}; this model has "
-            f"{', '.join(sorted(linear))}"
+            f"LoRA targets {', '.join(lora.targets) or 'all-linear'}: {_first_line(error)}; this "
+            f"model has {', '.join(sorted(linear))}"
         ) from None
 
 

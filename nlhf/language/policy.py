@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nlhf.errors import InputError
+from nlhf.language.adapter_rows import AdapterRows
+from nlhf.language.double import ready
 from nlhf.language.prompts import Prompt
 
 
@@ -48,6 +49,10 @@ class Policy:
         context: most tokens of prompt and answer together, None where there is no limit.
         name: how messages and the model card call it.
         chat: whether a prompt that is plain text is put into the tokenizer's chat template.
+        forward_model: `model` in a wrapper that exchanges gradients between processes, if any.
+        joined: whether pi and mu may be rows of one pass: the policy is an adapter, and one pass
+            was found to give what two give.
+        shares: whether several tokens may follow a cached prompt in one pass.
     """
 
     model: nn.Module
@@ -59,6 +64,8 @@ class Policy:
     name: str = "policy"
     chat: bool = True
     forward_model: nn.Module | None = None
+    joined: bool = field(default=False, init=False)
+    shares: bool = field(default=True, init=False)
     _adapter: AdapterRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,8 +73,10 @@ class Policy:
         self.model.eval()
         if self.reference is not None:
             self.reference.eval().requires_grad_(False)
+            self._check_vocabularies(self.reference)
         elif self.has_adapter:
             self._adapter = AdapterRows(self.model)
+            self.joined = self._adapter.agree()
 
     @property
     def has_adapter(self) -> bool:
@@ -75,15 +84,38 @@ class Policy:
         return hasattr(self.model, "disable_adapter")
 
     @property
+    def remark(self) -> str | None:
+        """What a user should know of how this policy is sampled, in one line; None if nothing."""
+        if self.joined or self.reference is not None or not self.has_adapter:
+            return None
+        return (
+            f"{self.name}: the adapter cannot be on for some rows of a pass and off for others, so "
+            "policy and reference run one after the other; answers are the same, sampling is slower"
+        )
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return next(self.model.parameters()).device
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        return rows_of(self.model)
 
     @property
     def config(self) -> Any:
         """The model's Hugging Face config."""
         model: Any = self.model
         return model.config
+
+    def _check_vocabularies(self, reference: nn.Module) -> None:
+        if self.vocabulary != rows_of(reference):
+            raise InputError(
+                f"{self.name} knows {self.vocabulary} tokens and its reference "
+                f"{rows_of(reference)}; the two must have one tokenizer, and as many rows in their "
+                "embeddings"
+            )
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
@@ -93,17 +125,24 @@ class Policy:
     def forward(self, inputs: Mapping[str, Any], reference: bool = False) -> Any:
         """Run pi, or mu without a gradient; give what the model gives."""
         if not reference:
-            return (self.forward_model or self.model)(**inputs)
-        with torch.no_grad(), self.adapter_off():
+            with ready(self.model):
+                return (self.forward_model or self.model)(**inputs)
+        with torch.no_grad(), self.adapter_off(), ready(self.reference or self.model):
             return (self.reference or self.model)(**inputs)
+
+    def forward_alone(self, inputs: Mapping[str, Any]) -> Any:
+        """Run pi without the wrapper that exchanges gradients."""
+        with ready(self.model):
+            return self.model(**inputs)
 
     def forward_rows(self, inputs: Mapping[str, Any], own: int) -> Any:
         """Run pi on the first `own` rows and mu on the others in one pass over the base weights.
 
-        Only where the policy is an adapter.
+        Only where the two are `joined`.
         """
         assert self._adapter is not None
-        with self._adapter.first(own):
+        assert self.joined
+        with ready(self.model), self._adapter.first(own, inputs["input_ids"]):
             return self.model(**inputs)
 
     def adapter_off(self) -> Any:
@@ -242,46 +281,6 @@ class Policy:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-class AdapterRows:
-    """Lets a LoRA adapter act on the first rows of a batch only.
-
-    The adapter adds B A x; where A x is zero it adds nothing. So pi and mu are two groups of rows
-    of one forward pass.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        """Hook into every adapter layer of the model."""
-        self._own: int | None = None
-        for module in model.modules():
-            down = getattr(module, "lora_A", None)
-            if isinstance(down, nn.ModuleDict):
-                for layer in down.values():
-                    layer.register_forward_hook(self._silence)
-
-    @contextmanager
-    def first(self, own: int) -> Iterator[None]:
-        """While the block runs, rows from `own` on are the base model's."""
-        self._own = own
-        try:
-            yield
-        finally:
-            self._own = None
-
-    def _silence(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        if self._own is None or self._own >= len(output):
-            return output
-        silent = torch.zeros_like(output[self._own :])
-        return torch.cat((output[: self._own], silent))
-
-
-def takes(model: nn.Module, argument: str) -> bool:
-    """Whether the model's forward has an argument of that name."""
-    inner: Any = model
-    if hasattr(inner, "get_base_model"):
-        inner = inner.get_base_model()
-    return argument in inspect.signature(inner.forward).parameters
-
-
-def cache_argument(model: nn.Module) -> str:
-    """The name by which the model's forward takes a key-value cache."""
-    return "cache" if takes(model, "cache") else "past_key_values"
+def rows_of(model: Any) -> int:
+    """How many tokens a model knows."""
+    return model.get_input_embeddings().weight.shape[0]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nlhf.language.policy import Encoded, Policy, cache_argument, takes
+from nlhf.language.caches import cache_argument, choose_rows, holds_keys_only, new_cache, takes
+from nlhf.language.policy import Encoded, Policy
 
 SHARED = 256
 """Tokens that a prompt shared by its answers must save for a second pass to be worth it."""
@@ -40,6 +41,7 @@ def score(
     reference: bool = False,
     hidden: bool = False,
     autocast: torch.dtype | None = None,
+    share: bool | None = None,
 ) -> Scores:
     """Score answers under pi (with a gradient, unless it is off) or under mu (without).
 
@@ -53,10 +55,13 @@ def score(
         reference: score under mu.
         hidden: give the last hidden states too, without a gradient.
         autocast: compute the pass in this dtype; log-probabilities are of float32 or float64.
+        share: run each prompt once for all its answers; None decides by what that saves and by
+            whether the model allows it.
     """
     length = tokens.shape[1]
-    shared = index is not None and (len(index) - len(prompts.ids)) * prompts.ids.shape[1] >= SHARED
-    if index is not None and not shared:
+    if index is not None and not (
+        _worth_sharing(policy, prompts, index) if share is None else share
+    ):
         prompts, index = prompts.rows(index), None
     with torch.autocast(tokens.device.type, autocast or torch.bfloat16, autocast is not None):
         if index is None:
@@ -72,6 +77,11 @@ def score(
     return Scores(torch.where(mask, log_prob, 0.0), log_all, states.detach() if hidden else None)
 
 
+def _worth_sharing(policy: Policy, prompts: Encoded, index: Tensor) -> bool:
+    saved = (len(index) - len(prompts.ids)) * prompts.ids.shape[1]
+    return saved >= SHARED and policy.shares and holds_keys_only(new_cache(policy.config))
+
+
 def _shared(
     policy: Policy,
     prompts: Encoded,
@@ -82,13 +92,11 @@ def _shared(
     hidden: bool,
 ) -> list[tuple[Tensor, Tensor]]:
     """Run each prompt once, and its answers on copies of its keys and values."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=policy.config)
+    cache = new_cache(policy.config)
     logits, states = _run(policy, prompts.ids, prompts.mask, 1, reference, hidden, cache)
     parts = [(logits[index], states[index])]
     if tokens.shape[1] > 1:
-        cache.batch_select_indices(index)
+        choose_rows(cache, index)
         seen = torch.cat((prompts.mask[index], mask[:, :-1]), 1)
         answers = (policy, tokens[:, :-1], seen, tokens.shape[1] - 1, reference, hidden, cache)
         parts.append(_run(*answers))
