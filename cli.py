@@ -14,6 +14,7 @@ from commands.export import export
 from commands.gradcheck import gradcheck
 from commands.nash import nash_md
 from commands.preference import preference_train
+from commands.rank import rank
 from commands.runs import runs
 from commands.tournament import tournament
 from commands.warm_start import warm_start
@@ -35,6 +36,7 @@ for command in (
     nash_md,
     preference_train,
     tournament,
+    rank,
     corpus,
     compare,
     export,

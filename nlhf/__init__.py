@@ -2,6 +2,7 @@
 
 from nlhf.oracle import solve_equilibrium, unregularised_equilibrium
 from nlhf.preferences.reading import load_preferences
+from nlhf.ranking import rank
 from nlhf.regularised_game import best_response, certificate, exploitability, nash_conv
 from nlhf.tabular import Sweep, run_tabular
 
@@ -12,6 +13,7 @@ __all__ = [
     "exploitability",
     "load_preferences",
     "nash_conv",
+    "rank",
     "run_tabular",
     "solve_equilibrium",
     "unregularised_equilibrium",

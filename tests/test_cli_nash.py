@@ -153,13 +153,12 @@ def test_bad_input(args, words, tmp_path, monkeypatch):
         ("", "empty"),
         ("a,b\n0.5,1.5\n-0.5,0.5\n", "1.5"),
         ("a,b\n0.5,0.7\n0.7,0.5\n", "sum to 1"),
-        ("a,b\n0.5,nan\n0.5,0.5\n", "nan"),
+        ("a,b\n0.5,1.2\nnan,0.5\n", "1.2"),
         ("a,b\n0.5,0.5\n", "2 actions"),
-        ("a\n0.5\n", "1 action"),
+        ("a\n0.5\n", "one column"),
         (HEADER + "x,a,b,-3,1,0\n", "-3"),
         (HEADER + "x,a,a,3,1,0\n", "itself"),
-        (HEADER + "x,a,b,3,1,0\nx,b,a,3,1,0\n", "second time"),
-        ("context,item_a,item_b\nx,a,b\n", "votes need"),
+        ("context,item_a,item_b\nx,a,b\n", "it needs 'winner', or 'wins_a' and 'wins_b'"),
     ],
 )
 def test_bad_files(text, word, tmp_path, monkeypatch):

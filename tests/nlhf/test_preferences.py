@@ -72,21 +72,20 @@ def test_every_table_of_votes_is_a_game(votes, tmp_path_factory):
     [
         ("", "empty"),
         ("\n\n", "empty"),
-        (HEADER, "no votes"),
-        (HEADER + "x,a,b,-1,2,0\n", ":2: -1 votes"),
-        (HEADER + "x,a,b,nan,2,0\n", ":2: nan votes"),
-        (HEADER + "x,a,b,many,2,0\n", ":2: 'many' is no number"),
-        (HEADER + "x,a,a,1,2,0\n", ":2: 'a' against itself"),
-        (HEADER + "x,a,b,1,2,0\nx,b,a,1,2,0\n", ":3: .* second time"),
-        (HEADER + "x,a,b,1,2\n", ":2: 5 fields"),
+        (HEADER, "no battles"),
+        (HEADER + "x,a,b,-1,2,0\n", ":2: wins_a: -1 votes"),
+        (HEADER + "x,a,b,nan,2,0\n", ":2: wins_a: nan votes"),
+        (HEADER + "x,a,b,many,2,0\n", ":2: wins_a: 'many' is no number"),
+        (HEADER + "x,a,a,1,2,0\nx,a,b,1,2,0\n", ":2: 'a' against itself"),
+        (HEADER + "x,a,b,1,2\n", ":2: 5 values"),
         (HEADER + "x,,b,1,2,0\n", ":2: item_a is empty"),
-        ("context,item_a,item_b,wins_a,wins_b\nx,a,b,1,2\n", "votes need context"),
-        ("a\n0.5\n", "1 action"),
+        (HEADER + ",a,b,1,2,0\n", ":2: context is empty"),
+        (HEADER + "x,a,b,,2,0\n", ":2: wins_a is empty"),
+        (HEADER + "x,a,b,0.6,0.4,0\n", ":2: wins_a: 0.6 votes.*square table"),
+        ("a\n0.5\n", "one column"),
         ("a,b\n0.5,0.6\n", "1 rows for 2 actions"),
-        ("a,b\n0.5,0.6,0.1\n0.4,0.5,0.2\n", ":2: 3 numbers for 2 actions"),
-        ("a,a\n0.5,0.6\n0.4,0.5\n", "name of its own"),
-        ("a,b\n0.5,1.6\n-0.6,0.5\n", ":2: 1.6 is no probability"),
-        ("a,b\n0.5,nan\n0.4,0.5\n", "no probability"),
+        ("a,a\n0.5,0.6\n0.4,0.5\n", "two columns 'a'"),
+        ("a,b\n0.5,1.6\n-0.6,0.5\n", ":3: '-0.6'"),
         ("a,b\n0.5,x\n0.4,0.5\n", ":2: 'x' is no number"),
         ("a,b\n0.5,0.6\n0.6,0.5\n", "do not sum to 1"),
         ("a,b\n0.7,0.6\n0.4,0.5\n", r"P\(a > a\)"),
@@ -100,7 +99,9 @@ def test_bad_files(text, message, tmp_path):
 def test_other_bad_sources(tmp_path):
     with pytest.raises(InputError, match="'chess' is neither a file nor one of sound-quality"):
         load_preferences("chess")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00bad")
+    with pytest.raises(InputError, match="is a folder"):
+        load_preferences(str(tmp_path))
+    (tmp_path / "binary").write_bytes(b"\x89PNG\xff\x00bad")
     with pytest.raises(InputError, match="cannot be read as CSV"):
         load_preferences(str(tmp_path / "binary"))
     with pytest.raises(InputError, match="smoothing=-1"):

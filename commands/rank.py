@@ -1,0 +1,158 @@
+"""`rank`: from battles to scores, the maximal lottery, and what the battles decide."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.console import common_options, print_json, resolve_device, set_threads, table
+from commands.shared import new_log
+
+if TYPE_CHECKING:
+    from nlhf.ranking.results import ContextRanking, Ranking
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--by", metavar="COLUMN,...", help="Columns whose values are contexts.")
+@click.option("--cluster", metavar="COLUMN", help="Column whose values are resampled whole.")
+@click.option(
+    "--bootstrap", type=click.IntRange(min=0), default=1000, show_default=True, help="Resamples."
+)
+@click.option(
+    "--ties",
+    type=click.Choice(["half", "davidson", "rao-kupper"]),
+    default="half",
+    show_default=True,
+    help="How Bradley-Terry takes ties.",
+)
+@click.option(
+    "--smoothing", type=float, default=0.0, help="Pseudo-votes a side of each compared pair."
+)
+@click.option(
+    "--intervals",
+    type=click.Choice(["bootstrap", "sandwich"]),
+    default="bootstrap",
+    show_default=True,
+    help="Where the intervals of scores come from.",
+)
+@click.option(
+    "--values",
+    type=click.Choice(["counts", "rates", "percent"]),
+    help="What a square table holds, where it could be two of them.",
+)
+@click.option("--each", type=float, metavar="N", help="Battles behind each pair of a rates table.")
+@click.option("--elo", is_flag=True, help="Elo ratings too, in the order of the battles.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="OUT.html", help="Draw it all on a page."
+)
+@common_options()
+def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None:
+    """Rank items by battles: Bradley-Terry scores and the maximal lottery, with 95 % intervals.
+
+    FILE holds battles (model_a,model_b,winner), winner,loser, tallies (item_a,item_b,wins_a,
+    wins_b), a square table of counts, rates or percent, or PrefLib ballots; as CSV, tabs, JSON,
+    JSON lines or Parquet. A name of shipped votes does too: sound-quality.
+
+    \b
+    Examples:
+      python cli.py rank battles.csv --by language --cluster user_id --report ranking.html
+      python cli.py rank sound-quality
+    """
+    import nlhf
+    from bridge import open_run
+    from nlhf.ranking.card import card_line
+    from nlhf.ranking.records import TABLES, names, records
+
+    path = new_log("rank", options)
+    set_threads(options["threads"])
+    resolve_device(options["device"])
+    seed = options["seed"] or 0
+    given = ("cluster", "bootstrap", "ties", "smoothing", "intervals", "values", "each", "elo")
+    settings: dict[str, Any] = {name: options[name] for name in given} | {"seed": seed}
+    columns = [name.strip() for name in (by or "").split(",") if name.strip()]
+    ranking = nlhf.rank(file, by=columns, **settings)
+    run = open_run(
+        path,
+        tables=TABLES,
+        config={"file": file, "by": columns, **settings},
+        seed=seed,
+        overwrite=options["overwrite"],
+        command=sys.argv,
+        dataset={**ranking.card, **names(ranking)},
+    )
+    said = ranking.to_json()
+    with run:
+        for name, record in records(ranking):
+            run.log(name, record)
+        run.event("summary", of=said)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        click.echo(card_line(ranking.card))
+        for note in ranking.card["notes"]:
+            click.echo(f"note: {note}")
+        _show(ranking)
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _show(ranking: Ranking) -> None:
+    from nlhf.ranking.words import in_words, verdict_line
+
+    for context in ranking.contexts:
+        click.echo(f"\n{verdict_line(context)}")
+        table(*_columns(context, _width()))
+        click.echo(click.wrap_text(" ".join(in_words(context)), min(_width(), 100)))
+    if ranking.robust is not None:
+        robust = ranking.robust
+        weights = sorted(zip(robust.lottery.tolist(), robust.items, strict=True), reverse=True)
+        shown = ", ".join(f"{name} {p:.3f}" for p, name in weights[:8] if p >= 0.0005)
+        click.echo(
+            f"\nrobust over contexts: {shown}; in its worst context some item is preferred to it "
+            f"with {0.5 - robust.value:.3f}"
+        )
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
+
+
+def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[Any]]]:
+    """The columns that a terminal has room for, the most important first."""
+    longest = max(len(item.name) for item in context.items)
+    every = {
+        "rank": lambda i: f"{i.rank_low}-{i.rank_high}",
+        "item": lambda i: i.name,
+        "score [95 %]": lambda i: _interval(i.bradley_terry, i.low, i.high, "+.2f"),
+        "lottery [95 %]": lambda i: _interval(i.lottery, i.lottery_low, i.lottery_high, ".2f"),
+        "in support": lambda i: _share(i.in_support),
+        "first": lambda i: _share(i.first),
+        "battles": lambda i: "" if i.battles != i.battles else f"{i.battles:,.10g}",
+    }
+    if any(item.elo == item.elo for item in context.items):
+        every["Elo"] = lambda i: f"{i.elo:.0f}"
+    # what each takes with the space beside it
+    room = {"rank": 7, "item": min(longest, 40) + 2, "score [95 %]": 24, "lottery [95 %]": 22}
+    room |= {"in support": 12, "first": 8, "battles": 11, "Elo": 6}
+    names, used = [], 0
+    for name in every:
+        used += room[name]
+        if used <= width or len(names) < 3:
+            names.append(name)
+    return names, [[every[name](item) for name in names] for item in context.items]
+
+
+def _interval(value: float, low: float, high: float, form: str) -> str:
+    if value != value:
+        return "unknown"
+    if low != low:
+        return f"{value:{form}}"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _share(value: float) -> str:
+    return "" if value != value else f"{value:.3f}"

@@ -1,0 +1,5 @@
+"""Read battles and preferences: one reader for everything, one format a file."""
+
+from nlhf.preferences.reading.sources import SHIPPED, load_preferences, read_battles
+
+__all__ = ["SHIPPED", "load_preferences", "read_battles"]

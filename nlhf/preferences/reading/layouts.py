@@ -1,0 +1,94 @@
+"""Which layout a sheet has: battles, winners and losers, tallies, or a square table."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nlhf.errors import InputError
+from nlhf.preferences.battles import Battles
+from nlhf.preferences.reading.battle_rows import of_battles, of_winners
+from nlhf.preferences.reading.headers import Roles, roles
+from nlhf.preferences.reading.sheet import Sheet
+from nlhf.preferences.reading.square import of_square, square_names
+from nlhf.preferences.reading.tally_rows import of_tallies
+
+Values = Literal["counts", "rates", "percent"]
+LEGAL = (
+    "give battles (model_a,model_b,winner), winner,loser, tallies (item_a,item_b,wins_a,wins_b), "
+    "or a square table with a header of names"
+)
+
+
+def recognise(sheet: Sheet, values: Values | None = None, even: bool = False) -> Battles:
+    """Tell the layout by the header, or by the names and numbers of a square table, and read it.
+
+    Args:
+        sheet: what was read.
+        values: what a square table holds; told by its numbers if not given.
+        even: whether a square table may be read as rates where it could be counts as well.
+
+    Raises:
+        InputError: no layout or two fit, or the one that fits is broken.
+    """
+    names = square_names(sheet)
+    if names is not None:
+        return of_square(sheet, names, values, even)
+    found = roles(sheet.header)
+    if values is not None:
+        raise InputError(
+            f"{sheet.source}: no square table, so that it holds no {values}; leave --values out"
+        )
+    if found.items:
+        return _of_pairs(sheet, found)
+    if found.winner and found.loser:
+        return of_winners(sheet, found)
+    if found.winner or found.loser:
+        here, missing = (found.winner or found.loser), "loser" if found.winner else "winner"
+        raise InputError(
+            f"{sheet.source}: {sheet.form} with a column {here!r}, taken for battles; it needs "
+            f"{missing!r} or the two items (model_a, model_b) as well"
+        )
+    if found.wins:
+        raise InputError(
+            f"{sheet.source}: {sheet.form} with {', '.join(found.wins)}, taken for tallies; the "
+            "columns of the two items (item_a, item_b) are missing"
+        )
+    if {"chosen", "rejected"} <= set(sheet.header):
+        raise InputError(
+            f"{sheet.source}: {sheet.form} with 'chosen' and 'rejected', taken for pairs of "
+            "answers: preference-train learns from them; a ranking needs who answered "
+            "(winner, loser)"
+        )
+    raise InputError(
+        f"{sheet.source}: {sheet.form} with columns {', '.join(sheet.header[:8])}: no layout that "
+        f"is known; {LEGAL}"
+    )
+
+
+def _of_pairs(sheet: Sheet, found: Roles) -> Battles:
+    assert found.items
+    pair = ", ".join(found.items)
+    if found.winner and found.loser:
+        raise InputError(
+            f"{sheet.source}: {sheet.form} with {pair} and also {found.winner}, {found.loser}: two "
+            "layouts at once; leave out one"
+        )
+    if found.winner and found.wins:
+        raise InputError(
+            f"{sheet.source}: {sheet.form} with {found.winner!r} and also "
+            f"{', '.join(found.wins)}: battles or tallies? leave out one"
+        )
+    if found.winner:
+        return of_battles(sheet, found)
+    if found.wins:
+        return of_tallies(sheet, found)
+    if found.scores:
+        raise InputError(
+            f"{sheet.source}: {sheet.form} with {pair}, {', '.join(found.scores)}: scores are no "
+            "numbers of won battles; give each battle's winner, or rename them wins_a, wins_b if "
+            "they are"
+        )
+    raise InputError(
+        f"{sheet.source}: {sheet.form} with {pair}, taken for battles or tallies; it needs "
+        "'winner', or 'wins_a' and 'wins_b' as well"
+    )

@@ -1,0 +1,34 @@
+"""Parquet, by pyarrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nlhf.errors import InputError
+from nlhf.preferences.reading.sheet import Sheet, cell, make_sheet
+
+
+def read_parquet(path: Path) -> Sheet:
+    """Read a table; columns of lists or structs are left out.
+
+    Raises:
+        InputError: pyarrow is not installed, or the file is no Parquet.
+    """
+    try:
+        import pyarrow.parquet as parquet
+        from pyarrow.lib import ArrowException
+    except ImportError:
+        raise InputError(f'{path}: Parquet needs pyarrow: pip install ".[parquet]"') from None
+    try:
+        table = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        first = str(error).splitlines()[0][:80]
+        raise InputError(f"{path}: cannot be read as Parquet: {first}") from None
+    kept = [f.name for f in table.schema if not f.type.num_fields]
+    index = [name for name in kept if name.startswith("__index_level_")]
+    names = index + [name for name in kept if name not in index]
+    columns = [[cell(value) for value in table.column(name).to_pylist()] for name in names]
+    header = ["" if name in index else name for name in names]
+    if header.count("") > 1 or not header:
+        raise InputError(f"{path}: Parquet without columns of single values, or with two indexes")
+    return make_sheet(str(path), "Parquet", header, columns)

@@ -1,0 +1,6 @@
+"""Ranking: Bradley-Terry scores and the maximal lottery, with what the votes decide."""
+
+from nlhf.ranking.rank import rank
+from nlhf.ranking.results import Ranking
+
+__all__ = ["Ranking", "rank"]

@@ -1,0 +1,229 @@
+"""Bradley and Terry's scores by maximum likelihood, many tables at once; ties three ways.
+
+Tables are flattened to M cells, the unordered pairs (i < j); with a covariate for position a pair
+has two cells, one for each item shown first. Each cell has wins of i, losses and ties, [..., M].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
+
+Numbers = NDArray[np.float64]
+Ties = Literal["half", "davidson", "rao-kupper"]
+RIDGE = 1e-8
+"""Keeps scores finite where a resample has none; it moves a finite score by less than 1e-8."""
+_STEP = 3.0
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which items each cell compares: i against j, of K; `sign` is +1 where i was shown first.
+
+    `sign` is None without a covariate for position, and 0 where the position is not known.
+    """
+
+    k: int
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    sign: Numbers | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Scores and what belongs to them, for each table.
+
+    Attributes:
+        scores: r, log-odds, mean zero, [..., K].
+        tie: eta of Davidson's or Rao and Kupper's model, [...]; zero for "half".
+        position: gamma, what being shown first adds to the log-odds, [...]; zero without.
+        log_likelihood: at the maximum, [...].
+        steps: Newton steps taken.
+    """
+
+    scores: Numbers
+    tie: Numbers
+    position: Numbers
+    log_likelihood: Numbers
+    steps: int
+
+
+def fit(
+    cells: Cells,
+    won: Numbers,
+    lost: Numbers,
+    tied: Numbers,
+    ties: Ties = "half",
+    start: Fit | None = None,
+    iterations: int = 100,
+) -> Fit:
+    """Maximise sum over cells of log-likelihood(r_i - r_j + gamma) - RIDGE ||r||^2 / 2.
+
+    "half" counts a tie as half a win for each; with d the log-odds and eta the tie parameter,
+    Davidson: P(win) : P(loss) : P(tie) = e^(d/2) : e^(-d/2) : e^eta; Rao and Kupper:
+    P(win) = sigmoid(d - eta), P(loss) = sigmoid(-d - eta), eta > 0.
+
+    Args:
+        cells: M of them.
+        won, lost, tied: [..., M].
+        ties: the model of ties.
+        start: where to begin, one table's fit.
+        iterations: Newton steps at most.
+
+    Source: Bradley and Terry 1952 (Biometrika 39); Davidson 1970 (JASA 65); Rao and Kupper 1967
+        (JASA 62).
+    """
+    shape = won.shape[:-1]
+    w, n, t = (np.ascontiguousarray(a.reshape(-1, a.shape[-1])) for a in (won, lost, tied))
+    k, batch = cells.k, len(w)
+    has_tie, has_place = ties != "half", cells.sign is not None
+    size = k + has_tie + has_place
+    theta = np.zeros((batch, size))
+    if has_tie:
+        theta[:, k] = 0.1
+    if start is not None:
+        theta[:, :k] = start.scores
+        theta[:, k : k + 1] = start.tie if has_tie else theta[:, k : k + 1]
+        if has_place:
+            theta[:, -1] = start.position
+    live, steps, value = np.arange(batch), 0, np.zeros(batch)
+    for steps in range(1, iterations + 1):  # noqa: B007
+        part = theta[live]
+        value[live], slope, curvature = derivatives(cells, part, w[live], n[live], t[live], ties)
+        step = np.linalg.solve(curvature, slope[..., None])[..., 0]
+        # far from the maximum Newton overshoots
+        step *= np.minimum(1.0, _STEP / np.abs(step).max(-1, keepdims=True).clip(1e-300))
+        part = part + step
+        if has_tie:
+            floor = 1e-9 if ties == "rao-kupper" else -40.0
+            part[:, k] = np.maximum(part[:, k], floor)
+        theta[live] = part
+        live = live[np.abs(step).max(-1) > 1e-10]
+        if not len(live):
+            break
+    scores = theta[:, :k] - theta[:, :k].mean(-1, keepdims=True)
+    zero = np.zeros(batch)
+    tie, place = theta[:, k] if has_tie else zero, theta[:, -1] if has_place else zero
+    return Fit(
+        scores.reshape(*shape, k),
+        tie.reshape(shape),
+        place.reshape(shape),
+        value.reshape(shape),
+        steps,
+    )
+
+
+def derivatives(
+    cells: Cells, theta: Numbers, w: Numbers, n: Numbers, t: Numbers, ties: Ties
+) -> tuple[Numbers, Numbers, Numbers]:
+    """The log-likelihood [B], its slope [B, S], minus its curvature [B, S, S]; with the ridge."""
+    k, batch = cells.k, len(theta)
+    d = theta[:, cells.i] - theta[:, cells.j]
+    if cells.sign is not None:
+        d = d + theta[:, -1:] * cells.sign
+    eta = theta[:, k : k + 1] if ties != "half" else None
+    value, g, h, ge, hde, he = cell_derivatives(d, eta, w, n, t, ties)
+    size = theta.shape[1]
+    slope, curvature = np.zeros((batch, size)), np.zeros((batch, size, size))
+    by_item = incidence(cells)
+    slope[:, :k] = g @ by_item
+    block = curvature[:, :k, :k]
+    pair = np.zeros((batch, k * k))
+    np.add.at(pair.T, cells.i * k + cells.j, h.T) if cells.sign is not None else pair.__setitem__(
+        (slice(None), cells.i * k + cells.j), h
+    )
+    pair = pair.reshape(batch, k, k)
+    pair = pair + pair.swapaxes(1, 2)
+    block -= pair
+    index = np.arange(k)
+    block[:, index, index] += pair.sum(-1) + RIDGE
+    slope[:, :k] -= RIDGE * theta[:, :k]
+    if eta is not None:
+        slope[:, k] = ge.sum(-1) - RIDGE * theta[:, k]
+        curvature[:, k, k] = he.sum(-1) + RIDGE
+        curvature[:, k, :k] = curvature[:, :k, k] = hde @ by_item
+    if cells.sign is not None:
+        s = cells.sign
+        slope[:, -1] = (g * s).sum(-1) - RIDGE * theta[:, -1]
+        curvature[:, -1, -1] = (h * s * s).sum(-1) + RIDGE
+        curvature[:, -1, :k] = curvature[:, :k, -1] = (h * s) @ by_item
+        if eta is not None:
+            curvature[:, -1, k] = curvature[:, k, -1] = (hde * s).sum(-1)
+    return value.sum(-1), slope, curvature
+
+
+def incidence(cells: Cells) -> Numbers:
+    """+1 for i and -1 for j of each cell, [M, K]."""
+    matrix = np.zeros((len(cells.i), cells.k))
+    rows = np.arange(len(cells.i))
+    matrix[rows, cells.i], matrix[rows, cells.j] = 1.0, -1.0
+    return matrix
+
+
+def cell_derivatives(
+    d: Numbers, eta: Numbers | None, w: Numbers, n: Numbers, t: Numbers, ties: Ties
+) -> tuple[Numbers, Numbers, Numbers, Numbers, Numbers, Numbers]:
+    """Of each cell: log-likelihood, d/dd, -d2/dd2, d/deta, -d2/(dd deta), -d2/deta2."""
+    total = w + n + t
+    if eta is None:
+        y, p = w + t / 2, expit(d)
+        value = y * d - total * np.logaddexp(0.0, d)
+        zero = np.zeros_like(d)
+        return value, y - total * p, total * p * (1 - p), zero, zero, zero
+    if ties == "davidson":
+        top = np.maximum(np.abs(d) / 2, eta)
+        a, b, c = np.exp(d / 2 - top), np.exp(-d / 2 - top), np.exp(eta - top)
+        z = a + b + c
+        pw, pl, pt = a / z, b / z, c / z
+        value = (w - n) * d / 2 + t * eta - total * (top + np.log(z))
+        mean = (pw - pl) / 2
+        h = total * ((pw + pl) / 4 - mean**2)
+        return (
+            value,
+            (w - n) / 2 - total * mean,
+            h,
+            t - total * pt,
+            -total * mean * pt,
+            total * pt * (1 - pt),
+        )
+    u, v = expit(d - eta), expit(-d - eta)  # P(win), P(loss)
+    up, vp = u * (1 - u), v * (1 - v)
+    tie = np.maximum(1 - u - v, 1e-300)
+    value = (
+        w * -np.logaddexp(0, eta - d)
+        + n * -np.logaddexp(0, d + eta)
+        + np.where(t > 0, t, 0) * np.log(tie)
+    )
+    td, te = -up + vp, up + vp  # slopes of P(tie)
+    upp, vpp = up * (1 - 2 * u), vp * (1 - 2 * v)
+    tdd, tde, tee = -upp - vpp, upp - vpp, -upp - vpp
+    g = w * (1 - u) - n * (1 - v) + t * td / tie
+    ge = -w * (1 - u) - n * (1 - v) + t * te / tie
+    h = w * up + n * vp - t * (tdd / tie - (td / tie) ** 2)
+    hde = -w * up + n * vp - t * (tde / tie - td * te / tie**2)
+    he = w * up + n * vp - t * (tee / tie - (te / tie) ** 2)
+    return value, g, h, ge, hde, he
+
+
+def islands(wins: Numbers) -> list[list[int]]:
+    """Sets of items that no comparison connects, from wins with ties as halves, [K, K]."""
+    count, label = connected_components((wins + wins.T) > 0, directed=False)
+    return [np.flatnonzero(label == c).tolist() for c in range(count)]
+
+
+def unbounded(wins: Numbers) -> list[list[int]]:
+    """Within islands, sets of items of which no finite likelihood maximum exists, [] if none.
+
+    A maximum exists where every item can be reached from every other along wins.
+
+    Source: Ford 1957 (Am. Math. Mon. 64).
+    """
+    count, label = connected_components(wins > 0, directed=True, connection="strong")
+    if count == len(islands(wins)):
+        return []
+    return [np.flatnonzero(label == c).tolist() for c in range(count)]

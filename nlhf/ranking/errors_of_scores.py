@@ -1,0 +1,111 @@
+"""Errors of scores: the sandwich, bootstrap intervals, and ranges of ranks that hold at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nlhf.ranking.bradley_terry import (
+    RIDGE,
+    Cells,
+    Fit,
+    Numbers,
+    Ties,
+    cell_derivatives,
+    derivatives,
+    incidence,
+)
+from nlhf.ranking.sampling import Sample
+
+_AT_ONCE = 2**24
+
+
+def sandwich(sample: Sample, fitted: Fit, ties: Ties = "half") -> Numbers:
+    """Covariance H^-1 G H^-1 of the scores, and of tie and position after them, [S, S].
+
+    H is minus the curvature of the log-likelihood and G the sum over units, which are clusters,
+    ballots or single battles, of the outer products of their slopes. No correction for small
+    samples.
+
+    Source: White 1982 (Econometrica 50); Liang and Zeger 1986 (Biometrika 73) for clusters.
+    """
+    cells = sample.cells
+    theta = _theta(cells, fitted, ties)
+    w, n, t = sample.won[None], sample.lost[None], sample.tied[None]
+    _, _, curvature = derivatives(cells, theta[None], w, n, t, ties)
+    slopes = _slopes(cells, theta, ties)
+    if sample.units is None or sample.times is None:
+        counts = np.concatenate([sample.won, sample.lost, sample.tied])
+        G = (slopes * counts[:, None]).T @ slopes
+    else:
+        of_units = sample.units @ slopes
+        G = (of_units * sample.times[:, None]).T @ of_units
+    H = curvature[0] - RIDGE * np.eye(len(theta))
+    inverse = np.linalg.pinv(H, rcond=1e-11, hermitian=True)
+    return inverse @ G @ inverse
+
+
+def _theta(cells: Cells, fitted: Fit, ties: Ties) -> Numbers:
+    extra = [fitted.tie] if ties != "half" else []
+    extra += [fitted.position] if cells.sign is not None else []
+    return np.append(fitted.scores, extra)
+
+
+def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> Numbers:
+    """The slope of the log-likelihood of one win, loss or tie in each cell, [3 M, S]."""
+    k, m = cells.k, len(cells.i)
+    d = theta[cells.i] - theta[cells.j]
+    if cells.sign is not None:
+        d = d + theta[-1] * cells.sign
+    eta = theta[k] if ties != "half" else None
+    by_item, one, none = incidence(cells), np.ones(m), np.zeros(m)
+    parts = []
+    for w, n, t in ((one, none, none), (none, one, none), (none, none, one)):
+        _, g, _, ge, _, _ = cell_derivatives(d, eta, w, n, t, ties)
+        columns = [g[:, None] * by_item]
+        columns += [ge[:, None]] if eta is not None else []
+        columns += [(g * cells.sign)[:, None]] if cells.sign is not None else []
+        parts.append(np.hstack(columns))
+    return np.vstack(parts)
+
+
+def percentiles(draws: Numbers, level: float = 0.95) -> tuple[Numbers, Numbers]:
+    """The middle `level` of draws along the first axis, low and high."""
+    rest = (1 - level) / 2
+    low, high = np.quantile(draws, [rest, 1 - rest], axis=0)
+    return low, high
+
+
+def rank_ranges(
+    scores: Numbers, draws: Numbers, joined: Numbers, level: float = 0.95
+) -> tuple[Numbers, Numbers]:
+    """Ranges of ranks that hold for all items at once with probability `level`.
+
+    With se_ij the bootstrap's error of r_i - r_j and c the quantile of its largest
+    |r*_i - r*_j - (r_i - r_j)| / se_ij over all pairs, j is surely above i where
+    r_j - r_i > c se_ij; ranks go from 1 + the number surely above to K - the number surely below.
+
+    Args:
+        scores: [K].
+        draws: [B, K].
+        joined: whether a chain of comparisons joins two items, [K, K]; the rest is never sure.
+        level: in (0, 1).
+
+    Source: Mogstad, Romano, Shaikh, Wilhelm 2024 (Rev. Econ. Stud. 91), section 3.
+    """
+    k, b = len(scores), len(draws)
+    off = draws - scores
+    # var(r*_i - r*_j) about the estimate
+    second = off.T @ off / b
+    variance = np.diag(second)[:, None] + np.diag(second)[None] - 2 * second
+    usable = joined.astype(bool) & (variance > 1e-18) & ~np.eye(k, dtype=bool)
+    error = np.sqrt(np.where(usable, variance, 1.0))
+    largest = np.zeros(b)
+    step = max(1, _AT_ONCE // (k * k))
+    for start in range(0, b, step):
+        part = off[start : start + step]
+        ratio = np.abs(part[:, :, None] - part[:, None, :]) / error
+        largest[start : start + step] = np.where(usable, ratio, 0.0).max((1, 2))
+    c = np.quantile(largest, level)
+    above = usable & (scores[None, :] - scores[:, None] > c * error)
+    low, high = 1 + above.sum(1), k - above.sum(0)
+    return low, high

@@ -1,0 +1,112 @@
+"""What a log holds of a ranking: a row an item, pair, triad, and tau; numbers stand for names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from nlhf.ranking.results import ContextRanking, Ranking
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """An item in a context, see `nlhf.ranking.results.Item`; `item` counts along the scores."""
+
+    step: int
+    context: int
+    item: int
+    bradley_terry: float
+    low: float
+    high: float
+    standard_error: float
+    rank_low: int
+    rank_high: int
+    lottery: float
+    lottery_low: float
+    lottery_high: float
+    in_support: float
+    first: float
+    battles: float
+    elo: float
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """Item against other: share of wins, battles, and the probability that item is better."""
+
+    step: int
+    context: int
+    item: int
+    other: int
+    share: float
+    battles: float
+    beats: float
+
+
+@dataclass(frozen=True)
+class TriadRecord:
+    """Three items of which each beats the next, with the probability that they do, and on top."""
+
+    step: int
+    context: int
+    first: int
+    second: int
+    third: int
+    probability: float
+    on_top: float
+
+
+@dataclass(frozen=True)
+class PathRecord:
+    """The weight of an item in the regularised equilibrium of one tau, and its certificate."""
+
+    step: int
+    context: int
+    item: int
+    tau: float
+    weight: float
+    exploitability: float
+    certificate: float
+
+
+TABLES: dict[str, type] = {
+    "metrics": ItemRecord,
+    "pairs": PairRecord,
+    "triads": TriadRecord,
+    "path": PathRecord,
+}
+
+
+def records(ranking: Ranking) -> Iterator[tuple[str, Any]]:
+    """Give the rows of a ranking, each with its table's name."""
+    for number, context in enumerate(ranking.contexts):
+        yield from _of_context(number, context)
+
+
+def names(ranking: Ranking) -> dict[str, Any]:
+    """What the numbers of rows stand for."""
+    return {
+        "contexts": [c.context for c in ranking.contexts],
+        "items": [[item.name for item in c.items] for c in ranking.contexts],
+    }
+
+
+def _of_context(number: int, c: ContextRanking) -> Iterator[tuple[str, Any]]:
+    place = {item.name: n for n, item in enumerate(c.items)}
+    columns = ItemRecord.__dataclass_fields__.keys() - {"step", "context", "item"}
+    for n, item in enumerate(c.items):
+        values = {name: getattr(item, name) for name in columns}
+        yield "metrics", ItemRecord(step=0, context=number, item=n, **values)
+    for i, j in combinations(range(len(c.items)), 2):
+        numbers = float(c.P[i, j]), float(c.counts[i, j]), float(c.beats[i, j])
+        yield "pairs", PairRecord(0, number, i, j, *numbers)
+    for cycle in c.cycles:
+        a, b, d = (place[name] for name in cycle.items)
+        yield "triads", TriadRecord(0, number, a, b, d, cycle.probability, cycle.on_top)
+    path = c.path
+    for step, tau in enumerate(path.taus):
+        f, bound = float(path.exploitability[step]), float(path.certificate[step])
+        for n, weight in enumerate(path.policies[step].tolist()):
+            yield "path", PathRecord(0, number, n, tau, weight, f, bound)

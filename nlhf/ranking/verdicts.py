@@ -1,0 +1,180 @@
+"""What the votes decide: a winner, a cycle, or nothing yet; and how many more would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, norm
+
+from nlhf.ranking.bradley_terry import Numbers
+from nlhf.ranking.cycles import Misfit, Triads
+
+Decision = Literal["winner", "cycle", "undecided"]
+LEVEL = 0.95
+FEW = 5
+"""Votes on the rarer side of a pair below which resampling understates doubt."""
+_TRUTHS = 200
+_DOUBLINGS = 24
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the votes decide.
+
+    Attributes:
+        decision: "winner" where one item beats each other in LEVEL of the resamples; "cycle" where
+            three items of the top cycle go round the same way in LEVEL of them and scores do not
+            explain the votes (p <= 1 - LEVEL); else "undecided".
+        winner: number of the item that wins, or None.
+        cycle: numbers of the items that go round, each beating the next, or ().
+        probability: of what is claimed; of the likeliest winner where nothing is.
+    """
+
+    decision: Decision
+    winner: int | None
+    cycle: tuple[int, ...]
+    probability: float
+
+
+@dataclass(frozen=True)
+class Further:
+    """Battles that would decide an undecided comparison.
+
+    Attributes:
+        battles: in all, shared evenly by the pairs: with so many more, half of the simulated
+            comparisons are decided; None where even the largest number tried does not do.
+        tried: the largest number of battles tried.
+        pairs: which pairs are to be compared, by the numbers of their items.
+    """
+
+    battles: int | None
+    tried: int
+    pairs: tuple[tuple[int, int], ...]
+
+
+def sure(wins: Numbers, beats: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
+    """Which items surely beat which, [K, K], pair by pair.
+
+    In at least `level` of the resamples; and, where the rarer side has fewer than FEW votes, which
+    resampling cannot tell from none, by the exact binomial test too.
+
+    Args:
+        wins: ties as halves, [K, K].
+        beats: share of the resamples in which i beats j, [K, K].
+        level: in (0, 1).
+    """
+    return (beats >= level) & well_tested(wins, level)
+
+
+def well_tested(wins: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
+    """Whether i over j passes the exact binomial test, or has votes enough not to need it."""
+    n = wins + wins.T
+    few = np.minimum(wins, wins.T) < FEW
+    p = binom.sf(np.floor(wins) - 1, np.round(n), 0.5)
+    return ~few | (p <= 1 - level)
+
+
+def decide(
+    wins: Numbers, first: Numbers, triads: Triads, misfit: Misfit | None, level: float = LEVEL
+) -> Verdict:
+    """Apply the rules, see `Verdict`.
+
+    Args:
+        wins: ties as halves, [K, K].
+        first: share of the resamples in which an item beats each other, [K].
+        triads: with the share in which they go round on top.
+        misfit: of scores; without it no cycle is claimed.
+        level: in (0, 1).
+    """
+    enough = well_tested(wins, level) | np.eye(len(wins), dtype=bool)
+    best = int(first.argmax())
+    if first[best] >= level and bool(enough[best].all()):
+        return Verdict("winner", best, (), float(first[best]))
+    if misfit is not None and misfit.p <= 1 - level:
+        for t in np.argsort(-triads.on_top, kind="stable"):
+            i, j, k = (int(n) for n in triads.members[t])
+            if triads.on_top[t] < level:
+                break
+            if enough[i, j] and enough[j, k] and enough[k, i]:
+                return Verdict("cycle", None, (i, j, k), float(triads.on_top[t]))
+    return Verdict("undecided", None, (), float(first[best]))
+
+
+def further(
+    wins: Numbers,
+    beats: Numbers,
+    tops: NDArray[np.bool_],
+    rng: np.random.Generator,
+    level: float = LEVEL,
+) -> Further:
+    """Simulate how many battles more would decide.
+
+    The pairs are those among items that may be on top, whose order is not sure. Truths are drawn
+    from what the votes leave open, Beta(wins + 1/2, losses + 1/2) a pair; with n more battles on
+    each pair its share is drawn from a normal distribution about the truth and added to the votes
+    there are. A comparison counts as decided where one item beats each other, or three go round,
+    with probability `level`, each pair by the normal approximation.
+
+    Args:
+        wins: ties as halves, [K, K].
+        beats: share of the resamples in which i beats j, [K, K].
+        tops: who is in the top cycle in each, [B, K].
+        rng: of the simulation.
+        level: in (0, 1).
+    """
+    contenders = np.flatnonzero(tops.mean(0) >= 1 - level)
+    if len(contenders) > 12:
+        contenders = np.sort(np.argsort(-tops.mean(0), kind="stable")[:12])
+    known = sure(wins, beats, level)
+    pairs = [
+        (int(i), int(j))
+        for n, i in enumerate(contenders)
+        for j in contenders[n + 1 :]
+        if not (known[i, j] or known[j, i])
+    ]
+    if not pairs:
+        pairs = [(int(i), int(j)) for n, i in enumerate(contenders) for j in contenders[n + 1 :]]
+    if not pairs:
+        return Further(None, 0, ())
+    part = np.ix_(contenders, contenders)
+    w = wins[part]
+    n = w + w.T
+    upper = np.triu(rng.beta(w + 0.5, w.T + 0.5, size=(_TRUTHS, *w.shape)), 1)
+    truths = upper + np.tril(1 - upper.swapaxes(1, 2), -1)
+    more = np.zeros(n.shape)
+    at = {int(c): p for p, c in enumerate(contenders)}
+    for i, j in pairs:
+        more[at[i], at[j]] = more[at[j], at[i]] = 1.0
+    noise = rng.standard_normal(truths.shape)
+    noise = np.triu(noise, 1)
+    noise = noise - noise.swapaxes(1, 2)
+    done, battles = 0.0, 0
+    for step in range(_DOUBLINGS):
+        each = 2**step
+        battles = each * len(pairs)
+        extra = more * each
+        new = extra * truths + noise * np.sqrt(extra * truths * (1 - truths))
+        total = np.maximum(n + extra, 1e-9)
+        share = np.clip((w + new) / total, 0.5 / (total + 1), 1 - 0.5 / (total + 1))
+        z = (share - 0.5) * np.sqrt(total / (share * (1 - share)))
+        done = float(_decided(norm.cdf(z), level).mean())
+        if done >= 0.5:
+            return Further(battles, battles, tuple(pairs))
+    return Further(None, battles, tuple(pairs))
+
+
+def _decided(above: Numbers, level: float) -> NDArray[np.bool_]:
+    """Whether a winner or a triad is sure, from probabilities that i beats j, [B, m, m]."""
+    m = above.shape[-1]
+    off = above.copy()
+    off[:, np.arange(m), np.arange(m)] = 1.0
+    winner = (off.prod(-1) >= level).any(-1)
+    cycle = np.zeros(len(above), dtype=bool)
+    for i in range(m):
+        # i beats j, j beats k, k beats i
+        going = above[:, i, :, None] * above * above[:, :, i][:, None, :]
+        cycle |= going.reshape(len(above), -1).max(-1) >= level
+    return winner | cycle

@@ -1,0 +1,139 @@
+"""A ranking in words: what is decided, what is not, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nlhf.ranking.results import ContextRanking
+from nlhf.ranking.verdicts import LEVEL
+
+_SHOWN = 4
+
+
+def in_words(c: ContextRanking) -> list[str]:
+    """Give the sentences that say what one context's votes decide."""
+    said = [_verdict(c), *_connection(c)]
+    known = [item for item in c.items if item.lottery == item.lottery]
+    played = [item for item in known if item.lottery >= 0.0005]
+    lottery = ", ".join(f"{item.name} {item.lottery:.3f}" for item in played[:8])
+    rest = f" and {len(played) - 8} more" if len(played) > 8 else ""
+    said.append(f"The maximal lottery plays {lottery}{rest}; {_lottery_doubt(c)}")
+    pairs = len(c.items) * (len(c.items) - 1) // 2
+    if c.beats[0, -1] == c.beats[0, -1]:
+        open_ = len(c.unordered)
+        beside = sum((a.name, b.name) in set(c.unordered) for a, b in _neighbours(c))
+        said.append(
+            f"The votes order {pairs - open_} of {pairs} pairs with {LEVEL:.0%}, and "
+            f"{len(c.items) - 1 - beside} of {len(c.items) - 1} neighbours in the ranking."
+        )
+    said += _cycles(c)
+    if c.position is not None:
+        p = c.position
+        sure = "" if p.low > 0 or p.high < 0 else ", which may be chance"
+        said.append(
+            f"Being named first changes the log-odds of winning by {p.log_odds:+.3f} "
+            f"[{p.low:+.3f}, {p.high:+.3f}]{sure}; the scores are not corrected for it."
+        )
+    return [sentence for sentence in said if sentence]
+
+
+def verdict_line(c: ContextRanking) -> str:
+    """The verdict in a few words, as a heading has it."""
+    if c.verdict == "winner":
+        return f"{c.context}: winner {c.winner} ({c.probability:.1%})"
+    if c.verdict == "cycle":
+        return f"{c.context}: cycle {' > '.join((*c.top_cycle, c.top_cycle[0]))}"
+    return f"{c.context}: undecided"
+
+
+def _verdict(c: ContextRanking) -> str:
+    if c.verdict == "winner":
+        return f"{c.winner} wins: it beats each other item in {c.probability:.1%} of resamples."
+    if c.verdict == "cycle":
+        going = " beats ".join((*c.top_cycle, c.top_cycle[0]))
+        return (
+            f"There is no winner but a cycle: {going}, on top in {c.probability:.1%} of resamples."
+        )
+    if c.beats[0, -1] != c.beats[0, -1]:
+        why = "numbers of battles are unknown" if c.battles != c.battles else "nothing is resampled"
+        return f"Undecided: {why}, so that nothing is known of sampling errors."
+    best = max(c.items, key=lambda item: item.first)
+    text = f"Undecided: {best.name} beats each other item in {best.first:.1%} of resamples"
+    text += f", and {LEVEL:.0%} are needed." if best.first < LEVEL else ", but on too few votes."
+    if c.further is not None:
+        text += (
+            f" About {c.further:,} further battles on {_pairs(c.further_pairs)} would decide it in "
+            "half of the cases simulated."
+        )
+    elif c.further_pairs:
+        text += f" Not even {c.further_tried:,} further battles would, in half of the cases."
+    return text
+
+
+def _lottery_doubt(c: ContextRanking) -> str:
+    """What sampling leaves of the lottery, beside its numerical error."""
+    numerical = f"its numerical exploitability is {c.exploitability:.1g}"
+    if c.beats[0, -1] != c.beats[0, -1]:
+        return f"{numerical}; its sampling error is unknown."
+    widest = max(c.items, key=lambda item: item.lottery_high - item.lottery_low)
+    often = sum(item.in_support >= LEVEL for item in c.items)
+    if widest.lottery_high - widest.lottery_low < 0.01:
+        return f"{numerical}, and its weights differ by less than 0.01 between resamples."
+    return (
+        f"{numerical}, but sampling moves the weight of {widest.name} between "
+        f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {_count(often, 'item')} of the "
+        f"lottery could not be left out in {LEVEL:.0%} of the resamples."
+    )
+
+
+def _connection(c: ContextRanking) -> list[str]:
+    said = []
+    if c.never_compared:
+        said.append(f"Never compared: {_pairs(c.never_compared)}; the lottery takes them as even.")
+    if len(c.islands) > 1:
+        parts = "; ".join(_names(part) for part in c.islands[:_SHOWN])
+        more = "; ..." if len(c.islands) > _SHOWN else ""
+        said.append(
+            f"No battle joins {parts}{more}: scores compare within each set only, and nobody is "
+            "first by Bradley-Terry."
+        )
+    if c.unbounded:
+        said.append(
+            f"Some items lost, or won, every battle against others ({_names(c.unbounded[0])} "
+            f"among them): their scores have no bound; those shown add {c.smoothing:g} "
+            "pseudo-votes to each side of a compared pair."
+        )
+    return said
+
+
+def _cycles(c: ContextRanking) -> list[str]:
+    if c.misfit is None or not c.misfit.freedom:
+        return []
+    fits = "cannot explain" if c.misfit.p <= 1 - LEVEL else "can explain"
+    text = (
+        f"Scores {fits} the votes (likelihood ratio {c.misfit.statistic:.1f} on "
+        f"{_count(c.misfit.freedom, 'degree')} of freedom, p = {c.misfit.p:.2g})"
+    )
+    if not c.cycles:
+        return [text + "; no three items go round in 5% of resamples."]
+    best = c.cycles[0]
+    going = " > ".join((*best.items, best.items[0]))
+    return [f"{text}; the likeliest cycle is {going}, in {best.probability:.1%} of resamples."]
+
+
+def _neighbours(c: ContextRanking) -> list[tuple]:
+    return list(zip(c.items, c.items[1:], strict=False))
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    shown = ", ".join(f"{a} and {b}" for a, b in pairs[:_SHOWN])
+    return shown + (f" and {len(pairs) - _SHOWN} more pairs" if len(pairs) > _SHOWN else "")
