@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.console import common_options, print_json, resolve_device, set_threads, table
+from commands.cards import keep, tell
 from commands.shared import new_log
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
     """
     import nlhf
     from bridge import open_run
-    from nlhf.ranking.card import card_line
+    from bridge.card import Card
+    from nlhf.ranking.card import facts_told
     from nlhf.ranking.records import TABLES, names, records
 
     path = new_log("rank", options)
@@ -76,6 +78,9 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
     settings: dict[str, Any] = {name: options[name] for name in given} | {"seed": seed}
     columns = [name.strip() for name in (by or "").split(",") if name.strip()]
     ranking = nlhf.rank(file, by=columns, **settings)
+    facts = ranking.card
+    cards = [Card(facts["name"], facts_told(facts), facts["notes"])]
+    tell(cards, options)
     run = open_run(
         path,
         tables=TABLES,
@@ -83,19 +88,17 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
         seed=seed,
         overwrite=options["overwrite"],
         command=sys.argv,
-        dataset={**ranking.card, **names(ranking)},
+        dataset={**facts, **names(ranking)},
     )
     said = ranking.to_json()
     with run:
+        keep(cards, run)
         for name, record in records(ranking):
             run.log(name, record)
         run.event("summary", of=said)
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
-        click.echo(card_line(ranking.card))
-        for note in ranking.card["notes"]:
-            click.echo(f"note: {note}")
         _show(ranking)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 

@@ -151,7 +151,7 @@ def test_bad_input(args, words, tmp_path, monkeypatch):
     ("text", "word"),
     [
         ("", "empty"),
-        ("a,b\n0.5,1.5\n-0.5,0.5\n", "1.5"),
+        ("a,b\n0.5,1.5\n-0.5,0.5\n", "-0.5"),
         ("a,b\n0.5,0.7\n0.7,0.5\n", "sum to 1"),
         ("a,b\n0.5,1.2\nnan,0.5\n", "1.2"),
         ("a,b\n0.5,0.5\n", "2 actions"),

@@ -1,4 +1,4 @@
-"""What was read: the facts of the data, and one line of them."""
+"""What was read: the facts of the data."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ def card(
     }
 
 
-def card_line(facts: dict[str, Any]) -> str:
-    """One line of the facts, for before the work's results."""
-    parts = [f"{facts['items']} items"]
-    if facts["battles"] is not None:
-        parts.insert(0, f"{facts['battles']:,.10g} battles")
-        parts.append(f"{facts['ties']:,.10g} ties")
-    if facts["contexts"] > 1:
-        parts.append(f"{facts['contexts']} contexts")
-    missing, pairs = facts["never_compared"], facts["pairs"]
-    parts.append(f"{missing} of {pairs} pairs never compared" if missing else f"{pairs} pairs")
-    if facts["clusters"] is not None:
-        parts.append(f"{facts['clusters']:,} {facts['cluster'] or 'ballots'} resampled whole")
-    return f"{facts['name']}: {facts['layout']}: {', '.join(parts)}"
+def facts_told(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts in the words of a data card, in the order in which they are told."""
+    return {
+        "layout": facts["layout"],
+        "battles": facts["battles"],
+        "ties": facts["ties"],
+        "items": facts["items"],
+        "contexts": facts["contexts"] if facts["contexts"] > 1 else None,
+        "pairs": facts["pairs"],
+        "pairs never compared": facts["never_compared"],
+        "sets that no battle joins": facts["islands"] if facts["islands"] > 1 else None,
+        "resampled as a whole": facts["cluster"],
+        "clusters": facts["clusters"],
+    }

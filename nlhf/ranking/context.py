@@ -26,6 +26,8 @@ PLAYED = 1e-9
 """Weight from which an item is in the support of an exact lottery."""
 UNSEPARATED = 0.5
 """Pseudo-votes a side where the likelihood has no finite maximum."""
+_UNKNOWN = 7.0
+"""An effect of position beyond this is no estimate: whoever is first wins everything."""
 _NORMAL = 1.959963984540054
 
 
@@ -288,4 +290,6 @@ def _position(
     covariance = sandwich(sample, fitted, settings.ties)
     error = float(np.sqrt(max(covariance[-1, -1], 0.0)))
     value = float(fitted.position)
+    if abs(value) > _UNKNOWN:
+        return None
     return Position(value, value - _NORMAL * error, value + _NORMAL * error)
