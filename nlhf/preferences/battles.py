@@ -133,7 +133,7 @@ class Battles:
             wins[c] = of_context + ties / 2
         counts = wins + wins.swapaxes(1, 2)
         compared = counts > 0
-        present = compared.any(-1)
+        present: NDArray[np.bool_] = np.asarray(compared.any(-1))
         apart = ~compared & present[:, :, None] & present[:, None, :]
         P = frequencies(wins, smoothing)
         return Preferences(

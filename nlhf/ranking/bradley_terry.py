@@ -103,7 +103,8 @@ def fit(
             floor = 1e-9 if ties == "rao-kupper" else -40.0
             part[:, k] = np.maximum(part[:, k], floor)
         theta[live] = part
-        live = live[np.abs(step).max(-1) > 1e-10]
+        # what is left to gain; after this step an error is the square of this one
+        live = live[(slope * step).sum(-1) > 1e-13]
         if not len(live):
             break
     scores = theta[:, :k] - theta[:, :k].mean(-1, keepdims=True)

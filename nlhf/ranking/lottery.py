@@ -8,21 +8,26 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from nlhf.oracle import solve_equilibrium, unregularised_equilibrium
+from nlhf.ranking.simplex import supports
 
 Numbers = NDArray[np.float64]
 TOLERANCE = 1e-11
 """Exploitability that a lottery has at most."""
+_STRICT = 1e-9
+_SINGULAR = 1e8
 _TAUS = (3e-3, 3e-4)
+_AT_ONCE = 128
 
 
 def maximal_lotteries(P: Numbers) -> Numbers:
     """Solve max_p min_q p^T (P - 1/2) q for every table; where several solve it, the evenest.
 
     The lottery of all items is that of the top cycle, the smallest set whose members beat
-    everyone outside. In it the regularised equilibrium for a small tau shows which items are
-    played; the linear equations that make them all even then give their weights exactly. A
-    solution is taken only with a certificate: no item is preferred to it by more than TOLERANCE.
-    What is left is solved by linear programming.
+    everyone outside. There the simplex method, on all tables at once, tells which items are
+    played, and the linear equations that make them even give their weights. Where that solution
+    may not be the only one, the regularised equilibrium for a small tau tells who is played in
+    the evenest. Every solution is certified: no item is preferred to it by more than TOLERANCE.
+    What is left is solved by linear programming, one table at a time.
 
     Args:
         P: win probabilities, [B, K, K].
@@ -38,19 +43,19 @@ def maximal_lotteries(P: Numbers) -> Numbers:
     sizes = tops.sum(-1)
     alone = sizes == 1
     found[alone] = tops[alone]
-    left = np.flatnonzero(~alone)
-    if not len(left):
-        return found
-    width = int(sizes[left].max())
-    # members first, so that small games stay small
-    order = np.argsort(~tops[left], axis=1, kind="stable")[:, :width]
-    inside = np.take_along_axis(tops[left], order, 1)
-    rows = np.arange(len(left))[:, None, None]
-    small = margins[left][rows, order[:, :, None], order[:, None, :]] / 2
-    small = np.where(inside[:, :, None] & inside[:, None, :], small, 0.0)
-    solved = _solve(small, inside)
-    np.put_along_axis(full := np.zeros((len(left), P.shape[1])), order, solved, 1)
-    found[left] = full
+    # games of about one size together, so that small ones stay small
+    left = np.argsort(sizes, kind="stable")[int(alone.sum()) :]
+    for start in range(0, len(left), _AT_ONCE):
+        games = left[start : start + _AT_ONCE]
+        width = int(sizes[games].max())
+        order = np.argsort(~tops[games], axis=1, kind="stable")[:, :width]
+        inside = np.take_along_axis(tops[games], order, 1)
+        rows = np.arange(len(games))[:, None, None]
+        small = margins[games][rows, order[:, :, None], order[:, None, :]] / 2
+        small = np.where(inside[:, :, None] & inside[:, None, :], small, 0.0)
+        full = np.zeros((len(games), P.shape[1]))
+        np.put_along_axis(full, order, _solve(small, inside), 1)
+        found[games] = full
     return found
 
 
@@ -80,26 +85,72 @@ def top_cycles(margins: Numbers) -> NDArray[np.bool_]:
 def _solve(A: Numbers, inside: NDArray[np.bool_]) -> Numbers:
     """Lotteries of games with margins A = P - 1/2, [B, m, m], among the items inside."""
     out = np.zeros(inside.shape)
-    left = np.arange(len(A))
     scale = np.abs(A).max((1, 2))
     even = scale == 0
     out[even] = inside[even] / inside[even].sum(-1, keepdims=True)
-    left = left[~even[left]]
+    left = np.flatnonzero(~even)
+    if not len(left):
+        return out
+    A = A / np.where(even, 1.0, scale)[:, None, None]
+    p, only = _on_supports(A[left], inside[left], supports(A[left], inside[left]))
+    out[left[only]] = p[only]
+    left, vertex = left[~only], p[~only]
     for tau in _TAUS:
         if not len(left):
             break
-        near = _regularised(A[left] / scale[left, None, None], inside[left], tau)
-        done = np.zeros(len(left), dtype=bool)
-        for n, (game, policy) in enumerate(zip(left.tolist(), near, strict=True)):
-            exact = _polished(A[game] / scale[game], policy, inside[game], tau)
-            if exact is not None:
-                out[game], done[n] = exact, True
-        left = left[~done]
-    for game in left.tolist():
+        near = _regularised(A[left], inside[left], tau)
+        exact = [_evenest_near(A[g], w, inside[g]) for g, w in zip(left, near, strict=True)]
+        done = np.array([each is not None for each in exact])
+        out[left[done]] = [each for each in exact if each is not None] or 0.0
+        left, vertex = left[~done], vertex[~done]
+    for game, policy in zip(left.tolist(), vertex, strict=True):
         keep = np.flatnonzero(inside[game])
-        part = torch.from_numpy(A[game][np.ix_(keep, keep)] + 0.5)
+        if policy.sum() > 0 and float((A[game] @ policy).max()) <= TOLERANCE:
+            out[game] = policy
+            continue
+        part = torch.from_numpy(A[game][np.ix_(keep, keep)] / 2 + 0.5)
         out[game, keep] = unregularised_equilibrium(part).exp().numpy()
     return out
+
+
+def _on_supports(
+    A: Numbers, inside: NDArray[np.bool_], played: NDArray[np.bool_]
+) -> tuple[Numbers, NDArray[np.bool_]]:
+    """The lotteries on given supports, zero where there is none, and whether each is the only one.
+
+    Since p^T A p = 0, (A + 1 1^T) p = 1 on the support has the solution A p = 0, sum p = 1. It is
+    the only lottery where the equations are regular and everyone else loses to it.
+    """
+    both = played[:, :, None] & played[:, None, :]
+    matrix = np.where(both, A + 1.0, np.eye(A.shape[-1]) * ~played[:, :, None])
+    right = played.astype(float)
+    p = np.zeros(played.shape)
+    odd = played.sum(-1) % 2 == 1
+    probe = np.random.default_rng(0).standard_normal(played.shape) * played
+    solved = np.zeros((*played.shape, 2))
+    solved[odd] = _solved(matrix[odd], np.stack([right, probe], -1)[odd])
+    regular = odd & (np.abs(solved[..., 1]).max(-1) < _SINGULAR)
+    p[regular] = solved[regular][..., 0]
+    gain = (A @ p[..., None])[..., 0]
+    good = regular & (p >= 0).all(-1) & (gain.max(-1) <= TOLERANCE)
+    p = np.where(good[:, None], p / np.where(good, p.sum(-1), 1.0)[:, None], 0.0)
+    outside = inside & ~played
+    strict = np.where(outside, gain, -1.0).max(-1) < -_STRICT
+    least = np.where(played, p, 1.0).min(-1) > _STRICT
+    return p, good & strict & least
+
+
+def _solved(matrix: Numbers, right: Numbers) -> Numbers:
+    """Solutions of linear equations, infinite where they have none."""
+    try:
+        return np.linalg.solve(matrix, right).astype(np.float64)
+    except np.linalg.LinAlgError:
+        if len(matrix) == 1:
+            return np.full(right.shape, np.inf)
+        # a singular one must not spoil the others
+        return np.concatenate(
+            [_solved(m[None], r[None]) for m, r in zip(matrix, right, strict=True)]
+        )
 
 
 def _regularised(A: Numbers, inside: NDArray[np.bool_], tau: float) -> Numbers:
@@ -108,16 +159,15 @@ def _regularised(A: Numbers, inside: NDArray[np.bool_], tau: float) -> Numbers:
     return solve_equilibrium(P, torch.from_numpy(log_mu), tau).exp().numpy()
 
 
-def _polished(A: Numbers, near: Numbers, inside: NDArray[np.bool_], tau: float) -> Numbers | None:
-    """The exact lottery on the items that are played near the limit, or None.
+def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbers | None:
+    """The evenest lottery on the items that are played near the limit of tau, or None.
 
-    An item that is not played loses s against the lottery, and is left e^(-s / tau) of its
-    weight; the candidates for the border between both are the largest gaps in the weights.
+    An item that loses s against the lottery is left e^(-s / tau) of its weight; the candidates
+    for the border between both kinds are the largest gaps in the weights.
     """
     order = np.argsort(-near)
     order = order[inside[order] & (near[order] > 0)]
     gaps = np.log(near[order[:-1]]) - np.log(near[order[1:]]) if len(order) > 1 else np.zeros(0)
-    # a support has an odd size but where margins are even
     sizes = [int(g) + 1 for g in np.argsort(-gaps)[:6] if gaps[g] > 0.5]
     for size in dict.fromkeys([*sizes, len(order)]):
         keep = np.sort(order[:size])
@@ -132,26 +182,20 @@ def _polished(A: Numbers, near: Numbers, inside: NDArray[np.bool_], tau: float) 
 
 
 def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
-    """The positive p of largest entropy with A p = 0, sum p = 1, or None.
-
-    Where only one p solves it, that is it. Newton's method on the dual: log p = A^T y + const.
-    """
+    """The positive p of largest entropy with A p = 0, sum p = 1, or None; from a p near it."""
     _, s, vt = np.linalg.svd(A)
-    null = vt[s <= 1e-11 * max(s[0], 1e-300) if len(s) else slice(0)]
+    null = vt[s <= 1e-11 * max(s[0], 1e-300)]
     if not len(null):
         return None
-    if len(null) == 1:
-        p = null[0] / null[0].sum() if abs(null[0].sum()) > 1e-12 else null[0]
-        return p if bool((p > 0).all()) else None
     p = null.T @ (null @ start)
     if not p.sum() > 0 or not bool((p > 0).all()):
         return None
     p = p / p.sum()
-    # in the null space, with sum fixed: p + N z
+    # in the null space with the sum fixed
     space = null.T @ np.linalg.svd((null @ np.ones(len(A)))[None])[2][1:].T
     for _ in range(100):
-        slope = space.T @ (np.log(p) + 1)
-        if np.abs(slope).max() < 1e-13:
+        slope = space.T @ np.log(p)
+        if not len(slope) or np.abs(slope).max() < 1e-13:
             break
         step = space @ np.linalg.solve(space.T @ (space / p[:, None]), -slope)
         short = step < 0

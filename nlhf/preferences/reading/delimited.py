@@ -44,7 +44,7 @@ def read_delimited(text: str, source: str) -> Sheet:
     rows, lines = [], []
     try:
         for row in reader:
-            if row and any(row):
+            if row and (row[0] or any(row)):
                 rows.append(row)
                 lines.append(reader.line_num)
     except csv.Error as error:

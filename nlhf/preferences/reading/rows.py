@@ -26,7 +26,7 @@ def items_of(
         which = pair[0] if first[row] == "" else pair[1]
         raise InputError(f"{sheet.where(row)}: {which} is empty; {taken}")
     if len(names) < 2:
-        raise InputError(f"{sheet.where(0)}: {names[0]!r} against itself; {taken}")
+        raise InputError(f"{sheet.where(0)}: {first[0]!r} against itself; {taken}")
     index = {name: i for i, name in enumerate(names)}
     i, j = (
         np.fromiter((index[name] for name in column), np.int64, sheet.rows)
