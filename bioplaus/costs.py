@@ -18,6 +18,8 @@ class AbstractCost(ABC):
     name: ClassVar[str]
     curvature: ClassVar[float]
     """A typical d2C/ds2 of one unit; steps against the nudge are scaled by it."""
+    steepest: ClassVar[float | None] = None
+    """The largest eigenvalue of d2C/ds2 anywhere; None takes `curvature` for it."""
 
     @abstractmethod
     def value(self, s: Tensor, y: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ class SquaredError(AbstractCost):
     """C(s) = ||s - y||^2 / 2."""
 
     name = "squared-error"
-    curvature = 1.0
+    curvature = steepest = 1.0
 
     def value(self, s: Tensor, y: Tensor) -> Tensor:
         return 0.5 * (s - y).square().sum(-1)
@@ -48,6 +50,7 @@ class CrossEntropy(AbstractCost):
 
     name = "cross-entropy"
     curvature = 0.25
+    steepest = 0.5  # of diag(p) - p p^T, at p = (1/2, 1/2)
 
     def value(self, s: Tensor, y: Tensor) -> Tensor:
         return torch.logsumexp(s, -1) * y.sum(-1) - (y * s).sum(-1)

@@ -28,13 +28,16 @@ class Settling:
             step limits.
         free_steps, nudged_steps: step limits of the two phases.
         check_every: steps between looks at the residual.
+        verify: whether rows that converge must rest at an attractor, see `Solution.abscissa`.
+            None asks it of small networks only: of a large one it costs ten times the phase.
     """
 
     solver: AbstractSolver = field(default_factory=Sweeps)
     tolerance: float = 1e-4
-    free_steps: int = 100
-    nudged_steps: int = 100
+    free_steps: int = 1000
+    nudged_steps: int = 1000
     check_every: int = 1
+    verify: bool | None = None
 
 
 @torch.no_grad()
@@ -66,6 +69,7 @@ def free_phase(
         tolerance=settling.tolerance,
         max_steps=settling.free_steps,
         check_every=settling.check_every,
+        verify=settling.verify,
     )
 
 
@@ -112,6 +116,7 @@ def nudged_phase(
         tolerance=settling.tolerance,
         max_steps=settling.nudged_steps,
         check_every=settling.check_every,
+        verify=settling.verify,
     )
 
 

@@ -133,7 +133,8 @@ def build(
     )
     sizes = [dataset.input_size, *config.network.hidden, dataset.num_classes]
     field, estimator = make_field(config, sizes, device), make_estimator(config)
-    estimator.check(field)
+    cost = get_cost(config.estimator.cost)
+    estimator.check(field, cost)
     shards = Shards(field, config.micro_shards, group or Group())
     dataset = dataclasses.replace(
         dataset,
@@ -146,7 +147,7 @@ def build(
         config=config,
         dataset=dataset,
         field=field,
-        cost=get_cost(config.estimator.cost),
+        cost=cost,
         estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train_labels)),
         shards=shards,

@@ -185,6 +185,7 @@ def make_settling(phases: PhaseConfig, estimators: Sequence[str] = ()) -> Settli
         phases.free_steps,
         phases.nudged_steps,
         phases.check_every,
+        verify=False,  # once an epoch is enough, see `bioplaus.training`
     )
 
 

@@ -114,7 +114,7 @@ def require_servable(config: GradcheckConfig, field: LeakyField) -> None:
         for estimator, _ in variants(
             name, config.beta, check_settling(config), check_settings(config)
         ):
-            estimator.check(field)
+            estimator.check(field, get_cost(config.cost))
 
 
 def check_settling(config: GradcheckConfig, engine: Engine | None = None) -> Settling:
@@ -125,4 +125,4 @@ def check_settling(config: GradcheckConfig, engine: Engine | None = None) -> Set
         solver = make_solver(config.solver, config.dt)
     else:
         solver = make_engine(config.brian2, config.dt, config.estimator)
-    return Settling(solver, tolerance, config.steps, config.steps)
+    return Settling(solver, tolerance, config.steps, config.steps, verify=True)

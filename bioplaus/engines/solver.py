@@ -48,6 +48,7 @@ class Brian2(AbstractSolver):
         at_once: synapses of one simulation; a larger batch is simulated in parts.
     """
 
+    damped = False
     tau: Any = "10 ms"
     dt: float = 0.5
     method: str = "euler"

@@ -41,22 +41,41 @@ class AbstractEstimator(ABC):
 
     Attributes:
         settling: how its phases settle.
-        gate: rows whose residual in any phase is above this, or that diverged, do not enter the
-            update (they count as zero): an unconverged phase is a wrong gradient.
+        gate: rows whose residual in any phase is above this, that diverged, or that rest at a point
+            which does not attract, do not enter the update (they count as zero): an unconverged
+            phase is a wrong gradient.
     """
 
     name: ClassVar[str]
+    toward_only: ClassVar[str] = ""
+    """How to have phases nudged toward the target only, as a message goes on."""
     settling: Settling = field(default_factory=Settling)
     gate: float = math.inf
 
-    def check(self, field: AbstractField) -> None:
-        """Whether this estimator can serve a field.
+    def check(self, field: AbstractField, cost: AbstractCost) -> None:
+        """Whether this estimator can serve a field and a cost.
+
+        Leaky integrators nudged away from the target, at -beta, are unstable once beta times the
+        curvature of the cost reaches their leak, 1: the zero that a solver may still find there
+        says nothing about the network.
 
         Raises:
             InputError: it cannot; the message says why and what to use.
         """
         if reason := self.unfit(field):
             raise InputError(f"estimator={self.name!r} {reason}")
+        beta, share = self.away()
+        steepest = cost.curvature if cost.steepest is None else cost.steepest
+        if beta * share * steepest >= 1:
+            raise InputError(
+                f"beta={beta:g} is too strong for estimator={self.name!r}: with cost={cost.name!r} "
+                f"outputs that are nudged away from the target with {1 / steepest:g} or more run "
+                f"off; use a beta below {1 / (share * steepest):g}{self.toward_only}"
+            )
+
+    def away(self) -> tuple[float, float]:
+        """|beta|, and the largest share of it that nudges away from the target in any phase."""
+        return 0.0, 0.0
 
     def unfit(self, field: AbstractField) -> str | None:
         """Why this estimator cannot serve a field; None where it can."""
@@ -114,5 +133,5 @@ class AbstractEstimator(ABC):
         """Rows that are within the gate in every phase, [B]."""
         ok = torch.ones_like(phases[0].residual, dtype=torch.bool)
         for phase in phases:
-            ok &= (phase.residual <= self.gate) & (phase.status < Status.DIVERGED)
+            ok &= (phase.residual <= self.gate) & (phase.status < Status.UNSTABLE)
         return ok

@@ -61,6 +61,7 @@ class Continual(VectorField):
         free: Solution | None = None,
         out: dict[str, Tensor] | None = None,
     ) -> Estimate:
+        self.check(field, cost)
         if free is None:
             free = free_phase(field, x, settling=self.settling)
         beta, times = self.signed_beta(free.s), 1

@@ -31,6 +31,7 @@ class AbstractDifference(AbstractEstimator):
     Laborieux et al. 2021 (arXiv 2006.03824).
     """
 
+    toward_only = ", or nudging='one-sided' with beta > 0"
     beta: float = 0.5
     nudging: str = "centered"
     generator: torch.Generator | None = None
@@ -40,6 +41,9 @@ class AbstractDifference(AbstractEstimator):
             raise InputError(f"nudging={self.nudging!r}: use one of {', '.join(NUDGINGS)}")
         if self.beta == 0:
             raise InputError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
+
+    def away(self) -> tuple[float, float]:
+        return abs(self.beta), float(self.nudging != "one-sided" or self.beta < 0)
 
     @abstractmethod
     def dynamics(
@@ -70,11 +74,17 @@ class AbstractDifference(AbstractEstimator):
         free: Solution | None = None,
         out: dict[str, Tensor] | None = None,
     ) -> Estimate:
+        self.check(field, cost)
         drive = field.drive(x)
         if free is None:
             free = free_phase(field, x, settling=self.settling, drive=drive)
         nudged, delta = self._difference(field, drive, free.s, target, cost)
-        return self.apply_rule(field, x, free, nudged, delta, out)
+        estimate = self.apply_rule(field, x, free, nudged, delta, out)
+        self.adjust(estimate, field, drive)
+        return estimate
+
+    def adjust(self, estimate: Estimate, field: AbstractField, drive: Tensor) -> None:
+        """Change the updates in place where a rule adds to the estimate of -dJ/dtheta."""
 
     def _difference(
         self, field: AbstractField, drive: Tensor, s: Tensor, target: Tensor, cost: AbstractCost

@@ -46,6 +46,10 @@ class Holomorphic(AbstractEstimator):
         reason = field.not_holomorphic()
         return reason and f"needs a field that extends to complex states: {reason}"
 
+    def away(self) -> tuple[float, float]:
+        turns = (2 * math.pi * k / self.points for k in range(self.points))
+        return self.beta, max(0.0, -min(math.cos(turn) for turn in turns))
+
     @torch.no_grad()
     def __call__(
         self,
@@ -57,7 +61,7 @@ class Holomorphic(AbstractEstimator):
         free: Solution | None = None,
         out: dict[str, Tensor] | None = None,
     ) -> Estimate:
-        self.check(field)
+        self.check(field, cost)
         drive = field.drive(x)
         if free is None:
             free = free_phase(field, x, settling=self.settling, drive=drive)

@@ -64,8 +64,8 @@ class Anderson(Sweeps):
 
 
 def _weights(forces: Tensor, newest: int) -> Tensor:
-    """alpha [B, 1, m] from the Gram matrix of the forces [B, m, n]."""
-    gram = forces @ forces.mH
+    """alpha [B, 1, m] from the Gram matrix F_i^H F_j of the forces [B, m, n]."""
+    gram = forces.conj() @ forces.mT
     m = gram.shape[-1]
     real = torch.finfo(forces.real.dtype)
     scale = gram.diagonal(dim1=1, dim2=2).real.mean(-1).clamp_min(real.tiny)

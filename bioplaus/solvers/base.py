@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ class Status(IntEnum):
 
     CONVERGED = 0
     MAX_STEPS = 1
-    DIVERGED = 2
-    NON_FINITE = 3
+    UNSTABLE = 2
+    DIVERGED = 3
+    NON_FINITE = 4
 
     @property
     def message(self) -> str:
@@ -25,6 +27,8 @@ class Status(IntEnum):
             Status.CONVERGED: "converged",
             Status.MAX_STEPS: "the step limit came before the tolerance: allow more steps, loosen "
             "the tolerance, or make the network contract (weaker feedback, clipped states)",
+            Status.UNSTABLE: "the state rests at a point that the network leaves when it is "
+            "disturbed: use weaker weights, or start the phase elsewhere",
             Status.DIVERGED: "the state grew without bound: use smaller weights or learning rate, "
             "weaker feedback, clipped states, or a smaller dt",
             Status.NON_FINITE: "the state or a weight is NaN or infinite: use a smaller learning "
@@ -61,7 +65,11 @@ class AbstractDynamics(ABC):
 
     @abstractmethod
     def take(self, rows: Tensor) -> AbstractDynamics:
-        """The same for a subset of the rows, given by index."""
+        """The same for some of the rows, given by index; a row may be given many times."""
+
+    @abstractmethod
+    def precise(self) -> AbstractDynamics:
+        """The same in double precision."""
 
 
 @dataclass
@@ -76,7 +84,18 @@ class Carry:
 
 
 class AbstractSolver(ABC):
-    """One way to move towards F(s) = 0; the loop around it is `solvers.loop.solve`."""
+    """One way to move towards F(s) = 0; the loop around it is `solvers.loop.solve`.
+
+    Attributes:
+        damped: whether rows on which it makes no headway are tried with smaller steps.
+    """
+
+    damped: ClassVar[bool] = True
+
+    @property
+    def pace(self) -> float:
+        """How far a step goes, a full step of F being one."""
+        return 1.0
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> Carry:
         """Memory for a search that starts at `s`."""
@@ -131,13 +150,17 @@ class Solution:
         s: the states, [B, n].
         residual: ||F(s)|| / ||s|| of the states returned, [B].
         status: codes of `Status`, [B], int8.
-        n_steps: steps taken, [B], int32.
+        n_steps: steps taken, in all attempts, [B], int32.
+        abscissa: largest real part of the eigenvalues of dF/ds, per unit of time, [B], float64:
+            an attractor's is negative. NaN of rows that did not converge; None where it was not
+            asked for.
     """
 
     s: Tensor
     residual: Tensor
     status: Tensor
     n_steps: Tensor
+    abscissa: Tensor | None = None
 
     @property
     def converged(self) -> Tensor:
@@ -147,4 +170,5 @@ class Solution:
     def chunk(self, parts: int) -> list[Solution]:
         """The rows in so many equal parts, in order."""
         columns = (t.chunk(parts) for t in (self.s, self.residual, self.status, self.n_steps))
-        return [Solution(*part) for part in zip(*columns, strict=True)]
+        abscissas = [None] * parts if self.abscissa is None else self.abscissa.chunk(parts)
+        return [Solution(*part) for part in zip(*columns, abscissas, strict=True)]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from bioplaus.errors import InputError
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, Status
+from bioplaus.solvers.stability import DENSE_UP_TO, abscissa
+from bioplaus.solvers.sweeps import DAMPED
 
 DIVERGED_AT = 1e6
 """A state whose root mean square passes this has diverged."""
+
+
+WINDOW = 8
+"""Looks, of a full step each, over which a row's residual has to fall."""
+
+HEADWAY = 0.98
+"""A row whose residual does not fall below this share of itself within the window is stuck."""
 
 
 @torch.no_grad()
@@ -21,6 +33,7 @@ def solve(
     tolerance: float,
     max_steps: int,
     check_every: int = 1,
+    verify: bool | None = False,
 ) -> Solution:
     """Find s with ||F(s)|| <= tolerance ||s||, row by row.
 
@@ -28,29 +41,84 @@ def solve(
     left alone. Rows are looked at after `solver.reach` steps (so that a signal has crossed the
     network) and then every `check_every` steps: only there is a GPU synchronised.
 
+    Rows that make no headway, that diverge, or that rest at a point which does not attract begin
+    again with the smaller steps of `DAMPED` in turn, within the same step limit. What small Euler
+    steps settle is so settled by other solvers too, and `n_steps` tells what it took.
+
     Args:
         dynamics: the field, [B, n].
         start: first state, [B, n]; not changed.
         solver: the kind of step.
         tolerance: relative residual, >= 0; 0 takes exactly `max_steps` steps.
-        max_steps: step limit, >= 1.
+        max_steps: limit of a row's steps, >= 1.
         check_every: steps between looks at the residual, >= 1.
+        verify: whether to ask of converged rows that they rest at an attractor; None asks where
+            that is cheap, up to DENSE_UP_TO units.
 
     Raises:
         InputError: a setting is outside its range.
     """
-    _check(tolerance, max_steps, check_every)
-    s = start.clone()
-    end = _Ending(s)
-    carry, rows = solver.init(dynamics, s), None
-    until_look, step = solver.reach(dynamics) if tolerance > 0 else max_steps, 0
-    while step < max_steps:
-        left = max_steps - step
-        step += solver.advance(dynamics, s, carry, min(until_look, left), left, tolerance)
-        until_look = check_every
-        residual, status = _judge(s, solver.measure(dynamics, s, carry), tolerance)
+    limits = _Limits(tolerance, max_steps, check_every)
+    attempts = [solver]
+    if solver.damped and tolerance > 0:
+        attempts += [smaller for smaller in DAMPED if smaller.pace < solver.pace]
+    s, rows = start.clone(), None
+    end = _Ending(s, start.shape[1] <= DENSE_UP_TO if verify is None else verify)
+    for kind in attempts:
+        some = dynamics if rows is None else dynamics.take(rows)
+        _search(some, s, kind, limits, end, rows, last=kind is attempts[-1])
+        end.verify(dynamics)
+        rows = end.to_try_again(max_steps - len(dynamics.order))
+        if len(rows) == 0:
+            break
+        s = start[rows]
+    return end.solution()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    tolerance: float
+    max_steps: int
+    check_every: int
+
+    def __post_init__(self) -> None:
+        if not self.tolerance >= 0:
+            raise InputError(f"tolerance={self.tolerance} must be zero (fixed steps) or positive")
+        if self.max_steps < 1:
+            raise InputError(f"max_steps={self.max_steps} must be at least 1")
+        if self.check_every < 1:
+            raise InputError(f"check_every={self.check_every} must be at least 1")
+
+
+def _search(
+    dynamics: AbstractDynamics,
+    s: Tensor,
+    solver: AbstractSolver,
+    limits: _Limits,
+    end: _Ending,
+    rows: Tensor | None,
+    *,
+    last: bool,
+) -> None:
+    """One attempt on `rows` of the batch (None: all of them), from `s`, into `end`."""
+    used = None if rows is None else end.n_steps[rows]
+    most = limits.max_steps if used is None else limits.max_steps - int(used.min())
+    carry, window = solver.init(dynamics, s), math.ceil(WINDOW / solver.pace)
+    until_look, step = solver.reach(dynamics) if limits.tolerance > 0 else most, 0
+    looks, earlier = 0, None
+    while step < most:
+        left = most - step
+        step += solver.advance(dynamics, s, carry, min(until_look, left), left, limits.tolerance)
+        until_look, looks = limits.check_every, looks + 1
+        residual, status = _judge(s, solver.measure(dynamics, s, carry), limits.tolerance)
         done = status != Status.MAX_STEPS
-        left = 0 if step == max_steps else int((~done).sum())
+        if used is not None:
+            done |= used + step >= limits.max_steps
+        if not last and looks % window == 0:
+            if earlier is not None:
+                done |= _stuck(residual, earlier)
+            earlier = residual
+        left = 0 if step == most else int((~done).sum())
         if left == 0:
             end.put(rows, s, residual, status, step)
             break
@@ -60,18 +128,27 @@ def solve(
             end.put(origin, s[ended], residual[ended], status[ended], step)
             rows = going if rows is None else rows[going]
             s, dynamics, carry = s[going], dynamics.take(going), carry.take(going)
-    return end.solution()
+            used = None if used is None else used[going]
+            earlier = None if earlier is None else earlier[going]
+
+
+def _stuck(residual: Tensor, earlier: Tensor) -> Tensor:
+    """Whether a row's residual has stopped falling, well above what rounding leaves of it."""
+    return (residual > HEADWAY * earlier) & (residual > 50 * torch.finfo(residual.dtype).eps)
 
 
 class _Ending:
-    """Collects the rows in the order of the batch as they end."""
+    """Collects the rows in the order of the batch as they end, the best of several attempts."""
 
-    def __init__(self, s: Tensor) -> None:
+    def __init__(self, s: Tensor, verify: bool) -> None:
         self.s = s
         batch = s.shape[0]
         self.residual = torch.empty(batch, dtype=s.real.dtype, device=s.device)
-        self.status = torch.empty(batch, dtype=torch.int8, device=s.device)
-        self.n_steps = torch.empty(batch, dtype=torch.int32, device=s.device)
+        self.status = torch.full((batch,), Status.NON_FINITE, dtype=torch.int8, device=s.device)
+        self.n_steps = torch.zeros(batch, dtype=torch.int32, device=s.device)
+        self.abscissa: Tensor | None = None
+        if verify:
+            self.abscissa = torch.full_like(self.residual, torch.nan, dtype=torch.float64)
 
     def put(
         self, rows: Tensor | None, s: Tensor, residual: Tensor, status: Tensor, step: int
@@ -80,11 +157,33 @@ class _Ending:
             self.s, self.residual, self.status = s, residual, status
             self.n_steps.fill_(step)
             return
+        self.n_steps[rows] += step
+        # a row whose earlier attempt came to rest in vain is no worse off
+        kept = (self.status[rows] < Status.UNSTABLE) & (self.n_steps[rows] > step)
+        kept &= (status != Status.CONVERGED) & (residual >= self.residual[rows])
+        if bool(kept.any()):
+            rows, s, residual, status = (part[~kept] for part in (rows, s, residual, status))
         self.s[rows], self.residual[rows], self.status[rows] = s, residual, status
-        self.n_steps[rows] = step
+        if self.abscissa is not None:
+            self.abscissa[rows] = torch.nan
+
+    def verify(self, dynamics: AbstractDynamics) -> None:
+        """Ask of the rows that have just converged whether they rest at an attractor."""
+        if self.abscissa is None:
+            return
+        fresh = (self.status == Status.CONVERGED) & self.abscissa.isnan()
+        rows = fresh.nonzero()[:, 0]
+        if len(rows):
+            self.abscissa[rows] = abscissa(dynamics.take(rows), self.s[rows])
+            self.status[rows[self.abscissa[rows] >= 0]] = Status.UNSTABLE
+
+    def to_try_again(self, most: int) -> Tensor:
+        """The rows that have not settled in `most` steps and come to nothing, by index."""
+        failed = (self.status != Status.CONVERGED) & (self.n_steps <= most)
+        return failed.nonzero()[:, 0]
 
     def solution(self) -> Solution:
-        return Solution(self.s, self.residual, self.status, self.n_steps)
+        return Solution(self.s, self.residual, self.status, self.n_steps, self.abscissa)
 
 
 def _judge(s: Tensor, force: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -99,12 +198,3 @@ def _judge(s: Tensor, force: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     unusable = ~(torch.isfinite(residual) & torch.isfinite(size))
     residual[unusable], status[unusable] = torch.inf, Status.NON_FINITE
     return residual, status
-
-
-def _check(tolerance: float, max_steps: int, check_every: int) -> None:
-    if not tolerance >= 0:
-        raise InputError(f"tolerance={tolerance} must be zero (fixed steps) or positive")
-    if max_steps < 1:
-        raise InputError(f"max_steps={max_steps} must be at least 1")
-    if check_every < 1:
-        raise InputError(f"check_every={check_every} must be at least 1")

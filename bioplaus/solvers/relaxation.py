@@ -20,6 +20,10 @@ class Euler(AbstractSolver):
         if not 0.0 < self.dt <= 1.0:
             raise InputError(f"dt={self.dt} must lie in (0, 1] membrane time constants")
 
+    @property
+    def pace(self) -> float:
+        return self.dt
+
     def reach(self, dynamics: AbstractDynamics) -> int:
         return len(dynamics.order)
 

@@ -65,3 +65,34 @@ class Sweeps(AbstractSolver):
             dynamics.shift(s, group, carry.force)
         else:
             dynamics.settle(s, group)
+
+
+@dataclass(frozen=True)
+class DampedSweeps(AbstractSolver):
+    """Block successive under-relaxation: each group goes the share `omega` of its way.
+
+    As omega -> 0 it follows ds/dt = F(s) and settles wherever the network does. Where feedback
+    opposes feedforward, so that W has the eigenvalues +- i mu, it settles for omega < 2 / (1 + mu),
+    Euler's steps only for dt < 2 / (1 + mu^2), and whole sweeps only for mu < 1.
+
+    Source: Young 1971, Iterative Solution of Large Linear Systems, chapter 6.
+    """
+
+    omega: float
+
+    @property
+    def pace(self) -> float:
+        return self.omega
+
+    def reach(self, dynamics: AbstractDynamics) -> int:
+        return len(dynamics.order)
+
+    def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
+        for group in dynamics.groups:
+            force = self.measure(dynamics, s, carry)
+            dynamics.shift(s, group, force.mul_(self.omega))
+            carry.fresh = False
+
+
+DAMPED = (DampedSweeps(0.5), DampedSweeps(0.2), DampedSweeps(0.05))
+"""What rows are settled with on which larger steps make no headway, in turn."""

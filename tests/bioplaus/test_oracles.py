@@ -55,7 +55,7 @@ def test_an_adjoint_that_grows_does_not_pass_for_settled():
     found = RecurrentBackprop(TIGHT, adjoint_steps=2000)(
         p.field, p.x, p.y, get_cost("squared-error")
     )
-    assert found.nudged[0].residual.item() > 100
+    assert found.nudged[0].residual.item() > 10
 
 
 def test_torchdeq_agrees():

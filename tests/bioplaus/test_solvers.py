@@ -1,5 +1,7 @@
 """The loop apart from the mathematics (stub dynamics), and the solvers against scipy."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +13,13 @@ from torch import Tensor
 
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
+from bioplaus.fields import LeakyField
 from bioplaus.nudging import Nudge, Nudged
+from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Anderson, Euler, Status, Sweeps, get_solver, solve
 from bioplaus.solvers.base import AbstractDynamics
-from tests.fields import clipped, problem
+from bioplaus.solvers.stability import abscissa
+from tests.fields import Problem, clipped, jacobian, problem
 
 
 @dataclass
@@ -41,6 +46,9 @@ class Decay(AbstractDynamics):
 
     def take(self, rows):
         return Decay(self.rate[rows], self.calls)
+
+    def precise(self):
+        return self
 
 
 def _decay(*rates):
@@ -214,3 +222,123 @@ def test_warm_start_at_the_fixed_point_ends_after_the_reach():
     again = solve(_dynamics(p, None), first.s, Sweeps(), tolerance=1e-10, max_steps=500)
     assert again.n_steps.tolist() == [2] * 4  # three layers in two groups: two sweeps cross them
     torch.testing.assert_close(again.s, first.s, atol=1e-11, rtol=0)
+
+
+ONCE_UNSETTLED = [{"angle": 120.0, "gain": 1.5}, {"angle": 180.0, "gain": 1.0}]
+"""Networks of 6-10-10-4 tanh units that whole sweeps do not settle, and small Euler steps do."""
+
+
+def _strong(seed=0, rows=48, **kw):
+    g = torch.Generator().manual_seed(seed)
+    field = LeakyField([6, 10, 10, 4], "tanh", generator=g, dtype=torch.float64, **kw)
+    return field, torch.rand(rows, 6, generator=g, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kw", ONCE_UNSETTLED, ids=str)
+@pytest.mark.parametrize("solver", [Sweeps(), Anderson(3), Euler(1.0)], ids=str)
+def test_what_small_euler_steps_settle_settles_by_default(kw, solver):
+    field, x = _strong(**kw)
+    small = free_phase(field, x, settling=Settling(Euler(0.02), 1e-9, free_steps=20_000))
+    assert small.converged.all()
+    found = free_phase(field, x, settling=Settling(solver, 1e-9, free_steps=2000))
+    assert found.converged.all()
+    torch.testing.assert_close(found.s, small.s, atol=1e-6, rtol=0)
+    # the steps of the attempt that failed count too
+    assert found.n_steps.min() > 8
+
+
+def test_whole_sweeps_alone_settle_none_of_them(monkeypatch):
+    monkeypatch.setattr("bioplaus.solvers.loop.DAMPED", ())
+    for kw in ONCE_UNSETTLED:
+        field, x = _strong(**kw)
+        found = free_phase(field, x, settling=Settling(Sweeps(), 1e-9, free_steps=2000))
+        assert not found.converged.any()
+        assert (found.n_steps == 2000).all()
+
+
+def test_the_step_limit_holds_over_all_attempts():
+    field, x = _strong(angle=120.0, gain=4.0)
+    found = free_phase(field, x, settling=Settling(Sweeps(), 1e-9, free_steps=60))
+    assert not found.converged.all()
+    assert (found.n_steps <= 60).all()
+
+
+def test_rows_that_converge_slowly_are_not_begun_again():
+    dynamics = _decay(0.02)
+    start = torch.zeros(1, 2, dtype=torch.float64)
+    end = solve(dynamics, start, Euler(1.0), tolerance=1e-8, max_steps=5000)
+    expected = math.log(50 * 1e-8) / math.log(0.98)  # s -> 50, its residual 0.98^t / 50
+    assert abs(int(end.n_steps) - expected) < 2
+
+
+def test_no_solver_rests_where_the_network_would_not():
+    field, x = _strong(angle=0.0, gain=1.5)
+    unverified = Settling(Anderson(3), 1e-10, free_steps=2000, verify=False)
+    loose = free_phase(field, x, settling=unverified)
+    leaves = _largest_real_part(field, x, loose.s) > 0
+    assert leaves.any()  # Anderson mixing alone does
+    found = free_phase(field, x, settling=dataclasses.replace(unverified, verify=True))
+    assert found.converged.all()
+    exact = _largest_real_part(field, x, found.s)
+    assert (exact < 0).all()
+    assert found.abscissa is not None
+    torch.testing.assert_close(found.abscissa, exact, atol=1e-8, rtol=0)
+
+
+def _largest_real_part(field, x, s):
+    p = Problem(field, x, x)
+    return torch.linalg.eigvals(jacobian(p, s)).real.amax(1)
+
+
+def test_a_start_on_a_saddle_is_not_called_converged():
+    field = LeakyField([2, 3, 2], "tanh", gain=2.0, angle=0.0, dtype=torch.float64)
+    for name, weight in field.parameters.items():
+        weight.zero_() if name.startswith("bias") else None
+    x = torch.zeros(4, 2, dtype=torch.float64)
+    zero = torch.zeros(4, 5, dtype=torch.float64)
+    leaves = _largest_real_part(field, x, zero) > 0
+    found = free_phase(field, x, start=zero)
+    assert leaves.all()
+    assert (found.status == Status.UNSTABLE).all()
+    assert "leaves when it is disturbed" in Status.UNSTABLE.message
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("beta", [None, 0.4, -0.4])
+def test_ritz_values_find_the_abscissa_of_larger_networks(dtype, beta, monkeypatch):
+    p = problem(sizes=(6, 30, 20, 4), gain=0.9, feedback_gain=0.9)
+    dynamics = _dynamics(p, beta)
+    start = p.field.initial_state(p.field.drive(p.x))
+    s = solve(dynamics, start, Sweeps(), tolerance=1e-10, max_steps=2000).s
+    exact = abscissa(dynamics, s)
+    monkeypatch.setattr("bioplaus.solvers.stability.DENSE_UP_TO", 0)
+    monkeypatch.setattr("bioplaus.solvers.stability.CLEARLY", 1e9)
+    torch.testing.assert_close(abscissa(dynamics, s.to(dtype)), exact, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_beta_times_curvature_decides_over_the_phase_away_from_the_target(factor):
+    # a lone linear output: ds/dt = a - s - beta (s - y), -1 - beta its only eigenvalue
+    p = problem(sizes=(3, 1))
+    strength = torch.full((len(p.x), 1), -factor, dtype=torch.float64)
+    nudge = Nudge(get_cost("squared-error"), p.y, strength)
+    dynamics = Nudged(p.field, p.field.drive(p.x), nudge)
+    s = torch.zeros(len(p.x), 1, dtype=torch.float64)
+    torch.testing.assert_close(abscissa(dynamics, s), torch.full((4,), factor - 1).double())
+
+
+def test_complex_anderson_needs_no_more_steps_than_sweeps():
+    p = problem(sizes=(6, 12, 10, 4), gain=0.8, feedback_gain=0.8)
+    complex_field = p.field.with_parameters(
+        {k: w.to(torch.complex128) for k, w in p.field.parameters.items()}
+    )
+    drive = p.field.drive(p.x).to(torch.complex128)
+    beta = torch.polar(torch.tensor(0.3), torch.tensor(1.0)).to(torch.complex128).expand(4, 1)
+    dynamics = Nudged(complex_field, drive, Nudge(get_cost("squared-error"), p.y, beta))
+    start = complex_field.initial_state(drive)
+    steps = {}
+    for solver in (Sweeps(), Anderson(5)):
+        end = solve(dynamics, start, solver, tolerance=1e-10, max_steps=500)
+        assert end.converged.all()
+        steps[type(solver)] = float(end.n_steps.float().mean())
+    assert steps[Anderson] < 0.8 * steps[Sweeps]

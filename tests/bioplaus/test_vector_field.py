@@ -6,7 +6,15 @@ import torch
 
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
-from bioplaus.estimators import VectorField
+from bioplaus.estimators import (
+    AsymEP,
+    Continual,
+    Dyadic,
+    Holomorphic,
+    Homeostasis,
+    KolenPollack,
+    VectorField,
+)
 from bioplaus.nudging import Nudge, Nudged
 from bioplaus.phases import Settling, free_phase, nudged_phase
 from bioplaus.solvers import Status, Sweeps
@@ -175,3 +183,35 @@ def test_bad_settings():
     p = problem()
     with pytest.raises(InputError, match="beta=0 has no nudge"):
         nudged_phase(p.field, p.field.drive(p.x), torch.zeros(4, p.field.n), COST, p.y, 0.0)
+
+
+STRONG = [
+    (VectorField, {"nudging": "centered"}, "squared-error", 1.0),
+    (AsymEP, {"nudging": "random-sign"}, "squared-error", 1.0),
+    (VectorField, {"nudging": "one-sided"}, "squared-error", -1.0),
+    (Continual, {}, "cross-entropy", 2.0),
+    (Homeostasis, {}, "cross-entropy", 2.5),
+    (KolenPollack, {}, "squared-error", 1.5),
+    (Dyadic, {}, "squared-error", 2.0),
+    (Holomorphic, {"points": 4}, "squared-error", 1.0),
+    (Holomorphic, {"points": 3}, "squared-error", 2.0),
+]
+
+
+@pytest.mark.parametrize(("kind", "kw", "cost", "beta"), STRONG, ids=str)
+def test_a_nudge_that_outgrows_the_leak_is_refused_by_name(kind, kw, cost, beta):
+    p = problem()
+    with pytest.raises(InputError, match=rf"beta={abs(beta):g} .*'{kind.name}'.*below"):
+        kind(TIGHT, beta=beta, **kw)(p.field, p.x, p.y, get_cost(cost))
+    weaker = kind(TIGHT, beta=0.5 * beta, **kw)
+    assert weaker(p.field, p.x, p.y, get_cost(cost)).accepted.all()
+
+
+def test_a_strong_nudge_toward_the_target_is_none_of_it():
+    p = problem()
+    for estimator in (
+        VectorField(TIGHT, beta=3.0, nudging="one-sided"),
+        Holomorphic(TIGHT, beta=3.0, points=1),
+    ):
+        estimate = estimator(p.field, p.x, p.y, get_cost("squared-error"))
+        assert estimate.nudged[0].converged.all()

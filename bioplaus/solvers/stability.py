@@ -1,0 +1,120 @@
+"""Whether a zero of F attracts: the largest real part of the eigenvalues of dF/ds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bioplaus.linear import ritz_values
+from bioplaus.precision import double
+from bioplaus.solvers.base import AbstractDynamics
+
+DENSE_UP_TO = 64
+"""States of at most this size have all their eigenvalues taken; larger ones Ritz values."""
+
+PRODUCTS = 40
+"""Products with dF/ds for the Ritz values."""
+
+CLEARLY = 0.05
+"""How far left of zero a Ritz value must be for the process to end early."""
+
+STEP = 1e-5
+"""Of the finite differences, in units of the state's root mean square, at least of 1."""
+
+AT_ONCE = 4_000_000
+"""Entries of the states that are computed together."""
+
+
+@torch.no_grad()
+def abscissa(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
+    """max Re lambda(dF/ds) of each row: an attractor of ds/dt = F(s) has it below zero.
+
+    The spectral radius of dF/ds + 1 is no such criterion: a network may rest where it is above
+    one. Products with dF/ds are finite differences of F in double precision, so that any dynamics
+    can be asked. Up to DENSE_UP_TO units the eigenvalues are exact but for an error of 1e-9;
+    above, the value is the rightmost Ritz value of an Arnoldi process, which ends as soon as it is
+    clearly negative and may come out too low by what the process has not resolved.
+
+    Args:
+        dynamics: F, [B, n].
+        s: states, [B, n], zeros of F.
+
+    Returns:
+        [B], float64, per unit of F's time; NaN where F is not finite around the state.
+    """
+    n, rows = s.shape[1], torch.arange(len(s), device=s.device)
+    copies = n if n <= DENSE_UP_TO else PRODUCTS
+    found = [
+        _rightmost(dynamics.take(part), s[part])
+        for part in rows.split(max(1, AT_ONCE // (copies * n)))
+    ]
+    return torch.cat(found) if found else s.real.new_zeros(0, dtype=torch.float64)
+
+
+def _rightmost(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
+    s = double(s)
+    batch, n = s.shape
+    if n <= DENSE_UP_TO:
+        many = torch.arange(batch, device=s.device).repeat_interleave(n)
+        eye = torch.eye(n, dtype=s.dtype, device=s.device).repeat(batch, 1)
+        columns = _Derivative(dynamics.take(many), s[many]).central(eye)
+        matrices = columns.view(batch, n, n).mT
+        sound = torch.isfinite(matrices).all(dim=2).all(dim=1)
+        values = torch.linalg.eigvals(torch.where(sound[:, None, None], matrices, 0.0))
+        return torch.where(sound, values.real.amax(1), torch.nan)
+    start = torch.randn(s.shape, generator=torch.Generator().manual_seed(0), dtype=s.dtype)
+    derivative, start = _Derivative(dynamics, s), start.to(s.device)
+    sound = torch.isfinite(derivative.forward(start)).all(1)
+    values = ritz_values(
+        lambda v: torch.where(sound[:, None], derivative.forward(v), 0.0),
+        start,
+        products=PRODUCTS,
+        enough=_Settled(),
+    )
+    return torch.where(sound, values.real.amax(1), torch.nan)
+
+
+class _Settled:
+    """Whether rightmost Ritz values have come to rest, or so far left that they will not cross."""
+
+    def __init__(self) -> None:
+        self.before: Tensor | None = None
+
+    def __call__(self, values: Tensor) -> bool:
+        newest, before = values.real.amax(1), self.before
+        self.before = newest
+        if before is None:
+            return False
+        moved = (newest - before).abs()
+        return bool(((newest + 3 * moved < -CLEARLY) | (moved < 1e-6)).all())
+
+
+class _Derivative:
+    """dF/ds at states `s` [B, n], as products by finite differences of F in double precision."""
+
+    def __init__(self, dynamics: AbstractDynamics, s: Tensor) -> None:
+        self.s, self.dynamics = s, dynamics.precise()
+        self.moved, self.force = s.clone(), torch.empty_like(s)
+        self.size = torch.linalg.vector_norm(s, dim=1, keepdim=True) / s.shape[1] ** 0.5
+        self.here: Tensor | None = None
+
+    def forward(self, v: Tensor) -> Tensor:
+        """(F(s + h v) - F(s)) / h, with an error of order h."""
+        if self.here is None:
+            self.here = self._at(torch.zeros_like(v)).clone()
+        h = self._step(v)
+        return self._at(h * v).sub(self.here).div_(h)
+
+    def central(self, v: Tensor) -> Tensor:
+        """(F(s + h v) - F(s - h v)) / (2 h), with an error of order h^2."""
+        h = self._step(v)
+        ahead = self._at(h * v).clone()
+        return ahead.sub_(self._at(-h * v)).div_(2 * h)
+
+    def _step(self, v: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+        return STEP * self.size.clamp_min(1.0) / torch.where(length > 0, length, 1.0)
+
+    def _at(self, displacement: Tensor) -> Tensor:
+        torch.add(self.s, displacement, out=self.moved)
+        return self.dynamics.force(self.moved, self.force)
