@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ class Activation:
     def __call__(self, s: Tensor, out: Tensor | None = None) -> Tensor:
         """rho(s), of the shape of `s`; without `out`, autograd can go through it."""
         return self.apply(s, out)
+
+    def __reduce__(self) -> Any:
+        # the functions of the known ones are no pickle's business
+        known = ACTIVATIONS.get(self.name) is self
+        return (get_activation, (self.name,)) if known else super().__reduce__()
 
 
 def _steep_sigmoid(s: Tensor, out: Tensor | None) -> Tensor:

@@ -163,7 +163,7 @@ def check_gradients(
 def default_settling(dtype: torch.dtype) -> Settling:
     """Phases settled as far as a comparison of gradients needs."""
     tolerance = 1e-10 if dtype == torch.float64 else 1e-6
-    return Settling(tolerance=tolerance, free_steps=2000, nudged_steps=2000)
+    return Settling(tolerance=tolerance, free_steps=2000, nudged_steps=2000, verify=True)
 
 
 def record_type(
@@ -222,20 +222,22 @@ def _asymmetry_and_bounds(
     s = free.s
     rng = torch.Generator().manual_seed(seed)
     found: Asymmetry
+    at = field.linearise(s, field.drive(x))
     if field.n <= EXACT_UP_TO:
-        found = exact_asymmetry(field, s)
+        found = exact_asymmetry(at)
     else:
-        found = hutchinson_asymmetry(field, s, generator=rng)
+        found = hutchinson_asymmetry(at, generator=rng)
     c = cost_slope(field, s, target, cost)
     size = torch.linalg.vector_norm(c, dim=1)
-    inverse = inverse_norm(field, s, generator=rng)
-    common = inverse**2 * asymmetry_norm(field, s, generator=rng) * size
-    if (d := field.seen(s)) is not None:
+    inverse = inverse_norm(at, generator=rng)
+    d = field.seen(at)
+    common = inverse**2 * asymmetry_norm(at, d, generator=rng) * size
+    if d is not None:
         common += inverse * torch.linalg.vector_norm(c - d * c, dim=1)
     bounds = {
         name: float((common * norm).mean()) for name, norm in field.parameter_norms(x, s).items()
     }
-    radius = float(spectral_radius(field, s[:4], generator=rng).max())
+    radius = float(spectral_radius(at.take(slice(4)), generator=rng).max())
     measures = {**dataclasses.asdict(found), **weight_angles(field), "spectral_radius": radius}
     return measures, bounds
 

@@ -1,4 +1,4 @@
-"""The Jacobian J_s = dmu/ds of a field: products, asymmetry, norms, spectral radius."""
+"""Measures of a Jacobian J_s = dmu/ds: asymmetry, norms, spectral radius."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bioplaus.fields.base import AbstractField
-from bioplaus.linear import gmres
+from bioplaus.fields.linearisation import AbstractLinearisation
+from bioplaus.linear import gmres, ritz_values, unit
 
 DENSE_UP_TO = 2000
 """No dense Jacobian is formed for a larger state."""
@@ -35,25 +35,27 @@ class Asymmetry:
 
 
 @torch.no_grad()
-def dense_jacobian(field: AbstractField, s: Tensor) -> Tensor:
+def dense_jacobian(at: AbstractLinearisation) -> Tensor:
     """J_s of each row, [B, n, n]."""
-    eye = torch.eye(field.n, dtype=s.dtype, device=s.device)
-    return torch.stack([field.jvp(row.expand(field.n, -1), eye).T for row in s])
+    n, rows = at.n, len(at.slope)
+    eye = torch.eye(n, dtype=at.slope.dtype, device=at.slope.device)
+    each = torch.arange(rows, device=at.slope.device)
+    return torch.stack([at.take(row.expand(n)).jvp(eye).T for row in each])
 
 
 @torch.no_grad()
-def exact_asymmetry(field: AbstractField, s: Tensor) -> Asymmetry:
+def exact_asymmetry(at: AbstractLinearisation) -> Asymmetry:
     """The asymmetry from dense Jacobians, one row at a time."""
     ratios = []
-    for row in s:
-        j = dense_jacobian(field, row[None])[0]
+    for row in range(len(at.slope)):
+        j = dense_jacobian(at.take(slice(row, row + 1)))[0]
         ratios.append(torch.linalg.matrix_norm(j - j.T) / torch.linalg.matrix_norm(j + j.T))
-    return _asymmetry(torch.stack(ratios), torch.zeros(len(s)), 0)
+    return _asymmetry(torch.stack(ratios), torch.zeros(len(ratios)), 0)
 
 
 @torch.no_grad()
 def hutchinson_asymmetry(
-    field: AbstractField, s: Tensor, *, probes: int = 32, generator: torch.Generator | None = None
+    at: AbstractLinearisation, *, probes: int = 32, generator: torch.Generator | None = None
 ) -> Asymmetry:
     """The asymmetry from random products, without a matrix.
 
@@ -65,14 +67,14 @@ def hutchinson_asymmetry(
     """
     draws = []
     for _ in range(probes):
-        coins = torch.randint(0, 2, s.shape, generator=generator)
-        e = (2 * coins - 1).to(s)
-        forth, back = field.jvp(s, e), field.vjp(s, e)
+        coins = torch.randint(0, 2, at.slope.shape, generator=generator)
+        e = (2 * coins - 1).to(at.slope)
+        forth, back = at.jvp(e), at.vjp(e)
         draws.append(torch.stack(((forth - back).square().sum(1), (forth + back).square().sum(1))))
     a, b = torch.stack(draws, -1)  # [B, probes] each
     mean_a, mean_b = a.mean(1), b.mean(1)
     ratio = (mean_a / mean_b).sqrt()
-    tiny = torch.finfo(s.dtype).tiny
+    tiny = torch.finfo(ratio.dtype).tiny
     spread = a / mean_a.clamp_min(tiny)[:, None] - b / mean_b[:, None]
     error = 0.5 * ratio * spread.std(1) / probes**0.5
     return _asymmetry(ratio, error, probes)
@@ -107,7 +109,7 @@ def spectral_norm(
 
     Source: Golub and Van Loan, Matrix Computations, section 10.1.
     """
-    basis, alphas, betas = [_unit(start)[0]], [], []
+    basis, alphas, betas = [unit(start)[0]], [], []
     value = start.new_zeros(len(start))
     for _ in range(min(iterations, start.shape[1])):
         w = transposed(product(basis[-1]))
@@ -115,27 +117,27 @@ def spectral_norm(
         stacked = torch.stack(basis, 1)
         for _ in range(2):  # full orthogonalisation
             w = w - torch.einsum("bkn,bk->bn", stacked, torch.einsum("bkn,bn->bk", stacked, w))
-        unit, beta = _unit(w)
+        newest_vector, beta = unit(w)
         newest = _largest(alphas, betas)
         settled = (newest - value).abs() <= tolerance * newest.abs()
         value = newest
         if bool((settled | (beta <= 1e-14 * newest.abs())).all()):
             break
-        basis.append(unit)
+        basis.append(newest_vector)
         betas.append(beta)
     return value.clamp_min(0).sqrt()
 
 
 @torch.no_grad()
-def inverse_norm(field: AbstractField, s: Tensor, *, generator: torch.Generator) -> Tensor:
+def inverse_norm(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
     """||J_s^-1||_2 of each row, [B]: dense up to DENSE_UP_TO units, else Lanczos over GMRES."""
-    if field.n <= DENSE_UP_TO and len(s) * field.n**2 <= 4_000_000:
-        return 1 / torch.linalg.svdvals(dense_jacobian(field, s))[:, -1]
-    start = torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device)
-    tolerance = torch.finfo(s.dtype).eps ** 0.5
+    if _dense_fits(at):
+        return 1 / torch.linalg.svdvals(dense_jacobian(at))[:, -1]
+    start = _random_like(at.slope, generator)
+    tolerance = torch.finfo(start.dtype).eps ** 0.5
     return spectral_norm(
-        lambda v: gmres(lambda u: field.jvp(s, u), v, tolerance=tolerance)[0],
-        lambda v: gmres(lambda u: field.vjp(s, u), v, tolerance=tolerance)[0],
+        lambda v: gmres(at.jvp, v, tolerance=tolerance)[0],
+        lambda v: gmres(at.vjp, v, tolerance=tolerance)[0],
         start,
         iterations=20,
         tolerance=tolerance,
@@ -143,49 +145,40 @@ def inverse_norm(field: AbstractField, s: Tensor, *, generator: torch.Generator)
 
 
 @torch.no_grad()
-def asymmetry_norm(field: AbstractField, s: Tensor, *, generator: torch.Generator) -> Tensor:
-    """||D J_s - J_s^T D||_2 of each row, D what the local rule sees of ds (one if all), [B]."""
-    start = torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device)
-    d = field.seen(s)
+def asymmetry_norm(
+    at: AbstractLinearisation, seen: Tensor | None, *, generator: torch.Generator
+) -> Tensor:
+    """||D J_s - J_s^T D||_2 of each row, [B], D what the local rule sees of ds (None: 1)."""
+    start = _random_like(at.slope, generator)
 
     def odd(v: Tensor) -> Tensor:
-        if d is None:
-            return field.jvp(s, v) - field.vjp(s, v)
-        return d * field.jvp(s, v) - field.vjp(s, d * v)
+        if seen is None:
+            return at.jvp(v) - at.vjp(v)
+        return seen * at.jvp(v) - at.vjp(seen * v)
 
-    tolerance = 16 * torch.finfo(s.dtype).eps
+    tolerance = 16 * torch.finfo(start.dtype).eps
     return spectral_norm(odd, lambda v: -odd(v), start, tolerance=tolerance)
 
 
 @torch.no_grad()
-def spectral_radius(field: AbstractField, s: Tensor, *, generator: torch.Generator) -> Tensor:
+def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
     """The largest |eigenvalue| of J_s + 1 (what one Euler step with dt = 1 multiplies), [B].
 
     Dense up to DENSE_UP_TO units; above, the Ritz values of an Arnoldi process of 60 products.
     """
-    if field.n <= DENSE_UP_TO and len(s) * field.n**2 <= 4_000_000:
-        shifted = dense_jacobian(field, s) + torch.eye(field.n, dtype=s.dtype, device=s.device)
-        return torch.linalg.eigvals(shifted).abs().amax(1)
-    basis = [_unit(torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device))[0]]
-    size = min(60, field.n)
-    hessenberg = s.new_zeros(len(s), size, size)
-    for j in range(size):
-        w = field.jvp(s, basis[-1]) + basis[-1]
-        stacked = torch.stack(basis, 1)
-        for _ in range(2):
-            h = torch.einsum("bkn,bn->bk", stacked, w)
-            hessenberg[:, : j + 1, j] += h
-            w = w - torch.einsum("bkn,bk->bn", stacked, h)
-        unit, beta = _unit(w)
-        if j + 1 < size:
-            hessenberg[:, j + 1, j] = beta
-            basis.append(unit)
-    return torch.linalg.eigvals(hessenberg).abs().amax(1)
+    if _dense_fits(at):
+        eye = torch.eye(at.n, dtype=at.slope.dtype, device=at.slope.device)
+        return torch.linalg.eigvals(dense_jacobian(at) + eye).abs().amax(1)
+    start = _random_like(at.slope, generator)
+    return ritz_values(lambda v: at.jvp(v) + v, start, products=60).abs().amax(1)
 
 
-def _unit(v: Tensor) -> tuple[Tensor, Tensor]:
-    norm = torch.linalg.vector_norm(v, dim=1)
-    return v / torch.where(norm > 0, norm, 1.0)[:, None], norm
+def _dense_fits(at: AbstractLinearisation) -> bool:
+    return at.n <= DENSE_UP_TO and at.slope.numel() * at.n <= 4_000_000
+
+
+def _random_like(s: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device)
 
 
 def _largest(alphas: list[Tensor], betas: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Many linear systems at once: GMRES over matrix-vector products, and dense ones."""
+"""Many linear systems at once: Krylov methods over matrix-vector products, and dense solves."""
 
 from __future__ import annotations
 
@@ -97,6 +97,53 @@ def gmres(
     x = torch.einsum("bkn,bk->bn", torch.stack(basis[: y.shape[1]], 1), y)
     end = torch.linalg.vector_norm(matvec(x) - b, dim=1, keepdim=True) / safe
     return x, end[:, 0]
+
+
+@torch.no_grad()
+def ritz_values(
+    product: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    products: int,
+    enough: Callable[[Tensor], bool] = lambda values: False,
+) -> Tensor:
+    """Ritz values of M, row by row, by the Arnoldi process: its outer eigenvalues come first.
+
+    Args:
+        product: v -> M v, [B, n] -> [B, n], real or complex.
+        start: any [B, n]; its direction is where the process begins.
+        products: with M at most; as many [B, n] tensors are kept.
+        enough: asked of the values now and then, whether the process may end.
+
+    Returns:
+        [B, k], complex, k <= min(products, n).
+
+    Source: Saad, Numerical Methods for Large Eigenvalue Problems, section 6.2.
+    """
+    batch, size = len(start), min(products, start.shape[1])
+    basis = start.new_zeros(batch, size + 1, start.shape[1])
+    basis[:, 0] = unit(start)[0]
+    hessenberg = start.new_zeros(batch, size + 1, size)
+    values = start.new_zeros(batch, 0)
+    for j in range(size):
+        w, known = product(basis[:, j]), basis[:, : j + 1]
+        for _ in range(2):
+            h = torch.einsum("bkn,bn->bk", known.conj(), w)
+            hessenberg[:, : j + 1, j] += h
+            w = w - torch.einsum("bkn,bk->bn", known, h)
+        basis[:, j + 1], beta = unit(w)
+        hessenberg[:, j + 1, j] = beta.to(hessenberg.dtype)
+        if j + 1 == size or (j + 1) % 6 == 0:
+            values = torch.linalg.eigvals(hessenberg[:, : j + 1, : j + 1])
+            if enough(values):
+                break
+    return values
+
+
+def unit(v: Tensor) -> tuple[Tensor, Tensor]:
+    """v / ||v|| of each row, zero where v is, and the norms."""
+    norm = torch.linalg.vector_norm(v, dim=1)
+    return v / torch.where(norm > 0, norm, 1.0)[:, None], norm
 
 
 def _least_squares(columns: list[Tensor], norm: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.fields.base import AbstractField
+from bioplaus.precision import double
 from bioplaus.solvers.base import AbstractDynamics
 
 
@@ -39,6 +40,10 @@ class Nudge:
     def take(self, rows: Tensor) -> Nudge:
         """The nudge of a subset of rows."""
         return Nudge(self.cost, self.target[rows], self.beta[rows])
+
+    def precise(self) -> Nudge:
+        """The same in double precision."""
+        return Nudge(self.cost, double(self.target), double(self.beta))
 
 
 class Nudged(AbstractDynamics):
@@ -115,6 +120,13 @@ class Nudged(AbstractDynamics):
             new._output_current = self._output_current[rows]
         return new
 
+    def precise(self) -> Nudged:
+        new = copy.copy(self)
+        new.field, new.drive = self.field.precise(), double(self.drive)
+        new.nudge = self.nudge and self.nudge.precise()
+        new._bound = new._output_current = None
+        return new
+
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The layers of `s`, and buffers for their activities: itself where rho is the identity.
 
@@ -139,7 +151,7 @@ class Nudged(AbstractDynamics):
         """Turn a layer's current into its force, in place."""
         if k == self.last and self.nudge is not None:
             current.copy_(self.nudge.added_to(current, own))
-        self.field.confine(current, k).sub_(own)
+        self.field.change(current, own, k)
 
     def _settle_output(self, r: Sequence[Tensor], parts: Sequence[Tensor], nudge: Nudge) -> None:
         """Step towards s = a - beta dC/ds at the current a, scaled by the curvature of C.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost, one_hot
 from bioplaus.fields import LeakyField
+from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 
@@ -23,6 +24,10 @@ class Problem:
     field: LeakyField
     x: Tensor
     y: Tensor
+
+    def at(self, s: Tensor) -> AbstractLinearisation:
+        """J_s at each row of `s`."""
+        return self.field.linearise(s, self.field.drive(self.x))
 
 
 def problem(sizes: tuple[int, ...] = (6, 7, 5, 3), batch: int = 4, seed: int = 0, **kw) -> Problem:

@@ -11,6 +11,7 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators.base import AbstractEstimator, Estimate
 from bioplaus.fields.base import AbstractField
+from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
 
@@ -27,7 +28,7 @@ class AbstractAdjoint(AbstractEstimator):
     """
 
     @abstractmethod
-    def adjoint(self, field: AbstractField, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
         """J_s^-T c [B, n], and the steps that each row took [B]."""
 
     @torch.no_grad()
@@ -41,13 +42,15 @@ class AbstractAdjoint(AbstractEstimator):
         free: Solution | None = None,
         out: dict[str, Tensor] | None = None,
     ) -> Estimate:
+        drive = field.drive(x)
         if free is None:
-            free = free_phase(field, x, settling=self.settling)
+            free = free_phase(field, x, settling=self.settling, drive=drive)
         c = cost_slope(field, free.s, target, cost)
-        adjoint, steps = self.adjoint(field, free.s, c)
-        residual = adjoint_residual(field, free.s, adjoint, c)
-        solved = judged(adjoint, residual, steps, self.settling)
-        delta = on_the_free_units(field, free.s, adjoint)
+        at = field.linearise(free.s, drive)
+        adjoint, steps = self.adjoint(at, c)
+        solved = judged(adjoint, adjoint_residual(at, adjoint, c), steps, self.settling)
+        # in a box dmu/dtheta is zero for the units outside
+        delta = adjoint * at.slope if field.is_linear() else adjoint
         return self.apply_rule(field, x, free, [solved], delta, out)
 
 
@@ -81,17 +84,12 @@ def cost_slope(field: AbstractField, s: Tensor, target: Tensor, cost: AbstractCo
     return c
 
 
-def adjoint_residual(field: AbstractField, s: Tensor, a: Tensor, c: Tensor) -> Tensor:
+def adjoint_residual(at: AbstractLinearisation, a: Tensor, c: Tensor) -> Tensor:
     """||J_s^T a - c|| / ||c|| of each row, [B]; where c is 0, not divided."""
-    return relative(field.vjp(s, a) - c, c)
+    return relative(at.vjp(a) - c, c)
 
 
 def relative(error: Tensor, c: Tensor) -> Tensor:
     """||error|| / ||c|| of each row, [B]; where c is 0, not divided."""
     size = torch.linalg.vector_norm(c, dim=1)
     return torch.linalg.vector_norm(error, dim=1) / torch.where(size > 0, size, 1.0)
-
-
-def on_the_free_units(field: AbstractField, s: Tensor, delta: Tensor) -> Tensor:
-    """`delta` without the units on the wall of a box, where dmu/dtheta is zero."""
-    return delta * field.slope(s) if field.is_linear() else delta

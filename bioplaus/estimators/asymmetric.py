@@ -11,6 +11,7 @@ from torch import Tensor
 from bioplaus.estimators.difference import AbstractDifference
 from bioplaus.fields.base import AbstractField
 from bioplaus.nudging import Nudge, Nudged
+from bioplaus.precision import double
 from bioplaus.solvers import AbstractDynamics
 
 
@@ -20,20 +21,22 @@ class Symmetrised(Nudged):
     The Jacobian of F at s* is J^T, so that ds_beta/dbeta = J^-T c. With v = s - s* and
     D = diag rho'(s*), the current of a layer is W (rho(s) - D v) + b + D W^T v: two products in
     place of the three of mu, J v and J^T v. Where rho is the identity everywhere (a box), it is
-    W s* + b + D W^T D v, D marking the units off the wall: one product, as in the plain field.
+    W s* + b + D W^T D v, D marking the units whose current lies inside: one product, as in the
+    plain field.
     """
 
     def __init__(self, field: AbstractField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
         super().__init__(field, drive, nudge)
-        self.free, self.slope = free, field.slope(free)
+        self.free, self.slope = free, torch.empty_like(free)
         self.boxed = field.is_linear()
-        self.base: Tensor | None = None
-        if self.boxed:
-            self.base = torch.empty_like(free)
-            r = field.split(free)
-            for k, there in enumerate(field.split(self.base)):
-                field.current(r, drive, k, there)
+        self.base = torch.empty_like(free) if self.boxed else None
+        own = field.split(free)
+        currents = own if self.base is None else field.split(self.base)
+        for k, slope in enumerate(field.split(self.slope)):
+            if self.boxed:
+                field.current(own, drive, k, currents[k])
+            slope.copy_(field.layer_slope(own[k], currents[k], k))
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         back = self.field.transposed_current(self._v, layer, self._back[layer])
@@ -47,6 +50,13 @@ class Symmetrised(Nudged):
         assert isinstance(new, Symmetrised)
         new.free, new.slope = self.free[rows], self.slope[rows]
         new.base = None if self.base is None else self.base[rows]
+        return new
+
+    def precise(self) -> Symmetrised:
+        new = super().precise()
+        assert isinstance(new, Symmetrised)
+        new.free, new.slope = double(self.free), double(self.slope)
+        new.base = None if self.base is None else double(self.base)
         return new
 
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -14,6 +14,7 @@ from bioplaus.estimators.base import AbstractEstimator, Estimate
 from bioplaus.fields.base import AbstractField
 from bioplaus.nudging import Nudge
 from bioplaus.phases import free_phase, per_row
+from bioplaus.precision import double
 from bioplaus.solvers import AbstractDynamics, Solution, solve
 
 
@@ -72,18 +73,22 @@ class Dyad(AbstractDynamics):
     def take(self, rows: Tensor) -> Dyad:
         return Dyad(self.field, self.drive[rows], self.cost, self.target[rows], self.beta[rows])
 
+    def precise(self) -> Dyad:
+        drive, target, beta = (double(t) for t in (self.drive, self.target, self.beta))
+        return Dyad(self.field.precise(), drive, self.cost, target, beta)
+
     def _currents(
         self, pair: Sequence[Tensor], layers: Sequence[int]
     ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """What drives the layers of s+ and of s-, besides leak and nudge."""
         m, d = (pair[0] + pair[1]) / 2, pair[0] - pair[1]
-        slope = self.field.split(self.field.slope(m))
         v, means = self.field.split(d), self.field.split(m)
         r = [self.field.activity(own, k) for k, own in enumerate(means)]
         plus, minus = {}, {}
         for k in layers:
             a = self.field.current(r, self.drive, k, torch.empty_like(means[k]))
-            back = self.field.transposed_current(v, k, torch.empty_like(a)).mul_(slope[k])
+            back = self.field.transposed_current(v, k, torch.empty_like(a))
+            back.mul_(self.field.layer_slope(means[k], a, k))
             plus[k] = torch.add(a, back, alpha=0.5)
             minus[k] = torch.add(a, back, alpha=-0.5)
         return plus, minus
@@ -102,7 +107,7 @@ class Dyad(AbstractDynamics):
 class Dyadic(AbstractEstimator):
     """(dmu/dtheta)^T (s+ - s-) / beta: exact as beta -> 0, with error O(beta^2).
 
-    In the box of clipped coordinates J^T d is taken on the units off the wall, as in `asym-ep`.
+    In the box of clipped coordinates J^T d is taken on the units inside it, as in `asym-ep`.
 
     Source: the doubled state of Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670);
     the nudge of both partners after dual propagation, Hoier, Staudt, Zach 2023
@@ -116,6 +121,9 @@ class Dyadic(AbstractEstimator):
         if self.beta == 0:
             raise InputError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
 
+    def away(self) -> tuple[float, float]:
+        return abs(self.beta), 0.5  # each of the pair is nudged with half of beta
+
     @torch.no_grad()
     def __call__(
         self,
@@ -127,6 +135,7 @@ class Dyadic(AbstractEstimator):
         free: Solution | None = None,
         out: dict[str, Tensor] | None = None,
     ) -> Estimate:
+        self.check(field, cost)
         drive = field.drive(x)
         if free is None:
             free = free_phase(field, x, settling=self.settling, drive=drive)
@@ -138,6 +147,7 @@ class Dyadic(AbstractEstimator):
             tolerance=self.settling.tolerance,
             max_steps=self.settling.nudged_steps,
             check_every=self.settling.check_every,
+            verify=self.settling.verify,
         )
         plus, minus = end.s.chunk(2, 1)
         return self.apply_rule(field, x, free, [end], (plus - minus).div_(self.beta), out)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import Estimate
 from bioplaus.estimators.vector_field import VectorField
 from bioplaus.fields.base import AbstractField
-from bioplaus.solvers import Solution
 
 
 @dataclass(frozen=True)
@@ -41,20 +38,9 @@ class Homeostasis(VectorField):
     def without_regulariser(self) -> Self:
         return replace(self, strength=0.0)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        estimate = super().__call__(field, x, target, cost, free=free, out=out)
-        kept = estimate.free.s[estimate.accepted]
-        if self.strength and len(kept):
-            for name, update in field.symmetrising_update(kept).items():
+    def adjust(self, estimate: Estimate, field: AbstractField, drive: Tensor) -> None:
+        kept = estimate.accepted
+        if self.strength and bool(kept.any()):
+            at = field.linearise(estimate.free.s[kept], drive[kept])
+            for name, update in field.symmetrising_update(at).items():
                 estimate.updates[name].add_(update, alpha=self.strength)
-        return estimate

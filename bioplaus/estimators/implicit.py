@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.estimators.adjoint import AbstractAdjoint, rounding
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.jacobian import dense_jacobian
 from bioplaus.linear import gmres, solve_ex
 
@@ -28,26 +28,26 @@ class Implicit(AbstractAdjoint):
     adjoint_tolerance: float = 1e-12
     max_iterations: int = 300
 
-    def adjoint(self, field: AbstractField, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        if field.n > self.dense_up_to:
+    def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
+        if at.n > self.dense_up_to:
             products = 0
 
             def transposed(v: Tensor) -> Tensor:
                 nonlocal products
                 products += 1
-                return field.vjp(s, v)
+                return at.vjp(v)
 
             a, _ = gmres(
                 transposed,
                 c,
-                tolerance=self._goal(s.dtype),
+                tolerance=self._goal(c.dtype),
                 max_iterations=self.max_iterations,
             )
-            return a, torch.full((len(s),), products, device=s.device)
-        matrix = dense_jacobian(field, s).mT
+            return a, torch.full((len(c),), products, device=c.device)
+        matrix = dense_jacobian(at).mT
         # a singular matrix gives what is not finite, and a residual that says so
         a = solve_ex(matrix, c[..., None])[0][..., 0]
-        return a, torch.zeros(len(s), device=s.device)
+        return a, torch.zeros(len(c), device=c.device)
 
     def _goal(self, dtype: torch.dtype) -> float:
-        return max(min(self.adjoint_tolerance, self.settling.tolerance / 10), rounding(dtype) / 5)
+        return max(min(self.adjoint_tolerance, self.settling.tolerance / 10), rounding(dtype) / 25)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import Estimate
 from bioplaus.estimators.vector_field import VectorField
 from bioplaus.fields.base import AbstractField
-from bioplaus.solvers import Solution
 
 
 @dataclass(frozen=True)
@@ -41,21 +38,9 @@ class KolenPollack(VectorField):
     def without_regulariser(self) -> Self:
         return replace(self, decay=0.0)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        estimate = super().__call__(field, x, target, cost, free=free, out=out)
+    def adjust(self, estimate: Estimate, field: AbstractField, drive: Tensor) -> None:
         for feedback, forward in field.partners().items():
             estimate.updates[feedback].copy_(estimate.updates[forward].T)
         for names in field.partners().items():
             for name in names:
                 estimate.updates[name].add_(field.parameters[name], alpha=-self.decay)
-        return estimate

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.estimators.adjoint import AbstractAdjoint, adjoint_residual, rounding
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.solvers import AbstractDynamics, Euler, solve
 
 
@@ -18,11 +18,11 @@ class _Adjoint(AbstractDynamics):
     groups = ((0,),)
     order = (0,)
 
-    def __init__(self, field: AbstractField, s: Tensor, c: Tensor) -> None:
-        self.field, self.s, self.c = field, s, c
+    def __init__(self, at: AbstractLinearisation, c: Tensor) -> None:
+        self.at, self.c = at, c
 
     def force(self, s: Tensor, out: Tensor) -> Tensor:
-        return torch.sub(self.field.vjp(self.s, s), self.c, out=out)
+        return torch.sub(self.at.vjp(s), self.c, out=out)
 
     def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
         return self.force(s, out)
@@ -34,7 +34,10 @@ class _Adjoint(AbstractDynamics):
         s.add_(step)
 
     def take(self, rows: Tensor) -> _Adjoint:
-        return _Adjoint(self.field, self.s[rows], self.c[rows])
+        return _Adjoint(self.at.take(rows), self.c[rows])
+
+    def precise(self) -> _Adjoint:
+        return self  # J^T as it was found: its products are in the precision of its slopes
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,15 @@ class RecurrentBackprop(AbstractAdjoint):
     adjoint_tolerance: float = 1e-12
     adjoint_steps: int = 5000
 
-    def adjoint(self, field: AbstractField, s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        floor = 10 * torch.finfo(s.dtype).eps
-        goal = max(self.settling.tolerance, rounding(s.dtype))
+    def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
+        floor = 10 * torch.finfo(c.dtype).eps
+        goal = max(self.settling.tolerance, rounding(c.dtype))
         a, tolerance = -c, max(self.adjoint_tolerance, floor)
-        steps = torch.zeros(len(s), dtype=torch.int32, device=s.device)
+        steps = torch.zeros(len(c), dtype=torch.int32, device=c.device)
         while True:
             left = self.adjoint_steps - int(steps.max())
             end = solve(
-                _Adjoint(field, s, c),
+                _Adjoint(at, c),
                 a,
                 Euler(self.dt),
                 tolerance=tolerance,
@@ -74,7 +77,7 @@ class RecurrentBackprop(AbstractAdjoint):
                 check_every=10,
             )
             a, steps = end.s, steps + end.n_steps
-            behind = end.converged & (adjoint_residual(field, s, a, c) > goal)
+            behind = end.converged & (adjoint_residual(at, a, c) > goal)
             if (
                 not bool(behind.any())
                 or tolerance <= floor

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from bioplaus.activations import ACTIVATIONS, Activation, get_activation
 from bioplaus.errors import InputError
 from bioplaus.fields.base import AbstractField
 from bioplaus.fields.drawing import require_angle, require_scale, turned
+from bioplaus.fields.linearisation import AbstractLinearisation, LayeredLinearisation
+from bioplaus.fields.parameters import Parameters
 
 COORDINATES = ("membrane", "activity", "clipped")
 
@@ -21,6 +24,7 @@ NARROW = 32
 """Below this width a product is faster written by columns, also with a copy into the rows."""
 
 
+@final
 class LeakyField(AbstractField):
     """mu_i(x, s) = sum_j W_ij rho(s_j) + b_i - s_i, in units of the membrane time constant.
 
@@ -40,6 +44,12 @@ class LeakyField(AbstractField):
 
     Source: Scellier, Goyal, Binas, Mesnard, Bengio 2018 (arXiv 1808.04873), section 4.
     """
+
+    def __init_subclass__(cls) -> None:
+        raise InputError(
+            f"{cls.__name__} extends LeakyField, whose current, its transpose and its update "
+            "belong together: one written anew contradicts the others; extend AbstractField"
+        )
 
     def __init__(
         self,
@@ -92,32 +102,42 @@ class LeakyField(AbstractField):
         last = len(self.layers) - 1
         even, odd = tuple(range(0, last + 1, 2)), tuple(range(1, last + 1, 2))
         self.groups = (even, odd) if odd else (even,)
-        self.parameters = {}
+        drawn: dict[str, Tensor] = {}
         for k, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), 1):
             forward = torch.randn(fan_out, fan_in, generator=generator, dtype=dtype)
-            self.parameters[f"forward.{k}"] = forward * (gain / math.sqrt(fan_in))
-            self.parameters[f"bias.{k}"] = torch.zeros(fan_out, dtype=dtype)
+            drawn[f"forward.{k}"] = forward * (gain / math.sqrt(fan_in))
+            drawn[f"bias.{k}"] = torch.zeros(fan_out, dtype=dtype)
         for k in range(1, len(self.layers)) if not tied else ():
-            mirror = self.parameters[f"forward.{k + 1}"].T
+            mirror = drawn[f"forward.{k + 1}"].T
             draw = torch.randn(mirror.shape, generator=generator, dtype=dtype)
             draw *= gain / math.sqrt(self.sizes[k])
             back = turned(mirror, draw, angle) if asymmetry is None else mirror + asymmetry * draw
-            self.parameters[f"feedback.{k}"] = (feedback_gain * back).contiguous()
+            drawn[f"feedback.{k}"] = (feedback_gain * back).contiguous()
         said = f"gain={gain}, feedback_gain={feedback_gain}, asymmetry={asymmetry}"
-        require_scale(self.parameters, said)
-        self._wire({name: p.to(device) for name, p in self.parameters.items()})
+        require_scale(drawn, said)
+        self._wire({name: p.to(device) for name, p in drawn.items()})
 
-    def with_parameters(self, parameters: dict[str, Tensor]) -> LeakyField:
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> LeakyField:
         field = copy.copy(self)
         field._wire(parameters)
         return field
 
-    def _wire(self, parameters: dict[str, Tensor]) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        # the views of the wiring would come back from a pickle as copies
+        return {name: value for name, value in vars(self).items() if name != "_wiring"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._wire(self.parameters)
+
+    def _wire(self, parameters: Mapping[str, Tensor]) -> None:
         """Keep the parameters and, for each layer, what its current is made of.
 
-        Looking up and transposing costs as much as a small product, so it is done once.
+        Looking up and transposing costs as much as a small product, so it is done once, and again
+        where a tensor was given other storage (`tensor.data = ...`).
         """
-        self.parameters = parameters
+        self._parameters = Parameters(parameters)
+        self._storage = [p.data_ptr() for p in self._parameters.values()]
         self._wiring = [
             (
                 parameters[f"bias.{k + 1}"],
@@ -155,6 +175,8 @@ class LeakyField(AbstractField):
         return self._boxed[layer]
 
     def drive(self, x: Tensor) -> Tensor:
+        if self._storage != [p.data_ptr() for p in self._parameters.values()]:
+            self._wire(self._parameters)
         bias, _, forward, *_ = self._wiring[0]
         return torch.addmm(bias, x, forward)
 
@@ -183,16 +205,18 @@ class LeakyField(AbstractField):
             self.activity(s[:, here], k, out[:, here])
         return out
 
-    def current(self, r: Sequence[Tensor], drive: Tensor, layer: int, out: Tensor) -> Tensor:
+    def current(
+        self, r: Sequence[Tensor], drive: Tensor, layer: int, out: Tensor | None = None
+    ) -> Tensor:
         bias, weight, forward, feedback, narrow = self._wiring[layer]
         if layer > 0:
             if narrow:
-                torch.add(bias, torch.mm(weight, r[layer - 1].T).T, out=out)
+                out = torch.add(bias, torch.mm(weight, r[layer - 1].T).T, out=out)
             else:
-                torch.addmm(bias, r[layer - 1], forward, out=out)
+                out = torch.addmm(bias, r[layer - 1], forward, out=out)
             return out if feedback is None else out.addmm_(r[layer + 1], feedback)
         if feedback is None:
-            return out.copy_(drive)
+            return drive.clone() if out is None else out.copy_(drive)
         return torch.addmm(drive, r[1], feedback, out=out)
 
     def transposed_current(self, v: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
@@ -207,66 +231,42 @@ class LeakyField(AbstractField):
     def confine(self, s: Tensor, layer: int) -> Tensor:
         return s.clamp_(0.0, 1.0) if self._boxed[layer] else s
 
-    def field(self, s: Tensor, drive: Tensor, out: Tensor | None = None) -> Tensor:
-        out = torch.empty_like(s) if out is None else out
-        r = self.split(self.activities(s))
+    def layer_slope(self, own: Tensor, current: Tensor, layer: int) -> Tensor:
+        if self._boxed[layer]:
+            return ((current > 0) & (current < 1)).to(own.dtype)
+        return torch.ones_like(own) if self.is_linear(layer) else self.activation.slope(own)
+
+    def slope(self, s: Tensor, drive: Tensor) -> Tensor:
+        """D of all layers, [B, n]; see `layer_slope`."""
+        out, parts = torch.empty_like(s), self.split(s)
+        r = [self.activity(own, k) for k, own in enumerate(parts)]
         for k, there in enumerate(self.split(out)):
-            self.confine(self.current(r, drive, k, there), k)
-        return out.sub_(s)
-
-    def explicit_field(self, parameters: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
-        other = self.with_parameters(parameters)
-        r = [other.activity(own, k) for k, own in enumerate(self.split(s))]
-        currents = []
-        for k, (bias, _, forward, feedback, _) in enumerate(other._wiring):
-            a = torch.addmm(bias, x if k == 0 else r[k - 1], forward)
-            if feedback is not None:
-                a = a + r[k + 1] @ feedback
-            currents.append(a.clamp(0.0, 1.0) if self._boxed[k] else a)
-        return torch.cat(currents, 1) - s
-
-    def slope(self, s: Tensor) -> Tensor:
-        out = torch.ones_like(s)
-        # relaxation with dt < 1 nears a wall without end: this close counts as there
-        near = math.sqrt(torch.finfo(s.dtype).eps)
-        for k, (own, there) in enumerate(zip(self.split(s), self.split(out), strict=True)):
-            if self._boxed[k]:
-                there.copy_((own > near) & (own < 1 - near))
-            elif not self.is_linear(k):
-                there.copy_(self.activation.slope(own))
+            current = self.current(r, drive, k, there) if self._boxed[k] else there
+            there.copy_(self.layer_slope(parts[k], current, k))
         return out
 
-    def jvp(self, s: Tensor, v: Tensor) -> Tensor:
-        d, clipped = self.slope(s), self.coordinates == "clipped"
-        inner, out = (v if clipped else d * v), torch.empty_like(v)
-        parts = self.split(inner)
-        for k, there in enumerate(self.split(out)):
-            self._recurrent(parts, k, there)
-        return (d * out if clipped else out).sub_(v)
-
-    def vjp(self, s: Tensor, v: Tensor) -> Tensor:
-        d, clipped = self.slope(s), self.coordinates == "clipped"
-        inner, out = (d * v if clipped else v), torch.empty_like(v)
-        parts = self.split(inner)
-        for k, there in enumerate(self.split(out)):
-            self.transposed_current(parts, k, there)
-        return (out if clipped else d * out).sub_(v)
+    def linearise(self, s: Tensor, drive: Tensor) -> LayeredLinearisation:
+        boxed = self.coordinates == "clipped"
+        slope = self.slope(s, drive)
+        return LayeredLinearisation(
+            slope, self._recurrent, self.transposed_current, self.split, boxed
+        )
 
     def partners(self) -> dict[str, str]:
         if self.tied:
             return {}
         return {f"feedback.{k}": f"forward.{k + 1}" for k in range(1, len(self.layers))}
 
-    def symmetrising_update(self, s: Tensor) -> dict[str, Tensor]:
+    def symmetrising_update(self, at: AbstractLinearisation) -> dict[str, Tensor]:
         # with W = forward.{k+1}, B = feedback.k and d = rho'(s), the block of J - J^T between two
         # layers is B D_above - D_below W^T; in a box, where D stands left of the weights,
         # D_below B - W^T D_above. Half the squared norm counts each block once.
-        slopes, boxed = self.split(self.slope(s)), self.coordinates == "clipped"
+        slopes, boxed = self.split(at.slope), self.coordinates == "clipped"
         updates = {}
         for k in range(len(self.layers) - 1):
             below, above = slopes[k], slopes[k + 1]
             weight, back = self.forward_weight(k + 1).T, self.feedback_weight(k)
-            both = below.T @ above / len(s)
+            both = below.T @ above / len(below)
             own, other = below.square().mean(0)[:, None], above.square().mean(0)
             own, other = (own, other) if boxed else (other, own)
             on_back = 2 * (weight * both - back * own)
@@ -312,8 +312,8 @@ class LeakyField(AbstractField):
             return self.activities(s_plus) - self.activities(s_minus)
         return s_plus - s_minus
 
-    def seen(self, s: Tensor) -> Tensor | None:
-        return self.slope(s) if self.coordinates == "activity" else None
+    def seen(self, at: AbstractLinearisation) -> Tensor | None:
+        return at.slope if self.coordinates == "activity" else None
 
     def local_update(
         self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None

@@ -80,6 +80,6 @@ def test_the_symmetrised_field_is_its_formula():
         s = free + v
         expected = p.field.field(s, drive)
         expected[:, p.field.output] -= 0.3 * COST.slope(s[:, p.field.output], p.y)
-        expected -= p.field.jvp(free, v) - p.field.vjp(free, v)
+        expected -= p.at(free).jvp(v) - p.at(free).vjp(v)
         got = dynamics.force(s, torch.empty_like(s))
         torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)

@@ -1,16 +1,23 @@
 """The leaky field against autograd of the same equations."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 
+from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField
+from bioplaus.estimators import Implicit
+from bioplaus.fields import AbstractField, LeakyField
+from bioplaus.phases import Settling
 from tests.fields import (
     SMOOTH,
+    TIGHT,
     autograd_field,
     clipped,
+    distance,
     flat,
     jacobian,
     parameter_product,
@@ -42,29 +49,17 @@ def test_field_is_the_equation(kw):
     torch.testing.assert_close(p.field.field(s, p.field.drive(p.x)), expected, atol=1e-14, rtol=0)
 
 
-@pytest.mark.parametrize("kw", ZOO[:-2], ids=str)
+@pytest.mark.parametrize("kw", ZOO, ids=str)
 def test_products_with_the_jacobian(kw):
     p = problem(**kw)
     s = _inner_state(p)
     v = torch.randn(s.shape, generator=torch.Generator().manual_seed(1), dtype=s.dtype)
     dense = jacobian(p, s)
     expected = torch.einsum("bij,bj->bi", dense, v)
-    torch.testing.assert_close(p.field.jvp(s, v), expected, atol=1e-12, rtol=0)
+    at = p.at(s)
+    torch.testing.assert_close(at.jvp(v), expected, atol=1e-12, rtol=0)
     expected = torch.einsum("bji,bj->bi", dense, v)
-    torch.testing.assert_close(p.field.vjp(s, v), expected, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("kw", ZOO[-2:], ids=str)
-def test_products_with_the_jacobian_of_the_clipped_field_hold_at_its_fixed_point(kw):
-    from bioplaus.phases import free_phase
-    from tests.fields import TIGHT
-
-    p = problem(**kw, seed=3)
-    s = free_phase(p.field, p.x, settling=TIGHT).s
-    v = torch.randn(s.shape, generator=torch.Generator().manual_seed(1), dtype=s.dtype)
-    dense = jacobian(p, s)
-    torch.testing.assert_close(p.field.jvp(s, v), (dense @ v[..., None])[..., 0])
-    torch.testing.assert_close(p.field.vjp(s, v), (dense.mT @ v[..., None])[..., 0])
+    torch.testing.assert_close(at.vjp(v), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("kw", [k for k in ZOO if "coordinates" not in k], ids=str)
@@ -176,3 +171,82 @@ def test_same_generator_same_network():
 def test_bad_settings(kw, message):
     with pytest.raises(InputError, match=message):
         LeakyField(**({"sizes": (3, 2)} | kw))
+
+
+@pytest.mark.parametrize("kw", ZOO, ids=str)
+def test_the_field_with_explicit_parameters_is_the_field(kw):
+    p = problem(**kw)
+    s = _inner_state(p)
+    again = p.field.explicit_field(p.field.parameters, p.x, s)
+    torch.testing.assert_close(again, p.field.field(s, p.field.drive(p.x)), atol=0, rtol=0)
+    theta = {k: v.clone().requires_grad_() for k, v in p.field.parameters.items()}
+    slopes = torch.autograd.grad(p.field.explicit_field(theta, p.x, s).sum(), [*theta.values()])
+    expected = torch.autograd.grad(autograd_field(p, theta, s).sum(), [*theta.values()])
+    for got, wanted in zip(slopes, expected, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-12, rtol=0)
+
+
+def test_a_unit_is_inside_the_box_where_its_current_is():
+    field = LeakyField([1, 1, 1], angle=0.0, **clipped(dtype=torch.float64))
+    for name, value in {"forward.1": 1.0, "forward.2": 0.0, "feedback.1": 0.0}.items():
+        field.parameters[name].fill_(value)
+    x = torch.tensor([[-1e-9], [1e-9], [0.5], [1 - 1e-9], [1 + 1e-9]], dtype=torch.float64)
+    for s in (x.clamp(0, 1), torch.rand_like(x)):  # wherever its state is
+        both = torch.cat((s, torch.zeros_like(s)), 1)
+        slope = field.linearise(both, field.drive(x)).slope
+        assert slope[:, 0].tolist() == [0, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_gradient_of_a_float32_network_in_a_box_is_that_of_float64(depth):
+    g = torch.Generator().manual_seed(depth)
+    field = LeakyField(
+        [784, *[512] * depth, 10], generator=g, feedback_gain=0.3, **clipped(dtype=torch.float32)
+    )
+    for name, p in field.parameters.items():  # as learning does: units crowd at the walls
+        p.add_(torch.randn(p.shape, generator=g), alpha=0.02 if name.startswith("bias") else 0.002)
+    x, y = torch.rand(20, 784, generator=g), torch.eye(10).repeat(2, 1)
+    cost, settling = get_cost("cross-entropy"), Settling(tolerance=1e-7, free_steps=200)
+    single = Implicit(settling)(field, x, y, cost)
+    near = (single.free.s[:, : field.output.start] % 1 - 0.5).abs() > 0.5 - 3e-4
+    assert 0 < near.sum() < near.numel()
+    exact = Implicit(TIGHT)(field.precise(), x.double(), y.double(), cost).updates
+    assert distance(single.updates, flat(exact)) < 1e-5
+
+
+def test_parameters_cannot_be_replaced_behind_the_field_s_back():
+    p = problem()
+    with pytest.raises(InputError, match="change a tensor in place"):
+        p.field.parameters["forward.1"] = torch.zeros(7, 6)
+    for change in (dict.clear, dict.popitem):
+        with pytest.raises(InputError, match="with_parameters"):
+            getattr(p.field.parameters, change.__name__)()
+    with pytest.raises(AttributeError):
+        p.field.parameters = {}
+
+
+def test_every_product_sees_a_tensor_given_other_storage():
+    p, fresh = problem(), problem(seed=1)
+    for name, parameter in p.field.parameters.items():
+        parameter.data = fresh.field.parameters[name].clone()
+    s = _inner_state(p)
+    got, expected = (f.field(s, f.drive(p.x)) for f in (p.field, fresh.field))
+    torch.testing.assert_close(got, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))])
+def test_a_copy_learns_apart_and_as_a_whole(copied):
+    p = problem()
+    other, s = copied(p.field), _inner_state(p)
+    other.parameters["forward.2"].zero_()
+    other.parameters["feedback.1"].add_(1.0)
+    expected = autograd_field(p, other.parameters, s)
+    torch.testing.assert_close(other.field(s, other.drive(p.x)), expected, atol=1e-14, rtol=0)
+    assert p.field.parameters["forward.2"].abs().sum() > 0
+
+
+def test_a_second_formula_for_mu_is_refused():
+    with pytest.raises(InputError, match="Lateral extends LeakyField, whose current"):
+        type("Lateral", (LeakyField,), {"field": lambda self, s, drive: -s})
+    with pytest.raises(InputError, match="Gated writes `field` anew"):
+        type("Gated", (AbstractField,), {"field": lambda self, s, drive: -s})

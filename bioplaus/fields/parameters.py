@@ -1,0 +1,31 @@
+"""The tensors of a field by name: to be changed in place, never to be replaced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from torch import Tensor
+
+from bioplaus.errors import InputError
+
+
+class Parameters(dict[str, Tensor]):
+    """name -> tensor, fixed at construction: a field keeps views of its tensors.
+
+    Raises:
+        InputError: an entry is replaced, added or removed.
+    """
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise InputError(
+            "the parameters of a field cannot be replaced: change a tensor in place "
+            '(field.parameters["bias.1"].copy_(...)), or make a field over others '
+            "(field.with_parameters({...}))"
+        )
+
+    if not TYPE_CHECKING:  # which would have each of them take what a dict's own does
+        __setitem__ = __delitem__ = __ior__ = _refuse
+        clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[Parameters], tuple[dict[str, Tensor]]]:
+        return Parameters, (dict(self),)
