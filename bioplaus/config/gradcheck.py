@@ -27,6 +27,7 @@ from bioplaus.config.fields import (
     Positive,
     Solver,
 )
+from bioplaus.costs import get_cost
 from bioplaus.datasets import load_dataset
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
