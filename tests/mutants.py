@@ -80,26 +80,26 @@ def is_noticed(mutant: Mutant, tree: Path) -> bool:
     text = path.read_text("utf-8")
     path.write_text(mutant.applied_to(text), "utf-8")
     try:
-        return run_tests(mutant.tests, tree) == 1
+        return run_tests(mutant.tests, tree, SECONDS) == 1
     except TimeoutError:
         return True
     finally:
         path.write_text(text, "utf-8")
 
 
-def run_tests(tests: Iterable[str], tree: Path) -> int:
+def run_tests(tests: Iterable[str], tree: Path, seconds: float | None = None) -> int:
     """Pytest's exit code in a copy of the program: 0 if all pass, 1 if one fails.
 
     In a fork, so that what the program needs is imported once, but the program itself anew.
 
     Raises:
-        TimeoutError: the tests take longer than SECONDS.
+        TimeoutError: the tests take longer than that.
         SystemExit: pytest cannot run them.
     """
     report = tree / REPORT
     child = multiprocessing.get_context("fork").Process(target=_pytest, args=(tests, tree, report))
     child.start()
-    child.join(SECONDS)
+    child.join(seconds)
     if child.is_alive():
         child.kill()
         child.join()

@@ -1,39 +1,15 @@
-"""Where sampling could fall off an edge: ties, the ends of [0, 1), rounding, NaN."""
+"""Whole answers drawn at the ends of [0, 1), and by a policy that gives NaN."""
 
 import math
 
 import pytest
 import torch
 
-from nlhf.language.decoding import Sampling, decode, truncated
+from nlhf.language.decoding import Sampling, decode
 from tests.policies import PROMPTS, make_policy
 
 LENGTH = 3
 LARGEST = math.nextafter(1.0, 0.0)
-
-
-def kept(log_q, top_k=None, top_p=None):
-    return torch.isfinite(truncated(log_q[None], top_k, top_p))[0].tolist()
-
-
-def test_top_p_stops_where_its_share_is_reached_exactly():
-    even = torch.zeros(4, dtype=torch.float64)  # four of exactly 1/4
-    assert kept(even, top_p=0.25) == [True, False, False, False]
-    assert kept(even, top_p=0.5) == [True, True, False, False]
-    assert kept(even, top_p=math.nextafter(0.5, 1.0)) == [True, True, True, False]
-    assert kept(even, top_p=math.nextafter(0.5, 0.0)) == [True, True, False, False]
-
-
-def test_the_most_likely_token_is_kept_however_small_top_p_is():
-    log_q = torch.tensor([0.1, 0.7, 0.2], dtype=torch.float64).log()
-    assert kept(log_q, top_p=1e-300) == [False, True, False]
-
-
-@pytest.mark.parametrize("cut", [{"top_k": 300}, {"top_p": 0.5859375}], ids=str)
-def test_of_equally_likely_tokens_the_first_are_kept(cut):
-    # enough of them that a sort which is not stable would mix them up; 300 / 512 is exact
-    even = torch.zeros(512, dtype=torch.float64)
-    assert kept(even, **cut) == [True] * 300 + [False] * 212
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +29,7 @@ def drawn(policy, u, **cuts):
     return answers, torch.stack(seen, 1)
 
 
-@pytest.mark.parametrize("u", [0.0, 1e-300, 0.5, LARGEST, 1.0], ids=str)
+@pytest.mark.parametrize("u", [0.0, 1e-300, 0.5, LARGEST], ids=str)
 @pytest.mark.parametrize("cut", [{"top_k": 1}, {"top_p": 1e-9}], ids=str)
 def test_no_draw_gives_a_token_that_was_cut(policy, u, cut):
     answers, log_q = drawn(policy, u, **cut)
