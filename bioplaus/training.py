@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bioplaus.config import (
 )
 from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.datasets import Dataset, batches, load_dataset
+from bioplaus.diagnosis import explain, find_cure, stability
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import check_gradients, record_type, records
@@ -104,6 +106,7 @@ _EPOCH_FIELDS: list[Any] = [
     ("nudged_steps", float),
     ("converged", float),
     ("accepted", float),
+    ("stability", float),
     ("images_per_second", float),
     ("seconds", float),
 ]
@@ -165,6 +168,7 @@ def train(
     advance: Callable[[int], None] = lambda images: None,
     start: Mapping[str, Any] | None = None,
     after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """Train for the config's epochs.
 
@@ -177,6 +181,7 @@ def train(
         start: what a snapshot gave; from there on everything is as if nothing had happened.
         after_step: told the number of each step that is done and recorded, and a function that
             makes a snapshot of all that is needed to go on.
+        warn: told of an epoch that ends with free points which do not attract.
 
     Raises:
         RunFailed: the network diverged; the message says cause and remedy.
@@ -195,10 +200,10 @@ def train(
             x, y = dataset.train_images[rows], targets[rows]
             done = run.shards.estimate(run.estimator, run.field, x, y, run.cost)
             run.optimizer.step(done.updates)
-            values, status = done.values, Status(int(done.values.pop("status")))
+            values, at.status = done.values, Status(int(done.values.pop("status")))
             at.count(values, len(rows))
             if at.rejected >= PATIENCE:
-                raise RunFailed(_diagnosis(at.step, values, status))
+                raise RunFailed(_diagnosis(run, x, y, at, values))
             every = config.check_gradients_every
             if every and at.step % every == 0 and run.shards.writes:
                 for checked in _check(run, x, y, at.step):
@@ -209,7 +214,10 @@ def train(
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.batch == len(order):
                 _require_sound(run, at.step)
-                on_epoch(at.finish_epoch(run))
+                record = at.finish_epoch(run)
+                on_epoch(record)
+                if record.stability >= 0:
+                    warn(_unstable(record, config))
             after_step(at.step, lambda: at.snapshot(run))
     return Summary(
         test_error=at.errors["test_error"],
@@ -230,6 +238,7 @@ class _Position:
     def __init__(self, run: Run) -> None:
         self.step, self.epoch, self.batch, self.images = 0, 1, 0, 0
         self.rejected = 0
+        self.status = Status.CONVERGED
         self.tally = Tally()
         self.errors: dict[str, float] = {}
         self.trained = self.epoch_seconds = 0.0
@@ -256,6 +265,7 @@ class _Position:
             step=self.step,
             epoch=self.epoch,
             test_error=_test_error(run),
+            stability=_stability(run),
             images_per_second=images / self.epoch_seconds,
             seconds=self.seconds,
             **self.tally.means(),
@@ -322,17 +332,32 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
     return records(run.check_record, report.asymmetry, report.rows, step)
 
 
+def _stability(run: Run) -> float:
+    """Of the free points of some test images; see `diagnosis.stability`."""
+    images = run.dataset.test_images[: run.config.check_rows]
+    if run.config.phases.engine != "torch":
+        return math.nan
+    return stability(run.field, images, run.estimator.settling)
+
+
+def _unstable(record: Any, config: EqpropConfig) -> str:
+    return (
+        f"epoch {record.epoch}: some free points do not attract (largest real part of the "
+        f"Jacobian's eigenvalues {record.stability:+.2g}): the network would leave them, and what "
+        f"is learnt there is not its own; use weaker feedback, e.g. "
+        f"--set network.feedback_gain={0.5 * config.network.feedback_gain:g}"
+    )
+
+
 def _test_error(run: Run) -> float:
     settling, rows = run.estimator.settling, run.config.evaluation_batch
     return run.shards.test_error(run.field, run.dataset, settling, rows)
 
 
-def _diagnosis(step: int, values: Mapping[str, float], status: Status) -> str:
-    largest = max(values["free_residual"], values["nudged_residual"])
-    return (
-        f"the network diverged: for {PATIENCE} steps up to step {step} no row settled to within "
-        f"the gate (largest residual {largest:.2g}); {status.message}"
-    )
+def _diagnosis(run: Run, x: Tensor, y: Tensor, at: _Position, values: Mapping[str, float]) -> str:
+    cure = find_cure(run.config, run.field, run.estimator, x, y, run.cost)
+    residual = max(values["free_residual"], values["nudged_residual"])
+    return explain(at.step, PATIENCE, residual, at.status, cure)
 
 
 def _require_sound(run: Run, step: int) -> None:

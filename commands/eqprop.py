@@ -110,6 +110,10 @@ def _train(
             log.save_weights(record.step, run.field.parameters)
             rows.row(*_epoch_cells(record))
 
+        def warn(text: str) -> None:
+            log.event("warning", text=text)
+            click.echo(f"warning: {text}", err=True)
+
         summary = train(
             run,
             on_step=lambda r: log.log("metrics", r),
@@ -118,6 +122,7 @@ def _train(
             advance=bar.advance,
             start=session.start,
             after_step=session.after_step,
+            warn=warn,
         )
         said = {**vars(summary), "seed": settings.seed}
         log.event("summary", of=said)

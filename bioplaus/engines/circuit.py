@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
+from bioplaus.costs import AbstractCost, CrossEntropy, SquaredError
 from bioplaus.engines.package import METHODS, check_choice, load_brian2, spared_collection
 from bioplaus.errors import InputError
 from bioplaus.estimators.asymmetric import Symmetrised
@@ -19,6 +19,9 @@ from bioplaus.solvers.loop import DIVERGED_AT
 
 MAX_SYNAPSES = 30_000_000
 """Above this, Brian2's arrays take gigabytes: every image has its own copy of the synapses."""
+
+COSTS = (SquaredError, CrossEntropy)
+"""Costs whose slopes have an equation here; not a class that goes by the same name."""
 
 RHO = {
     "tanh": "tanh(s)",
@@ -81,6 +84,7 @@ class Circuit:
         """
         brian2 = load_brian2()
         check_choice("method", method, METHODS)
+        require_equation(cost)
         self.field, self.batch, self.cost = field, batch, cost
         self.method, self.symmetrised, self.plastic = method, symmetrised, plastic
         self.spiking = spiking
@@ -299,6 +303,19 @@ def all_to_all(synapses: Any, batch: int, n_post: int, n_pre: int) -> None:
     """Connect image by image, in the order of a weight's entries [n_post, n_pre]."""
     image, post, pre = np.indices((batch, n_post, n_pre)).reshape(3, -1)
     synapses.connect(i=image * n_pre + pre, j=image * n_post + post)
+
+
+def require_equation(cost: AbstractCost | None) -> None:
+    """Refuse a cost that a circuit would not nudge with.
+
+    Raises:
+        InputError: Brian2 has no equation for its slope.
+    """
+    if cost is not None and type(cost) not in COSTS:
+        raise InputError(
+            f"the engine brian2 has no equation for the cost {type(cost).__name__}; use one of "
+            f"{', '.join(kind.name for kind in COSTS)}, or the engine torch"
+        )
 
 
 def synapses_per_image(field: LeakyField) -> int:

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bioplaus.engines.circuit import MAX_SYNAPSES, Circuit, synapses_per_image
+from bioplaus.engines.circuit import (
+    MAX_SYNAPSES,
+    Circuit,
+    require_equation,
+    synapses_per_image,
+)
 from bioplaus.engines.package import METHODS, check_choice, duration, generated
 from bioplaus.errors import InputError
 from bioplaus.estimators.asymmetric import Symmetrised
@@ -107,6 +112,7 @@ class Brian2(AbstractSolver):
     def _circuit(self, dynamics: Nudged, rows: int) -> Circuit:
         field, nudge = _leaky(dynamics), dynamics.nudge
         cost = nudge and nudge.cost
+        require_equation(cost)
         symmetrised = isinstance(dynamics, Symmetrised)
         kind = (
             *(field.sizes, field.activation.name, field.coordinates, field.linear_output),
@@ -145,5 +151,9 @@ def _served(dynamics: AbstractDynamics, s: Tensor) -> Nudged:
 
 
 def _leaky(dynamics: Nudged) -> LeakyField:
-    assert isinstance(dynamics.field, LeakyField)
+    if not isinstance(dynamics.field, LeakyField):
+        raise InputError(
+            f"the engine brian2 has no circuit for a {type(dynamics.field).__name__}; use a "
+            "LeakyField, or the engine torch"
+        )
     return dynamics.field

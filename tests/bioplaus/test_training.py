@@ -1,16 +1,22 @@
 """The training loop on a small real task: it learns, repeats itself, and says why it fails."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
 
 from bioplaus.config import EqpropConfig, make_settling
+from bioplaus.diagnosis import stability
 from bioplaus.errors import InputError
+from bioplaus.fields import LeakyField
 from bioplaus.measuring import alignments
+from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Anderson
 from bioplaus.training import Summary, build, train
 from bridge.config import load_config
 from bridge.errors import RunFailed
+from tests.fields import Problem, jacobian
 
 SMALL = (
     "network.hidden=[128]",
@@ -88,6 +94,53 @@ def test_output_stands_for_the_weights_of_the_last_layer():
 def test_a_diverging_network_fails_with_cause_and_remedy():
     with pytest.raises(RunFailed, match=r"diverged: .* step \d+.*use (a )?smaller"):
         _run("optimizer.learning_rate=1e6", "optimizer.schedule=constant")
+
+
+def test_a_state_that_ran_off_has_no_residual_to_show():
+    with pytest.raises(RunFailed) as caught:
+        _run("optimizer.learning_rate=1e9", "optimizer.schedule=constant")
+    assert "residual" not in str(caught.value)
+    assert "optimizer.learning_rate=1e+08" in str(caught.value)
+
+
+def test_the_cure_that_a_failed_run_names_is_one():
+    strong = ("network.coordinates=membrane", "network.activation=tanh", "network.gain=3")
+    strong = (*strong, "network.feedback_gain=3", "network.hidden=[32, 32]", "phases.gate=0.01")
+    with pytest.raises(RunFailed) as caught:
+        _run(*strong, "estimator.nudging=one-sided")
+    found = re.findall(r"--set ([\w.]+=[\w.]+)", str(caught.value).rpartition(";")[2])
+    assert found, str(caught.value)
+    _, _, steps, _ = _run(*strong, "estimator.nudging=one-sided", *found, "epochs=1")
+    assert steps[0].accepted >= 0.9
+
+
+def test_an_epoch_ends_with_a_look_at_the_stability_of_free_points(monkeypatch):
+    told = []
+    run = build(load_config(EqpropConfig, sets=[*SMALL, "epochs=1"]))
+    epochs = []
+    train(run, on_step=lambda r: None, on_epoch=epochs.append, warn=told.append)
+    assert -1.0 <= epochs[0].stability < 0
+    assert not told
+    monkeypatch.setattr("bioplaus.training.stability", lambda *of: 0.25)
+    run = build(load_config(EqpropConfig, sets=[*SMALL, "epochs=1"]))
+    train(run, on_step=lambda r: None, on_epoch=epochs.append, warn=told.append)
+    assert len(told) == 1
+    assert "epoch 1: some free points do not attract" in told[0]
+    assert "+0.25" in told[0]
+
+
+def test_stability_is_the_largest_real_part_over_points_that_attract_or_not(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    kw = {"angle": 0.0, "gain": 1.5, "generator": g, "dtype": torch.float64}
+    field = LeakyField([6, 10, 10, 4], "tanh", **kw)
+    x = torch.rand(48, 6, generator=g, dtype=torch.float64)
+    mixing = Settling(Anderson(3), 1e-10, free_steps=2000)
+    assert -1 < stability(field, x, mixing) < 0
+    monkeypatch.setattr("bioplaus.solvers.loop.DAMPED", ())
+    s = free_phase(field, x, settling=mixing).s
+    parts = torch.linalg.eigvals(jacobian(Problem(field, x, x), s)).real.amax(1)
+    assert stability(field, x, mixing) == pytest.approx(float(parts.max()), abs=1e-8)
+    assert parts.max() > 0
 
 
 def test_gradients_are_checked_on_the_way():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bioplaus.costs import SquaredError
 from bioplaus.engines import Brian2
 from bioplaus.errors import InputError
-from bioplaus.estimators import estimate_gradient
+from bioplaus.estimators import VectorField, estimate_gradient
 from bioplaus.gradient_check import check_gradients
 from bioplaus.phases import Settling
 from tests.engines import require_brian2
@@ -103,3 +104,20 @@ def test_dynamics_without_a_circuit_are_refused(estimator):
 def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         Brian2(**settings)
+
+
+class Doubled(SquaredError):
+    """A user's cost that goes by the name of another."""
+
+    def slope(self, s, y):
+        return 2 * (s - y)
+
+
+def test_a_cost_without_an_equation_is_refused():
+    p = problem(sizes=(3, 4, 2))
+    settling = Settling(Brian2(), 1e-6)
+    for warm in (False, True):  # also once a circuit for the known cost is there
+        if warm:
+            VectorField(settling)(p.field, p.x, p.y, SquaredError())
+        with pytest.raises(InputError, match="the cost Doubled; use one of squared-error"):
+            VectorField(settling)(p.field, p.x, p.y, Doubled())
