@@ -14,7 +14,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from bridge import terminal
 from bridge.errors import InputError, RunFailed, Stopped, StorageError
+from bridge.failures import describe, user_place
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -186,6 +188,8 @@ class Commands(click.Group):
         """Run, and leave the process with the right exit code."""
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
+        terminal.own()
+        _printed.clear()
         try:
             _refuse_unsayable(kwargs.get("args", args[0] if args else None) or sys.argv[1:])
             code = super().main(*args, standalone_mode=False, **kwargs)
@@ -196,7 +200,8 @@ class Commands(click.Group):
                 _complain(_usage_text(error))
             _leave(EXIT_USAGE)
         except self.input_errors as error:
-            for mistake in getattr(error, "mistakes", (str(error),)):
+            *others, last = getattr(error, "mistakes", (str(error),)) or ("",)
+            for mistake in (*others, "; ".join((last, *getattr(error, "__notes__", ())))):
                 _complain(mistake)
             _leave(EXIT_USAGE)
         except RunFailed as error:
@@ -218,6 +223,11 @@ class Commands(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _complain("interrupted")
             _leave(EXIT_INTERRUPTED)
+        except Exception as error:
+            if user_place(error) is None:
+                raise
+            _complain(describe(error))
+            _leave(EXIT_FAILED)
         return _leave(code if isinstance(code, int) else EXIT_DONE)
 
 
@@ -277,8 +287,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
 
 
+_printed: dict[str, Any] = {}
+"""What is known of what the command prints: the `log` that has it too, and whether it is `json`."""
+
+
+def kept_in(log: Path) -> None:
+    """Note where a run's result is: that a full disk takes what is printed is no failure then."""
+    _printed["log"] = log
+
+
 def print_json(value: Any) -> None:
     """Print one JSON value to stdout; NaN and infinite numbers, which JSON lacks, become null."""
+    _printed["json"] = True
     click.echo(json.dumps(_finite(value), allow_nan=False))
 
 
@@ -354,12 +374,25 @@ def _leave(code: int) -> NoReturn:
     taken down by then (torch 2.13: "terminate called without an active exception", one exit in ten
     on a busy machine). All logs are sealed by now.
     """
+    code = _stored(code)
     distributed = sys.modules.get("bridge.distributed")
     if distributed is not None and distributed.joined_before:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        terminal.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _stored(code: int) -> int:
+    """The exit code, once it is known whether stdout took what was the command's result."""
+    lost = terminal.loss()
+    log = _printed.get("log")
+    if lost and (log is None or "json" in _printed):
+        kept = f"it is in {log} too" if log else "it is lost"
+        _complain(f"stdout: the result cannot be written: {lost}; {kept}")
+        return EXIT_STORAGE if code == EXIT_DONE else code
+    if lost:
+        click.echo(f"warning: stdout cannot be written: {lost}; {log} has all of it", err=True)
+    return code
 
 
 def _complain(text: str) -> None:

@@ -110,6 +110,9 @@ class Optimizer:
         if self.clip_norm is not None:
             updates = _clipped(updates, self.clip_norm, self.steps)
         rate = self.learning_rate
+        # The fused kernels count no change of what they move; `bridge.held` goes by the count.
+        for param in self.params.values():
+            torch.autograd.graph.increment_version(param)
         for i, (multiplier, names) in enumerate(self._groups):
             own_rate = rate * multiplier
             if self._inner is not None:

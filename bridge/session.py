@@ -21,18 +21,19 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
+from bridge import terminal
 from bridge.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
 from bridge.distributed import Group
-from bridge.errors import InputError, Stopped
+from bridge.errors import InputError, RunFailed, Stopped, StorageError
+from bridge.failures import describe, trace
+from bridge.held import Held
 from bridge.ranks import (
     TABLE,
     RankLog,
@@ -45,6 +46,7 @@ from bridge.ranks import (
 from bridge.runlog import Run, RunLog, open_run, read_run, recover
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reopening import reopen_run
+from bridge.signals import noted
 
 SECONDS = 60.0
 """Between checkpoints, unless they are asked for by steps."""
@@ -81,6 +83,8 @@ class Session:
         self._group = group or Group()
         self._ranks = ranks
         self._due = time.monotonic() + SECONDS
+        self._held = Held()
+        self._saved = self.step
 
     def after_step(self, step: int, snapshot: Callable[[], Any] | None) -> None:
         """Save a checkpoint if one is due; stop here if a signal has asked for it.
@@ -89,11 +93,13 @@ class Session:
 
         Args:
             step: steps done; all their rows are logged.
-            snapshot: gives what is needed to go on after this step; called only if it is saved.
-                None where it cannot be had: the run is then gone on with from its start.
+            snapshot: gives what is needed to go on after this step. It is held until the next one,
+                see `bridge.held`, so it costs little: references to tensors, not copies. None
+                where it cannot be had: the run is then gone on with from its start.
 
         Raises:
-            Stopped: after SIGTERM or SIGINT, once the checkpoint is written and the log sealed.
+            Stopped: after a signal of `bridge.signals.STOPPING`, once the checkpoint is written
+                and the log sealed.
             StorageError: the disk is full or fails.
         """
         if self._ranks is not None:
@@ -101,19 +107,44 @@ class Session:
         stop = self._group.largest(self._signals[0] if self._signals else 0)
         every = self._every
         due = step % every == 0 if every else time.monotonic() >= self._due
-        if self._group.rank == 0 and snapshot is not None and (due or stop):
-            self._save(step, snapshot())
+        self.step = step
+        if self._group.rank == 0 and snapshot is not None:
+            state, rows = snapshot(), self.log.rows
+            if due or stop:
+                self._save(step, state, rows)
+            self._held.hold(step, state, rows)
         if stop:
             self._stop(step, signal.Signals(stop).name)
 
-    def _save(self, step: int, state: Any) -> None:
+    def rescue(self) -> None:
+        """Save the newest state that is whole, after a failure in the middle of a step.
+
+        No failure to save may hide the one that came first.
+        """
+        whole = self._held.newest()
+        if self._group.rank == 0 and whole is not None and whole.step > self._saved:
+            with contextlib.suppress(StorageError):
+                self._save(whole.step, whole.state, whole.rows)
+
+    @property
+    def saved(self) -> int:
+        """The step of the newest checkpoint; 0 where there is none."""
+        return self._saved
+
+    def _save(self, step: int, state: Any, rows: Mapping[str, int]) -> None:
         began = time.monotonic()
         # The rows that the checkpoint counts must survive whatever the checkpoint survives.
         self.log.sync()
-        facts = {**self._facts, "run_id": self.log.run_id, "rows": self.log.rows}
+        facts = {**self._facts, "run_id": self.log.run_id, "rows": dict(rows)}
         save_checkpoint(checkpoint_folder(self.log.path), step, state, facts)
+        self._saved = step
         now = time.monotonic()
         self._due = now + max(SECONDS, (now - began) / _SHARE)
+
+    @property
+    def advice(self) -> str:
+        """How to go on."""
+        return f"go on with --resume {self._log_option} {self.log.path}"
 
     def _stop(self, step: int, name: str) -> None:
         for log in (self.log, *([] if self._ranks is None else [self._ranks.log])):
@@ -123,10 +154,7 @@ class Session:
         self._group.all(True)  # torchrun ends all where one has ended
         if self._group.rank:
             raise Stopped  # the first process says it
-        raise Stopped(
-            f"stopped by {name} after step {step}; go on with --resume {self._log_option} "
-            f"{self.log.path}"
-        )
+        raise Stopped(f"stopped by {name} after step {step}; {self.advice}")
 
 
 @contextlib.contextmanager
@@ -152,10 +180,11 @@ def training_session(
 ) -> Iterator[Session]:
     """Open a run's log, new or where its last good checkpoint stands, for the length of a block.
 
-    On leaving the log is sealed: "finished", and the checkpoints, needed no more, are removed; or
-    "failed" or "stopped", and they stay. In a group of processes the first one writes log and
-    checkpoints, and all must have the same snapshot; the log of the others takes everything and
-    writes nothing.
+    On leaving the log is sealed: "finished", and then the checkpoints are removed; or "failed" or
+    "stopped", and they stay. What fails in the block is told in one line, with the user's code that
+    it came out of, and a checkpoint of the last whole step is written. In a group of processes the
+    first one writes log and checkpoints, and all must have the same snapshot; the log of the others
+    takes everything and writes nothing.
 
     Args:
         path: the log.
@@ -174,7 +203,8 @@ def training_session(
         InputError: see `open_run` and `reopen_run`; the log is finished, or this process computes
             with other threads, determinism, TF32, on another device or in other processes.
         StorageError: the disk is full or fails.
-        RunFailed: another process has ended.
+        RunFailed: another process has ended, or something in the block has failed.
+        Stopped: by a signal, or Ctrl-C, with a checkpoint.
     """
     path, group = Path(path), group or Group()
     tables = {**tables, **({TABLE: RankRecord} if ranks else {})}
@@ -193,7 +223,7 @@ def training_session(
         return reopen_run(path, **of_run, rows=rows, step=step), start
 
     # Noted from here on, a signal cannot end the process between the making of a file and its name.
-    with _noted_signals(group) as signals:
+    with _noted_signals(group) as signals, terminal.unwaiting():
         if group.rank == 0:
             with group.telling() as told:
                 log, start = open_log()
@@ -202,25 +232,80 @@ def training_session(
             told = group.hear()
             start = told["start"] and load_checkpoint(Path(told["start"]))
             log: Any = Unwritten(path, told["run_id"])
-        with log:
+        given = (log, start, checkpoint_every, facts, signals, log_option, group)
+        with _said_how_it_failed() as failing, log, contextlib.ExitStack() as files:
             if group.rank == 0:
                 _remove_others(path, start)
-            given = (log, start, checkpoint_every, facts, signals, log_option, group)
+            mine = None
             if ranks:
                 step = 0 if start is None else start.step
                 mine = open_rank(path, group, log.run_id, step, config, seed)
-                with mine.log:
-                    yield Session(*given, mine)
+                files.enter_context(mine.log)
+            session = Session(*given, mine)
+            failing.append(session)
+            with _rescuing(session):
+                yield session
+            files.close()
+            if ranks:
                 group.all(True)  # every file is sealed
                 if group.rank == 0:
                     merge_ranks(log)
-            else:
-                yield Session(*given)
-            # From here on no checkpoint is needed, and to seal the log may need their room.
             log.status = "finished"
-            log.sync()
-            if group.rank == 0:
-                _remove_parts(path, log.run_id)
+        if group.rank == 0:
+            _remove_parts(path, log.run_id)
+
+
+@contextlib.contextmanager
+def _rescuing(session: Session) -> Iterator[None]:
+    """Save what is whole if the block fails, and note in the log how it did."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except BaseException as error:
+        session.rescue()
+        if not _is_own(error):
+            with contextlib.suppress(StorageError):
+                session.log.event("traceback", text=trace(error))
+        raise
+
+
+@contextlib.contextmanager
+def _said_how_it_failed() -> Iterator[list[Session]]:
+    """Turn what ends a run's block into one line: what failed, where, and how to go on.
+
+    Gives a list for the run, once it is open.
+    """
+    session: list[Session] = []
+    try:
+        yield session
+    except (Stopped, RunFailed, StorageError):
+        raise
+    except BaseException as error:
+        if not session:
+            raise
+        _explain(error, session[0])
+
+
+def _explain(error: BaseException, session: Session) -> NoReturn:
+    saved, step = session.saved, session.step
+    kept = f"a checkpoint of step {saved} is written" if saved else "no step was whole"
+    if isinstance(error, KeyboardInterrupt):
+        if not saved:
+            raise error
+        raise Stopped(f"interrupted in step {step + 1}; {kept}; {session.advice}") from None
+    if _is_own(error):
+        error.add_note(f"{kept}; {session.advice}")
+        raise error
+    raise RunFailed(
+        f"{describe(error)}; the run stopped in step {step + 1}; {kept}; {session.advice}; the "
+        f"traceback is among the events of runs show {session.log.path}"
+    ) from error
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether it is one of this program's errors, which say what to do."""
+    return type(error).__module__.partition(".")[0] in ("bridge", "bioplaus", "nlhf")
 
 
 def tidy(path: Path) -> None:
@@ -291,32 +376,19 @@ def find_start(
 
 @contextlib.contextmanager
 def _noted_signals(group: Group) -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT in a list; a second Ctrl-C ends the process as it always did.
+    """Note what asks to stop in a list; a second Ctrl-C interrupts the step.
 
     A second SIGTERM does not: Slurm, srun and whoever passes signals on send it more than once. In
     a group no second one does: torchrun passes on a Ctrl-C that the terminal has sent to all.
     """
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
+    def give_in(number: int, before: dict[int, Any]) -> None:
         if number == signal.SIGINT and group.size == 1:
-            signal.signal(number, before[signal.SIGINT])
+            signal.signal(number, before[number])
 
-    for number, handler in before.items():
-        # What is ignored, as by nohup or a shell's background jobs, stays so.
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        # As torchrun ends a group, each process still has its last word to say.
-        for number, handler in before.items() if group.size == 1 else ():
-            signal.signal(number, handler)
+    # As torchrun ends a group, each process still has its last word to say.
+    with noted(give_in, restore=group.size == 1) as signals:
+        yield signals
 
 
 def _require_resumable(run: Run) -> None:

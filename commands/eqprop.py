@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bridge.console import SWEEPING, RowTable, common_options, resolve_device
+from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
 from commands.portrait import check_portrait, draw_portrait
 from commands.shared import Spread, prepare, session_of
 from commands.sweeps import sweep
@@ -70,7 +69,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
             click.echo(line, err=True)
         said["plot"] = str(options["plot"])
     if options["as_json"]:
-        click.echo(json.dumps({**said, "log": str(path)}))
+        print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 

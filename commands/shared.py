@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic import BaseModel
 
-from bridge.console import print_json, set_threads
+from bridge.console import kept_in, print_json, set_threads
 
 if TYPE_CHECKING:
     from bridge.distributed import Group
@@ -168,6 +168,7 @@ def _resumed(
     check_same(run.path, base, settings, "leave it out to go on, or start another log")
     if run.status == "finished":
         tidy(run.path)
+        kept_in(run.path)
         if options["as_json"]:
             summary = [e for e in run.events if e["kind"] == "summary"]
             print_json({**(summary[-1]["of"] if summary else {}), "log": str(run.path)})
@@ -198,6 +199,7 @@ def session_of(
     """Open a command's `training_session`, with what its options say; `more` goes to it too."""
     from bridge.session import training_session
 
+    kept_in(path)
     return training_session(
         path,
         config=settings,

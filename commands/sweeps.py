@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
-from bridge.console import print_json
+from bridge.console import kept_in, print_json
 from commands.folders import check_new_folder
 from commands.shared import check_same
 
@@ -79,6 +79,7 @@ def sweep(
             said = f": {job.message}" if job.message else ""
             click.echo(f"{len(ended)}/{len(jobs)} {job.log.stem} {job.status}{said}")
 
+    kept_in(folder)
     run_jobs(jobs, folder, command, launcher, parallel=parallel, on_end=on_end)
     if options["as_json"]:
         runs = [

@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from bridge.console import common_options, print_json, resolve_device, set_threads, table
+from bridge.console import (
+    common_options,
+    kept_in,
+    print_json,
+    resolve_device,
+    set_threads,
+    table,
+)
 from commands.shared import Spread, new_log
 
 
@@ -86,6 +93,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
             run.log("metrics", record)
         for record in result.policies:
             run.log("policies", record)
+    kept_in(path)
     if options["as_json"]:
         print_json(_as_json(names, result, path))
     elif not options["quiet"]:

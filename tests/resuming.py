@@ -39,14 +39,19 @@ def command(args: Sequence[object], before: Callable[[], None] = lambda: None) -
 
     def work() -> int:
         before()
-        sys.argv = ["cli.py", *map(str, args)]
-        try:
-            cli.main(sys.argv[1:])
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 0
-        return 0
+        return run_command(args)
 
     return forked(work)
+
+
+def run_command(args: Sequence[object]) -> int:
+    """Run the command line in this process, as if it were all of it; give its exit code."""
+    sys.argv = ["cli.py", *map(str, args)]
+    try:
+        cli.main(sys.argv[1:])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 def end_at(step: int, number: int, saved: bool) -> Callable[[], None]:

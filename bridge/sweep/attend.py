@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -50,7 +51,9 @@ def attend(command: Sequence[str], environment: Mapping[str, str], report: str) 
         process.wait()
         said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
         text = said.read().decode("utf-8", "replace")
-    sys.stderr.write(text)
+    # the job's own output may have no room, or no reader
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text)
     with open(f"{report}.new", "w", encoding="utf-8") as file:
         found = {"exit_code": process.returncode, "said": text, "signalled": bool(signalled)}
         json.dump(found, file)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from bridge.errors import InputError, RunFailed, Stopped, StorageError
 from bridge.runlog import read_run
+from bridge.signals import noted
 from bridge.sweep.index import INDEX, read_index, storage, write_index
 from bridge.sweep.job import EXIT_STORAGE, EXIT_USAGE, AbstractLauncher, Job
 
@@ -37,7 +35,8 @@ def run_jobs(
         on_end: called when a run has ended.
 
     Raises:
-        Stopped: after SIGTERM or Ctrl-C, once every run has ended; or a run was stopped.
+        Stopped: after a signal of `bridge.signals.STOPPING`, once every run has ended; or a run
+            was stopped.
         RunFailed: some runs failed; the others have been run to their end.
         InputError: some runs failed, each for a user's value; or the index is foreign.
         StorageError: the disk refused a log or the index; what ran was stopped.
@@ -50,7 +49,7 @@ def run_jobs(
         folder.mkdir(parents=True, exist_ok=True)
     write_index(folder, command, jobs, earlier)
     waiting = [job for job in jobs if job.status != "finished"]
-    with _signals() as received, launcher:
+    with noted() as received, launcher:
         while waiting or launcher.running:
             full = any(job.exit_code == EXIT_STORAGE for job in jobs)
             if received or full:
@@ -64,25 +63,6 @@ def run_jobs(
                 write_index(folder, command, jobs, earlier)
             time.sleep(launcher.poll_seconds)
     _conclude(jobs, folder, bool(received))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of being ended by them."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _conclude(jobs: Sequence[Job], folder: Path, signalled: bool) -> None:

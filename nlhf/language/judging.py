@@ -77,10 +77,16 @@ class FunctionJudge(AbstractJudge):
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         """Take the function and the name by which messages call it."""
         self.function, self.name = function, name
+        self._calls = 0
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         """What the function says, as floats, [B]."""
-        values = self.function(list(prompts), list(a), list(b))
+        self._calls += 1
+        try:
+            values = self.function(list(prompts), list(a), list(b))
+        except BaseException as error:
+            error.add_note(f"call {self._calls} of preference {self.name}, with {len(a)} pairs")
+            raise
         try:
             return torch.as_tensor(values, dtype=torch.float64).detach().cpu()
         except (TypeError, ValueError, RuntimeError):

@@ -126,14 +126,14 @@ class Trainer:
         return measures | {"num_tokens": float(self.num_tokens)}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on bit for bit: tensors and plain values."""
+        """All that a run needs to go on bit for bit; its tensors are the run's own, not copies."""
         state: dict[str, Any] = {
             "steps": self.steps,
             "num_tokens": self.num_tokens,
             "queue": list(self._queue),
             "order": self.order.get_state(),
             "draws": self.draws.get_state(),
-            "parameters": self._parameters(),
+            "parameters": {name: p.detach() for name, p in self.policy.trainable().items()},
             "average": dict(self.average),
             "optimizer": self.optimizer.state_dict(),
         }

@@ -1,0 +1,125 @@
+"""Whose code an exception came out of, and what to say of it in a line.
+
+A run calls code that its user gave: a judge, a data set, a field. What goes wrong there is the
+user's to mend, who needs to know the place, the call, and how to go on, and not the stack of a
+program that did its part.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+
+_ROOT = Path(__file__).resolve().parents[1]
+_OURS = ("bioplaus", "nlhf", "bridge", "commands")
+_PATHS = sysconfig.get_paths()
+_STANDARD = tuple(Path(_PATHS[name]).resolve() for name in ("stdlib", "platstdlib"))
+_INSTALLED = tuple(Path(_PATHS[name]).resolve() for name in ("purelib", "platlib"))
+_LIBRARIES = {
+    "torch", "torchgen", "functorch", "triton", "numpy", "scipy", "h5py", "safetensors", "pydantic",
+    "pydantic_core", "click", "rich", "matplotlib", "plotly", "brian2", "nir", "pyarrow",
+    "transformers", "tokenizers", "peft", "datasets", "accelerate", "huggingface_hub", "gguf",
+    "submitit", "optuna", "sympy", "networkx", "tensorboard", "tqdm",
+}  # fmt: skip
+"""Top packages of what this program itself stands on."""
+_MAX_TEXT = 300
+_MAX_TRACE = 16_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of code: its file, number and function."""
+
+    file: Path
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        here = Path.cwd()
+        shown = self.file.relative_to(here) if self.file.is_relative_to(here) else self.file
+        return f"{shown}:{self.line} in {self.function}"
+
+
+def user_place(error: BaseException) -> Place | None:
+    """The innermost line of the code that a user gave, None where no such code was running.
+
+    That is what this program has called, and what belongs neither to it, nor to Python, nor to a
+    library that this program itself stands on.
+    """
+    last_own, found, root = False, None, None
+    for frame, line in _frames(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if _is_ours(file):
+            # the console calls commands, whoever wrote them
+            last_own = last_own or file.name != "console.py"
+            continue
+        home = _home(file) if last_own else None
+        if home is not None and home == (root or home):
+            found, root = Place(file.resolve(), line, frame.f_code.co_name), home
+    return found
+
+
+def place_of(error: BaseException) -> Place | None:
+    """The innermost line of the user's code, or else of this program's."""
+    found = user_place(error)
+    if found is None:
+        for frame, line in _frames(error.__traceback__):
+            file = Path(frame.f_code.co_filename)
+            if _is_ours(file):
+                found = Place(file.resolve(), line, frame.f_code.co_name)
+    return found
+
+
+def describe(error: BaseException) -> str:
+    """Say in a line where it came from and what it says, with the notes that it carries.
+
+    A caller that knows more, as which call of a judge it was, adds that by `add_note`.
+    """
+    place = place_of(error)
+    text = " ".join(str(error).split())
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if len(said) > _MAX_TEXT:
+        said = f"{said[:_MAX_TEXT]}..."
+    notes = "; ".join(" ".join(note.split()) for note in getattr(error, "__notes__", ()))
+    return f"{place}: {said}{f' ({notes})' if notes else ''}" if place else said
+
+
+def trace(error: BaseException) -> str:
+    """The whole traceback as text; of a very long one its end."""
+    return "".join(traceback.format_exception(error))[-_MAX_TRACE:]
+
+
+def _frames(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    for frame, line in traceback.walk_tb(trace):
+        if not frame.f_code.co_filename.startswith("<"):
+            yield frame, line
+
+
+def _is_ours(file: Path) -> bool:
+    file = file.resolve()
+    if not file.is_relative_to(_ROOT):
+        return False
+    first = file.relative_to(_ROOT).parts[0]
+    return first in _OURS or first == "cli.py"
+
+
+def _home(file: Path) -> str | None:
+    """What a file belongs to: a package that is installed, or "" for code of no package.
+
+    None for Python's own, and for libraries that this program itself may import.
+    """
+    file = file.resolve()
+    for folder in _INSTALLED:
+        if file.is_relative_to(folder):
+            package = file.relative_to(folder).parts[0].removesuffix(".py")
+            return None if package in _LIBRARIES else package
+    if any(file.is_relative_to(folder) for folder in _STANDARD):
+        return None
+    # a launcher, as pytest's or torchrun's, is in neither place
+    return None if os.fspath(file).startswith(os.path.join(sys.prefix, "bin")) else ""
