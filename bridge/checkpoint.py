@@ -8,42 +8,38 @@ read can run code. The manifest, with the sha256 of both, is written last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bridge.disk import force, make_folders
 from bridge.errors import InputError, StorageError
+from bridge.state_files import (
+    force_file,
+    nested,
+    plain,
+    read_json,
+    read_tensors,
+    write_bytes,
+    write_tensors,
+)
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 KEPT = 2
 """Checkpoints that stay: the newest, and one more in case the disk has damaged it."""
 
 _NAME = re.compile(r"step-(\d{12})")
-_MAX_JSON_BYTES = 64 << 20
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.complex64: "C64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 @dataclass(frozen=True)
@@ -67,14 +63,16 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
     """Save a state; a kill at any moment leaves it whole, or leaves nothing that counts.
 
     Written into a new folder beside, each file forced to the disk, the manifest last, then
-    renamed. Of the older ones in the same folder the newest stays.
+    renamed, and read back. Only then are those of the same run removed that it replaces: all but
+    the newest, and any of a later step, from which the run did not go on. What else lies in the
+    folder stays.
 
     Args:
         folder: where a run's checkpoints are; made if need be.
         step: steps done, >= 0.
         state: nested dicts, lists, tuples, tensors, numbers, texts, bools and None; the keys of a
             dict are all texts or all whole numbers.
-        facts: what JSON can say.
+        facts: what JSON can say; `run_id` says whose it is.
 
     Returns:
         The checkpoint's folder.
@@ -84,29 +82,31 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
         StorageError: the disk is full or fails; older checkpoints stay.
     """
     tensors: dict[str, Tensor] = {}
-    text = json.dumps({"step": step, "facts": dict(facts), "state": _plain(state, "", tensors)})
+    text = json.dumps({"step": step, "facts": dict(facts), "state": plain(state, "", tensors)})
+    run_id = facts.get("run_id")
     final = folder / f"step-{step:012d}"
-    temporary = folder / f".{final.name}.{os.getpid()}"
+    temporary = folder / f".{final.name}.{run_id}.{os.getpid()}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         make_folders(folder)
         temporary.mkdir()
         files = {}
         for name, write in (
-            (TENSORS, lambda file: _write_tensors(file, tensors)),
-            (STATE, lambda file: _write(file, text.encode())),
+            (TENSORS, lambda file: write_tensors(file, tensors)),
+            (STATE, lambda file: write_bytes(file, text.encode())),
         ):
             with (temporary / name).open("wb") as file:
                 files[name] = write(file)
-                _force(file)
+                force_file(file)
+        manifest = {"format": 1, "run_id": run_id, "sha256": files}
         with (temporary / MANIFEST).open("wb") as file:
-            file.write(json.dumps({"format": 1, "sha256": files}).encode())
-            _force(file)
+            file.write(json.dumps(manifest).encode())
+            force_file(file)
         force(temporary)
-        # Only a checkpoint that could not be read back can have this name already.
-        shutil.rmtree(final, ignore_errors=True)
+        before = _make_way(final, run_id)
         temporary.rename(final)
         force(folder)
+        _read_back(final, files)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -115,8 +115,9 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
             f"{folder}: the checkpoint of step {step} cannot be written: "
             f"{error.strerror or error}; the log and older checkpoints are kept"
         ) from None
-    for old in checkpoints(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    mine = own_checkpoints(folder, run_id)
+    for old in [path for path in mine if path > final] + mine[mine.index(final) + KEPT :]:
+        remove_checkpoint(old)
     return final
 
 
@@ -128,6 +129,80 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
+def own_checkpoints(folder: Path, run_id: str | None) -> list[Path]:
+    """Those of a run, newest first, damaged ones too as long as they say whose they are."""
+    return [path for path in checkpoints(folder) if _is_of(path, run_id)]
+
+
+def remove_checkpoints(folder: Path, run_id: str) -> None:
+    """Remove a run's checkpoints, what it had begun to write, and the folder if it is empty then.
+
+    What anyone else has put there stays.
+    """
+    if not folder.is_dir():
+        return
+    for path in own_checkpoints(folder, run_id):
+        remove_checkpoint(path)
+    begun = re.compile(rf"\.step-\d{{12}}\.{re.escape(run_id)}\.\d+")
+    for path in [each for each in folder.iterdir() if begun.fullmatch(each.name)]:
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def whose(path: Path) -> str | None:
+    """The id of the run that a checkpoint is of.
+
+    Raises:
+        InputError: it does not say, so it is no checkpoint, or very damaged.
+    """
+    if path.is_symlink() or not path.is_dir():
+        raise InputError(f"{path}: no checkpoint")
+    for name, keys in ((MANIFEST, ("run_id",)), (STATE, ("facts", "run_id"))):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            found = json.loads(read_json(path / name))
+            for key in keys:
+                found = found[key]
+            return found if found is None else str(found)
+    raise InputError(f"{path}: does not say which run it is of")
+
+
+def _is_of(path: Path, run_id: str | None) -> bool:
+    try:
+        return whose(path) == run_id
+    except InputError:
+        return False
+
+
+def _make_way(final: Path, run_id: str | None) -> None:
+    """Free the name of a checkpoint: of this run's by removal, of whatever else by another name."""
+    if _is_of(final, run_id):
+        remove_checkpoint(final)
+    if os.path.lexists(final):
+        final.rename(final.with_name(f"other-{final.name}-{secrets.token_hex(3)}"))
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, of whatever run, and no other file that someone has put into it."""
+    files = {MANIFEST, STATE, TENSORS}
+    with contextlib.suppress(OSError):
+        if {each.name for each in path.iterdir()} <= files:
+            # by one rename, so that no half of it is ever taken for a damaged one
+            hidden = path.with_name(f".{path.name}.{whose(path)}.{os.getpid()}")
+            path.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+        else:
+            for name in (MANIFEST, STATE, TENSORS):
+                (path / name).unlink(missing_ok=True)
+
+
+def _read_back(path: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        with (path / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise OSError(errno.EIO, f"{name} cannot be read back as it was written")
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Load a checkpoint, every byte of it verified; tensors are on the CPU.
 
@@ -135,18 +210,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: it is not whole, or damaged.
     """
     try:
-        manifest = json.loads(_read_json(path / MANIFEST))
+        manifest = json.loads(read_json(path / MANIFEST))
         digests = manifest["sha256"]
         if manifest["format"] != 1 or set(digests) != {TENSORS, STATE}:
             raise ValueError("its manifest is of another kind")
-        text = _read_json(path / STATE)
+        text = read_json(path / STATE)
         if hashlib.sha256(text).hexdigest() != digests[STATE]:
             raise ValueError(f"{STATE} is damaged")
-        tensors = _read_tensors(path / TENSORS, digests[TENSORS])
+        tensors = read_tensors(path / TENSORS, digests[TENSORS])
         found = json.loads(text)
+        if manifest.get("run_id") not in (None, found["facts"].get("run_id")):
+            raise ValueError("its manifest is of another run")
         if f"step-{found['step']:012d}" != path.name:
             raise ValueError(f"it is of step {found['step']}")
-        return Checkpoint(path, found["step"], found["facts"], _nested(found["state"], tensors))
+        return Checkpoint(path, found["step"], found["facts"], nested(found["state"], tensors))
     except OSError as error:
         raise InputError(f"{path}: no whole checkpoint: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -212,115 +289,3 @@ def set_random_states(states: Mapping[str, Tensor], **generators: torch.Generato
     for name, state in states.items():
         if name.startswith("cuda:"):
             torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
-
-
-def _plain(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Say a state in JSON, tensors as references; those are put into `tensors`."""
-    if isinstance(value, Tensor):
-        tensors[path] = value.detach()
-        return {"$": "tensor", "at": path}
-    if isinstance(value, Mapping):
-        kinds = {type(key) for key in value}
-        if kinds - {str} and kinds != {int}:
-            raise TypeError(f"{path or 'the state'}: keys must be all texts or all whole numbers")
-        inner = {
-            str(k): _plain(v, f"{path}/{k}" if path else str(k), tensors) for k, v in value.items()
-        }
-        return {"$": "dict" if kinds != {int} else "numbered", "of": inner}
-    if isinstance(value, list | tuple):
-        inner = [_plain(v, f"{path}/{i}" if path else str(i), tensors) for i, v in enumerate(value)]
-        return {"$": "tuple", "of": inner} if isinstance(value, tuple) else inner
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{path or 'the state'}: {type(value).__name__} cannot be kept in a checkpoint")
-
-
-def _nested(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_nested(each, tensors) for each in value]
-    if not isinstance(value, dict):
-        return value
-    kind = value["$"]
-    if kind == "tensor":
-        return tensors[value["at"]]
-    if kind == "tuple":
-        return tuple(_nested(each, tensors) for each in value["of"])
-    if kind not in ("dict", "numbered"):
-        raise ValueError(f"unknown kind {kind!r}")
-    inner = {key: _nested(each, tensors) for key, each in value["of"].items()}
-    return {int(key): each for key, each in inner.items()} if kind == "numbered" else inner
-
-
-def _write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> str:
-    """Write a safetensors file and give its sha256.
-
-    Piece by piece, so that neither a second copy is made in memory, as by safetensors' own
-    `save`, nor the file read again for its sha256.
-
-    Source: https://github.com/huggingface/safetensors#format
-    """
-    # Larger elements first keep every tensor aligned.
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header, offset = {}, 0
-    for name in order:
-        tensor = tensors[name]
-        if tensor.dtype not in _DTYPES:
-            raise TypeError(f"{name}: {tensor.dtype} cannot be kept in a checkpoint")
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    digest = hashlib.sha256()
-    for piece in (struct.pack("<Q", len(text)) + text, *map(tensors.__getitem__, order)):
-        data = piece if isinstance(piece, bytes) else _bytes(piece)
-        digest.update(data)
-        file.write(data)
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    _require_file(path)
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise ValueError(f"{TENSORS} is damaged")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{TENSORS}: {error}") from None
-
-
-def _require_file(path: Path) -> None:
-    """Refuse a pipe, which would be waited for, or a device, which may have no end."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name} is no file")
-
-
-def _read_json(path: Path) -> bytes:
-    _require_file(path)
-    with path.open("rb") as file:
-        text = file.read(_MAX_JSON_BYTES + 1)
-    if len(text) > _MAX_JSON_BYTES:
-        raise ValueError(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes")
-    return text
-
-
-def _write(file: BinaryIO, data: bytes) -> str:
-    file.write(data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _force(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

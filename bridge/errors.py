@@ -16,6 +16,10 @@ class RunFailed(RuntimeError):
     """A run ended without a result (exit 1); the message has the cause and a remedy."""
 
 
+class LogGone(RunFailed):
+    """A run's log was deleted, moved or replaced while it was written (exit 1)."""
+
+
 class StorageError(OSError):
     """The disk refused to write or to keep what was written (exit 74)."""
 

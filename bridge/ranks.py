@@ -42,6 +42,7 @@ class Unwritten:
         """Name the log that another process writes."""
         self.path, self.run_id = path, run_id
         self.status = "running"
+        self.defers_loss, self.gone = False, None
 
     def log(self, table: str, record: Any) -> None:
         """Do nothing."""

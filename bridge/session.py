@@ -19,7 +19,7 @@ place in the data, and running sums. What is derived from the config is built ag
 from __future__ import annotations
 
 import contextlib
-import shutil
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +29,16 @@ from typing import Any, NoReturn
 from pydantic import BaseModel
 
 from bridge import terminal
-from bridge.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
+from bridge.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    remove_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
+from bridge.config import config_json
 from bridge.distributed import Group
-from bridge.errors import InputError, RunFailed, Stopped, StorageError
+from bridge.errors import LogGone, RunFailed, Stopped, StorageError
 from bridge.failures import describe, trace
 from bridge.held import Held
 from bridge.ranks import (
@@ -43,19 +50,25 @@ from bridge.ranks import (
     open_rank,
     rank_files,
 )
-from bridge.runlog import Run, RunLog, open_run, read_run, recover
-from bridge.runlog.provenance import provenance
+from bridge.resuming import (
+    WITHOUT_LOG,
+    checkpoint_folder,
+    find_start,
+    find_without_log,
+    left_behind,
+    require_free,
+    require_resumable,
+    require_same_place,
+    require_settings,
+    settings_here,
+)
+from bridge.runlog import RunLog, open_run, read_run, recover
 from bridge.runlog.reopening import reopen_run
 from bridge.signals import noted
 
 SECONDS = 60.0
 """Between checkpoints, unless they are asked for by steps."""
 _SHARE = 0.02  # of the time that checkpoints may take
-_SETTINGS = {
-    "threads": "--threads",
-    "deterministic": "--deterministic",
-    "tf32": "torch.set_float32_matmul_precision",
-}
 
 
 class Session:
@@ -84,6 +97,7 @@ class Session:
         self._ranks = ranks
         self._due = time.monotonic() + SECONDS
         self._held = Held()
+        self.log.defers_loss = True
         self._saved = self.step
 
     def after_step(self, step: int, snapshot: Callable[[], Any] | None) -> None:
@@ -100,6 +114,7 @@ class Session:
         Raises:
             Stopped: after a signal of `bridge.signals.STOPPING`, once the checkpoint is written
                 and the log sealed.
+            LogGone: the log is not where it was.
             StorageError: the disk is full or fails.
         """
         if self._ranks is not None:
@@ -113,6 +128,8 @@ class Session:
             if due or stop:
                 self._save(step, state, rows)
             self._held.hold(step, state, rows)
+        if self.log.gone is not None:
+            raise self.log.gone
         if stop:
             self._stop(step, signal.Signals(stop).name)
 
@@ -134,7 +151,8 @@ class Session:
     def _save(self, step: int, state: Any, rows: Mapping[str, int]) -> None:
         began = time.monotonic()
         # The rows that the checkpoint counts must survive whatever the checkpoint survives.
-        self.log.sync()
+        if self.log.gone is None:
+            self.log.sync()
         facts = {**self._facts, "run_id": self.log.run_id, "rows": dict(rows)}
         save_checkpoint(checkpoint_folder(self.log.path), step, state, facts)
         self._saved = step
@@ -214,13 +232,29 @@ def training_session(
     facts = {"device": device, "processes": processes}
 
     def open_log() -> tuple[RunLog, Checkpoint | None]:
-        if not (resume and path.exists()):
-            return open_run(path, **of_run, **new, parent=parent), None
-        run = read_run(path)
-        _require_resumable(run)
-        start = find_start(run, facts, warn)
-        rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)
-        return reopen_run(path, **of_run, rows=rows, step=step), start
+        if resume and path.exists():
+            run = read_run(path)
+            require_resumable(run)
+            start = find_start(run, facts, warn)
+            rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)
+            return reopen_run(path, **of_run, rows=rows, step=step), start
+        start = find_without_log(path) if resume else None
+        if start is not None:
+            require_settings(start.path, start.facts["run"])
+            require_same_place(start, facts)
+            warn(
+                f"{path}: there is no such log; going on from {start.path.name} of its run, "
+                "the rows before are lost"
+            )
+            log = open_run(path, **of_run, **new, parent=parent, run_id=start.facts["run_id"])
+            log.event(WITHOUT_LOG, step=start.step)
+            return log, start
+        require_free(path, overwrite)
+        log = open_run(path, **of_run, **new, parent=parent)
+        # --overwrite has replaced the log that these belong to.
+        for each in left_behind(path):
+            remove_checkpoint(each)
+        return log, None
 
     # Noted from here on, a signal cannot end the process between the making of a file and its name.
     with _noted_signals(group) as signals, terminal.unwaiting():
@@ -232,10 +266,15 @@ def training_session(
             told = group.hear()
             start = told["start"] and load_checkpoint(Path(told["start"]))
             log: Any = Unwritten(path, told["run_id"])
-        given = (log, start, checkpoint_every, facts, signals, log_option, group)
+        about = {
+            "config": json.loads(config_json(config)),
+            "seed": seed,
+            "parent": parent,
+            **settings_here(),
+        }
+        saved = {**facts, "run": about}
+        given = (log, start, checkpoint_every, saved, signals, log_option, group)
         with _said_how_it_failed() as failing, log, contextlib.ExitStack() as files:
-            if group.rank == 0:
-                _remove_others(path, start)
             mine = None
             if ranks:
                 step = 0 if start is None else start.step
@@ -279,6 +318,9 @@ def _said_how_it_failed() -> Iterator[list[Session]]:
     session: list[Session] = []
     try:
         yield session
+    except LogGone as error:
+        session[0].rescue()  # it may have been the last step
+        raise LogGone(f"{error}; {_kept(session[0])}") from None
     except (Stopped, RunFailed, StorageError):
         raise
     except BaseException as error:
@@ -288,19 +330,24 @@ def _said_how_it_failed() -> Iterator[list[Session]]:
 
 
 def _explain(error: BaseException, session: Session) -> NoReturn:
-    saved, step = session.saved, session.step
-    kept = f"a checkpoint of step {saved} is written" if saved else "no step was whole"
+    at = f"step {session.step + 1}"
     if isinstance(error, KeyboardInterrupt):
-        if not saved:
+        if not session.saved:
             raise error
-        raise Stopped(f"interrupted in step {step + 1}; {kept}; {session.advice}") from None
+        raise Stopped(f"interrupted in {at}; {_kept(session)}") from None
     if _is_own(error):
-        error.add_note(f"{kept}; {session.advice}")
+        error.add_note(_kept(session))
         raise error
     raise RunFailed(
-        f"{describe(error)}; the run stopped in step {step + 1}; {kept}; {session.advice}; the "
-        f"traceback is among the events of runs show {session.log.path}"
+        f"{describe(error)}; the run stopped in {at}; {_kept(session)}; the traceback is among "
+        f"the events of runs show {session.log.path}"
     ) from error
+
+
+def _kept(session: Session) -> str:
+    saved = session.saved
+    kept = f"a checkpoint of step {saved} is written" if saved else "no step was whole"
+    return f"{kept}; {session.advice}"
 
 
 def _is_own(error: BaseException) -> bool:
@@ -321,57 +368,9 @@ def tidy(path: Path) -> None:
 
 def _remove_parts(path: Path, run_id: str) -> None:
     """Remove what a finished run needs no more: its checkpoints, and its processes' files."""
-    _remove_others(path, None)
+    remove_checkpoints(checkpoint_folder(path), run_id)
     for each in rank_files(path, run_id):
         each.unlink(missing_ok=True)
-
-
-def checkpoint_folder(path: Path) -> Path:
-    """Give the folder of a log's checkpoints, which lies beside it."""
-    return path.with_name(f"{path.name}.checkpoints")
-
-
-def find_start(
-    run: Run, here: Mapping[str, Any] | None = None, warn: Callable[[str], None] = lambda text: None
-) -> Checkpoint | None:
-    """Find the newest good checkpoint of a run whose rows are all in its log.
-
-    Args:
-        run: the run, as its log tells it.
-        here: where it is to go on: device, processes; what is left out may be any.
-        warn: told of each checkpoint that cannot be used.
-
-    Returns:
-        The checkpoint; None to start from the first step.
-
-    Raises:
-        InputError: the newest good checkpoint was made elsewhere.
-    """
-    for path in checkpoints(checkpoint_folder(run.path)):
-        try:
-            found = load_checkpoint(path)
-            facts = found.facts
-            rows = {str(name): int(n) for name, n in facts["rows"].items()}
-            of, made = facts["run_id"], {name: facts[name] for name in here or {}}
-            if any(n < 0 for n in rows.values()):
-                raise InputError(f"{path}: damaged checkpoint: rows={rows}")
-        except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
-            warn(f"{error}; an older one is used")
-            continue
-        if of != run.meta["run_id"]:
-            continue
-        if any(len(run.tables.get(name, {}).get("step", ())) < n for name, n in rows.items()):
-            warn(f"{path}: the log has fewer rows than this checkpoint; an older one is used")
-            continue
-        for name, value in (here or {}).items():
-            if made[name] != value:
-                option = f"with --device {made[name]}" if name == "device" else "in as many"
-                raise InputError(
-                    f"{path}: made on {name}={made[name]}, but this is {value}; the numbers would "
-                    f"be others, go on {option}"
-                )
-        return found
-    return None
 
 
 @contextlib.contextmanager
@@ -389,29 +388,3 @@ def _noted_signals(group: Group) -> Iterator[list[int]]:
     # As torchrun ends a group, each process still has its last word to say.
     with noted(give_in, restore=group.size == 1) as signals:
         yield signals
-
-
-def _require_resumable(run: Run) -> None:
-    now = provenance()
-    if run.status == "finished":
-        raise InputError(f"{run.path}: finished; nothing to resume, replace it with --overwrite")
-    for name, option in _SETTINGS.items():
-        if now[name] != run.meta[name]:
-            raise InputError(
-                f"{run.path}: written with {name}={run.meta[name]}, not {now[name]}; the numbers "
-                f"would be others, set it as it was ({option})"
-            )
-
-
-def _remove_others(path: Path, start: Checkpoint | None) -> None:
-    """Remove checkpoints that are not of this run, or newer than its start and so no good."""
-    folder = checkpoint_folder(path)
-    if start is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    for each in folder.iterdir():
-        # what else may lie there is not ours
-        ours = each.name.removeprefix(".").startswith("step-")
-        older = each.name.startswith("step-") and each.name <= start.path.name
-        if ours and not older:
-            shutil.rmtree(each, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bridge.console import common_options, print_json, resolve_device, table
-from commands.shared import Spread, prepare, session_of, whole_numbers
+from commands.shared import Spread, logged, prepare, session_of, whole_numbers
 
 
 @click.command(cls=Spread)
@@ -80,9 +80,9 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
 
     device = resolve_device(options["device"])
     dataset = None
-    if options["resume"] and path.exists():
-        told = read_run(path).meta["parent"]
-        from_run = from_run or (Path(told) if told else None)
+    found = logged(path) if options["resume"] else None
+    if found is not None and found[1]["parent"]:
+        from_run = from_run or Path(found[1]["parent"])
     if from_run:
         source = read_run(from_run)
         field, x, y = restore_check(settings, source.config, source.weights()[1])

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
-from commands.shared import prepare, session_of
+from commands.shared import logged, prepare, session_of
 from commands.sweeps import sweep
 
 
@@ -102,10 +102,8 @@ def nash_md(plot: Path | None, **options: Any) -> None:
 
 def _goes_on_with_model(options: dict[str, Any]) -> bool:
     """Whether the log to go on with is of a language model."""
-    from bridge.runlog import read_run
-
-    path = options["out"]
-    return bool(options["resume"] and path and path.is_file() and "model" in read_run(path).config)
+    found = logged(options["out"]) if options["resume"] else None
+    return found is not None and "model" in found[0]
 
 
 def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:

@@ -54,11 +54,33 @@ class Spread(click.Command):
 
 def new_log(command: str, options: dict[str, Any]) -> Path:
     """Where the log of a command goes; refused before any work if it cannot go there."""
+    from bridge.resuming import require_free
     from bridge.runlog import check_new_log, default_path
 
     path = options["out"] or default_path(command)
     check_new_log(path, options["overwrite"])
+    require_free(path, options["overwrite"])
     return path
+
+
+def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """The config and the facts of the run to go on with at `path`; None where there is none.
+
+    They are those of its log, or where that is lost, of its checkpoints.
+
+    Raises:
+        InputError: what is there cannot be read.
+    """
+    from bridge.resuming import find_without_log
+    from bridge.runlog import read_run
+
+    if path is None:
+        return None
+    if path.exists():
+        run = read_run(path)
+        return run.config, run.meta
+    start = find_without_log(path)
+    return None if start is None else (start.facts["run"]["config"], start.facts["run"])
 
 
 def prepare(
@@ -143,9 +165,10 @@ def _prepare(
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume goes on with a log, --overwrite replaces it; give one")
     threads = options["threads"]
-    if options["resume"] and options["out"].exists():
-        path, (settings, meta) = options["out"], _resumed(model, toml, flags, options)
-        threads = threads or meta["threads"]
+    found = logged(options["out"]) if options["resume"] else None
+    if found is not None:
+        path, settings = options["out"], _resumed(model, toml, flags, options, found[0])
+        threads = threads or found[1]["threads"]
     else:
         settings = load_config(model, toml, flags, options["sets"])
         path = new_log(command, options)
@@ -154,28 +177,32 @@ def _prepare(
 
 
 def _resumed(
-    model: type[C], toml: Path | None, flags: Mapping[str, Any], options: dict[str, Any]
-) -> tuple[C, Mapping[str, Any]]:
+    model: type[C],
+    toml: Path | None,
+    flags: Mapping[str, Any],
+    options: dict[str, Any],
+    was: Mapping[str, Any],
+) -> C:
+    """The config of a run that goes on; where it has finished, its summary, and the end."""
     from bridge.config import load_config
     from bridge.runlog import read_run
     from bridge.session import tidy
 
-    run = read_run(options["out"])
-    base = load_config(model, base=run.config, base_name=str(run.path))
-    settings = load_config(
-        model, toml, flags, options["sets"], base=run.config, base_name=str(run.path)
-    )
-    check_same(run.path, base, settings, "leave it out to go on, or start another log")
-    if run.status == "finished":
-        tidy(run.path)
-        kept_in(run.path)
-        if options["as_json"]:
-            summary = [e for e in run.events if e["kind"] == "summary"]
-            print_json({**(summary[-1]["of"] if summary else {}), "log": str(run.path)})
-        elif not options["quiet"]:
-            click.echo(f"log: {run.path} (finished before)")
-        click.get_current_context().exit(0)
-    return settings, run.meta
+    path = options["out"]
+    base = load_config(model, base=was, base_name=str(path))
+    settings = load_config(model, toml, flags, options["sets"], base=was, base_name=str(path))
+    check_same(path, base, settings, "leave it out to go on, or start another log")
+    if not path.exists() or read_run(path).status != "finished":
+        return settings
+    run = read_run(path)
+    tidy(path)
+    kept_in(path)
+    if options["as_json"]:
+        summary = [e for e in run.events if e["kind"] == "summary"]
+        print_json({**(summary[-1]["of"] if summary else {}), "log": str(path)})
+    elif not options["quiet"]:
+        click.echo(f"log: {path} (finished before)")
+    raise click.exceptions.Exit(0)
 
 
 def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:

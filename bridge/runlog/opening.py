@@ -54,6 +54,7 @@ def open_run(
     dataset: Mapping[str, Any] | None = None,
     weights: Mapping[str, Any] | None = None,
     parent: str | None = None,
+    run_id: str | None = None,
 ) -> RunLog:
     """Open a new log, complete from its first moment: either FILE is there with all facts, or not.
 
@@ -67,6 +68,7 @@ def open_run(
         dataset: facts about the data, e.g. {"name": ..., "sha256": ...}.
         weights: tensors of the names, shapes and dtypes that `save_weights` will get.
         parent: run id of the run that this one continues or came from.
+        run_id: of a run that goes on without its old log; a new one if not given.
 
     Returns:
         The log; use it in a `with` statement.
@@ -78,7 +80,7 @@ def open_run(
     """
     path = Path(path)
     schemas = [*(table_schema(name, record) for name, record in tables.items()), EVENTS, STATUS]
-    run_id = secrets.token_hex(6)
+    run_id = run_id or secrets.token_hex(6)
     meta = {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,

@@ -13,7 +13,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from bridge.errors import StorageError
+from bridge.errors import LogGone, StorageError
 from bridge.runlog import guard, liveness
 from bridge.runlog.faults import reason
 from bridge.runlog.journal import Journal
@@ -59,6 +59,9 @@ class RunLog:
         kept = kept or {}
         self.path = path
         self.run_id = run_id
+        # What finishes its step first looks for itself whether the file is gone.
+        self.defers_loss = False
+        self.gone: LogGone | None = None
         self._file = file
         self._inode = os.fstat(file.id.get_vfd_handle()).st_ino
         self._records = {name: (record, values_of(record)) for name, record in tables.items()}
@@ -74,7 +77,7 @@ class RunLog:
         self._events = kept.get("event", 0)
         self._status = "running"
         liveness.open_here.add(run_id)
-        self._beat()
+        self._beat(named=False)
 
     @property
     def status(self) -> str:
@@ -175,6 +178,7 @@ class RunLog:
         """End the run ("finished" unless `status` says otherwise) and seal the log.
 
         Raises:
+            LogGone: it is not where it was.
             StorageError: the disk is full or fails; what was acknowledged is still in the log.
         """
         if self.run_id not in liveness.open_here:
@@ -183,12 +187,15 @@ class RunLog:
             self._status = "finished"
         try:
             with self._storage():
+                self.defers_loss = True
                 self._beat()
                 self._file.close()
         finally:
             liveness.open_here.discard(self.run_id)
+        if self.gone is not None:
+            raise self.gone
         if not self.path.exists() or self.path.stat().st_ino != self._inode:
-            raise StorageError(f"{self.path}: someone has moved or replaced this log as it grew")
+            raise LogGone(f"{self.path}: this log was moved or replaced while the run wrote it")
         with self._storage():
             give_back(self.path)
         seal(self.path)
@@ -233,11 +240,22 @@ class RunLog:
         if time.monotonic() >= self._next_beat:
             self._beat()
 
-    def _beat(self) -> None:
-        """Write the status and force everything to the disk, against a power cut."""
+    def _beat(self, named: bool = True) -> None:
+        """Write the status and force everything to the disk, against a power cut.
+
+        Raises:
+            LogGone: the file is not where it was, once it is `named`.
+        """
         self._writers[STATUS.name].append((time.time(), self._status))
         self._show()
         self._force()
+        try:
+            if named:
+                liveness.require_in_place(self.path, self._file.id.get_vfd_handle())
+        except LogGone as error:
+            self.gone = error
+            if not self.defers_loss:
+                raise
         self._next_beat = time.monotonic() + liveness.HEARTBEAT_SECONDS
 
     def _force(self) -> None:
@@ -248,6 +266,8 @@ class RunLog:
     def _storage(self) -> Iterator[None]:
         try:
             yield
+        except LogGone:
+            raise
         except (OSError, RuntimeError) as error:
             raise StorageError(
                 f"{self.path}: cannot be written: {reason(error)}; all rows before are kept, "

@@ -157,19 +157,21 @@ class Life:
 def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
     """Tell from what lies there what the process was doing."""
     folder = checkpoint_folder(path)
+    run = read_run(path)
+    if run.status == "finished" and run.sealed:
+        return "as the last checkpoints were removed"
     unfinished = next(iter(folder.glob(f".step-*.{pid}")), None)
     if unfinished is not None:
         written = (unfinished / MANIFEST).exists()
+        if (folder / unfinished.name[1:18]).exists() or len(checkpoints(folder)) > KEPT:
+            return "as an older checkpoint was removed"
         return "as a checkpoint was renamed" if written else "as a checkpoint's files were written"
     if path.with_name(f"{path.name}.new.{pid}").exists():
         return "as the log was opened again"
-    run = read_run(path)
     if path.with_name(f"{path.name}.tmp.{pid}").exists() or (not told and run.sealed):
         return "as the log was sealed" if told else "as the log was opened again"
     if run.status == "finished":
-        return (
-            "as the last checkpoints were removed" if folder.exists() else "as the log was sealed"
-        )
+        return "as the log was sealed"
     found = checkpoints(folder)
     if len(found) > KEPT:
         return "as an older checkpoint was removed"

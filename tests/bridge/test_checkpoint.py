@@ -41,7 +41,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def test_what_is_saved_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
-    for step in (1, 20, 3):
+    for step in (1, 3, 20):
         save_checkpoint(tmp_path, step, STATE, {"rows": {"metrics": step}})
     assert [path.name[-2:] for path in checkpoints(tmp_path)] == ["20", "03"]
     found = load_checkpoint(checkpoints(tmp_path)[0])

@@ -17,7 +17,7 @@ import torch
 
 from bridge import RunLog
 from bridge.config import Config
-from bridge.errors import InputError, RunFailed, StorageError
+from bridge.errors import InputError, LogGone, RunFailed
 from bridge.runlog import check_new_log, default_path, open_run, read_run
 from tests.bridge.records import Epoch, Step, new_log, row, sealed_log, weights_of
 
@@ -331,7 +331,7 @@ def test_a_log_replaced_by_someone_is_not_sealed_over_it(tmp_path: Path) -> None
     path = tmp_path / "run.h5"
     log = new_log(path)
     os.replace(sealed_log(tmp_path / "other.h5"), path)
-    with pytest.raises(StorageError, match="moved or replaced"):
+    with pytest.raises(LogGone, match="replaced by another file"):
         log.close()
     assert len(read_run(path).table()["step"]) == 20
 

@@ -1,0 +1,172 @@
+"""Where a run goes on from: its log and its checkpoints, or its checkpoints alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bridge.checkpoint import Checkpoint, checkpoints, load_checkpoint, whose
+from bridge.errors import InputError
+from bridge.runlog import Run
+from bridge.runlog.provenance import provenance
+
+WITHOUT_LOG = "resumed without log"
+"""Kind of the event in a new log of a run whose old one was lost; `step` is where it goes on."""
+
+_SETTINGS = {
+    "threads": "--threads",
+    "deterministic": "--deterministic",
+    "tf32": "torch.set_float32_matmul_precision",
+}
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """Give the folder of a log's checkpoints, which lies beside it."""
+    return path.with_name(f"{path.name}.checkpoints")
+
+
+def find_start(
+    run: Run, here: Mapping[str, Any] | None = None, warn: Callable[[str], None] = lambda text: None
+) -> Checkpoint | None:
+    """Find the newest good checkpoint of a run whose rows are all in its log.
+
+    Args:
+        run: the run, as its log tells it.
+        here: where it is to go on: device, processes; what is left out may be any.
+        warn: told of each checkpoint that cannot be used.
+
+    Returns:
+        The checkpoint; None to start from the first step.
+
+    Raises:
+        InputError: the newest good checkpoint was made elsewhere.
+    """
+    begun = max((e.get("step", 0) for e in run.events if e["kind"] == WITHOUT_LOG), default=0)
+    for found in _good(run.path, warn):
+        rows, of = found.facts["rows"], found.facts["run_id"]
+        if of != run.meta["run_id"] or found.step < begun:
+            continue
+        if found.step == begun > 0:  # its rows were in a log that is lost
+            found = dataclasses.replace(found, facts={**found.facts, "rows": {}})
+        elif any(len(run.tables.get(name, {}).get("step", ())) < n for name, n in rows.items()):
+            warn(f"{found.path}: the log has fewer rows than this checkpoint; an older one is used")
+            continue
+        require_same_place(found, here or {})
+        return found
+    return None
+
+
+def find_without_log(path: Path) -> Checkpoint | None:
+    """Find the newest good checkpoint of a run whose log is not there.
+
+    Returns:
+        The checkpoint, whose facts have the `run`; None where there is none at all.
+
+    Raises:
+        InputError: there are checkpoints, but none of them can be used, or they are of several
+            runs.
+    """
+    folder, said = checkpoint_folder(path), []
+    if not left_behind(path):
+        return None
+    found = list(_good(path, said.append))
+    runs = {each.facts["run_id"] for each in found}
+    if len(runs) == 1 and isinstance(found[0].facts.get("run"), dict):
+        return found[0]
+    why = said[0] if said else "they do not say what run they are of"
+    if len(runs) > 1:
+        why = f"they are of {len(runs)} runs"
+    raise InputError(
+        f"{path}: there is no such log, and its checkpoints in {folder} cannot be gone on with "
+        f"({why}); move them away to start anew"
+    )
+
+
+def left_behind(path: Path) -> list[Path]:
+    """The checkpoints of other runs that lie where those of a new log at `path` would."""
+    found = []
+    for each in checkpoints(checkpoint_folder(path)):
+        with contextlib.suppress(InputError):
+            whose(each)
+            found.append(each)
+    return found
+
+
+def require_free(path: Path, overwrite: bool) -> None:
+    """Refuse to start a log where another run's checkpoints lie.
+
+    Raises:
+        InputError: so it is, and `overwrite` is off.
+    """
+    found = [] if overwrite else left_behind(path)
+    if found:
+        raise InputError(
+            f"{found[0].parent}: has a checkpoint of another run ({found[0].name}), whose log "
+            f"{path.name} is not there; go on with --resume, or give another log, or --overwrite"
+        )
+
+
+def require_same_place(start: Checkpoint, here: Mapping[str, Any]) -> None:
+    """Refuse to go on where the numbers would be others.
+
+    Raises:
+        InputError: the checkpoint was made on another device, or in another number of processes.
+    """
+    for name, value in here.items():
+        made = start.facts.get(name)
+        if made != value:
+            option = f"with --device {made}" if name == "device" else "in as many"
+            raise InputError(
+                f"{start.path}: made on {name}={made}, but this is {value}; the numbers would "
+                f"be others, go on {option}"
+            )
+
+
+def _good(path: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
+    """A log's checkpoints that can be read, newest first."""
+    for each in checkpoints(checkpoint_folder(path)):
+        try:
+            found = load_checkpoint(each)
+            rows = {str(name): int(n) for name, n in found.facts["rows"].items()}
+            if any(n < 0 for n in rows.values()):
+                raise InputError(f"{each}: damaged checkpoint: rows={rows}")
+            facts = {**found.facts, "rows": rows, "run_id": found.facts["run_id"]}
+        except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+            warn(f"{error}; an older one is used")
+            continue
+        yield dataclasses.replace(found, facts=facts)
+
+
+def settings_here() -> dict[str, Any]:
+    """The settings of this process that a run's last bits depend on."""
+    now = provenance()
+    return {name: now[name] for name in _SETTINGS}
+
+
+def require_resumable(run: Run) -> None:
+    """Refuse to go on with a run that has finished, or with other settings than it had.
+
+    Raises:
+        InputError: so it is.
+    """
+    if run.status == "finished":
+        raise InputError(f"{run.path}: finished; nothing to resume, replace it with --overwrite")
+    require_settings(run.path, run.meta)
+
+
+def require_settings(path: Path, was: Mapping[str, Any]) -> None:
+    """Refuse other settings than a run had.
+
+    Raises:
+        InputError: so it is.
+    """
+    now = settings_here()
+    for name, option in _SETTINGS.items():
+        if now[name] != was.get(name):
+            raise InputError(
+                f"{path}: written with {name}={was.get(name)}, not {now[name]}; the numbers "
+                f"would be others, set it as it was ({option})"
+            )
