@@ -143,7 +143,7 @@ def remove_checkpoints(folder: Path, run_id: str) -> None:
         return
     for path in own_checkpoints(folder, run_id):
         remove_checkpoint(path)
-    begun = re.compile(rf"\.step-\d{{12}}\.{re.escape(run_id)}\.\d+")
+    begun = re.compile(rf"\.step-\d{{12}}\.{re.escape(run_id)}\.\d+(\.old)?")
     for path in [each for each in folder.iterdir() if begun.fullmatch(each.name)]:
         shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -188,7 +188,7 @@ def remove_checkpoint(path: Path) -> None:
     with contextlib.suppress(OSError):
         if {each.name for each in path.iterdir()} <= files:
             # by one rename, so that no half of it is ever taken for a damaged one
-            hidden = path.with_name(f".{path.name}.{whose(path)}.{os.getpid()}")
+            hidden = path.with_name(f".{path.name}.{whose(path)}.{os.getpid()}.old")
             path.rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
         else:

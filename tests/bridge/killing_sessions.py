@@ -163,8 +163,6 @@ def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
     unfinished = next(iter(folder.glob(f".step-*.{pid}")), None)
     if unfinished is not None:
         written = (unfinished / MANIFEST).exists()
-        if (folder / unfinished.name[1:18]).exists() or len(checkpoints(folder)) > KEPT:
-            return "as an older checkpoint was removed"
         return "as a checkpoint was renamed" if written else "as a checkpoint's files were written"
     if path.with_name(f"{path.name}.new.{pid}").exists():
         return "as the log was opened again"
@@ -173,7 +171,7 @@ def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
     if run.status == "finished":
         return "as the log was sealed"
     found = checkpoints(folder)
-    if len(found) > KEPT:
+    if len(found) > KEPT or any(folder.glob(f".step-*.{pid}.old")):
         return "as an older checkpoint was removed"
     if found and int(found[0].name[5:]) > max(told.get("checkpoint", 0), told.get("open", 0)):
         return "just after a checkpoint was renamed"

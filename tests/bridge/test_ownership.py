@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.checkpoint import checkpoints, save_checkpoint, whose
+from bridge.checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+    whose,
+)
 from bridge.errors import InputError, LogGone, RunFailed
 from bridge.runlog import liveness, read_run
 from bridge.session import checkpoint_folder
@@ -159,6 +165,20 @@ def test_of_ones_own_checkpoints_only_what_is_replaced_goes(tmp_path: Path) -> N
     save_checkpoint(tmp_path, 3, {}, {"run_id": "a", "rows": {}})
     left = {path.name[-1]: whose(path) for path in checkpoints(tmp_path)}
     assert left == {"2": "a", "3": "a", "4": "b"}
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced_and_a_file_of_that_name_moved(
+    tmp_path: Path,
+) -> None:
+    for value in (1, 2):
+        save_checkpoint(tmp_path, 1, {"x": value}, {"run_id": "a", "rows": {}})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000000001"]
+    assert load_checkpoint(tmp_path / "step-000000000001").state == {"x": 2}
+    save_checkpoint(tmp_path, 1, {"x": 3}, {"run_id": "b", "rows": {}})
+    others = [whose(path) for path in tmp_path.iterdir() if path.name.startswith("other-")]
+    assert others == ["a"]
+    remove_checkpoints(tmp_path, "b")
+    assert [whose(path) for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_checkpoint_that_cannot_be_read_back_replaces_none(
