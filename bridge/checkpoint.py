@@ -115,6 +115,8 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
             f"{folder}: the checkpoint of step {step} cannot be written: "
             f"{error.strerror or error}; the log and older checkpoints are kept"
         ) from None
+    if before is not None:
+        _remove_files(before)
     mine = own_checkpoints(folder, run_id)
     for old in [path for path in mine if path > final] + mine[mine.index(final) + KEPT :]:
         remove_checkpoint(old)
@@ -145,7 +147,7 @@ def remove_checkpoints(folder: Path, run_id: str) -> None:
         remove_checkpoint(path)
     begun = re.compile(rf"\.step-\d{{12}}\.{re.escape(run_id)}\.\d+(\.old)?")
     for path in [each for each in folder.iterdir() if begun.fullmatch(each.name)]:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_files(path)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
@@ -174,26 +176,40 @@ def _is_of(path: Path, run_id: str | None) -> bool:
         return False
 
 
-def _make_way(final: Path, run_id: str | None) -> None:
-    """Free the name of a checkpoint: of this run's by removal, of whatever else by another name."""
-    if _is_of(final, run_id):
-        remove_checkpoint(final)
-    if os.path.lexists(final):
+def _make_way(final: Path, run_id: str | None) -> Path | None:
+    """Free the name of a checkpoint; of this run's own one give the name that it has meanwhile."""
+    if not os.path.lexists(final):
+        return None
+    if not _is_of(final, run_id):
         final.rename(final.with_name(f"other-{final.name}-{secrets.token_hex(3)}"))
+        return None
+    before = _hidden(final, run_id)
+    final.rename(before)
+    return before
+
+
+def _hidden(path: Path, run_id: str | None) -> Path:
+    return path.with_name(f".{path.name}.{run_id}.{os.getpid()}.old")
 
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, of whatever run, and no other file that someone has put into it."""
-    files = {MANIFEST, STATE, TENSORS}
     with contextlib.suppress(OSError):
-        if {each.name for each in path.iterdir()} <= files:
+        if {each.name for each in path.iterdir()} <= {MANIFEST, STATE, TENSORS}:
             # by one rename, so that no half of it is ever taken for a damaged one
-            hidden = path.with_name(f".{path.name}.{whose(path)}.{os.getpid()}.old")
+            hidden = _hidden(path, whose(path))
             path.rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
         else:
-            for name in (MANIFEST, STATE, TENSORS):
-                (path / name).unlink(missing_ok=True)
+            _remove_files(path)
+
+
+def _remove_files(path: Path) -> None:
+    """Remove the files of a checkpoint, and its folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for name in (MANIFEST, STATE, TENSORS):
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def _read_back(path: Path, files: Mapping[str, str]) -> None:

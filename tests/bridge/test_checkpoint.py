@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.Mo
     def full(file: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "force", full)
+    monkeypatch.setattr(checkpoint, "force_file", full)
     with pytest.raises(StorageError, match="step 2 cannot be written: No space left"):
         save_checkpoint(tmp_path, 2, STATE, {})
     assert list(tmp_path.iterdir()) == [old]
