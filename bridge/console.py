@@ -17,6 +17,7 @@ import click
 from bridge import terminal
 from bridge.errors import InputError, RunFailed, Stopped, StorageError
 from bridge.failures import describe, user_place
+from bridge.terminal import kept_in as kept_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -189,7 +190,6 @@ class Commands(click.Group):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
         terminal.own()
-        _printed.clear()
         try:
             _refuse_unsayable(kwargs.get("args", args[0] if args else None) or sys.argv[1:])
             code = super().main(*args, standalone_mode=False, **kwargs)
@@ -287,18 +287,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
 
 
-_printed: dict[str, Any] = {}
-"""What is known of what the command prints: the `log` that has it too, and whether it is `json`."""
-
-
-def kept_in(log: Path) -> None:
-    """Note where a run's result is: that a full disk takes what is printed is no failure then."""
-    _printed["log"] = log
-
-
 def print_json(value: Any) -> None:
     """Print one JSON value to stdout; NaN and infinite numbers, which JSON lacks, become null."""
-    _printed["json"] = True
+    terminal.require()
     click.echo(json.dumps(_finite(value), allow_nan=False))
 
 
@@ -384,14 +375,12 @@ def _leave(code: int) -> NoReturn:
 
 def _stored(code: int) -> int:
     """The exit code, once it is known whether stdout took what was the command's result."""
-    lost = terminal.loss()
-    log = _printed.get("log")
-    if lost and (log is None or "json" in _printed):
-        kept = f"it is in {log} too" if log else "it is lost"
-        _complain(f"stdout: the result cannot be written: {lost}; {kept}")
+    lost, required = terminal.loss()
+    if lost and required:
+        _complain(f"stdout: the result cannot be written: {lost}")
         return EXIT_STORAGE if code == EXIT_DONE else code
     if lost:
-        click.echo(f"warning: stdout cannot be written: {lost}; {log} has all of it", err=True)
+        click.echo(f"warning: stdout cannot be written: {lost}", err=True)
     return code
 
 

@@ -229,56 +229,25 @@ def training_session(
     of_run: dict[str, Any] = {"tables": tables, "config": config}
     of_run |= {"dataset": dataset, "weights": weights}
     new: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "command": command}
+    new |= {"parent": parent}
     facts = {"device": device, "processes": processes}
-
-    def open_log() -> tuple[RunLog, Checkpoint | None]:
-        if resume and path.exists():
-            run = read_run(path)
-            require_resumable(run)
-            start = find_start(run, facts, warn)
-            rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)
-            return reopen_run(path, **of_run, rows=rows, step=step), start
-        start = find_without_log(path) if resume else None
-        if start is not None:
-            require_settings(start.path, start.facts["run"])
-            require_same_place(start, facts)
-            warn(
-                f"{path}: there is no such log; going on from {start.path.name} of its run, "
-                "the rows before are lost"
-            )
-            log = open_run(path, **of_run, **new, parent=parent, run_id=start.facts["run_id"])
-            log.event(WITHOUT_LOG, step=start.step)
-            return log, start
-        require_free(path, overwrite)
-        log = open_run(path, **of_run, **new, parent=parent)
-        # --overwrite has replaced the log that these belong to.
-        for each in left_behind(path):
-            remove_checkpoint(each)
-        return log, None
-
     # Noted from here on, a signal cannot end the process between the making of a file and its name.
     with _noted_signals(group) as signals, terminal.unwaiting():
         if group.rank == 0:
             with group.telling() as told:
-                log, start = open_log()
+                log, start = _open_log(path, resume, of_run, new, facts, warn)
                 told |= {"run_id": log.run_id, "start": start and str(start.path)}
         else:
             told = group.hear()
             start = told["start"] and load_checkpoint(Path(told["start"]))
             log: Any = Unwritten(path, told["run_id"])
-        about = {
-            "config": json.loads(config_json(config)),
-            "seed": seed,
-            "parent": parent,
-            **settings_here(),
-        }
-        saved = {**facts, "run": about}
+        about = {"config": json.loads(config_json(config)), "seed": seed, "parent": parent}
+        saved = {**facts, "run": {**about, **settings_here()}}
         given = (log, start, checkpoint_every, saved, signals, log_option, group)
         with _said_how_it_failed() as failing, log, contextlib.ExitStack() as files:
             mine = None
             if ranks:
-                step = 0 if start is None else start.step
-                mine = open_rank(path, group, log.run_id, step, config, seed)
+                mine = open_rank(path, group, log.run_id, start.step if start else 0, config, seed)
                 files.enter_context(mine.log)
             session = Session(*given, mine)
             failing.append(session)
@@ -292,6 +261,49 @@ def training_session(
             log.status = "finished"
         if group.rank == 0:
             _remove_parts(path, log.run_id)
+
+
+def _open_log(
+    path: Path,
+    resume: bool,
+    of_run: Mapping[str, Any],
+    new: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> tuple[RunLog, Checkpoint | None]:
+    """Open a log, new or to go on with, and find where it starts; see `training_session`.
+
+    Args:
+        path: the log.
+        resume: go on with it, or with its checkpoints where it is lost.
+        of_run: what `open_run` and `reopen_run` take.
+        new: what `open_run` takes besides.
+        facts: where the loop computes.
+        warn: see `training_session`.
+    """
+    if resume and path.exists():
+        run = read_run(path)
+        require_resumable(run)
+        start = find_start(run, facts, warn)
+        rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)
+        return reopen_run(path, **of_run, rows=rows, step=step), start
+    start = find_without_log(path) if resume else None
+    if start is not None:
+        require_settings(start.path, start.facts["run"])
+        require_same_place(start, facts)
+        warn(
+            f"{path}: there is no such log; going on from {start.path.name} of its run, the rows "
+            "before are lost"
+        )
+        log = open_run(path, **of_run, **new, run_id=start.facts["run_id"])
+        log.event(WITHOUT_LOG, step=start.step)
+        return log, start
+    require_free(path, new["overwrite"])
+    log = open_run(path, **of_run, **new)
+    # --overwrite has replaced the log that these belong to.
+    for each in left_behind(path):
+        remove_checkpoint(each)
+    return log, None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENXIO, errno.ESHUTDOWN, errno.EBADF)
@@ -25,6 +26,7 @@ _PIECE = 512  # what POSIX lets a pipe that says it is ready take at once
 _PATIENCE = 1.0  # seconds that a run waits for a reader that has stopped reading
 
 _owned: dict[str, _Stream] = {}
+_kept: dict[str, Any] = {}
 
 
 class _Raw(io.RawIOBase):
@@ -98,6 +100,7 @@ def own() -> None:
     the program opens later gets its number, and with it what is meant for the terminal. Streams
     that someone else has put there, as tests do, stay.
     """
+    _kept.clear()
     for fd in (0, 1, 2):
         _fill(fd)
     for fd, name in ((1, "stdout"), (2, "stderr")):
@@ -116,17 +119,34 @@ def own() -> None:
         sys.stdin = open(os.devnull)  # noqa: SIM115 (stays open as long as the process)
 
 
-def loss() -> str:
-    """What the system said when it refused to store what was written to stdout; "" if it did not.
+def kept_in(log: Path) -> None:
+    """Note that a log has the result too: that a full disk takes what is printed is no failure."""
+    _kept["log"] = log
+
+
+def require() -> None:
+    """Note that what is printed was asked for, in a log or not, as by --json."""
+    _kept["required"] = True
+
+
+def loss() -> tuple[str, bool]:
+    """What the system said when it refused to store what was written to stdout.
 
     A reader that has gone away, as `head` does, has had what it wanted: that is no loss.
+
+    Returns:
+        Why, and where the result is besides, "" if nothing was lost; and whether it was the
+        command's result.
     """
     stream = _owned.get("stdout")
     if stream is None or sys.stdout is not stream:
-        return ""
+        return "", False
     stream.flush()
-    error = stream.raw.error
-    return "" if error is None or error.errno in _GONE else error.strerror or str(error)
+    error, log = stream.raw.error, _kept.get("log")
+    if error is None or error.errno in _GONE:
+        return "", False
+    where = f"{log} has all of it" if log else "it is lost"
+    return f"{error.strerror or error}; {where}", log is None or "required" in _kept
 
 
 def flush() -> None:
