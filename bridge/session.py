@@ -134,10 +134,7 @@ class Session:
             self._stop(step, signal.Signals(stop).name)
 
     def rescue(self) -> None:
-        """Save the newest state that is whole, after a failure in the middle of a step.
-
-        No failure to save may hide the one that came first.
-        """
+        """Save the newest whole state after a failure, which a failure to save does not hide."""
         whole = self._held.newest()
         if self._group.rank == 0 and whole is not None and whole.step > self._saved:
             with contextlib.suppress(StorageError):
@@ -379,7 +376,6 @@ def tidy(path: Path) -> None:
 
 
 def _remove_parts(path: Path, run_id: str) -> None:
-    """Remove what a finished run needs no more: its checkpoints, and its processes' files."""
     remove_checkpoints(checkpoint_folder(path), run_id)
     for each in rank_files(path, run_id):
         each.unlink(missing_ok=True)

@@ -185,3 +185,21 @@ def runs_recover(logs: tuple[Path, ...], as_json: bool) -> None:
         table(
             ["log", "rows lost to damage"], [(d["log"], sum(d["dropped"].values())) for d in done]
         )
+
+
+@runs.command("index")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@common_options("json")
+def runs_index(folder: Path, as_json: bool) -> None:
+    """Write the index of a sweep's folder anew, from the logs that are there.
+
+    Example: python cli.py runs index runs/beta
+    """
+    from bridge.sweep import INDEX, rebuild_index
+
+    jobs = rebuild_index(folder)
+    if as_json:
+        logs = [{"log": str(job.log), "status": job.status, "point": job.point} for job in jobs]
+        print_json({"index": str(folder / f"{INDEX}.json"), "runs": logs})
+    else:
+        table(["log", "status", "note"], [(job.log.name, job.status, job.message) for job in jobs])

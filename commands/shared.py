@@ -74,7 +74,7 @@ def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | N
     from bridge.resuming import find_without_log
     from bridge.runlog import read_run
 
-    if path is None:
+    if path is None or path.is_dir():  # that of a sweep
         return None
     if path.exists():
         run = read_run(path)

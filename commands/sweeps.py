@@ -55,7 +55,7 @@ def sweep(
     if options["seeds"] is None and not options["sweeps"]:
         return False
     from bridge.runlog import default_path
-    from bridge.sweep import INDEX, points, run_jobs
+    from bridge.sweep import INDEX, points, require_unlocked, run_jobs
 
     context = click.get_current_context()
     command = context.info_name or ""
@@ -67,6 +67,7 @@ def sweep(
             raise click.UsageError(f"{key} is swept and given one value; give one of the two")
     folder = options["out"] or default_path(command).with_suffix("")
     _check_folder(folder)
+    require_unlocked(folder)
     again = _arguments(context, leave_out=(*_OF_SWEEPS, *places))
     jobs = [_job(model, toml, flags, options, point, folder, places, again) for point in plan]
     launcher, parallel = _launcher(options, folder, len(jobs))
@@ -179,6 +180,11 @@ def _job(
     status = "waiting"
     if options["resume"] and path.exists():
         run = read_run(path)
+        if run.alive:
+            raise InputError(
+                f"{path}: still being written by process {run.meta['pid']} on "
+                f"{run.meta['host']}; wait for its end, or stop it"
+            )
         base = load_config(model, base=run.config, base_name=str(path))
         check_same(path, base, settings, "give the same options, or another --out")
         status = "finished" if run.status == "finished" else status

@@ -8,8 +8,10 @@ and made larger, in the same folder.
 from bridge.sweep.index import INDEX
 from bridge.sweep.job import AbstractLauncher, Job
 from bridge.sweep.jobs import run_jobs
+from bridge.sweep.lock import require_unlocked
 from bridge.sweep.points import MAX_RUNS, parse_seeds, parse_sweep, point_name, points
 from bridge.sweep.processes import Processes
+from bridge.sweep.rebuild import rebuild_index
 
 __all__ = [
     "INDEX",
@@ -21,5 +23,7 @@ __all__ = [
     "parse_sweep",
     "point_name",
     "points",
+    "rebuild_index",
+    "require_unlocked",
     "run_jobs",
 ]

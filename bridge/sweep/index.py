@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,9 @@ def read_index(folder: Path) -> Entries:
         InputError: a file of that name that no sweep has written, or whose logs are elsewhere.
     """
     path = folder / f"{INDEX}.json"
+    table = folder / f"{INDEX}.csv"
+    if os.path.lexists(table) and not os.path.lexists(path):
+        raise InputError(f"{table}: no index of a sweep; move it away or give another --out")
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)

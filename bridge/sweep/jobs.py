@@ -11,8 +11,9 @@ from typing import Any
 from bridge.errors import InputError, RunFailed, Stopped, StorageError
 from bridge.runlog import read_run
 from bridge.signals import noted
-from bridge.sweep.index import INDEX, read_index, storage, write_index
+from bridge.sweep.index import INDEX, read_index, write_index
 from bridge.sweep.job import EXIT_STORAGE, EXIT_USAGE, AbstractLauncher, Job
+from bridge.sweep.lock import locked
 
 
 def run_jobs(
@@ -38,30 +39,31 @@ def run_jobs(
         Stopped: after a signal of `bridge.signals.STOPPING`, once every run has ended; or a run
             was stopped.
         RunFailed: some runs failed; the others have been run to their end.
-        InputError: some runs failed, each for a user's value; or the index is foreign.
+        InputError: some runs failed, each for a user's value; the index is foreign, or
+            another sweep runs in the folder.
         StorageError: the disk refused a log or the index; what ran was stopped.
     """
-    earlier = read_index(folder)
-    for job in jobs:
-        if job.status == "finished":
-            job.summary = _summary(job.log)
-    with storage(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_index(folder, command, jobs, earlier)
-    waiting = [job for job in jobs if job.status != "finished"]
-    with noted() as received, launcher:
-        while waiting or launcher.running:
-            full = any(job.exit_code == EXIT_STORAGE for job in jobs)
-            if received or full:
-                waiting.clear()
-                launcher.stop(at_once=signal.SIGINT in received[1:])
-            while waiting and launcher.running < parallel and not received:
-                launcher.start(waiting.pop(0))
-            for job in launcher.ended():
-                job.summary = _summary(job.log) if job.status == "finished" else {}
-                on_end(job)
-                write_index(folder, command, jobs, earlier)
-            time.sleep(launcher.poll_seconds)
+    with locked(folder) as lock:
+        earlier = read_index(folder)
+        for job in jobs:
+            if job.status == "finished":
+                job.summary = _summary(job.log)
+        write_index(folder, command, jobs, earlier)
+        waiting = [job for job in jobs if job.status != "finished"]
+        with noted() as received, launcher:
+            while waiting or launcher.running:
+                full = any(job.exit_code == EXIT_STORAGE for job in jobs)
+                if received or full:
+                    waiting.clear()
+                    launcher.stop(at_once=signal.SIGINT in received[1:])
+                while waiting and launcher.running < parallel and not received:
+                    launcher.start(waiting.pop(0))
+                for job in launcher.ended():
+                    job.summary = _summary(job.log) if job.status == "finished" else {}
+                    on_end(job)
+                    write_index(folder, command, jobs, earlier)
+                lock.beat()
+                time.sleep(launcher.poll_seconds)
     _conclude(jobs, folder, bool(received))
 
 
