@@ -14,6 +14,7 @@ from commands.cards import keep, tell
 from commands.shared import new_log
 
 if TYPE_CHECKING:
+    from bridge.card import Card
     from nlhf.ranking.results import ContextRanking, Ranking
 
 
@@ -70,6 +71,12 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
     from nlhf.ranking.card import facts_told
     from nlhf.ranking.records import TABLES, names, records
 
+    if report is not None:
+        from bridge.runlog.output import check_new_file
+
+        if report.suffix.lower() not in (".html", ".htm"):
+            raise click.UsageError(f"--report {report}: the name must end in .html")
+        check_new_file("--report", report, options["overwrite"])
     path = new_log("rank", options)
     set_threads(options["threads"])
     resolve_device(options["device"])
@@ -96,11 +103,25 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
         for name, record in records(ranking):
             run.log(name, record)
         run.event("summary", of=said)
+    if report is not None:
+        _write_report(report, ranking, cards[0], options["overwrite"])
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _show(ranking)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+        if report is not None:
+            click.echo(f"report: {report}")
+
+
+def _write_report(path: Path, ranking: Ranking, card: Card, overwrite: bool) -> None:
+    from bridge.report.html import write_page
+    from bridge.report.ranking import ranking_page
+    from commands.ranking_view import view_of
+
+    views = [view_of(context) for context in ranking.contexts]
+    title = f"Ranking of {Path(card.source).name}"
+    write_page(path, ranking_page(title, card, views, sys.argv), overwrite)
 
 
 def _show(ranking: Ranking) -> None:

@@ -43,10 +43,26 @@ def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str
         The page; its content security policy lets it load nothing and run its own script only.
     """
     chosen = sections(found)
+    main = [
+        *_results(found),
+        *(_section(n, section) for n, section in enumerate(chosen)),
+        *_provenance(found),
+    ]
+    return document(title or _title(found), f"{_lead(found)}{_contents(chosen)}", main, command)
+
+
+def document(title: str, header: str, main: Sequence[str], command: Sequence[str] = ()) -> str:
+    """Put a page together from its parts.
+
+    Args:
+        title: of the page, as text.
+        header: HTML below the title.
+        main: HTML, a part each.
+        command: the command line that asked for it.
+    """
     script = _resource("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    title = title or _title(found)
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -55,11 +71,9 @@ def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(title)}</title>",
         f"<style>{_resource('style.css')}</style></head><body>",
-        f"<header><h1>{escape(title)}</h1>{_lead(found)}{_contents(chosen)}</header>",
+        f"<header><h1>{escape(title)}</h1>{header}</header>",
         "<main>",
-        *_results(found),
-        *(_section(n, section) for n, section in enumerate(chosen)),
-        *_provenance(found),
+        *main,
         "</main>",
         _footer(command),
         f"<script>{script}</script></body></html>",
@@ -118,10 +132,13 @@ def _results(found: Comparison) -> list[str]:
         how = f"mean over seeds ± half of the 95 % confidence interval (Student's t), {how}"
     parts = ['<h2 id="results">Results</h2>']
     if rows:
-        parts += [f'<p class="dim">Last values of each config: {how}.</p>', _table(columns, rows)]
+        parts += [
+            f'<p class="dim">Last values of each config: {how}.</p>',
+            rows_table(columns, rows),
+        ]
     for title, columns, rows in comparison_tables(found):
         if title.strip().startswith(("configs differ", "gradient estimates")):
-            parts += [f"<h3>{escape(title.strip().capitalize())}</h3>", _table(columns, rows)]
+            parts += [f"<h3>{escape(title.strip().capitalize())}</h3>", rows_table(columns, rows)]
     never = constants(found)
     if never:
         told = ", ".join(f"{name} = {value:.4g}" for name, value in never.items())
@@ -130,11 +147,12 @@ def _results(found: Comparison) -> list[str]:
 
 
 def _section(n: int, section: Section) -> str:
-    figures = "".join(_figure(panel) for panel in section.panels)
+    figures = "".join(figure(panel) for panel in section.panels)
     return f'<h2 id="s{n}">{escape(section.title)}</h2><div class="figures">{figures}</div>'
 
 
-def _figure(panel: Panel) -> str:
+def figure(panel: Panel) -> str:
+    """Draw curves as a figure of a page, with its legend and the values for the script."""
     data = {"axis": svg.placing(panel), "lines": svg.values(panel.lines)}
     # < cannot end the element then, whatever a log has put into a name.
     block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
@@ -164,11 +182,12 @@ def _entries(panel: Panel) -> Iterable[str]:
 def _provenance(found: Comparison) -> list[str]:
     parts = ['<h2 id="provenance">Provenance</h2>']
     for title, columns, rows in provenance_tables(found):
-        parts += [f"<h3>{escape(title)}</h3>", _table(columns, rows)]
+        parts += [f"<h3>{escape(title)}</h3>", rows_table(columns, rows)]
     return parts
 
 
-def _table(columns: Sequence[str], rows: _Rows) -> str:
+def rows_table(columns: Sequence[str], rows: _Rows) -> str:
+    """Write a table of a page; columns of numbers stand to the right."""
     listed = [list(row) for row in rows]
     numeric = [
         all(_is_number(row[i]) for row in listed) and bool(listed) for i in range(len(columns))

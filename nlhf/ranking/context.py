@@ -19,7 +19,7 @@ from nlhf.ranking.lottery import exploitability, maximal_lotteries, top_cycles
 from nlhf.ranking.results import ContextRanking, Cycle, Item, Path, Position, in_order
 from nlhf.ranking.sampling import Sample, make_sample, resample, share_table, win_table
 from nlhf.ranking.settings import Settings
-from nlhf.ranking.verdicts import Further, Verdict, decide, further, sure
+from nlhf.ranking.verdicts import FEW, Further, Verdict, decide, further, sure
 
 TAUS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 PLAYED = 1e-9
@@ -194,10 +194,14 @@ def _scores(
         outside = np.setdiff1d(np.arange(k), part)
         if not len(outside) or not joined[part][:, outside].any():
             continue
-        if not wins[outside][:, part].any():
+        above, below = wins[part][:, outside].sum(), wins[outside][:, part].sum()
+        # few votes bound nothing on the other side either
+        if not below:
             high[part] = np.inf
-        if not wins[part][:, outside].any():
+            low[part] = low[part] if above >= FEW else -np.inf
+        if not above:
             low[part] = -np.inf
+            high[part] = high[part] if below >= FEW else np.inf
     alone = (wins + wins.T).sum(-1) == 0
     for each in (score, error, low, high):
         each[alone] = np.nan

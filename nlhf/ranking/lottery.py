@@ -182,17 +182,22 @@ def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbe
 
 
 def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
-    """The positive p of largest entropy with A p = 0, sum p = 1, or None; from a p near it."""
+    """The p >= 0 of largest entropy with A p = 0, sum p = 1, or None; from a p near it.
+
+    Items whose weight the equations force to zero count as beaten but not as played.
+    """
     _, s, vt = np.linalg.svd(A)
     null = vt[s <= 1e-11 * max(s[0], 1e-300)]
     if not len(null):
         return None
-    p = null.T @ (null @ start)
+    free = np.abs(null).max(0) > 1e-9
+    null = null[:, free]
+    p = null.T @ (null @ start[free])
     if not p.sum() > 0 or not bool((p > 0).all()):
         return None
     p = p / p.sum()
     # in the null space with the sum fixed
-    space = null.T @ np.linalg.svd((null @ np.ones(len(A)))[None])[2][1:].T
+    space = null.T @ np.linalg.svd((null @ np.ones(len(p)))[None])[2][1:].T
     for _ in range(100):
         slope = space.T @ np.log(p)
         if not len(slope) or np.abs(slope).max() < 1e-13:
@@ -203,7 +208,9 @@ def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
         p = p + length * step
         if np.abs(step).max() < 1e-14:
             break
-    return p
+    full = np.zeros(len(A))
+    full[free] = p
+    return full
 
 
 def robust_lottery(P: Numbers) -> tuple[Numbers, float]:

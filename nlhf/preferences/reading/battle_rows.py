@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from nlhf.errors import InputError
@@ -32,10 +34,13 @@ def of_battles(sheet: Sheet, roles: Roles) -> Battles:
     winners = sheet.column(roles.winner)
     sides = _side_words(roles)
     by_word = {text: sides.get(plain(text)) for text in set(winners)}
+    by_name = _by_names_only(first, second, winners, by_word)
     outcome = np.empty(sheet.rows, dtype=np.int64)
     for row, (text, a, b) in enumerate(zip(winners, first, second, strict=True)):
         word = by_word[text]
         name = _FIRST if text == a else _SECOND if text == b else None
+        if by_name and name is not None:
+            word = name
         if name is not None and word is not None and name != word:
             raise InputError(
                 f"{sheet.where(row)}: {roles.winner} {text!r} is the name of an item and could "
@@ -104,6 +109,19 @@ def of_winners(sheet: Sheet, roles: Roles) -> Battles:
         sequence=roles.times is None,
         notes=look_alikes(items),
     )
+
+
+def _by_names_only(
+    first: Sequence[str],
+    second: Sequence[str],
+    winners: Sequence[str],
+    by_word: Mapping[str, int | None],
+) -> bool:
+    """Whether all winners are names of items, and some could be nothing else."""
+    decided = [row for row in zip(first, second, winners, strict=True) if by_word[row[2]] != _TIE]
+    if any(text not in (a, b) for a, b, text in decided):
+        return False
+    return any(by_word[text] is None for _, _, text in decided)
 
 
 def _side_words(roles: Roles) -> dict[str, int]:

@@ -22,7 +22,7 @@ _WHOLE = {"rates": 1.0, "percent": 100.0}
 def square_names(sheet: Sheet) -> tuple[str, ...] | None:
     """Names of the items if a sheet is a square table, or meant to be one; else None."""
     found = roles(sheet.header)
-    if (found.items and (found.winner or found.wins)) or (found.winner and found.loser):
+    if found.wins or (found.items and found.winner) or (found.winner and found.loser):
         return None
     header, body = sheet.header, sheet.columns
     named = _has_row_names(sheet)
@@ -156,6 +156,7 @@ def _told(sheet: Sheet, names: tuple[str, ...], table: Numbers, marked: bool, ev
     sums = (table + table.T)[np.triu_indices(k, 1)]
     sums = sums[~np.isnan(sums)]
     whole = bool((off == np.round(off)).all())
+    halves = bool((2 * off == np.round(2 * off)).all())
     diagonal = np.diag(table)
     zero = bool((diagonal == 0).any())
     if off.max() <= 1 and not (whole and len(sums) and sums.max() > 1):
@@ -166,7 +167,7 @@ def _told(sheet: Sheet, names: tuple[str, ...], table: Numbers, marked: bool, ev
             )
         return "rates" if not whole or (sums == 1).all() else "counts"
     near = np.abs(sums - 100) <= 1
-    if len(sums) and (near.all() or (not whole and off.max() <= 100)):
+    if len(sums) and (near.all() or (not halves and off.max() <= 100)):
         if whole and zero and not even:
             raise InputError(
                 f"{sheet.source}: a square table whose pairs all sum to 100: counts of 100 battles "
