@@ -122,63 +122,6 @@ def further(
     Args:
         wins: ties as halves, [K, K].
         beats: share of the resamples in which i beats j, [K, K].
-        level: in (0, 1).
-    """
-    return (beats >= level) & well_tested(wins, level)
-
-
-def well_tested(wins: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
-    """Whether i over j passes the exact binomial test, or has votes enough not to need it."""
-    n = wins + wins.T
-    few = np.minimum(wins, wins.T) < FEW
-    p = binom.sf(np.floor(wins) - 1, np.round(n), 0.5)
-    return ~few | (p <= 1 - level)
-
-
-def decide(
-    wins: Numbers, first: Numbers, triads: Triads, misfit: Misfit | None, level: float = LEVEL
-) -> Verdict:
-    """Apply the rules, see `Verdict`.
-
-    Args:
-        wins: ties as halves, [K, K].
-        first: share of the resamples in which an item beats each other, [K].
-        triads: with the share in which they go round on top.
-        misfit: of scores; without it no cycle is claimed.
-        level: in (0, 1).
-    """
-    enough = well_tested(wins, level) | np.eye(len(wins), dtype=bool)
-    best = int(first.argmax())
-    if first[best] >= level and bool(enough[best].all()):
-        return Verdict("winner", best, (), float(first[best]))
-    if misfit is not None and misfit.p <= 1 - level:
-        for t in np.argsort(-triads.on_top, kind="stable"):
-            i, j, k = (int(n) for n in triads.members[t])
-            if triads.on_top[t] < level:
-                break
-            if enough[i, j] and enough[j, k] and enough[k, i]:
-                return Verdict("cycle", None, (i, j, k), float(triads.on_top[t]))
-    return Verdict("undecided", None, (), float(first[best]))
-
-
-def further(
-    wins: Numbers,
-    beats: Numbers,
-    tops: NDArray[np.bool_],
-    rng: np.random.Generator,
-    level: float = LEVEL,
-) -> Further:
-    """Simulate how many battles more would decide.
-
-    The pairs are those among items that may be on top, at most 12, whose order is not sure. Truths are drawn
-    from what the votes leave open, Beta(wins + 1/2, losses + 1/2) a pair; with n more battles on
-    each pair its share is drawn from a normal distribution about the truth and added to the votes
-    there are. A comparison counts as decided where one item beats each other, or three go round,
-    with probability `level`, each pair by the normal approximation.
-
-    Args:
-        wins: ties as halves, [K, K].
-        beats: share of the resamples in which i beats j, [K, K].
         tops: who is in the top cycle in each, [B, K].
         rng: of the simulation.
         level: in (0, 1).
