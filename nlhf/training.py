@@ -212,9 +212,10 @@ def _records(step: int, measured: Tensor, tau: Tensor) -> list[StepRecord]:
 class LanguageRecord:
     """One step on a language model; names as in TRL's trainers, "/" written as "_".
 
-    `objective_kl` is the mean of log pi(y)/mu(y) over the policy's answers, `objective_entropy`
-    that of -log pi(y); `rewards_probabilities` the mean P(y > y'), `rewards_accuracies` how often
-    it exceeds a half, `rewards_margins` the mean P(y > y') - P(y' > y); `beta` is tau,
+    `objective_kl` estimates KL(pi || mu) of whole answers: the mean over the policy's answers of
+    the sum of KL(pi || mu) at their prefixes, never negative; `objective_entropy` is the mean of
+    -log pi(y); `rewards_probabilities` the mean P(y > y'), `rewards_accuracies` how often it
+    exceeds a half, `rewards_margins` the mean P(y > y') - P(y' > y); `beta` is tau,
     `mixture_coef` the reference's weight in the opponent, `num_tokens` all tokens sampled so far.
     """
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlhf.language.loading import TINY, quiet
+from nlhf.language.loading import SMOLLM2, TINY, quiet
 from nlhf.language.policy import Policy
 
 
@@ -42,8 +43,9 @@ def save_policy(
     """Write the policy so that `AutoModelForCausalLM`, or peft, and `load_policy` read it.
 
     Args:
-        policy: an adapter is saved as one, beside the name of its base; on a tiny model, which
-            has no name to find it by, it is merged.
+        policy: an adapter is saved as one, beside the name of its base: of a folder the whole path,
+            so that it is found from everywhere; on a tiny model, which has no name to find it by,
+            it is merged.
         folder: where to.
         about: the settings that the card lists.
         weights: the model's, where it holds only a part of them; see `parallel.whole_weights`.
@@ -59,6 +61,8 @@ def save_policy(
         model = copy.deepcopy(model).merge_and_unload()
     elif policy.has_adapter:
         settings["save_embedding_layers"] = False
+        for each in model.peft_config.values():
+            each.base_model_name_or_path = _found_from_everywhere(each.base_model_name_or_path)
     if weights is not None:
         settings["state_dict"] = dict(weights)
     with quiet():
@@ -66,6 +70,11 @@ def save_policy(
         policy.tokenizer.save_pretrained(folder)
     adapter = policy.has_adapter and not merge
     (folder / "README.md").write_text(_text(policy.name, adapter, about, card), "utf-8")
+
+
+def _found_from_everywhere(base: str) -> str:
+    is_folder = base != SMOLLM2 and os.path.isdir(base)
+    return os.path.abspath(base) if is_folder else base
 
 
 def _text(name: str, adapter: bool, about: Mapping[str, Any], card: Card) -> str:

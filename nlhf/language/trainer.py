@@ -245,8 +245,7 @@ class Trainer:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and its measures."""
         objective, tau = self.objective, self.objective.tau(self.steps)
-        sampled, states = self._scored(batch)
-        log_ratio = (sampled.log_pi - sampled.log_mu).detach().sum(-1)
+        sampled, kl, states = self._scored(batch)
         if objective.opponent == "pairs":
             loss = ipo_loss(sampled, batch.preference, tau)
         else:
@@ -262,8 +261,8 @@ class Trainer:
         return loss, {
             "loss": float(loss.detach()),
             "loss_score": float(-sampled.reward.mean()),
-            "loss_kl": float(tau * log_ratio.mean()),
-            "objective_kl": float(log_ratio.mean()),
+            "loss_kl": float(tau * kl.mean()),
+            "objective_kl": float(kl.mean()),
             "objective_entropy": float(-sampled.log_pi.detach().sum(-1).mean()),
             "rewards_probabilities": float(p.mean()),
             "rewards_accuracies": float((p > 0.5).double().mean()),
@@ -275,8 +274,13 @@ class Trainer:
             "beta": tau,
         }
 
-    def _scored(self, batch: Batch) -> tuple[Sampled, Tensor | None]:
-        """Teacher-forced passes over the policy's answers."""
+    def _scored(self, batch: Batch) -> tuple[Sampled, Tensor, Tensor | None]:
+        """Teacher-forced passes over the policy's answers.
+
+        Returns:
+            The answers; sum_t KL(pi || mu) of the whole distributions at their prefixes, [B, n],
+            which has the mean of log pi(y)/mu(y) over y ~ pi and is never negative; hidden states.
+        """
         own, count = batch.own, len(batch.prompts)
         n = len(own.tokens) // count
         each = torch.arange(count, device=own.tokens.device).repeat_interleave(n)
@@ -289,18 +293,19 @@ class Trainer:
         mu: Scores = score(*given, reference=True, **settings)
         pi: Scores = score(*given, hidden=self.value is not None, **settings)
         shape = (count, n, -1)
-        whole = None
-        if self.objective.kl == "full" and self.objective.opponent != "pairs":
+        full = self.objective.kl == "full" and self.objective.opponent != "pairs"
+        with torch.set_grad_enabled(full):
             whole = torch.where(own.mask, divergence(pi.log_all, mu.log_all), 0.0).reshape(shape)
+        kl = whole.detach().clamp_min(0.0).sum(-1)  # rounding may be negative
         sampled = Sampled(
             pi.log_prob.reshape(shape),
             mu.log_prob.reshape(shape),
             own.mask.reshape(shape),
             batch.reward.to(pi.log_prob),
-            whole,
+            whole if full else None,
         )
         states = None if pi.hidden is None else pi.hidden.reshape(*sampled.mask.shape, -1)
-        return sampled, states
+        return sampled, kl, states
 
     def _judged(
         self, prompts: list[Prompt], own: Answers, other: Answers | None

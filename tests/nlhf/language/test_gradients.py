@@ -182,3 +182,30 @@ def test_with_answers_of_the_policy_ipo_s_gradient_is_self_play_s():
     expected = true_gradient(setting("self-play")[0], None)
     # the model's norms are computed in float32
     assert torch.allclose(true_gradient(trainer, None), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kl", ["reward-to-go", "full"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_kl_in_the_log_has_the_true_mean(kl, temperature):
+    trainer, _ = setting("nash-md", temperature, kl)
+    _, found, _ = trainer._scored(trainer.sample(WEIGHT))
+    true = 0.0
+    for prompt in PROMPTS:
+        language = enumerate_language(trainer.policy, prompt, LENGTH)
+        with torch.no_grad():
+            log_pi, log_mu = (
+                log_probabilities(trainer.policy, language, r, temperature) for r in (False, True)
+            )
+        true += float((log_pi.exp() * (log_pi - log_mu)).sum()) / len(PROMPTS)
+    assert float(found.min()) >= 0
+    assert abs(float(found.mean()) - true) < 3 * float(found.std()) / found.numel() ** 0.5
+    assert true > 0.01
+
+
+def test_the_kl_in_the_log_is_never_negative():
+    policy = make_policy(dtype=torch.float32, moved=0.003)
+    trainer = make_trainer(policy, learning_rate=1e-4, length=3)
+    seen = [trainer.step() for _ in range(12)]
+    for name in ("objective_kl", "loss_kl"):
+        assert min(each[name] for each in seen) >= 0
+    assert max(each["objective_kl"] for each in seen) > 0

@@ -137,6 +137,35 @@ def test_an_adapter_is_saved_alone_and_goes_on_learning_on_its_base(tmp_path):
     assert torch.allclose(logits(merged, encoded), logits(policy.model, encoded), atol=1e-6)
 
 
+def test_an_adapter_finds_its_base_from_another_directory(tmp_path, monkeypatch):
+    work, other = tmp_path / "work", tmp_path / "other"
+    work.mkdir()
+    other.mkdir()
+    monkeypatch.chdir(work)
+    save_policy(make_policy(dtype=torch.float32, moved=0.0), work / "base", {})
+    policy = load_policy("base", lora=Lora(rank=2))
+    save_policy(policy, work / "adapter", {})
+    again = load_policy("adapter")  # saved anew, it still knows the first base
+    save_policy(again, work / "second", {})
+    monkeypatch.chdir(other)
+    for name in ("adapter", "second"):
+        settings = json.loads((work / name / "adapter_config.json").read_text())
+        assert settings["base_model_name_or_path"] == str(work / "base")
+        load_policy(str(work / name))
+
+
+@pytest.mark.parametrize("name", ["someone/model", "smollm2"])
+def test_a_base_with_a_name_keeps_it(tmp_path, monkeypatch, name):
+    save_policy(make_policy(dtype=torch.float32, moved=0.0), tmp_path / "base", {})
+    policy = load_policy(str(tmp_path / "base"), lora=Lora(rank=2))
+    policy.model.peft_config["default"].base_model_name_or_path = name
+    (tmp_path / "smollm2").mkdir()  # the name is the package's all the same
+    monkeypatch.chdir(tmp_path)
+    save_policy(policy, tmp_path / "adapter", {})
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == name
+
+
 def test_bfloat16_weights_learn(tmp_path):
     policy = load_policy(TINY, dtype=torch.bfloat16, seed=2)
     before = {name: p.detach().clone() for name, p in policy.trainable().items()}
