@@ -230,7 +230,8 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         raise InputError(f"{folder}: its base {base_name} is an adapter too; merge that one first")
     base, tokenizer = find_model(base_name, dtype)
     try:
-        model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)
+        with _known_to_peft():
+            model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)
         state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     except Exception as error:
         raise InputError(f"{folder}: no adapter for {base_name}: {_first_line(error)}") from None
@@ -291,9 +292,7 @@ def with_adapter(model: nn.Module, lora: Lora) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():
-            # peft's own patterns for experts, which it applies to parameters and misses in modules
-            warnings.filterwarnings("ignore", message=r".*(rank|alpha)_pattern keys did not match")
+        with _known_to_peft():
             return peft.get_peft_model(model, settings)
     except ValueError as error:
         linear = {
@@ -303,6 +302,15 @@ def with_adapter(model: nn.Module, lora: Lora) -> Any:
             f"LoRA targets {', '.join(lora.targets) or 'all-linear'}: {_first_line(error)}; this "
             f"model has {', '.join(sorted(linear))}"
         ) from None
+
+
+@contextlib.contextmanager
+def _known_to_peft() -> Iterator[None]:
+    """While the block runs, peft does not warn of its own patterns for experts and GPT-2."""
+    with warnings.catch_warnings():
+        for said in (r".*(rank|alpha)_pattern keys did not match", "fan_in_fan_out is set to"):
+            warnings.filterwarnings("ignore", message=said)
+        yield
 
 
 def _end_ids(spec: str, model: Any, tokenizer: Any, end_token: str | None) -> tuple[int, ...]:

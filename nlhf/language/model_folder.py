@@ -18,6 +18,8 @@ MOST_JSON_BYTES = 2**26
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PLACES = ("max_window_layers", "attn_layer_period", "attn_layer_offset", "expert_layer_period")
+"""Settings that say which layers are of a kind, and not how many there are."""
 _SLACK = 2**26  # elements that a model may have beyond its weights: masks, tables of positions
 
 
@@ -70,7 +72,8 @@ def check_model_folder(folder: Path, kind: Any) -> None:
     sizes = [shape.numel() for path in files for shape in shapes(path).values()]
     for key, value in _numbers(settings):
         # each layer has a tensor at least
-        if ("layer" in key and value > len(sizes)) or (key == "num_hidden_layers" and value < 1):
+        counts = "layer" in key and key not in PLACES
+        if (counts and value > len(sizes)) or (key == "num_hidden_layers" and value < 1):
             raise InputError(
                 f"{folder}: config.json says {key}={value}, its weights are {len(sizes)} tensors"
             )

@@ -93,7 +93,7 @@ def test_what_would_be_silently_wrong_is_refused_when_it_is_loaded(tmp_path, nam
     assert name in REFUSED
     model = make_model(name, torch.float32)
     model.save_pretrained(tmp_path)
-    words = [f"w{i}" for i in range(11)]
+    words = [f"w{i}" for i in range(9)]
     tiny_model([*words, "<end>"])[1].save_pretrained(tmp_path)
     with pytest.raises(InputError, match=reason) as refused:
         load_policy(str(tmp_path))
@@ -194,6 +194,14 @@ def test_trying_an_adapter_leaves_its_weights_bit_for_bit(fails, monkeypatch):
         assert parameter.requires_grad == ("lora_" in name), name
 
 
+def test_a_setting_that_chooses_layers_is_not_taken_for_their_number(tmp_path):
+    model = make_model("qwen2", torch.float32)
+    assert model.config.max_window_layers > len(model.state_dict())
+    model.save_pretrained(tmp_path)
+    tiny_model([*(f"w{i}" for i in range(9)), "<end>"])[1].save_pretrained(tmp_path)
+    assert load_policy(str(tmp_path)).vocabulary == 12
+
+
 def test_a_policy_and_a_reference_of_other_tokens_are_refused():
     small, _ = tiny_model(["a", "b"])
     large, tokenizer = tiny_model(["a", "b", "c"])
@@ -204,7 +212,7 @@ def test_a_policy_and_a_reference_of_other_tokens_are_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_saved_and_merged_adapters_are_the_policy(tmp_path, name):
-    tokenizer = tiny_model([*(f"w{i}" for i in range(11)), "<end>"])[1]
+    tokenizer = tiny_model([*(f"w{i}" for i in range(9)), "<end>"])[1]
     with quiet():
         make_model(name, torch.float32).save_pretrained(tmp_path / "base")
         tokenizer.save_pretrained(tmp_path / "base")
