@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-import bioplaus.errors
-import nlhf.errors
 from bridge.console import Commands
 from commands.compare import compare
 from commands.corpus import corpus
@@ -22,7 +20,7 @@ from commands.warm_start import warm_start
 
 @click.group(
     cls=Commands,
-    input_errors=(bioplaus.errors.InputError, nlhf.errors.InputError),
+    input_errors=("bioplaus.errors", "nlhf.errors"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def main() -> None:

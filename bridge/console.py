@@ -162,17 +162,27 @@ class Commands(click.Group):
     group_class = type
 
     def __init__(
-        self, *args: Any, input_errors: tuple[type[Exception], ...] = (), **kwargs: Any
+        self, *args: Any, input_errors: tuple[type[Exception] | str, ...] = (), **kwargs: Any
     ) -> None:
         """Make the group.
 
         Args:
             args: as click.Group.
-            input_errors: more classes of mistakes in a user's input, beside InputError.
+            input_errors: more classes of mistakes in a user's input, beside InputError, or modules
+                that have such an InputError; to import an engine takes seconds, and one that was
+                not imported has raised none.
             kwargs: as click.Group.
         """
         super().__init__(*args, **kwargs)
-        self.input_errors = (InputError, *input_errors)
+        self._input_errors = input_errors
+
+    @property
+    def input_errors(self) -> tuple[type[Exception], ...]:
+        """The classes of mistakes in a user's input, as far as their modules are imported."""
+        classes = [each for each in self._input_errors if not isinstance(each, str)]
+        names = [each for each in self._input_errors if isinstance(each, str)]
+        modules = [sys.modules[name] for name in names if name in sys.modules]
+        return (InputError, *classes, *(module.InputError for module in modules))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -24,7 +24,7 @@ _MOST_CONTEXTS = 8
 _MOST_KEYS = 3
 _DECADES = 1.7
 MOST_POINTS = 300
-"""Points of a line; of more rows each point is the mean of several."""
+"""Points of a line; of more rows each point is the mean of several, or an extreme of them."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,16 @@ def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, n
     over_beta = kind == "gradients" and len(steps) == 1
     if over_beta:
         runs = [_over_beta(of_run) for of_run in runs]
-    lines = list(_lines(found, runs))
+    lines = list(_lines(found, runs, table in found.sampled))
     longest = max((len(each.curve.steps) for of_run in runs for each in of_run), default=0)
     means = ""
     if longest > MOST_POINTS:
-        means = f"each point the mean of up to {math.ceil(longest / MOST_POINTS)} rows"
+        means = (
+            f"each point the mean of up to {math.ceil(longest / MOST_POINTS)} rows, "
+            "the band of a run from the smallest to the largest"
+        )
+    if table in found.sampled:
+        means = f"of {found.sampled[table]} rows those with the extremes of each stretch"
     title = column.removesuffix("_degrees").replace("_", " ")
     return Panel(
         title=f"{title} (degrees)" if column.endswith("_degrees") else title,
@@ -196,7 +201,7 @@ def _without(of_run: list[Series], key: str) -> Iterator[tuple[Mapping[str, Any]
     yield from groups.values()
 
 
-def _lines(found: Comparison, runs: _Runs) -> Iterator[Line]:
+def _lines(found: Comparison, runs: _Runs, sampled: bool) -> Iterator[Line]:
     """Give each config, and each combination of keys in it, a line with its band."""
     shown = _varying([each.keys for of_run in runs for each in of_run])
     names = labels(found)
@@ -217,27 +222,76 @@ def _lines(found: Comparison, runs: _Runs) -> Iterator[Line]:
             curves = [of_runs[i][place].curve for i in members]
             seeds = [found.runs[i].meta["seed"] for i in members]
             style = g if by_config else c * len(found.groups) + g
-            yield from _line(", ".join(words), curves, seeds, style)
+            yield from _line(", ".join(words), curves, seeds, style, sampled)
 
 
-def _line(label: str, curves: Sequence[Curve], seeds: Sequence[int], style: int) -> Iterator[Line]:
+def _line(
+    label: str, curves: Sequence[Curve], seeds: Sequence[int], style: int, sampled: bool
+) -> Iterator[Line]:
     steps = common_steps(curves)
-    if len(steps) > MOST_POINTS:
-        curves = [_binned(steps, at(curve, steps)) for curve in curves]
-    steps, spread = over_seeds(curves, seeds)
-    if spread.n < 2:
-        for curve in curves:
-            yield Line(label, curve.steps, curve.values, style=style)
+    bands: list[tuple[Any, Any]] = [(None, None)] * len(curves)
+    if sampled:
+        yield from _sampled(label, curves, seeds, style)
         return
+    if len(steps) > MOST_POINTS:
+        whole = [at(curve, steps) for curve in curves]
+        curves = [_binned(steps, values) for values in whole]
+        bands = [_range(values) for values in whole]
+    steps, spread = over_seeds(curves, seeds)
+    alone = spread.n < 2
+    for curve, (low, high) in zip(curves, bands, strict=True):
+        yield Line(label, curve.steps, curve.values, low, high, style, faint=not alone)
+    if not alone:
+        low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
+        yield Line(f"{label}, mean of {spread.n} seeds", steps, spread.mean, low, high, style)
+
+
+def _sampled(
+    label: str, curves: Sequence[Curve], seeds: Sequence[int], style: int
+) -> Iterator[Line]:
+    """Give the lines of rows that are extremes, of which no mean must be taken."""
+    steps, spread = over_seeds(curves, seeds)
+    alone = spread.n < 2
     for curve in curves:
-        yield Line(label, curve.steps, curve.values, style=style, faint=True)
-    low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
-    yield Line(f"{label}, mean of {spread.n} seeds", steps, spread.mean, low, high, style)
+        chosen = _extremes(curve.values)
+        yield Line(label, curve.steps[chosen], curve.values[chosen], None, None, style, not alone)
+    if not alone:
+        low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
+        chosen = _extremes(spread.mean)
+        band = (each[chosen] for each in (steps, spread.mean, low, high))
+        yield Line(f"{label}, mean of {spread.n} seeds", *band, style)
+
+
+def _starts(n: int, stretches: int) -> NDArray[np.int64]:
+    return np.arange(0, n, math.ceil(n / stretches))
+
+
+def _extremes(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Find the smallest, the largest and a missing value of each of half as many stretches."""
+    if len(values) <= MOST_POINTS:
+        return np.arange(len(values))
+    chosen = set()
+    starts = _starts(len(values), MOST_POINTS // 2)
+    for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+        part = values[start:end]
+        good = np.isfinite(part)
+        chosen |= {
+            start + int(np.argmin(np.where(good, part, np.inf))),
+            start + int(np.argmax(np.where(good, part, -np.inf))),
+            start + int(np.argmin(good)),
+        }
+    return np.array(sorted(chosen), np.int64)
+
+
+def _range(values: NDArray[np.float64]) -> tuple[Any, Any]:
+    """Give the smallest and the largest value of each stretch of `_binned`."""
+    starts = _starts(len(values), MOST_POINTS)
+    return np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
 
 
 def _binned(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve:
     """Average over stretches of so many points that MOST_POINTS are left."""
-    starts = np.arange(0, len(steps), math.ceil(len(steps) / MOST_POINTS))
+    starts = _starts(len(steps), MOST_POINTS)
     counts = np.diff(np.append(starts, len(steps)))
     x, y = (np.add.reduceat(each.astype(float), starts) / counts for each in (steps, values))
     return Curve(x, y)  # type: ignore[arg-type]

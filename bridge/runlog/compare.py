@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from bridge.config import flatten
 from bridge.errors import InputError
 from bridge.runlog.ranking import Rank, rank_estimators
-from bridge.runlog.reader import Run, read_run
+from bridge.runlog.reader import Run
 from bridge.runlog.series import Curve, at, common_steps, curves, match, plain_names
+from bridge.runlog.thin import Exact, largest_difference, read_thinned
 
 CONFIDENCE = 0.95
 
@@ -60,6 +61,7 @@ class Metric:
         steps: those that all runs have.
         values: [runs, steps].
         spreads: by the label of a config.
+        exact: what holds of all rows, where the others are of some.
     """
 
     name: str
@@ -67,6 +69,12 @@ class Metric:
     steps: NDArray[np.int64] = field(repr=False)
     values: NDArray[np.float64] = field(repr=False)
     spreads: Mapping[str, Spread] = field(repr=False)
+    exact: Exact | None = None
+
+    @property
+    def common_steps(self) -> int:
+        """How many steps all runs have."""
+        return self.exact.steps if self.exact else len(self.steps)
 
     @property
     def differences(self) -> NDArray[np.float64]:
@@ -79,7 +87,9 @@ class Metric:
 
         NaN against NaN is none; NaN against a number is infinite.
         """
-        return _largest(self.values, self.steps)
+        if self.exact:
+            return self.exact.difference, self.exact.at_step
+        return largest_difference(self.values, self.steps)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ class Comparison:
         metrics: by name.
         ranking: estimators of the gradient by angle, best first; empty without such a table.
         exceeded: what lies outside its tolerance.
+        sampled: long tables, of whose rows (so many at most a run) only some are in `runs` and
+            `metrics`, see `thin`; what is counted and the largest differences are of all.
     """
 
     runs: tuple[Run, ...]
@@ -118,6 +130,7 @@ class Comparison:
     metrics: Mapping[str, Metric]
     ranking: tuple[Rank, ...]
     exceeded: tuple[Excess, ...]
+    sampled: Mapping[str, int] = field(default_factory=dict)
 
 
 def compare_runs(
@@ -142,7 +155,8 @@ def compare_runs(
     """
     tolerances = tolerances or {}
     _check(paths, tolerances)
-    runs: tuple[Run, ...] = tuple(read_run(path) for path in paths)
+    read = read_thinned(paths)
+    runs = read.runs
     groups = _groups(runs)
     found: list[dict[str, Curve]] = [curves(run) for run in runs]
     chosen = _chosen(runs, found, [*metrics, *tolerances])
@@ -151,6 +165,7 @@ def compare_runs(
     compared = {}
     for name, asked in chosen.items():
         metric = _metric(name, [each[name] for each in found], runs, groups)
+        metric = replace(metric, exact=read.exact.get(name))
         if len(metric.steps):
             compared[name] = metric
         elif asked:
@@ -165,6 +180,7 @@ def compare_runs(
         metrics=compared,
         ranking=ranking,
         exceeded=_exceeded(tolerances, next(iter(runs)), found[0], compared),
+        sampled=read.rows,
     )
 
 
@@ -255,17 +271,6 @@ def _interval(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -
         return Spread(mean, np.full_like(mean, math.nan), n)
     quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
     return Spread(mean, quantile * by_seed.std(axis=0, ddof=1) / math.sqrt(n), n)
-
-
-def _largest(values: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[float, int]:
-    missing = np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        spread = values.max(axis=0) - values.min(axis=0)
-    # Infinities of one sign differ by nothing, as NaNs do.
-    same = missing.all(axis=0) | (values == values[0]).all(axis=0)
-    spread = np.where(same, 0.0, np.where(np.isnan(spread), math.inf, spread))
-    worst = int(np.argmax(spread))
-    return float(spread[worst]), int(steps[worst])
 
 
 def _groups(runs: Sequence[Run]) -> tuple[Group, ...]:

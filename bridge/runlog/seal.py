@@ -102,7 +102,7 @@ def copy_as_it_stands(path: Path, contents: Contents, target: Path) -> None:
     """
     try:
         with h5py.File(target, "w", libver=LIBVER) as file:
-            _write(file, path, contents)
+            write_sealed(file, contents, _weights(path))
     except (OSError, RuntimeError) as error:
         raise StorageError(f"{target}: cannot be written: {reason(error)}") from None
 
@@ -121,7 +121,7 @@ def _replace(path: Path, contents: Contents) -> None:
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
-            _write(file, path, contents)
+            write_sealed(file, contents, _weights(path))
         give_back(temporary)
         force(temporary)
         os.replace(temporary, path)
@@ -135,14 +135,22 @@ def _replace(path: Path, contents: Contents) -> None:
     force(path.parent)
 
 
-def _write(file: h5py.File, source: Path, contents: Contents) -> None:
-    weights = _weights(source)
+def write_sealed(
+    file: h5py.File, contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | None
+) -> None:
+    """Write a sealed log into a new file.
+
+    Args:
+        file: the file.
+        contents: all but the weights.
+        weights: their step and the tensors; None if there are none.
+    """
     Reserve(file).hold(_room(contents, weights))
     names = [s.name for s in contents.schemas if s not in (EVENTS, STATUS)]
     create_root(file, names)
     file.attrs["sealed"] = True
     figures = {name: table_figures(decoded(contents, name)) for name in names}
-    events = events_of(source, contents.columns[EVENTS.name])
+    events = events_of(Path(file.filename), contents.columns[EVENTS.name])
     write_summary(file, summarise(contents.meta, *newest_status(contents), events, figures))
     create_meta(file, contents.meta)
     for schema in contents.schemas:

@@ -18,6 +18,7 @@ from bridge.runlog.layout import CRC, stored_dtype
 from bridge.runlog.liveness import is_alive
 from bridge.runlog.reader import (
     Contents,
+    Run,
     check_values,
     decode,
     events_of,
@@ -85,6 +86,33 @@ class LogFile:
             return len(self._source.columns[table][CRC.name])
         group = guard.group(self._source[0], table)
         return guard.dataset(group, self.schema(table).commit.name).shape[0]
+
+    def whole(self, table: str) -> Columns:
+        """Give all rows of a table at once, each verified; choices as texts.
+
+        Raises:
+            InputError: it has more bytes than are read.
+            Damaged: a row whose CRC is wrong.
+        """
+        rows, size = self.rows(table), self.schema(table).dtype.itemsize
+        if rows * size > guard.MAX_BYTES:
+            raise InputError(f"{self.path}: {table} claims {rows * size} bytes")
+        return self.slice(table, 0, rows)
+
+    def run(self, tables: Mapping[str, Columns]) -> Run:
+        """Give the run, with these rows of its tables."""
+        return Run(
+            path=self.path,
+            meta=self.meta,
+            config=self.config,
+            status=self.status,
+            alive=self.alive,
+            heartbeat=self.heartbeat,
+            sealed=self.sealed,
+            events=self.events,
+            dropped=self.dropped,
+            tables={name: tables[name] for name in self.schemas},
+        )
 
     def blocks(self, table: str, size: int = BLOCK) -> Iterator[Columns]:
         """Give a table's columns, so many rows at a time, each row verified; choices as texts.

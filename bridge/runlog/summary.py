@@ -84,13 +84,14 @@ def comparison_json(found: Comparison, *, with_curves: bool) -> dict[str, Any]:
         "metrics": {n: _metric_json(m, with_curves) for n, m in found.metrics.items()},
         "ranking": [{**vars(rank), "settings": dict(rank.settings)} for rank in found.ranking],
         "exceeded": [vars(excess) for excess in found.exceeded],
+        "sampled": dict(found.sampled),
     }
 
 
 def _metric_json(metric: Metric, with_curves: bool) -> dict[str, Any]:
     difference, step = metric.largest_difference
     about: dict[str, Any] = {
-        "common_steps": len(metric.steps),
+        "common_steps": metric.common_steps,
         "last_common_step": int(metric.steps[-1]),
         "largest_difference": difference,
         "at_step": step,
@@ -135,7 +136,7 @@ def _metrics(found: Comparison, numbers: Sequence[str]) -> Table:
     for name, metric in found.metrics.items():
         difference, step = metric.largest_difference
         last = metric.values[:, -1].tolist()
-        rows.append((name, len(metric.steps), *last, difference, step))
+        rows.append((name, metric.common_steps, *last, difference, step))
     columns = ("metric", "common steps", *numbers, "largest difference", "at step")
     return "\nmetrics at the last common step", columns, rows
 

@@ -268,7 +268,7 @@ def check_states(
             counts[kind] += 1
             try:
                 PROGRAMS[name].check(state, told)
-            except (AssertionError, InputError, OSError, ValueError, KeyError) as error:
+            except (AssertionError, InputError, OSError, ValueError, LookupError) as error:
                 why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 return counts, f"call {moment}, {kind}, pages of {page}, told {told}: {why}"
             if counts.total() >= states:

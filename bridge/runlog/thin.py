@@ -1,0 +1,182 @@
+"""Long runs in short: the rows that show a curve's extremes, and differences over all rows.
+
+Of a table with more than LIMIT rows only some are held in memory: where a curve has its smallest,
+its largest or its first value that is not finite, in each of STRETCHES stretches; where another run
+has such; and the ends. What is counted and how far runs differ is told of all rows, which go by in
+windows of equal steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.runlog.reader import Run
+from bridge.runlog.series import Curve, at, common_steps, series_of
+from bridge.runlog.stream import Columns, LogFile, open_log
+
+LIMIT = 50_000
+STRETCHES = 400
+# Whoever counts checks of estimators counts them all; a check costs too much for there to be many.
+_WHOLE = {"estimator", "angle_degrees"}
+
+
+@dataclass
+class Exact:
+    """What is told of a metric over all steps that all runs have.
+
+    Args:
+        steps: how many there are.
+        last: the last one.
+        difference: the largest of any two runs.
+        at_step: where that is.
+    """
+
+    steps: int = 0
+    last: int = -1
+    difference: float = -math.inf
+    at_step: int = -1
+
+
+@dataclass
+class Thinned:
+    """Runs of which long tables are held in part.
+
+    Args:
+        runs: in the order given.
+        exact: of metrics of those tables, by name.
+        rows: of those tables, how many the longest run has.
+    """
+
+    runs: tuple[Run, ...]
+    exact: dict[str, Exact] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+def read_thinned(paths: Sequence[Path | str]) -> Thinned:
+    """Read logs, their long tables in part.
+
+    Raises:
+        InputError: a log that cannot be read.
+    """
+    with ExitStack() as stack:
+        logs = [stack.enter_context(open_log(path)) for path in paths]
+        tables = dict.fromkeys(name for log in logs for name in log.schemas)
+        found = Thinned(())
+        kept: list[dict[str, Columns]] = [{} for _ in logs]
+        for table in tables:
+            having = [i for i, log in enumerate(logs) if table in log.schemas]
+            rows = max(logs[i].rows(table) for i in having)
+            columns = {c.name for i in having for c in logs[i].schemas[table].columns}
+            if rows <= LIMIT or columns >= _WHOLE:
+                for i in having:
+                    kept[i][table] = logs[i].whole(table)
+                continue
+            of_table = [logs[i] for i in having]
+            steps = _telling_steps(of_table, table, rows, found.exact, len(logs))
+            found.rows[table] = rows
+            for i in having:
+                kept[i][table] = _at_steps(logs[i], table, steps)
+        found.runs = tuple(log.run(each) for log, each in zip(logs, kept, strict=True))
+        return found
+
+
+def _telling_steps(
+    logs: Sequence[LogFile], table: str, rows: int, exact: dict[str, Exact], wanted: int
+) -> NDArray[np.int64]:
+    """Find the steps to keep, and on the way compare all rows."""
+    keep: set[int] = set()
+    width = math.ceil(rows / STRETCHES)
+    for parts in _together(logs, table):
+        found: list[dict[str, Curve]] = []
+        for part in parts:
+            curves = {each.name: each.curve for each in series_of({table: part})} if part else {}
+            for curve in curves.values():
+                keep.update(_extremes(curve, width))
+            found.append(curves)
+        if len(logs) == wanted > 1:
+            _compare(found, exact)
+    for name, each in exact.items():
+        if name.startswith(f"{table}/") and each.steps:
+            keep |= {each.last, each.at_step}
+    for log in logs:
+        for row in (0, log.rows(table) - 1):
+            keep.update(log.slice(table, row, row + 1)["step"].tolist())
+    return np.array(sorted(keep), np.int64)
+
+
+def _extremes(curve: Curve, width: int) -> Iterator[int]:
+    finite = np.isfinite(curve.values)
+    for start in range(0, len(curve.steps), width):
+        stretch = slice(start, start + width)
+        steps, values, good = curve.steps[stretch], curve.values[stretch], finite[stretch]
+        if good.any():
+            yield int(steps[np.argmin(np.where(good, values, np.inf))])
+            yield int(steps[np.argmax(np.where(good, values, -np.inf))])
+        if not good.all():
+            yield int(steps[np.argmin(good)])
+
+
+def _together(logs: Sequence[LogFile], table: str) -> Iterator[list[Columns]]:
+    """Give the rows of all logs in windows that end at the same step."""
+    windows = [log.windows(table) for log in logs]
+    held: list[Columns] = [next(each, {}) for each in windows]
+    while any(held):
+        end = min(int(each["step"][-1]) for each in held if each)
+        parts: list[Columns] = []
+        for i, each in enumerate(held):
+            n = int(np.searchsorted(each["step"], end, "right")) if each else 0
+            if each and int(each["step"][-1]) == end:
+                n = len(each["step"])
+            parts.append({name: values[:n] for name, values in each.items()} if n else {})
+            held[i] = {name: values[n:] for name, values in each.items()} if each else {}
+            if not held[i] or not len(held[i]["step"]):
+                held[i] = next(windows[i], {})
+        yield parts
+
+
+def _compare(found: Sequence[Mapping[str, Curve]], exact: dict[str, Exact]) -> None:
+    for name in found[0]:
+        if not all(name in each for each in found):
+            continue
+        curves = [each[name] for each in found]
+        steps = common_steps(curves)
+        if not len(steps):
+            continue
+        difference, step = largest_difference(np.stack([at(c, steps) for c in curves]), steps)
+        known = exact.setdefault(name, Exact())
+        known.steps += len(steps)
+        known.last = int(steps[-1])
+        if difference > known.difference:
+            known.difference, known.at_step = difference, step
+
+
+def largest_difference(values: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[float, int]:
+    """Give the largest difference of any two runs, and its step; values are [runs, steps].
+
+    NaN against NaN is none; NaN against a number is infinite.
+    """
+    missing = np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        spread = values.max(axis=0) - values.min(axis=0)
+    # Infinities of one sign differ by nothing, as NaNs do.
+    same = missing.all(axis=0) | (values == values[0]).all(axis=0)
+    spread = np.where(same, 0.0, np.where(np.isnan(spread), math.inf, spread))
+    worst = int(np.argmax(spread))
+    return float(spread[worst]), int(steps[worst])
+
+
+def _at_steps(log: LogFile, table: str, steps: NDArray[np.int64]) -> Columns:
+    parts = []
+    for block in log.blocks(table):
+        chosen = np.isin(block["step"], steps)
+        parts.append({name: values[chosen] for name, values in block.items()})
+    if not parts:
+        return log.whole(table)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
