@@ -256,10 +256,10 @@ def _sampled(
         chosen = _extremes(curve.values)
         yield Line(label, curve.steps[chosen], curve.values[chosen], None, None, style, not alone)
     if not alone:
-        low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
         chosen = _extremes(spread.mean)
-        band = (each[chosen] for each in (steps, spread.mean, low, high))
-        yield Line(f"{label}, mean of {spread.n} seeds", *band, style)
+        x, mean, half = steps[chosen], spread.mean[chosen], spread.half_width[chosen]
+        name = f"{label}, mean of {spread.n} seeds"
+        yield Line(name, x, mean, mean - half, mean + half, style)
 
 
 def _starts(n: int, stretches: int) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.runlog.reader import Run, read_run
+from bridge.runlog.reader import Run
 from bridge.runlog.series import Curve, curves, match, plain_names
+from bridge.runlog.thin import read_thinned
 
 _MOST_CHARTS = 6
 _CHART_ROWS = 6
@@ -64,7 +65,8 @@ def watch(
         sleep: waits.
 
     Yields:
-        The state, at first at once, then whenever there are new rows, and at the end.
+        The state, at first at once, then whenever there are new rows, and at the end; of long
+        tables the rows of their extremes, see `thin`.
 
     Raises:
         InputError: no log, or one without such a metric.
@@ -72,8 +74,9 @@ def watch(
     rows = -1
     while True:
         began = time.monotonic()
-        run = read_run(path)
-        count = sum(len(columns["step"]) for columns in run.tables.values())
+        found = read_thinned([path])
+        (run,) = found.runs
+        count = sum(found.rows.get(n, len(c["step"])) for n, c in run.tables.items())
         if count != rows or not run.alive:
             rows = count
             yield View(run, _chosen(run, metrics))

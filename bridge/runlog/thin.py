@@ -92,22 +92,24 @@ def _telling_steps(
 ) -> NDArray[np.int64]:
     """Find the steps to keep, and on the way compare all rows."""
     keep: set[int] = set()
+    ends: dict[tuple[int, str], int] = {}
     width = math.ceil(rows / STRETCHES)
     for parts in _together(logs, table):
         found: list[dict[str, Curve]] = []
-        for part in parts:
+        for i, part in enumerate(parts):
             curves = {each.name: each.curve for each in series_of({table: part})} if part else {}
-            for curve in curves.values():
+            for name, curve in curves.items():
                 keep.update(_extremes(curve, width))
+                if (i, name) not in ends:
+                    keep.add(int(curve.steps[0]))
+                ends[i, name] = int(curve.steps[-1])
             found.append(curves)
         if len(logs) == wanted > 1:
             _compare(found, exact)
     for name, each in exact.items():
         if name.startswith(f"{table}/") and each.steps:
             keep |= {each.last, each.at_step}
-    for log in logs:
-        for row in (0, log.rows(table) - 1):
-            keep.update(log.slice(table, row, row + 1)["step"].tolist())
+    keep.update(ends.values())
     return np.array(sorted(keep), np.int64)
 
 

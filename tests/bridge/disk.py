@@ -261,6 +261,8 @@ def kinds_of_forcing(trace: list[Call]) -> Iterator[str]:
 
 def general(name: str) -> str:
     """A name without numbers and random parts."""
+    if name.endswith(" (deleted)"):
+        return general(name.removesuffix(" (deleted)")) + " (deleted)"
     parts = []
     for part in name.split("/"):
         words = ["N" if word.isdigit() else word for word in part.replace("-", ".-.").split(".")]

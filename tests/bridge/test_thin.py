@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bridge.report.figures import sections
+from bridge.report.terminal import watch
 from bridge.runlog import compare_runs, open_run, stream, thin
 from bridge.runlog.compare import Comparison
 from tests.bridge.records import Step
@@ -53,6 +54,16 @@ def test_what_is_told_of_all_rows_does_not_change(
         assert found.metrics[name].common_steps == len(asked.metrics[name].steps)
         assert found.metrics[name].largest_difference == asked.metrics[name].largest_difference
         assert found.metrics[name].steps[-1] == asked.metrics[name].steps[-1]
+
+
+def test_who_looks_on_sees_the_newest_of_a_long_run(
+    monkeypatch: pytest.MonkeyPatch, logs: list[Path]
+) -> None:
+    (whole,) = watch(logs[0], NAMES)
+    monkeypatch.setattr(thin, "LIMIT", 500)
+    (view,) = watch(logs[0], NAMES)
+    assert (view.step, view.newest) == (whole.step, whole.newest)
+    assert len(view.run.table()["step"]) < ROWS
 
 
 def test_extremes_and_gaps_stay(monkeypatch: pytest.MonkeyPatch, logs: list[Path]) -> None:

@@ -27,6 +27,29 @@ from tests.bridge.records import new_log, row, sealed_log
 WEB = Path(viewer.__file__).parent / "web"
 
 
+def test_a_browser_is_told_of_a_page_that_nobody_else_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[Path] = []
+    pages: list[str] = []
+
+    def launch(url: str) -> None:
+        launched.append(Path(url))
+        pages.append(Path(url).read_text())
+        assert Path(url).stat().st_mode & 0o077 == 0
+        assert Path(url).parent.stat().st_mode & 0o077 == 0
+
+    monkeypatch.setattr("click.launch", launch)
+    monkeypatch.setattr(Viewer, "serve_forever", lambda self: None)
+    log = sealed_log(tmp_path / "run.h5")
+    done = CliRunner().invoke(main, ["runs", "view", str(log), "--browser", "--json"])
+    address = json.loads(done.stdout)["address"]
+    assert f"url={address}" in pages[0]
+    secret = address.rstrip("/").rpartition("/")[2]
+    assert secret not in str(launched[0])
+    assert not launched[0].exists()
+
+
 @contextmanager
 def serving(log: Path) -> Iterator[Viewer]:
     with Viewer(log) as server:
