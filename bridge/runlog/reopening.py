@@ -28,7 +28,7 @@ from bridge.runlog.provenance import provenance
 from bridge.runlog.reader import Contents, read_contents
 from bridge.runlog.reserve import Reserve
 from bridge.runlog.schema import EVENTS, STATUS, schemas_to_json, table_schema
-from bridge.runlog.weights import as_array, read_weights, write_weights
+from bridge.runlog.weights import as_array, weights_in, write_weights
 from bridge.runlog.writer import RunLog
 
 # What says which process writes the log, and what started it.
@@ -74,7 +74,7 @@ def reopen_run(
         refuse_alive(path, contents)
         _require_same(path, contents.meta, schemas_to_json(schemas[:-2]), config, dataset)
         kept = _kept(path, contents, rows)
-        saved = _weights(path, step) if arrays is not None else None
+        saved = weights_in(path, step) if arrays is not None else None
         now = provenance()
         meta = {**contents.meta, **{name: now[name] for name in _PROCESS}}
         events = int(kept["events"]["event"].max(initial=-1)) + 1
@@ -142,14 +142,6 @@ def _kept(
             raise InputError(f"{path}: has {len(columns['crc'])} good rows of {name}, not {n}")
         kept[name] = {column: values[:n] for column, values in columns.items()}
     return kept
-
-
-def _weights(path: Path, step: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
-    with guard.opened(path) as (file, _):
-        try:
-            return read_weights(file, last=step)
-        except InputError:
-            return None
 
 
 def _fill(file: h5py.File, kept: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bridge.disk import force
 from bridge.errors import InputError, StorageError
-from bridge.runlog import guard
 from bridge.runlog.digest import summarise, table_figures, write_summary
 from bridge.runlog.faults import reason
 from bridge.runlog.layout import (
@@ -32,7 +31,7 @@ from bridge.runlog.provenance import process_identity
 from bridge.runlog.reader import Contents, decoded, events_of, newest_status, read_contents
 from bridge.runlog.reserve import Reserve, give_back
 from bridge.runlog.schema import EVENTS, STATUS, event_rows
-from bridge.runlog.weights import create_weights, read_weights, write_weights
+from bridge.runlog.weights import create_weights, weights_in, write_weights
 
 # A dataset's header and the index of its chunks; generous, for what is too much is given back.
 _DATASET_BYTES = 4096
@@ -102,7 +101,7 @@ def copy_as_it_stands(path: Path, contents: Contents, target: Path) -> None:
     """
     try:
         with h5py.File(target, "w", libver=LIBVER) as file:
-            write_sealed(file, contents, _weights(path))
+            write_sealed(file, contents, weights_in(path))
     except (OSError, RuntimeError) as error:
         raise StorageError(f"{target}: cannot be written: {reason(error)}") from None
 
@@ -121,7 +120,7 @@ def _replace(path: Path, contents: Contents) -> None:
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
-            write_sealed(file, contents, _weights(path))
+            write_sealed(file, contents, weights_in(path))
         give_back(temporary)
         force(temporary)
         os.replace(temporary, path)
@@ -160,14 +159,6 @@ def write_sealed(
     if weights is not None:
         create_weights(file, weights[1], slots=1)
         write_weights(file, *weights)
-
-
-def _weights(source: Path) -> tuple[int, dict[str, NDArray[Any]]] | None:
-    with guard.opened(source) as (file, _):
-        try:
-            return read_weights(file)
-        except InputError:
-            return None
 
 
 def _room(contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | None) -> int:

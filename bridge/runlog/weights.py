@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -116,6 +117,20 @@ def read_weights(file: h5py.File, last: int | None = None) -> tuple[int, dict[st
     if newest_first:
         raise guard.Damaged("damaged log: /weights")
     raise InputError("a log without weights: none were saved yet")
+
+
+def weights_in(path: Path, last: int | None = None) -> tuple[int, dict[str, NDArray[Any]]] | None:
+    """Read the newest whole weights of a log; None where there are none that can be read.
+
+    Args:
+        path: the log.
+        last: leave out what belongs to a later step.
+    """
+    try:
+        with guard.opened(path) as (file, _):
+            return read_weights(file, last)
+    except InputError:
+        return None
 
 
 def _slot(inner: h5py.Group, slot: int, slots: int) -> dict[str, NDArray[Any]] | None:

@@ -69,7 +69,7 @@ def check_log(folder: Path, told: Mapping[str, Any]) -> None:
         return
     n = _check_rows(path, told)
     # Every so often, so that there is time for more states.
-    if random.random() < 0.1:
+    if random.random() < 0.03:
         recover(path)
         assert _check_rows(path, told) == n
         with h5py.File(path) as file:
@@ -89,7 +89,7 @@ def _check_rows(path: Path, told: Mapping[str, Any]) -> int:
     notes = [event["step"] for event in run.events if event["kind"] == "note"]
     assert notes == list(range(40, 40 + 90 * len(notes), 90))
     assert max(notes, default=-1) >= told.get("notes", -1)
-    if told.get("weights", -1) >= 0 and random.random() < 0.5:
+    if told.get("weights", -1) >= 0 and random.random() < 0.25:
         step, weights = run.weights()
         assert step >= told["weights"], f"weights of {step}, {told}"
         assert all(np.array_equal(weights[name], w) for name, w in weights_of(step).items())
@@ -294,9 +294,11 @@ def main() -> None:
             for kind in kinds_of_forcing(trace):
                 counts, wrong = check_states(name, trace, folder, states, seed, kind)
                 found[f"{name} without {kind}"] = {"states": counts.total(), "found": wrong}
+                print(name, "without", kind, counts.total(), wrong, file=sys.stderr, flush=True)
             continue
         counts, wrong = check_states(name, trace, folder, round(states * program.share), seed)
         found[name] = {"calls": len(trace), "states": counts.total(), **counts}
+        print(name, counts.total(), wrong or "sound", file=sys.stderr, flush=True)
         if wrong:
             sys.exit(f"{name}: {wrong}")
     print(json.dumps(found, indent=1))
