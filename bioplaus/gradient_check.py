@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.errors import InputError
-from bioplaus.estimators import ORACLES, AbstractEstimator, Estimate, get_estimator, get_oracle
+from bioplaus.estimators import AbstractEstimator, Estimate, get_estimator
 from bioplaus.estimators.adjoint import cost_slope
 from bioplaus.fields.base import AbstractField
+from bioplaus.gradient_row import (
+    CURES,
+    DISAGREEMENT,
+    ESTIMATE_UNSETTLED,
+    FREE_UNSETTLED,
+    ORACLE_UNSETTLED,
+    REASONS,
+    UNSTABLE,
+    GradientRow,
+    Layout,
+    measures,
+)
 from bioplaus.jacobian import (
-    Asymmetry,
     asymmetry_norm,
     exact_asymmetry,
     hutchinson_asymmetry,
@@ -25,47 +36,15 @@ from bioplaus.jacobian import (
     spectral_radius,
 )
 from bioplaus.phases import Settling, free_phase
-from bioplaus.solvers import Solution
+from bioplaus.solvers import Solution, Status
+from bioplaus.truth import Exact, Truth, convergence, stability
 
 EXACT_UP_TO = 300
-"""States of at most this size have their asymmetry taken exactly."""
+"""States of at most this size have their asymmetry taken exactly, and a second oracle."""
 
-
-@dataclass(frozen=True)
-class GradientRow:
-    """One estimate against one oracle, for one parameter or for all together.
-
-    Attributes:
-        estimator, oracle, parameter: what is compared; parameter is "all" or a name.
-        beta: the nudge; NaN where the estimator has none.
-        cosine, angle_degrees: between estimate and true gradient.
-        relative_error: norm of the difference over the norm of the true gradient.
-        norm_ratio: norm of the estimate over the norm of the true gradient.
-        sign_agreement: share of entries of equal sign.
-        rmse: root mean square of the difference.
-        bound: the bound on the error of the vector field's limit, over the norm of the true
-            gradient, so that it compares with `relative_error`.
-        bound_over_error: `bound / relative_error`.
-        residual: the largest relative residual of any phase of the estimate or its oracle.
-        converged: share of rows that reached the tolerance in every phase of the estimate.
-        steps: mean steps of all phases of the estimate together.
-    """
-
-    estimator: str
-    beta: float
-    oracle: str
-    parameter: str
-    cosine: float
-    angle_degrees: float
-    relative_error: float
-    norm_ratio: float
-    sign_agreement: float
-    rmse: float
-    bound: float
-    bound_over_error: float
-    residual: float
-    converged: float
-    steps: float
+AGREEMENT = 1000.0
+"""Oracles agree if they differ by at most so many times the tolerance of their phases: what is
+left of a phase reaches the gradient multiplied by ||J^-1||."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +53,61 @@ class GradientReport:
 
     Attributes:
         asymmetry: of the Jacobian at the free fixed points: `ratio`, `standard_error`,
-            `symmetry_share`, `probes`, `weight_angle.k` in degrees, `spectral_radius`.
+            `symmetry_share`, `probes`, `spectral_radius`, all None where a row has not converged;
+            `free_residual` (the largest), `free_converged` (the share of rows) and `stability`
+            (the largest `Solution.abscissa`);
+            `weight_angle.k` in degrees.
         rows: see `GradientRow`.
         tolerance: the relative residual that phases had to reach.
+        agreement: the relative difference up to which oracles agree.
+        free: the free phase of the estimators.
     """
 
-    asymmetry: dict[str, float]
+    asymmetry: dict[str, float | None]
     rows: tuple[GradientRow, ...]
     tolerance: float
+    agreement: float
+    free: Solution
 
     @property
     def unconverged(self) -> tuple[GradientRow, ...]:
-        """Comparisons with a phase that did not reach the tolerance: not to be trusted."""
-        return tuple(row for row in self.rows if row.converged < 1)
+        """Rows whose estimate or oracle has a phase that did not reach its tolerance."""
+        return tuple(r for r in self.rows if min(r.converged, r.oracle_converged) < 1)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows have each reason that occurs, the worst reason first."""
+        counts = {reason: sum(r.reason == reason for r in self.rows) for reason in REASONS}
+        return {reason: count for reason, count in counts.items() if count}
+
+    @property
+    def compared(self) -> bool:
+        """Whether any row is a comparison."""
+        return any(row.compared for row in self.rows)
+
+    def said(self, reason: str) -> str:
+        """A reason with what is known of it, and its cure."""
+        rows = [row for row in self.rows if row.reason == reason]
+        if reason == FREE_UNSETTLED:
+            settled = self.free.converged
+            return (
+                f"{reason} for {int((~settled).sum())} of {len(settled)} inputs (largest residual "
+                f"{float(self.free.residual.max()):.2g}, tolerance {self.tolerance:g}): "
+                f"{Status(int(self.free.status.max())).message}"
+            )
+        names = {row.oracle if reason == ORACLE_UNSETTLED else row.estimator for row in rows}
+        known = {
+            UNSTABLE: lambda row: ("largest real part", row.stability),
+            ESTIMATE_UNSETTLED: lambda row: ("largest residual", row.residual),
+            ORACLE_UNSETTLED: lambda row: ("largest residual", row.oracle_residual),
+            DISAGREEMENT: lambda row: ("largest difference", row.oracle_difference),
+        }
+        of = f" ({', '.join(sorted(names))}"
+        if reason in known:
+            what, worst = max(known[reason](row) for row in rows)
+            limit = {DISAGREEMENT: self.agreement, UNSTABLE: 0.0}.get(reason, self.tolerance)
+            of += f"; {what} {worst:.2g}, tolerance {limit:g}"
+        return f"{reason}{of}): {CURES[reason]}"
 
 
 def check_gradients(
@@ -96,14 +117,16 @@ def check_gradients(
     cost: str | AbstractCost = "squared-error",
     estimators: Sequence[str] = ("vector-field", "asym-ep"),
     betas: Sequence[float] = (1e-2,),
-    oracles: Sequence[str] = ("implicit",),
+    oracles: Sequence[str] | None = None,
     *,
     settling: Settling | None = None,
     oracle_settling: Settling | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     done: Sequence[GradientRow] = (),
-    on_rows: Callable[[Mapping[str, float], Sequence[GradientRow]], None] = lambda a, rows: None,
+    on_rows: Callable[[Mapping[str, float | None], Sequence[GradientRow]], None] = lambda a, rows: (
+        None
+    ),
 ) -> GradientReport:
     """Compare estimates of -dJ/dtheta with the true gradient on one batch.
 
@@ -114,7 +137,8 @@ def check_gradients(
         cost: name or object.
         estimators: names; oracles may be among them, and are then compared like estimators.
         betas: strengths of the nudge, for estimators that have one.
-        oracles: names of what is taken for the true gradient.
+        oracles: names of what is taken for the true gradient; None is `default_oracles`. They
+            compute in float64 whatever the field does.
         settling: how phases settle; a tolerance of 1e-10 (float64) or 1e-6 (float32) if not
             given.
         oracle_settling: how those of the oracles settle, the free phase among them, if not like
@@ -130,20 +154,18 @@ def check_gradients(
         InputError: an unknown name, beta = 0, or an estimator that cannot serve this field.
     """
     cost = get_cost(cost)
+    if oracles is None:
+        oracles = default_oracles(field)
     if not estimators or not oracles or not betas:
         raise InputError("give at least one estimator, one oracle and one beta")
     settling = settling or default_settling(field.dtype)
     target = y if y.ndim == 2 else one_hot(y, field.output.stop - field.output.start, field.dtype)
     free = free_phase(field, x, settling=settling)
-    true_free, true_settling = free, settling
-    if oracle_settling is not None:
-        true_settling = oracle_settling
-        true_free = free_phase(field, x, settling=oracle_settling)
-    truths = {
-        name: get_oracle(name)(settling=true_settling)(field, x, target, cost, free=true_free)
-        for name in oracles
-    }
-    asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, true_free, seed)
+    layout = Layout.of(field.parameters, field.partners())
+    exact = Exact.of(field, x, target, free, settling, oracle_settling)
+    truths = exact.truths(oracles, cost, layout)
+    agreement = AGREEMENT * exact.settling.tolerance
+    asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, free, layout, seed)
     compared = [
         (name, *variant)
         for name in estimators
@@ -152,43 +174,25 @@ def check_gradients(
     rows = list(done)
     for name, estimator, beta in compared[len(rows) // (len(truths) * len(bounds)) :]:
         estimate = estimator(field, x, target, cost, free=free)
-        made: list[GradientRow] = []
-        for oracle, truth in truths.items():
-            made += _compare(name, beta, oracle, estimate, truth, bounds)
+        made = [
+            row
+            for truth in truths
+            for row in _compare(name, beta, estimate, truth, layout, bounds, agreement)
+        ]
         rows += made
         on_rows(asymmetry, made)
-    return GradientReport(asymmetry, tuple(rows), settling.tolerance)
+    return GradientReport(asymmetry, tuple(rows), settling.tolerance, agreement, free)
+
+
+def default_oracles(field: AbstractField) -> tuple[str, ...]:
+    """`implicit`, and `unrolled`, which shares no derivative with it, where the size allows."""
+    return ("implicit", "unrolled") if field.n <= EXACT_UP_TO else ("implicit",)
 
 
 def default_settling(dtype: torch.dtype) -> Settling:
     """Phases settled as far as a comparison of gradients needs."""
     tolerance = 1e-10 if dtype == torch.float64 else 1e-6
     return Settling(tolerance=tolerance, free_steps=2000, nudged_steps=2000, verify=True)
-
-
-def record_type(
-    estimators: Iterable[str], oracles: Iterable[str], parameters: Iterable[str]
-) -> type:
-    """A record type for rows over these names (as closed sets), with `step` and the asymmetry."""
-    sets = {
-        "estimator": tuple(estimators),
-        "oracle": tuple(oracles),
-        "parameter": ("all", *parameters),
-    }
-    fields: list[Any] = [("step", int), ("asymmetry", float), ("asymmetry_error", float)]
-    fields += [
-        (f.name, Literal[sets[f.name]] if f.name in sets else float)
-        for f in dataclasses.fields(GradientRow)
-    ]
-    return dataclasses.make_dataclass("GradientRecord", fields, frozen=True)
-
-
-def records(
-    kind: type, asymmetry: Mapping[str, float], rows: Iterable[GradientRow], step: int
-) -> list[Any]:
-    """Rows of a report, with its asymmetry, as records of a type that `record_type` made."""
-    both = {"asymmetry": asymmetry["ratio"], "asymmetry_error": asymmetry["standard_error"]}
-    return [kind(step=step, **both, **dataclasses.asdict(row)) for row in rows]
 
 
 def variants(
@@ -209,24 +213,40 @@ def variants(
 
 
 def _asymmetry_and_bounds(
-    field: AbstractField, x: Tensor, target: Tensor, cost: AbstractCost, free: Solution, seed: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The asymmetry's measures, and by parameter the bound on the error of the batch gradient.
+    field: AbstractField,
+    x: Tensor,
+    target: Tensor,
+    cost: AbstractCost,
+    free: Solution,
+    layout: Layout,
+    seed: int,
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """The asymmetry's measures, and by row the bound on the error of the batch gradient.
 
     ||nu + dJ/dtheta|| <= mean over rows of ||J^-1||^2 ||J - J^T|| ||c|| ||dmu/dtheta||, from
     J^-T - J^-1 = J^-T (J - J^T) J^-1 and the triangle inequality over the rows. Where the local
     rule sees D ds (activity coordinates), D J^-1 takes the place of J^-1, and
     J^-T - D J^-1 = J^-T (D J - J^T D) J^-1 + J^-T (1 - D), whose last term acts on c: zero on
-    linear outputs.
+    linear outputs. Of several parameters ||dmu/dtheta||^2 is at most the sum over them.
+
+    All are None where a row of the free phase has not converged: nothing is known of a Jacobian
+    at another point.
     """
-    s = free.s
-    rng = torch.Generator().manual_seed(seed)
-    found: Asymmetry
+    s, rng = free.s, torch.Generator().manual_seed(seed)
+    found = dict.fromkeys(("ratio", "standard_error", "symmetry_share", "probes"))
+    known: dict[str, float | None] = {
+        "free_residual": float(free.residual.max()),
+        "free_converged": float(free.converged.double().mean()),
+        "stability": stability([free]),
+    }
+    if known["free_converged"] != 1:
+        measured = {**found, **weight_angles(field), "spectral_radius": None, **known}
+        return measured, dict.fromkeys(layout.rows)
     at = field.linearise(s, field.drive(x))
     if field.n <= EXACT_UP_TO:
-        found = exact_asymmetry(at)
+        found = dataclasses.asdict(exact_asymmetry(at))
     else:
-        found = hutchinson_asymmetry(at, generator=rng)
+        found = dataclasses.asdict(hutchinson_asymmetry(at, generator=rng))
     c = cost_slope(field, s, target, cost)
     size = torch.linalg.vector_norm(c, dim=1)
     inverse = inverse_norm(at, generator=rng)
@@ -234,81 +254,84 @@ def _asymmetry_and_bounds(
     common = inverse**2 * asymmetry_norm(at, d, generator=rng) * size
     if d is not None:
         common += inverse * torch.linalg.vector_norm(c - d * c, dim=1)
-    bounds = {
-        name: float((common * norm).mean()) for name, norm in field.parameter_norms(x, s).items()
-    }
-    radius = float(spectral_radius(at.take(slice(4)), generator=rng).max())
-    measures = {**dataclasses.asdict(found), **weight_angles(field), "spectral_radius": radius}
-    return measures, bounds
+    norms = field.parameter_norms(x, s)
+    bounds = {}
+    for row in layout.rows:
+        squares = torch.stack([norms[name].square() for name in layout.members(row)]).sum(0)
+        norm = torch.minimum(squares.sqrt(), norms["all"])
+        bounds[row] = _known(float((common * norm).mean()))
+    radius = _known(float(spectral_radius(at, generator=rng).max()))
+    return {**found, **weight_angles(field), "spectral_radius": radius, **known}, bounds
 
 
-def weight_angles(field: AbstractField) -> dict[str, float]:
-    """Degrees between each feedback matrix and its transposed feedforward partner."""
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def weight_angles(field: AbstractField) -> dict[str, float | None]:
+    """Degrees between each feedback matrix and its transposed feedforward partner.
+
+    None where one of them is zero.
+    """
     angles = {}
     for name, partner in field.partners().items():
         back, forward = field.parameters[name], field.parameters[partner].T
-        cosine = (forward * back).sum() / (forward.norm() * back.norm())
-        degrees = math.degrees(math.acos(float(cosine.clamp(-1, 1))))
-        angles[f"weight_angle.{name.rpartition('.')[2]}"] = degrees
+        found, _ = measures(back.reshape(-1).double(), forward.reshape(-1).double())
+        angles[f"weight_angle.{name.rpartition('.')[2]}"] = found["angle_degrees"]
     return angles
 
 
 def _compare(
     name: str,
     beta: float,
-    oracle: str,
     estimate: Estimate,
-    truth: Estimate,
-    bounds: Mapping[str, float],
+    truth: Truth,
+    layout: Layout,
+    bounds: Mapping[str, float | None],
+    agreement: float,
 ) -> list[GradientRow]:
+    """The rows of one estimate against one oracle."""
+    converged, residual = convergence(estimate)
     phases = [estimate.free, *estimate.nudged]
-    own = phases if name not in ORACLES else [estimate.free]
-    converged = torch.stack([p.converged for p in own]).all(0)
-    residual = max(float(p.residual.max()) for p in [*phases, *truth.nudged])
-    steps = sum(float(p.n_steps.float().mean()) for p in own)
-    pairs = {"all": (_flat(estimate.updates), _flat(truth.updates))}
-    pairs |= {k: (u.reshape(-1), truth.updates[k].reshape(-1)) for k, u in estimate.updates.items()}
+    common: dict[str, Any] = {
+        "estimator": name,
+        "beta": beta,
+        "oracle": truth.name,
+        "residual": max(residual, truth.residual),
+        "converged": converged,
+        "steps": sum(float(p.n_steps.double().mean()) for p in phases),
+        "oracle_residual": truth.residual,
+        "oracle_converged": truth.converged,
+        "stability": stability(phases),
+    }
+    unfit = _unfit(estimate, truth)
+    if unfit is not None:
+        return [GradientRow(**common, parameter=row, reason=unfit) for row in layout.rows]
+    update = layout.flat(estimate.updates)
     rows = []
-    for parameter, (e, t) in pairs.items():
-        measures = _measures(e, t)
-        size = float(torch.linalg.vector_norm(t))
-        bound = bounds[parameter] / size if size > 0 else math.inf
-        error = measures["relative_error"]
-        rows.append(
-            GradientRow(
-                estimator=name,
-                beta=beta,
-                oracle=oracle,
-                parameter=parameter,
-                **measures,
-                bound=bound,
-                bound_over_error=bound / error if error > 0 else math.inf,
-                residual=residual,
-                converged=float(converged.float().mean()),
-                steps=steps,
-            )
-        )
+    for row, here in layout.rows.items():
+        found, wrong = measures(update[here], truth.gradient[here])
+        difference = truth.differences[row]
+        if wrong is None and difference is not None and not difference <= agreement:
+            wrong = DISAGREEMENT
+        error, bound = found["relative_error"], _over(bounds[row], truth.gradient[here])
+        ratio = bound / error if bound is not None and error else None
+        found |= {"oracle_difference": difference, "bound": bound, "bound_over_error": ratio}
+        rows.append(GradientRow(**common, **found, parameter=row, reason=wrong))
     return rows
 
 
-def _measures(e: Tensor, t: Tensor) -> dict[str, float]:
-    """Cosine, angle, relative error, norm ratio, sign agreement and RMSE of two vectors."""
-    e, t = e.double(), t.double()
-    size_e, size_t = torch.linalg.vector_norm(e), torch.linalg.vector_norm(t)
-    difference = torch.linalg.vector_norm(e - t)
-    tiny = torch.finfo(torch.float64).tiny
-    u, v = e / size_e.clamp_min(tiny), t / size_t.clamp_min(tiny)
-    # exact also near 0 and 180 degrees, where arccos loses half of the digits
-    angle = 2 * torch.atan2(torch.linalg.vector_norm(u - v), torch.linalg.vector_norm(u + v))
-    return {
-        "cosine": float(u @ v),
-        "angle_degrees": math.degrees(float(angle)),
-        "relative_error": float(difference / size_t.clamp_min(tiny)),
-        "norm_ratio": float(size_e / size_t.clamp_min(tiny)),
-        "sign_agreement": float((e.sign() == t.sign()).double().mean()),
-        "rmse": float(difference) / math.sqrt(len(e)),
-    }
+def _over(bound: float | None, gradient: Tensor) -> float | None:
+    size = float(torch.linalg.vector_norm(gradient))
+    return None if bound is None or size == 0 else _known(bound / size)
 
 
-def _flat(updates: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([updates[name].reshape(-1) for name in sorted(updates)])
+def _unfit(estimate: Estimate, truth: Truth) -> str | None:
+    """Why an estimate and an oracle cannot be compared at all."""
+    if any(bool((p.status == Status.UNSTABLE).any()) for p in [estimate.free, *estimate.nudged]):
+        return UNSTABLE
+    if not bool(estimate.free.converged.all()):
+        return FREE_UNSETTLED
+    if not all(bool(phase.converged.all()) for phase in estimate.nudged):
+        return ESTIMATE_UNSETTLED
+    return None if truth.converged == 1 else ORACLE_UNSETTLED

@@ -271,7 +271,7 @@ def set_threads(threads: int | None) -> int:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Print a whole table to stdout; numbers to the right, floats with four digits.
+    """Print a whole table to stdout; numbers, and "-" for none, to the right; four digits.
 
     Args:
         columns: the headings.
@@ -280,7 +280,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     """
     rows = [list(row) for row in rows]
     numeric = [
-        bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        bool(rows) and all(isinstance(row[i], int | float) or row[i] == "-" for row in rows)
         for i in range(len(columns))
     ]
     if title:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bridge.console import common_options, print_json, resolve_device, table
+from bridge.errors import RunFailed
 from commands.shared import Spread, logged, prepare, session_of, whole_numbers
 
 
@@ -20,7 +21,11 @@ from commands.shared import Spread, logged, prepare, session_of, whole_numbers
 @click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
 @click.option("--estimator", multiple=True, help="What is compared; repeatable.")
 @click.option("--beta", type=float, multiple=True, help="The nudge; repeatable.")
-@click.option("--oracle", multiple=True, help="What is taken for true; repeatable.")
+@click.option(
+    "--oracle",
+    multiple=True,
+    help="What is taken for true; repeatable. Two if not given and the size allows.",
+)
 @click.option("--nudging", help="one-sided, centered or random-sign.")
 @click.option("--cost", help="squared-error or cross-entropy.")
 @click.option("--batch", type=int, help="Number of inputs.")
@@ -49,21 +54,38 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     settings, path = prepare("gradcheck", GradcheckConfig, None, flags, options)
     report = _check(settings, path, from_run, options)
-    if report.unconverged:
-        click.echo(
-            f"warning: {len(report.unconverged)} of {len(report.rows)} comparisons have phases "
-            f"that did not reach the tolerance {report.tolerance:g}; see their residual",
-            err=True,
-        )
+    for text in _doubts(report):
+        click.echo(f"warning: {text}", err=True)
     if options["as_json"]:
         rows = [vars(row) for row in report.rows]
         print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path)})
     elif not options["quiet"]:
-        table(("Jacobian", "value"), list(report.asymmetry.items()))
+        table(("Jacobian", "value"), [(n, _cell(value)) for n, value in report.asymmetry.items()])
         shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
-        shown += ["bound", "sign_agreement", "residual", "steps"]
-        table(shown, [[getattr(row, name) for name in shown] for row in report.rows])
+        shown += ["oracle_difference", "bound", "sign_agreement", "nonzero_share", "residual"]
+        shown += ["stability", "steps", "reason"]
+        table(shown, [[_cell(getattr(row, name)) for name in shown] for row in report.rows])
         click.echo(f"log: {path}")
+    if not report.compared:
+        worst = next(iter(report.reasons))
+        raise RunFailed(f"no row could be compared: {report.said(worst)}")
+
+
+def _doubts(report: Any) -> list[str]:
+    """What is to be said of rows that are left out or to be doubted."""
+    rows = len(report.rows)
+    said = [f"{n} of {rows} rows: {report.said(reason)}" for reason, n in report.reasons.items()]
+    if report.unconverged:
+        said.insert(
+            0,
+            f"{len(report.unconverged)} of {rows} comparisons have phases that did not reach the "
+            f"tolerance {report.tolerance:g} and are left out; see their residual",
+        )
+    return said
+
+
+def _cell(value: Any) -> Any:
+    return "-" if value is None else value
 
 
 def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:
@@ -74,7 +96,8 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         make_check,
         restore_check,
     )
-    from bioplaus.gradient_check import GradientRow, check_gradients, record_type, records
+    from bioplaus.gradient_check import check_gradients, default_oracles
+    from bioplaus.gradient_row import GradientRow, record_type, records
     from bridge.checkpoint import loading, random_states, set_random_states
     from bridge.runlog import read_run
 
@@ -90,7 +113,8 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         dataset = {"name": str(from_run), "sha256": digest}
     else:
         field, x, y = make_check(settings)
-    kind = record_type(settings.estimator, settings.oracle, field.parameters)
+    oracles = settings.oracle or default_oracles(field)
+    kind = record_type(settings.estimator, oracles, field.parameters)
     with session_of(
         path,
         settings,
@@ -125,7 +149,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
             settings.cost,
             settings.estimator,
             settings.beta,
-            settings.oracle,
+            oracles,
             settling=check_settling(settings),
             oracle_settling=(
                 None if settings.engine == "torch" else check_settling(settings, "torch")

@@ -1,6 +1,7 @@
 """`gradcheck` as a user meets it."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -55,10 +56,83 @@ def test_json_has_the_promised_keys(tmp_path):
         for row in said["rows"]
         if (row["estimator"], row["beta"], row["parameter"]) == ("asym-ep", 1e-3, "all")
     ]
-    assert len(best) == 1
-    assert best[0]["relative_error"] < 1e-5
+    assert [row["oracle"] for row in best] == ["implicit", "unrolled"]
+    assert all(row["relative_error"] < 1e-5 and row["reason"] is None for row in best)
+    assert all(row["oracle_difference"] < 1e-8 for row in said["rows"])
+    parameters = {row["parameter"] for row in said["rows"]}
+    assert {"all", "feedforward", "feedback", "forward.1", "feedback.1"} <= parameters
     stored = read_run(tmp_path / "g.h5").table("gradients")
     assert len(stored["step"]) == len(said["rows"])
+
+
+COMPARISONS = ["cosine", "angle_degrees", "relative_error", "norm_ratio", "sign_agreement"]
+COMPARISONS += ["nonzero_share", "rmse", "bound", "bound_over_error", "oracle_difference"]
+LINEAR = ["--sizes", "5,20,20,4", "--angle", "0", "--set", "activation=linear", "--beta", "1e-4"]
+LINEAR += ["--set", "steps=20000", "--estimator", "asym-ep"]
+LINEAR += ["--oracle", "unrolled", "--oracle", "implicit"]
+
+
+def strictly(text):
+    """JSON without the words NaN and Infinity, which it does not have."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} in JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_an_oracle_that_has_not_converged_is_compared_with_nothing(tmp_path):
+    out = tmp_path / "g.h5"
+    result = call(*LINEAR, "--set", "gain=0.488", "--json", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "unrolled" in result.stderr
+    assert "oracle not converged" in result.stderr
+    rows = strictly(result.stdout)["rows"]
+    for row in rows:
+        if row["oracle"] == "implicit":
+            assert row["relative_error"] < 1e-4
+            assert row["reason"] is None
+        else:
+            assert [row[name] for name in COMPARISONS] == [None] * len(COMPARISONS)
+            assert row["reason"] == "oracle not converged"
+            assert row["oracle_residual"] > 0.01
+            assert (row["converged"], row["oracle_converged"]) == (1, 0)
+    stored = read_run(out).table("gradients")
+    assert [reason or None for reason in stored["reason"]] == [row["reason"] for row in rows]
+    for name in COMPARISONS:
+        blank = [row[name] is None for row in rows]
+        assert [math.isnan(value) for value in stored[name]] == blank
+    # the summary of the log, which --resume prints, has the same rows
+    again = call("--resume", "--json", "--out", out)
+    assert strictly(again.stdout)["rows"] == rows
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_where_nothing_converged_nothing_is_compared(as_json, tmp_path):
+    args = [*LINEAR, "--set", "gain=0.66", "--out", tmp_path / "g.h5"]
+    result = call(*args, *(["--json"] if as_json else []))
+    assert result.exit_code == 1
+    error = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert "no row could be compared: free phase not converged for 10 of 10 inputs" in error[0]
+    assert "smaller weights" in error[0]
+    if as_json:
+        said = strictly(result.stdout)
+        assert all(row[name] is None for row in said["rows"] for name in COMPARISONS)
+        assert {row["reason"] for row in said["rows"]} == {"free phase not converged"}
+        assert said["asymmetry"]["ratio"] is said["asymmetry"]["spectral_radius"] is None
+        assert said["asymmetry"]["free_converged"] == 0
+    else:
+        assert "free phase not converged" in result.stdout
+        assert "nan" not in result.stdout
+
+
+def test_one_unit_layers_take_no_angle_between(tmp_path):
+    args = ["--sizes", "4,1,1", "--out", tmp_path / "g.h5"]
+    assert refused(call(*args, "--angle", "45"), "angle=45", "angle=180", "asymmetry")
+    result = call(*args, "--angle", "180", "--json", "--beta", "1e-3")
+    assert result.exit_code == 0, result.output
+    assert strictly(result.stdout)["asymmetry"]["weight_angle.1"] == 180
 
 
 def test_a_run_logs_checks_and_its_network_can_be_checked(trained, tmp_path):
@@ -75,7 +149,7 @@ def test_a_run_logs_checks_and_its_network_can_be_checked(trained, tmp_path):
 
 def test_unconverged_phases_are_said_on_stderr(tmp_path):
     result = call(*SMALL, "--set", "steps=4", "--out", tmp_path / "g.h5")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "warning" in result.stderr
     assert "did not reach the tolerance" in result.stderr
 

@@ -38,7 +38,10 @@ from bridge.seeding import generator
 
 
 class GradcheckConfig(Config):
-    """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`."""
+    """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`.
+
+    Without an oracle those of `default_oracles` are taken.
+    """
 
     sizes: tuple[Count, ...] = (20, 30, 10)
     activation: ActivationName = "tanh"
@@ -49,7 +52,7 @@ class GradcheckConfig(Config):
     cost: CostName = "squared-error"
     estimator: tuple[EstimatorName, ...] = ("vector-field", "asym-ep")
     beta: tuple[Nudge, ...] = (1e-2,)
-    oracle: tuple[OracleName, ...] = ("implicit",)
+    oracle: tuple[OracleName, ...] = ()
     nudging: Nudging = "centered"
     points: Count = 4
     rate: NonNegative = 0.01

@@ -86,7 +86,7 @@ class _Perturbed:
         accepted: Tensor,
     ) -> None:
         tolerance = min(settling.tolerance, max(TOLERANCE, 100 * torch.finfo(x.dtype).eps))
-        self.settling = replace(settling, tolerance=tolerance)
+        self.settling = replace(settling, tolerance=tolerance, verify=False)
         self.field, self.x, self.target, self.cost = field, x, target, cost
         self.start, self.accepted = free.s[accepted], accepted
         # rows that the gate left out have no phase of their own

@@ -15,6 +15,8 @@ from bridge.runlog.reader import Run
 
 _TELLING_APART = ("rank",)
 """Columns of numbers that say whose a row is, as choices do."""
+_REMARKS = ("reason",)
+"""Columns of choices that say what is wrong with a row, not whose it is."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,11 @@ def match(name: str, curves: Mapping[str, Curve], where: object) -> list[str]:
 def _combinations(
     columns: Mapping[str, NDArray[Any]], by: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:
-    choices = [name for name, values in columns.items() if values.dtype.kind == "U" or name in by]
+    choices = [
+        name
+        for name, values in columns.items()
+        if (values.dtype.kind == "U" and name not in _REMARKS) or name in by
+    ]
     n = len(columns["step"])
     if not choices:
         yield {}, np.ones(n, np.bool_)

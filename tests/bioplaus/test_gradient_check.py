@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 
 from bioplaus import check_gradients, estimate_gradient
 from bioplaus.errors import InputError
-from bioplaus.gradient_check import record_type, records
-from bioplaus.phases import Settling
+from bioplaus.fields import LeakyField
+from bioplaus.gradient_check import AGREEMENT, default_oracles, weight_angles
+from bioplaus.gradient_row import MEASURES, REASONS, Layout, measures, record_type, records
+from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 from tests.fields import TIGHT, clipped, problem
 
 
 def only(report, **kw):
-    """The one row with these values."""
+    """The one row against the first oracle with these values."""
+    kw = {"oracle": "implicit"} | kw
     rows = [r for r in report.rows if all(getattr(r, k) == v for k, v in kw.items())]
     assert len(rows) == 1
     return rows[0]
@@ -36,22 +39,76 @@ def test_exact_estimator_has_no_error_and_the_other_a_floor():
     assert floor.bound_over_error == pytest.approx(floor.bound / floor.relative_error)
     assert report.asymmetry["probes"] == 0
     assert report.asymmetry["ratio"] > 0
-    assert {r.parameter for r in report.rows} == {"all", *p.field.parameters}
+    names = {"all", "feedforward", "feedback", *p.field.parameters}
+    assert {r.parameter for r in report.rows} == names
     assert report.unconverged == ()
+    assert report.reasons == {}
 
 
 def test_measures_of_a_known_pair():
-    from bioplaus.gradient_check import _measures
-
-    m = _measures(torch.tensor([3.0, 0.0, -1.0]), torch.tensor([0.0, 4.0, -1.0]))
+    m, wrong = measures(torch.tensor([3.0, 0.0, -1.0]), torch.tensor([0.0, 4.0, -1.0]))
     assert m["cosine"] == pytest.approx(1 / math.sqrt(10 * 17))
     assert m["angle_degrees"] == pytest.approx(math.degrees(math.acos(1 / math.sqrt(170))))
     assert m["relative_error"] == pytest.approx(5 / math.sqrt(17))
     assert m["norm_ratio"] == pytest.approx(math.sqrt(10 / 17))
-    assert m["sign_agreement"] == pytest.approx(1 / 3)
     assert m["rmse"] == pytest.approx(5 / math.sqrt(3))
-    opposite = _measures(torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0]))
+    assert wrong is None
+    opposite, _ = measures(torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0]))
     assert opposite["angle_degrees"] == pytest.approx(180, abs=1e-9)
+
+
+def test_signs_are_compared_where_both_are_not_zero():
+    e = torch.tensor([0.0, 0.0, 1.0, -2.0, 5.0, 0.0, -3.0, 4.0])
+    t = torch.tensor([0.0, 0.0, 3.0, -1.0, -2.0, 1.0, 0.0, 7.0])
+    m, _ = measures(e, t)
+    assert m["nonzero_share"] == 4 / 8
+    assert m["sign_agreement"] == 3 / 4
+    apart, _ = measures(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+    assert (apart["nonzero_share"], apart["sign_agreement"]) == (0.0, None)
+    # entries of chance, most of them zero in both: half of the signs agree, not nearly all
+    g = torch.Generator().manual_seed(0)
+    there = torch.rand(20_000, generator=g) < 0.2
+    e, t = (torch.randn(20_000, generator=g) * there for _ in range(2))
+    m, _ = measures(e, t)
+    assert abs(m["sign_agreement"] - 0.5) < 0.03
+    assert m["nonzero_share"] == pytest.approx(float(there.double().mean()))
+
+
+@pytest.mark.parametrize(
+    ("e", "t", "reason", "known"),
+    [
+        ([1.0, 2.0], [0.0, 0.0], "true gradient is zero", {"rmse", "nonzero_share"}),
+        ([0.0, 0.0], [0.0, 0.0], "true gradient is zero", {"rmse", "nonzero_share"}),
+        (
+            [0.0, 0.0],
+            [1.0, 2.0],
+            "estimate is zero",
+            {"rmse", "nonzero_share", "relative_error", "norm_ratio"},
+        ),
+        ([math.nan, 1.0], [1.0, 2.0], "not finite", set()),
+        ([1.0, 1.0], [1.0, math.inf], "not finite", set()),
+    ],
+)
+def test_what_cannot_be_compared_has_no_number(e, t, reason, known):
+    m, wrong = measures(torch.tensor(e).double(), torch.tensor(t).double())
+    assert wrong == reason
+    assert {name for name, value in m.items() if value is not None} == known
+    assert m.keys() == set(MEASURES)
+
+
+def test_a_layout_splits_off_the_feedback_weights():
+    p = problem()
+    layout = Layout.of(p.field.parameters, p.field.partners())
+    vector = layout.flat(p.field.parameters)
+    for name, value in p.field.parameters.items():
+        assert torch.equal(vector[layout.rows[name]], value.reshape(-1))
+        assert layout.members(name) == [name]
+    assert set(layout.members("feedback")) == set(p.field.partners())
+    rest = set(p.field.parameters) - set(p.field.partners())
+    assert set(layout.members("feedforward")) == rest
+    assert set(layout.members("all")) == set(p.field.parameters)
+    tied = problem(tied=True).field
+    assert Layout.of(tied.parameters, tied.partners()).rows.keys() == {"all", *tied.parameters}
 
 
 NETWORKS = given(
@@ -76,13 +133,15 @@ def above_the_bound(seed, hidden, activation, asymmetry, tied, coordinates, line
     # the limit of the vector field, (dmu/dtheta)^T J^-1 c, by a beta that no wall is met with
     beta = 1e-4
     report = check_gradients(
-        p.field, p.x, p.y, cost, ["vector-field"], [beta], settling=tight, seed=1
+        p.field, p.x, p.y, cost, ["vector-field"], [beta], ["implicit"], settling=tight, seed=1
     )
     above = []
     for row in report.rows:
         # what the difference quotient adds: O(beta^2), and residuals divided by beta
-        entries = [q.numel() for k, q in p.field.parameters.items() if row.parameter in ("all", k)]
-        error = row.rmse * math.sqrt(sum(entries))
+        here = Layout.of(p.field.parameters, p.field.partners()).rows[row.parameter]
+        if not row.compared:
+            continue
+        error = row.rmse * math.sqrt(here.stop - here.start)
         if error == 0:
             continue
         size = error / row.relative_error
@@ -126,7 +185,7 @@ def test_tied_weights_are_exact_in_activity_coordinates_only():
 
 
 def test_oracles_can_be_compared_like_estimators():
-    p = problem()
+    p = problem(sizes=(4, 5, 3), batch=2)
     report = check_gradients(
         p.field,
         p.x,
@@ -135,21 +194,146 @@ def test_oracles_can_be_compared_like_estimators():
         oracles=["implicit", "finite-difference"],
         settling=TIGHT,
     )
-    assert len(report.rows) == 2 * 2 * (1 + len(p.field.parameters))
+    assert len(report.rows) == 2 * 2 * (3 + len(p.field.parameters))
     assert all(r.relative_error < 1e-7 and math.isnan(r.beta) for r in report.rows)
 
 
-def test_unconverged_phases_are_reported():
+COMPARISONS = {*MEASURES, "bound", "bound_over_error", "oracle_difference"}
+
+
+def nothing_compared(row):
+    return all(getattr(row, name) is None for name in COMPARISONS)
+
+
+def test_a_row_without_convergence_has_no_comparison():
     p = problem()
     short = Settling(Sweeps(), 1e-12, 4, 4)
     report = check_gradients(p.field, p.x, p.y, settling=short)
     assert len(report.unconverged) == len(report.rows)
+    assert all(nothing_compared(row) and row.converged < 1 for row in report.rows)
     assert report.rows[0].residual > 1e-12
+    assert {row.reason for row in report.rows} == {"free phase not converged"}
+    assert not report.compared
+    assert report.asymmetry["ratio"] is report.asymmetry["spectral_radius"] is None
+    assert report.asymmetry["free_converged"] == 0
+    assert report.asymmetry["weight_angle.1"] is not None
+    assert "4 of 4 inputs" in report.said("free phase not converged")
+
+
+def test_nudged_phases_without_convergence_are_told_from_the_free_one():
+    p = problem()
+    report = check_gradients(
+        p.field,
+        p.x,
+        p.y,
+        estimators=["vector-field", "implicit"],
+        settling=Settling(Sweeps(), 1e-10, 2000, 2),
+    )
+    reasons = {row.estimator: row.reason for row in report.rows}
+    assert reasons == {"vector-field": "estimate not converged", "implicit": None}
+    assert all(nothing_compared(r) is (r.estimator == "vector-field") for r in report.rows)
+    assert report.asymmetry["ratio"] is not None
+    assert report.compared
+
+
+def slow_network():
+    """Linear, symmetric, with a spectral radius of 0.993: the derivative is slow to unroll."""
+    p = problem(
+        sizes=(5, 20, 20, 4),
+        activation="linear",
+        angle=0.0,
+        gain=0.488,
+        feedback_gain=1.0,
+        seed=4,
+    )
+    return p, Settling(Sweeps(), 1e-10, 20_000, 20_000)
+
+
+def test_an_oracle_without_convergence_is_no_truth():
+    p, settling = slow_network()
+    report = check_gradients(
+        p.field,
+        p.x,
+        p.y,
+        estimators=["asym-ep"],
+        betas=[1e-4],
+        oracles=["unrolled", "implicit"],
+        settling=settling,
+    )
+    unrolled = [row for row in report.rows if row.oracle == "unrolled"]
+    assert all(nothing_compared(row) for row in unrolled)
+    assert {row.reason for row in unrolled} == {"oracle not converged"}
+    assert all(row.oracle_converged < 1 and row.converged == 1 for row in unrolled)
+    assert all(row.oracle_residual > 1e-3 and row.residual > 1e-3 for row in unrolled)
+    exact = only(report, parameter="all")
+    assert exact.relative_error < 1e-4
+    assert exact.oracle_difference is None  # the other oracle is no measure of this one
+
+
+def test_two_oracles_agree_by_default_and_a_wrong_one_is_seen(monkeypatch):
+    p = problem()
+    report = check_gradients(p.field, p.x, p.y, estimators=["asym-ep"], settling=TIGHT)
+    assert [r.oracle for r in report.rows if r.parameter == "all"] == ["implicit", "unrolled"]
+    assert all(row.oracle_difference < 1e-11 and row.reason is None for row in report.rows)
+    assert report.agreement == AGREEMENT * TIGHT.tolerance
+    rule = LeakyField.local_update
+
+    def wrong(self, *args, **kw):
+        return {name: 1.01 * update for name, update in rule(self, *args, **kw).items()}
+
+    # what the estimates and one oracle share is wrong, and autograd does not share it
+    monkeypatch.setattr(LeakyField, "local_update", wrong)
+    report = check_gradients(p.field, p.x, p.y, estimators=["asym-ep"], betas=[1e-4])
+    assert {row.reason for row in report.rows} == {"oracles disagree"}
+    assert all(row.oracle_difference == pytest.approx(0.01, rel=0.02) for row in report.rows)
+    assert only(report, parameter="all").relative_error < 1e-5
+    assert all(row.compared for row in report.rows)
+    assert "largest difference 0.01, tolerance 1e-07" in report.said("oracles disagree")
+
+
+def test_large_networks_have_one_oracle():
+    small, large = problem(), problem(sizes=(4, 290, 11))
+    assert default_oracles(small.field) == ("implicit", "unrolled")
+    assert default_oracles(large.field) == ("implicit",)
+
+
+def test_kolen_pollack_follows_the_gradient_in_the_feedforward_weights():
+    p = problem(asymmetry=0.3, sizes=(6, 20, 3))
+    report = check_gradients(p.field, p.x, p.y, estimators=["vector-field", "kolen-pollack"])
+    plain, rule = (
+        {row: only(report, estimator=name, parameter=row) for row in ("feedforward", "feedback")}
+        for name in ("vector-field", "kolen-pollack")
+    )
+    assert rule["feedforward"].angle_degrees == plain["feedforward"].angle_degrees
+    assert rule["feedback"].angle_degrees > plain["feedback"].angle_degrees + 10
+    assert only(report, estimator="kolen-pollack", parameter="all").angle_degrees is not None
+
+
+def test_a_zero_gradient_has_no_angle():
+    p = problem()
+    settled = check_gradients(p.field, p.x, p.y, estimators=["implicit"], settling=TIGHT)
+    assert settled.compared
+    # the outputs are the targets: nothing to learn
+    target = free_phase(p.field, p.x, settling=TIGHT).s[:, p.field.output]
+    report = check_gradients(
+        p.field, p.x, target, estimators=["implicit"], oracles=["implicit"], settling=TIGHT
+    )
+    assert not report.compared
+    assert set(report.reasons) == {"true gradient is zero"}
+    assert all(row.angle_degrees is row.relative_error is row.bound is None for row in report.rows)
+
+
+def test_weight_angles_are_exact_and_none_for_zero_weights():
+    field = problem(angle=0.0, feedback_gain=1.0, dtype=torch.float32).field
+    assert weight_angles(field) == {"weight_angle.1": 0.0, "weight_angle.2": 0.0}
+    field.parameters["feedback.1"].zero_()
+    assert weight_angles(field)["weight_angle.1"] is None
 
 
 def test_float32_and_large_states_use_products_only():
     p = problem(sizes=(10, 200, 150, 10), dtype=torch.float32)
     report = check_gradients(p.field, p.x.float(), p.y.float())
+    assert {row.oracle for row in report.rows} == {"implicit"}
     assert report.asymmetry["probes"] > 0
     assert report.asymmetry["standard_error"] > 0
     assert only(report, estimator="asym-ep", parameter="all").relative_error < 1e-2
@@ -165,11 +349,16 @@ def test_labels_are_targets_too():
 def test_rows_become_records():
     p = problem()
     report = check_gradients(p.field, p.x, p.y, settling=TIGHT)
-    kind = record_type(["vector-field", "asym-ep"], ["implicit"], p.field.parameters)
+    kind = record_type(["vector-field", "asym-ep"], default_oracles(p.field), p.field.parameters)
     made = records(kind, report.asymmetry, report.rows, step=7)
     assert len(made) == len(report.rows)
-    assert (made[0].step, made[0].estimator) == (7, "vector-field")
+    assert (made[0].step, made[0].estimator, made[0].reason) == (7, "vector-field", "")
     assert made[0].asymmetry == report.asymmetry["ratio"]
+    short = check_gradients(p.field, p.x, p.y, settling=Settling(Sweeps(), 1e-12, 4, 4))
+    left_out = records(kind, short.asymmetry, short.rows, step=7)[0]
+    assert left_out.reason == "free phase not converged"
+    assert all(math.isnan(getattr(left_out, name)) for name in (*COMPARISONS, "asymmetry"))
+    assert len(set(REASONS)) == len(REASONS)
 
 
 def test_front_door_estimate():

@@ -150,7 +150,8 @@ def test_gradients_are_checked_on_the_way():
     assert [r.step for r in checked if r.parameter == "all"] == [40, 80]
     assert all(isinstance(r, run.check_record) for r in checked)
     assert all(0 < r.angle_degrees < 90 for r in checked if r.parameter == "all")
-    assert {r.parameter for r in checked} == {"all", *run.field.parameters}
+    names = {"all", "feedforward", "feedback", *run.field.parameters}
+    assert {r.parameter for r in checked} == names
 
 
 def test_config_reaches_the_solver():

@@ -1,0 +1,212 @@
+"""One estimate of the gradient against one oracle: measures, and why some are left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+FREE_UNSETTLED = "free phase not converged"
+ESTIMATE_UNSETTLED = "estimate not converged"
+ORACLE_UNSETTLED = "oracle not converged"
+UNSTABLE = "point not stable"
+NOT_FINITE = "not finite"
+ZERO_GRADIENT = "true gradient is zero"
+ZERO_ESTIMATE = "estimate is zero"
+DISAGREEMENT = "oracles disagree"
+CURES = {
+    FREE_UNSETTLED: "allow more steps, or use smaller weights or another solver",
+    ESTIMATE_UNSETTLED: "allow more steps, or use a smaller beta or smaller weights",
+    ORACLE_UNSETTLED: "take the oracle implicit, or use smaller weights",
+    UNSTABLE: "use smaller weights, or a smaller beta",
+    NOT_FINITE: "use smaller weights, or a smaller beta",
+    ZERO_GRADIENT: "give targets that the outputs do not meet, or units that are not all off",
+    ZERO_ESTIMATE: "use a larger beta, or float64",
+    DISAGREEMENT: "trust no more digits than the oracles share; a lower tolerance may give more",
+}
+REASONS = tuple(CURES)
+"""All that can be wrong with a row, the worst first. What is said is the first that holds."""
+
+MEASURES = (
+    "cosine",
+    "angle_degrees",
+    "relative_error",
+    "norm_ratio",
+    "sign_agreement",
+    "nonzero_share",
+    "rmse",
+)
+"""What compares two gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRow:
+    """One estimate against one oracle, for one parameter or for several together.
+
+    A comparison is None where it says nothing: in a row whose estimate or oracle has not
+    converged, or rests on a point that is not stable, every one of them. `reason` says why.
+
+    Attributes:
+        estimator, oracle, parameter: what is compared; parameter is "all", "feedback" (the
+            feedback weights), "feedforward" (all but these), or a name.
+        beta: the nudge; NaN where the estimator has none.
+        cosine, angle_degrees: between estimate and true gradient.
+        relative_error: norm of the difference over the norm of the true gradient.
+        norm_ratio: norm of the estimate over the norm of the true gradient.
+        sign_agreement: share of equal signs among the entries that are zero in neither.
+        rmse: root mean square of the difference.
+        bound: the bound on the error of the vector field's limit, over the norm of the true
+            gradient, so that it compares with `relative_error`.
+        bound_over_error: `bound / relative_error`.
+        residual: the largest relative residual of any phase of the estimate or its oracle.
+        converged: share of rows that reached the tolerance in every phase of the estimate.
+        steps: mean steps of all phases of the estimate together.
+        nonzero_share: share of the entries that are zero in neither, which have a sign to compare.
+        oracle_residual: the largest relative residual of any phase of the oracle, its adjoint's
+            ||J^T a - c|| / ||c|| or its perturbed phases' among them.
+        oracle_converged: share of rows that reached the tolerance in all of these.
+        oracle_difference: largest distance from another oracle that has converged, over the norm
+            of the true gradient; None where there is none.
+        stability: largest real part of an eigenvalue of the Jacobian at the estimate's fixed
+            points, free and nudged; from 0 up the dynamics leave them. None where not known.
+        reason: one of REASONS, None where nothing is wrong.
+    """
+
+    estimator: str
+    beta: float
+    oracle: str
+    parameter: str
+    cosine: float | None = None
+    angle_degrees: float | None = None
+    relative_error: float | None = None
+    norm_ratio: float | None = None
+    sign_agreement: float | None = None
+    rmse: float | None = None
+    bound: float | None = None
+    bound_over_error: float | None = None
+    residual: float
+    converged: float
+    steps: float
+    nonzero_share: float | None = None
+    oracle_residual: float
+    oracle_converged: float
+    oracle_difference: float | None = None
+    stability: float | None = None
+    reason: str | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether estimate and oracle are fit to be compared and both are not zero."""
+        return self.angle_degrees is not None
+
+
+def measures(e: Tensor, t: Tensor) -> tuple[dict[str, Any], str | None]:
+    """MEASURES of an estimate `e` against the gradient `t`, and what is wrong with them.
+
+    Two zero vectors have no angle, and no error in terms of the other; numbers that are not
+    finite have nothing.
+    """
+    e, t = e.double(), t.double()
+    found: dict[str, Any] = dict.fromkeys(MEASURES)
+    size_e, size_t = (float(torch.linalg.vector_norm(v)) for v in (e, t))
+    if not math.isfinite(size_e * size_t):
+        return found, NOT_FINITE
+    difference = float(torch.linalg.vector_norm(e - t))
+    found["rmse"] = difference / math.sqrt(len(e))
+    signs = e.sign().mul_(t.sign())
+    signed, balance = int(torch.count_nonzero(signs)), float(signs.sum())
+    found["nonzero_share"] = signed / len(e)
+    if signed:
+        found["sign_agreement"] = (signed + balance) / (2 * signed)
+    if size_t == 0:
+        return found, ZERO_GRADIENT
+    found |= {"relative_error": difference / size_t, "norm_ratio": size_e / size_t}
+    if size_e == 0:
+        return found, ZERO_ESTIMATE
+    u, v = e / size_e, t / size_t
+    found["cosine"] = float(u @ v)
+    # exact also near 0 and 180 degrees, where arccos loses half of the digits
+    both = torch.linalg.vector_norm(u + v)
+    angle = 2 * torch.atan2(torch.linalg.vector_norm(u.sub_(v)), both)
+    found["angle_degrees"] = math.degrees(float(angle))
+    return found, None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each row's parameters lie in one vector of all: the feedback weights come last.
+
+    Attributes:
+        names: all parameters, in the order of the vector.
+        rows: the slice of each row by its name: "all", "feedforward" and "feedback" where there
+            are feedback weights, and each parameter.
+    """
+
+    names: tuple[str, ...]
+    rows: dict[str, slice]
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Tensor], feedback: Collection[str]) -> Layout:
+        """Lay out parameters, some of which are feedback weights."""
+        names = sorted(parameters, key=lambda name: (name in feedback, name))
+        ends = list(itertools.accumulate((parameters[name].numel() for name in names), initial=0))
+        rows = {"all": slice(0, ends[-1])}
+        if feedback:
+            border = ends[len(names) - len(feedback)]
+            rows |= {"feedforward": slice(0, border), "feedback": slice(border, ends[-1])}
+        own = dict(zip(names, map(slice, ends, ends[1:]), strict=True))
+        return cls(tuple(names), rows | {name: own[name] for name in parameters})
+
+    def flat(self, updates: Mapping[str, Tensor]) -> Tensor:
+        """All updates as one float64 vector."""
+        return torch.cat([updates[name].reshape(-1).double() for name in self.names])
+
+    def members(self, row: str) -> list[str]:
+        """The parameters of a row."""
+        here = self.rows[row]
+        return [
+            name
+            for name in self.names
+            if here.start <= self.rows[name].start and self.rows[name].stop <= here.stop
+        ]
+
+
+def record_type(
+    estimators: Iterable[str], oracles: Iterable[str], parameters: Iterable[str]
+) -> type:
+    """A record type for rows over these names (as closed sets), with `step` and the asymmetry."""
+    parameters = ("all", "feedforward", "feedback", *parameters)
+    sets = {
+        "estimator": tuple(estimators),
+        "oracle": tuple(oracles),
+        "parameter": parameters,
+        "reason": ("", *REASONS),
+    }
+    fields: list[Any] = [("step", int), ("asymmetry", float), ("asymmetry_error", float)]
+    fields += [
+        (f.name, Literal[sets[f.name]] if f.name in sets else float)
+        for f in dataclasses.fields(GradientRow)
+    ]
+    return dataclasses.make_dataclass("GradientRecord", fields, frozen=True)
+
+
+def records(
+    kind: type, asymmetry: Mapping[str, Any], rows: Iterable[GradientRow], step: int
+) -> list[Any]:
+    """Rows of a report, with its asymmetry, as records of a type that `record_type` made.
+
+    What is None is NaN there, and the reason "".
+    """
+    both = {"asymmetry": asymmetry["ratio"], "asymmetry_error": asymmetry["standard_error"]}
+    made = []
+    for row in rows:
+        values = {**both, **dataclasses.asdict(row), "reason": row.reason or ""}
+        filled = {name: math.nan if v is None else v for name, v in values.items()}
+        made.append(kind(step=step, **filled))
+    return made

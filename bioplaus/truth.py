@@ -1,0 +1,117 @@
+"""What oracles say of the gradient, in float64, and how far they can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.estimators import Estimate, get_oracle
+from bioplaus.fields.base import AbstractField
+from bioplaus.gradient_row import Layout
+from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Solution
+
+EXACT_TOLERANCE = 1e-10
+"""Of the oracles' phases where the field's own dtype is not float64."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What one oracle says.
+
+    Attributes:
+        name: of the oracle.
+        gradient: -dJ/dtheta as one vector, see `Layout`.
+        converged: share of rows that have converged in every phase, the adjoint among them.
+        residual: the largest of any phase.
+        differences: for each row of the layout the largest distance from another oracle that has
+            converged, over the norm of this one; None where there is none.
+    """
+
+    name: str
+    gradient: Tensor
+    converged: float
+    residual: float
+    differences: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A problem in float64, and its free phase as the oracles have it."""
+
+    field: AbstractField
+    x: Tensor
+    target: Tensor
+    free: Solution
+    settling: Settling
+
+    @classmethod
+    def of(
+        cls,
+        field: AbstractField,
+        x: Tensor,
+        target: Tensor,
+        free: Solution,
+        settling: Settling,
+        own: Settling | None,
+    ) -> Exact:
+        """Take a problem over.
+
+        Args:
+            field, x, target: in any dtype.
+            free: the free phase of the estimators.
+            settling: how they settle.
+            own: how oracles settle, if not like them.
+        """
+        if field.dtype == torch.float64 and own is None:
+            return cls(field, x, target, free, settling)
+        start = None if own else free.s.double()
+        chosen = own or settling
+        if field.dtype != torch.float64:
+            # the point is that of the estimators, where its stability was asked already
+            tolerance = min(chosen.tolerance, EXACT_TOLERANCE)
+            verify = chosen.verify if own else False
+            chosen = dataclasses.replace(chosen, tolerance=tolerance, verify=verify)
+            field = field.with_parameters({k: p.double() for k, p in field.parameters.items()})
+            x, target = x.double(), target.double()
+        free = free_phase(field, x, settling=chosen, start=start)
+        return cls(field, x, target, free, chosen)
+
+    def truths(self, oracles: Sequence[str], cost: AbstractCost, layout: Layout) -> list[Truth]:
+        """What each oracle says, and how far it is from the others that have converged."""
+        found = []
+        for name in oracles:
+            oracle = get_oracle(name)(settling=self.settling)
+            said = oracle(self.field, self.x, self.target, cost, free=self.free)
+            share, residual = convergence(said)
+            found.append(Truth(name, layout.flat(said.updates), share, residual, {}))
+        for one in found:
+            for row, here in layout.rows.items():
+                size = float(torch.linalg.vector_norm(one.gradient[here]))
+                apart = [
+                    float(torch.linalg.vector_norm(one.gradient[here] - other.gradient[here]))
+                    for other in found
+                    if other is not one and other.converged == 1
+                ]
+                one.differences[row] = max(apart) / size if apart and size > 0 else None
+        return found
+
+
+def convergence(estimate: Estimate) -> tuple[float, float]:
+    """The share of rows that converged in every phase, and the largest residual of any."""
+    phases = [estimate.free, *estimate.nudged]
+    converged = torch.stack([phase.converged for phase in phases]).all(0)
+    residual = max(float(phase.residual.max()) for phase in phases)
+    return float(converged.double().mean()), residual
+
+
+def stability(phases: Sequence[Solution]) -> float | None:
+    """The largest real part of an eigenvalue at any point; None where no phase was asked."""
+    found = [phase.abscissa for phase in phases if phase.abscissa is not None]
+    known = [values[~values.isnan()] for values in found]
+    return max((float(values.max()) for values in known if len(values)), default=None)
