@@ -23,14 +23,14 @@ def solve(A: Tensor, b: Tensor) -> Tensor:
         b: [..., n, m].
 
     Returns:
-        x, [..., n, m].
-
-    Raises:
-        torch.linalg.LinAlgError: a matrix is singular.
+        x, [..., n, m]; NaN where a matrix is singular.
     """
     alone = A.ndim == 2 or A.shape[-1] <= SAFE or A.device.type != "cpu"
-    if alone or torch.get_num_threads() == 1:
-        return torch.linalg.solve(A, b)
-    pairs = zip(A.flatten(0, -3), b.flatten(0, -3), strict=True)
-    found = [torch.linalg.solve(matrix, right) for matrix, right in pairs]
-    return torch.stack(found).reshape(b.shape) if found else torch.empty_like(b)
+    if alone or torch.get_num_threads() == 1 or not len(A):
+        x, info = torch.linalg.solve_ex(A, b)
+    else:
+        pairs = zip(A.flatten(0, -3), b.flatten(0, -3), strict=True)
+        found = [torch.linalg.solve_ex(matrix, right) for matrix, right in pairs]
+        x = torch.stack([each[0] for each in found]).reshape(b.shape)
+        info = torch.stack([each[1] for each in found]).reshape(A.shape[:-2])
+    return torch.where((info == 0)[..., None, None], x, torch.nan)

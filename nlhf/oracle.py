@@ -23,7 +23,7 @@ class _Batch:
     """The games still being solved, one a row; `pi` and `gain` = A pi belong to `logits`."""
 
     A: Tensor
-    log_mu: Tensor
+    bonus: Tensor
     support: Tensor
     tau: Tensor
     logits: Tensor
@@ -42,19 +42,27 @@ class _Batch:
         return pi, gain, self.residual(logits, gain)
 
     def residual(self, logits: Tensor, gain: Tensor) -> Tensor:
-        r = self.log_mu + gain / self.tau[:, None] - logits
+        r = (self.bonus + gain) / self.tau[:, None] - logits
         return r.masked_fill_(~self.support, 0.0)
 
 
 @torch.no_grad()
 def solve_equilibrium(
-    P: Tensor, log_mu: Tensor, tau: Tau, *, factor: float = 0.5, max_iterations: int = 2000
+    P: Tensor,
+    log_mu: Tensor,
+    tau: Tau,
+    *,
+    factor: float = 0.5,
+    max_iterations: int = 2000,
+    throw: bool = True,
 ) -> Tensor:
     """Solve log pi = log mu + P pi / tau + const for every game at once, in float64.
 
-    With A = P - 1/2, the logits l solve r(l) = log mu + A softmax(l) / tau - l = 0. The Jacobian
-    I - A (diag pi - pi pi^T) / tau has eigenvalues 1 +- i b: Newton's step always exists, and it
-    descends in ||r||. tau comes down from 1 in factors, each solution the start of the next.
+    With A = P - 1/2 and h = tau log mu, the logits l solve r(l) = (h + A softmax(l)) / t - l = 0
+    at t = tau. The Jacobian I - A (diag pi - pi pi^T) / t has eigenvalues 1 +- i b: Newton's step
+    always exists, and it descends in ||r||. t comes down in factors from the size of the payoffs
+    A_ij + h_i - h_j, where the solution is near uniform, each solution the start of the next. h
+    stays as it is: references of any range are payoffs like others.
 
     Args:
         P: [..., K, K].
@@ -62,12 +70,14 @@ def solve_equilibrium(
         tau: > 0, broadcast against [...].
         factor: of the continuation, in (0, 1).
         max_iterations: Newton steps at most, over all stages.
+        throw: whether a game that was not solved is an error. Otherwise its row is what there
+            was in the end, or NaN: look at its `certificate`.
 
     Returns:
         log pi*, [..., K], float64, on the device of P.
 
     Raises:
-        InputError: see `check_game`.
+        InputError: see `check_game`; or the shapes do not broadcast.
         RuntimeError: a game was not solved; the message names it.
 
     Source: the equilibrium of Munos et al. 2023 (arXiv 2312.00886), section 4.
@@ -75,38 +85,50 @@ def solve_equilibrium(
     check_game(P, log_mu, tau)
     P, log_mu = P.double(), log_mu.to(P.device).double()
     taus = torch.as_tensor(tau, dtype=torch.float64, device=P.device)
-    shape = torch.broadcast_shapes(P.shape[:-2], log_mu.shape[:-1], taus.shape)
+    try:
+        shape = torch.broadcast_shapes(P.shape[:-2], log_mu.shape[:-1], taus.shape)
+    except RuntimeError:
+        listed = f"P {list(P.shape[:-2])}, log_mu {list(log_mu.shape[:-1])}, tau {list(taus.shape)}"
+        raise InputError(f"the leading dimensions do not broadcast: {listed}") from None
     k = P.shape[-1]
-    P = P.expand(*shape, k, k).reshape(-1, k, k)
+    # P + P^T = 1 beyond rounding too: the game of float32 numbers is played in float64
+    P = (0.5 * (P + 1 - P.mT)).expand(*shape, k, k).reshape(-1, k, k)
     log_mu = log_mu.expand(*shape, k).reshape(-1, k)
     taus = taus.expand(shape).reshape(-1)
-    support = torch.isfinite(log_mu)
-    start = torch.where(support, log_mu, 0.0)
-    result = torch.empty_like(start)
-    A, pi = P - 0.5, log_mu.exp()
-    gain, rows = (A @ pi[..., None])[..., 0], torch.arange(len(P), device=P.device)
-    tau_now = taus.clamp_min(1.0)
-    batch = _Batch(A, start, support, tau_now, start.clone(), pi, gain, taus, rows)
-    for _ in range(max_iterations):
-        size, arrived = _newton_step(batch)
-        done = arrived & (batch.tau <= batch.target)
-        result[batch.row[done]] = batch.logits[done]
-        near = size < 1e-2
-        batch.tau = torch.where(near, torch.maximum(batch.tau * factor, batch.target), batch.tau)
-        if bool(done.any()):
-            batch = batch.take(~done)
-        if not len(batch.row):
-            break
-    result[batch.row] = batch.logits
-    log_pi = torch.log_softmax(torch.where(support, result, -torch.inf), -1)
+    logits = _solve(P - 0.5, log_mu, taus, factor, max_iterations)
+    log_pi = torch.log_softmax(torch.where(torch.isfinite(log_mu), logits, -torch.inf), -1)
     worst = exploitability.unchecked(P, log_pi, log_mu, taus) / taus.clamp_min(1.0)
-    if not bool((worst <= PRECISION).all()):
+    if throw and not bool((worst <= PRECISION).all()):
         bad = int(worst.nan_to_num(torch.inf).argmax())
         raise RuntimeError(
             f"game {bad} of {len(P)} was not solved: exploitability {float(worst[bad]):.2g} after "
             f"{max_iterations} steps; allow more, or a factor nearer 1"
         )
     return log_pi.reshape(*shape, k)
+
+
+def _solve(A: Tensor, log_mu: Tensor, taus: Tensor, factor: float, max_iterations: int) -> Tensor:
+    """The logits of every game, [G, K]; those of actions outside the reference have no meaning."""
+    support = torch.isfinite(log_mu)
+    bonus = torch.where(support, log_mu, 0.0) * taus[:, None]
+    start = torch.maximum(taus, 1.0 - bonus.amin(-1))
+    logits = bonus / start[:, None]
+    rows = torch.arange(len(A), device=A.device)
+    result = logits.clone()
+    batch = _Batch(A, bonus, support, start, logits, logits, logits, taus, rows)
+    batch.pi, batch.gain, _ = batch.at(logits)
+    for _ in range(max_iterations):
+        if not len(batch.row):
+            break
+        size, arrived = _newton_step(batch)
+        done = (arrived & (batch.tau <= batch.target)) | ~torch.isfinite(size)
+        result[batch.row[done]] = batch.logits[done]
+        near = size < 1e-2
+        batch.tau = torch.where(near, torch.maximum(batch.tau * factor, batch.target), batch.tau)
+        if bool(done.any()):
+            batch = batch.take(~done)
+    result[batch.row] = batch.logits
+    return result
 
 
 def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
@@ -153,7 +175,10 @@ def unregularised_equilibrium(P: Tensor) -> Tensor:
     check_preferences(P)
     k = P.shape[-1]
     found = []
-    for game in (P.double() - 0.5).reshape(-1, k, k).cpu().numpy():
+    A = (0.5 * (P.double() - P.double().mT)).reshape(-1, k, k)
+    # the program's tolerances are absolute: weak preferences would pass for none
+    A = A / A.abs().amax((-2, -1), keepdim=True).clamp_min(1e-300)
+    for game in A.cpu().numpy():
         end = linprog(
             c=np.append(np.zeros(k), -1.0),
             A_ub=np.hstack([-game.T, np.ones((k, 1))]),

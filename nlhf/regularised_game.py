@@ -14,9 +14,11 @@ from torch import Tensor
 from nlhf.checks import Checked, Tau, check_game
 
 __all__ = [
+    "CONVERGED",
     "Tau",
     "best_response",
     "certificate",
+    "certificate_with_rounding",
     "check_game",
     "duality_gap",
     "entropy",
@@ -106,6 +108,28 @@ def duality_gap(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
 def certificate(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """f(pi) / tau, an upper bound of KL(pi || pi*) that needs no knowledge of pi*, [...]."""
     return kl.unchecked(log_pi, best_response.unchecked(P, log_pi, log_mu, tau))
+
+
+CONVERGED = 1e-3
+"""Certificate, in nats, up to which a policy counts as the equilibrium."""
+
+
+def certificate_with_rounding(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
+    """An upper bound of the certificate of exact arithmetic, [...]; arguments are not checked.
+
+    (sqrt(f / tau) + e)^2 with e = u ((K + 4) / tau + sqrt(sum_y pi (log pi^2 + log mu^2))), u the
+    unit of rounding: what P pi / tau, log pi and log mu are off by at most. It says when tau is too
+    small for the precision at hand.
+
+    Source: the triangle inequality of the norm sum_y pi d^2 of small d = log BR - log pi; Higham
+    2002, Accuracy and Stability of Numerical Algorithms, section 3.1.
+    """
+    u = 0.5 * torch.finfo(P.dtype).eps
+    pi = log_pi.exp()
+    inside = (pi > 0) & torch.isfinite(log_mu)
+    squares = torch.where(inside, pi * (log_pi.square() + log_mu.square()), 0.0).sum(-1)
+    off = u * ((P.shape[-1] + 4) / tau + squares.sqrt())
+    return (certificate.unchecked(P, log_pi, log_mu, tau).sqrt() + off).square()
 
 
 @Checked

@@ -2,6 +2,7 @@
 
 from nlhf.algorithms.base import AbstractAlgorithm, Problem, State, Votes
 from nlhf.algorithms.best_response import BestResponse
+from nlhf.algorithms.exact import Exact
 from nlhf.algorithms.extragradient import Extragradient
 from nlhf.algorithms.fictitious_play import FictitiousPlay
 from nlhf.algorithms.magnetic import Magnetic
@@ -26,6 +27,7 @@ ALGORITHMS: dict[str, type[AbstractAlgorithm]] = {
         FictitiousPlay,
         BestResponse,
         RLHF,
+        Exact,
     )
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "RLHF",
     "AbstractAlgorithm",
     "BestResponse",
+    "Exact",
     "Extragradient",
     "FictitiousPlay",
     "Magnetic",

@@ -90,6 +90,8 @@ class AbstractAlgorithm(ABC):
     name: ClassVar[str]
     mixes: ClassVar[bool] = False
     """Whether a step goes from the mixture of weight eta tau with the reference."""
+    asks: ClassVar[bool] = True
+    """Whether a step asks for feedback, exact or by votes; else it reads the whole game."""
 
     def init(self, problem: Problem) -> State:
         """The state at the start: the reference policy.

@@ -18,6 +18,7 @@ class RLHF(AbstractAlgorithm):
     """
 
     name = "rlhf"
+    asks = False
 
     def step(self, problem: Problem, state: State) -> State:
         reward = state.memory.get("reward")

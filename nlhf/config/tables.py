@@ -59,6 +59,11 @@ def make_algorithm(config: NashConfig) -> AbstractAlgorithm:
     """
     kind = get_algorithm(config.algorithm)
     known = {f.name for f in dataclasses.fields(kind)}
+    if config.votes is not None and not kind.asks:
+        raise InputError(
+            f"votes={config.votes} has no effect on {config.algorithm}, which reads the whole "
+            "table; leave it out"
+        )
     settings: dict[str, object] = {}
     for name in ("eta", "mixture"):
         start, end = getattr(config, name), getattr(config, f"{name}_end")
