@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from commands.sweeps import sweep
     metavar="DIR",
     help="Where the learnt model goes; beside the log if not given.",
 )
-@click.option("--algorithm", help="nash-md, self-play, extragradient, mirror-prox, ...")
+@click.option("--algorithm", help="nash-md, self-play, mirror-prox, ..., or exact.")
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
@@ -38,17 +40,17 @@ def nash_md(plot: Path | None, **options: Any) -> None:
 
     \b
     Examples:
-      python cli.py nash-md --game rock-paper-scissors --tau 0.05 --iterations 500
+      python cli.py nash-md --game biased-rock-paper-scissors --tau 0.05 --plot policies.png
       python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
     """
-    if options["model"] or options["config"] or _goes_on_with_model(options):
+    if _is_of_model(options):
         from commands.language import nash_language
 
         nash_language(plot=plot, **options)
         return
     for name in ("prompts", "preference", "save"):
         if options[name] is not None:
-            raise click.UsageError(f"--{name} is for language models; give --model too")
+            raise click.UsageError(_needs_model(name, options[name]))
     from bridge.progress import progress
     from bridge.report.policies import check_picture, plot_policies
     from nlhf.config import NashConfig
@@ -60,9 +62,9 @@ def nash_md(plot: Path | None, **options: Any) -> None:
             raise click.UsageError("--plot draws the whole course, which --resume does not run")
         check_picture(plot)
     flags = {name: options[name] for name in names}
-    if sweep(NashConfig, None, flags, {**options, "plot": plot}):
+    if sweep(NashConfig, options["config"], flags, {**options, "plot": plot}):
         return
-    settings, path = prepare("nash-md", NashConfig, None, flags, options)
+    settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)
     device = resolve_device(options["device"])
     run = build(settings, device)
     policies: list[tuple[int, Any]] = []
@@ -86,35 +88,87 @@ def nash_md(plot: Path | None, **options: Any) -> None:
             start=session.start,
             after_step=session.after_step,
         )
-        said = {"contexts": [vars(result) for result in results]}
+        converged = all(result.converged for result in results)
+        said = {"converged": converged, "contexts": [vars(result) for result in results]}
         log.event("summary", of=said)
     if plot:
         steps, course = zip(*policies, strict=True)
         oracle = run.log_equilibrium.exp().cpu().numpy()
-        source = run.preferences
-        plot_policies(plot, source.contexts, source.actions, steps, np.stack(course), oracle)
+        titles = [r.context if r.converged else f"{r.context}: NOT CONVERGED" for r in results]
+        plot_policies(plot, titles, run.preferences.actions, steps, np.stack(course), oracle)
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
-        _print_equilibria(results, run.preferences.never_compared)
+        _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
 
-def _goes_on_with_model(options: dict[str, Any]) -> bool:
-    """Whether the log to go on with is of a language model."""
+def _is_of_model(options: dict[str, Any]) -> bool:
+    """Whether a language model learns: by --model, the config, or the log to go on with."""
+    if options["model"]:
+        return True
     found = logged(options["out"]) if options["resume"] else None
-    return found is not None and "model" in found[0]
+    if found is not None:
+        return "model" in found[0]
+    if options["config"] is None:
+        return False
+    from nlhf.config import LanguageConfig, NashConfig
+
+    try:
+        keys = set(tomllib.loads(options["config"].read_text("utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return False  # what is wrong with the file, reading it as a config will say
+    tables, models = NashConfig.model_fields.keys(), LanguageConfig.model_fields.keys()
+    return len(keys & (models - tables)) > len(keys & (tables - models))
 
 
-def _print_equilibria(results: list[Any], never_compared: tuple[tuple[str, str, str], ...]) -> None:
+def _needs_model(name: str, value: Any) -> str:
+    if name == "preference" and Path(value).is_file():
+        return (
+            f"--preference {value}: comparisons are no judge yet; run `python cli.py "
+            f"preference-train --pairs {value} --out DIR` first, then give --preference DIR with "
+            "--model"
+        )
+    return f"--{name} is for language models; give --model too"
+
+
+def _print_equilibria(
+    algorithm: str, results: list[Any], never_compared: tuple[tuple[str, str, str], ...]
+) -> None:
+    from nlhf.regularised_game import CONVERGED
+
     for result in results:
-        ranked = sorted(zip(result.policy, result.actions, strict=True), reverse=True)
-        shown = ", ".join(f"{action} {p:.3f}" for p, action in ranked[:8] if p >= 0.0005)
-        click.echo(f"{result.context}: {shown}")
-    columns = ["context", "exploitability", "certificate", "kl_to_equilibrium", "support"]
+        click.echo(f"{result.context}: {_shown(result.actions, result.policy)} ({algorithm})")
+        oracle, plain = "not found in double precision", "not found"
+        if result.equilibrium is not None:
+            oracle = _shown(result.actions, result.equilibrium)
+        click.echo(f"  equilibrium: {oracle} (certificate {result.equilibrium_certificate:.1g})")
+        if result.plain_equilibrium is not None:
+            shown = _shown(result.actions, result.plain_equilibrium)
+            plain = f"{shown} (exploitability {result.plain_exploitability:.1g})"
+        click.echo(f"  without regularisation: {plain}")
+        if not result.converged:
+            click.echo(
+                f"  NOT CONVERGED: the certificate of {algorithm}'s policy, "
+                f"{result.certificate:.2g}, exceeds {CONVERGED:g}; {result.remedy}"
+            )
+    columns = ["context", "converged", "exploitability", "certificate", "kl_to_equilibrium"]
+    columns += ["kl_from_equilibrium", "support"]
     columns += ["bradley_terry_winner", "bradley_terry_loss", "bradley_terry_worst"]
-    table(columns, [[getattr(result, name) for name in columns] for result in results])
+    rows = [[getattr(result, name) for name in columns] for result in results]
+    for row in rows:
+        row[1] = "yes" if row[1] else "NOT CONVERGED"
+    games = {"bradley_terry_loss": "regularised", "bradley_terry_worst": "plain"}
+    table([f"{name} ({games[name]})" if name in games else name for name in columns], rows)
     for context, a, b in never_compared[:5]:
         click.echo(f"never compared in {context}: {a} and {b}; taken as even")
     if len(never_compared) > 5:
         click.echo(f"never compared: {len(never_compared) - 5} more pairs; taken as even")
+
+
+def _shown(actions: tuple[str, ...], policy: tuple[float, ...]) -> str:
+    """The actions most played, the first eight."""
+    if any(math.isnan(p) for p in policy):
+        return "diverged, no numbers are left"
+    ranked = sorted(zip(policy, actions, strict=True), key=lambda each: -each[0])
+    return ", ".join(f"{action} {p:.3f}" for p, action in ranked[:8] if p >= 0.0005)

@@ -197,11 +197,13 @@ def _resumed(
     run = read_run(path)
     tidy(path)
     kept_in(path)
+    summaries = [e["of"] for e in run.events if e["kind"] == "summary"]
+    summary = summaries[-1] if summaries else {}
     if options["as_json"]:
-        summary = [e for e in run.events if e["kind"] == "summary"]
-        print_json({**(summary[-1]["of"] if summary else {}), "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
-        click.echo(f"log: {path} (finished before)")
+        mark = ", NOT CONVERGED" if summary.get("converged") is False else ""
+        click.echo(f"log: {path} (finished before{mark})")
     raise click.exceptions.Exit(0)
 
 

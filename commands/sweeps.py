@@ -78,7 +78,8 @@ def sweep(
         ended.append(job)
         if not silent:
             said = f": {job.message}" if job.message else ""
-            click.echo(f"{len(ended)}/{len(jobs)} {job.log.stem} {job.status}{said}")
+            mark = ", NOT CONVERGED" if job.summary.get("converged") is False else ""
+            click.echo(f"{len(ended)}/{len(jobs)} {job.log.stem} {job.status}{mark}{said}")
 
     kept_in(folder)
     run_jobs(jobs, folder, command, launcher, parallel=parallel, on_end=on_end)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from nlhf.algorithms import Problem, State
+from nlhf.algorithms import Problem
+from nlhf.errors import InputError
+from nlhf.oracle import unregularised_equilibrium
 from nlhf.preferences.base import Preferences
 from nlhf.preferences.bradley_terry import fit_bradley_terry
-from nlhf.regularised_game import certificate, exploitability, kl, payoff, winning
+from nlhf.regularised_game import (
+    CONVERGED,
+    certificate_with_rounding,
+    exploitability,
+    kl,
+    nash_conv,
+    payoff,
+    winning,
+)
+from nlhf.remedy import find_remedy
 
 SUPPORT = 0.001
 """Probability from which an action is counted to the support of a policy."""
@@ -18,61 +30,146 @@ SUPPORT = 0.001
 
 @dataclass(frozen=True)
 class ContextResult:
-    """The end of one context.
+    """The end of one context. Where there is no number, there is None.
 
     Attributes:
-        context, actions, policy: who, what and how often.
+        context, actions, policy: who, what and how often, by the method.
+        converged: whether the policy's certificate is at most CONVERGED.
+        remedy: of a policy that has not converged: what would have.
         exploitability: f(policy).
-        certificate: bound on KL(policy || equilibrium) that needs no oracle.
+        certificate: bound on KL(policy || equilibrium) that needs no oracle, rounding included.
+        equilibrium: the oracle's policy pi*, or None where its certificate exceeds CONVERGED.
+        equilibrium_certificate: the same bound for it.
         kl_to_equilibrium: KL(policy || equilibrium), by the oracle.
+        kl_from_equilibrium: KL(equilibrium || policy), the distance of the theorems.
         iterations: steps taken.
         support: actions with probability of at least SUPPORT.
-        bradley_terry_winner: the action of largest Bradley-Terry reward.
-        bradley_terry_loss: P_tau(equilibrium > that action) - 1/2, what playing it always loses
-            in the regularised game, >= 0.
-        bradley_terry_worst: max_y P(y > that action) - 1/2, what the action that beats it best
-            takes from it; zero where preferences have a best action.
+        plain_equilibrium: the equilibrium without regularisation (the maximal lottery) among the
+            actions of the reference, by linear programming; one where there are several.
+        plain_exploitability: max_y P(y > plain_equilibrium) - 1/2, its certificate.
+        bradley_terry_winner: the action of largest Bradley-Terry reward r.
+        bradley_terry_loss: in the regularised game, P_tau(equilibrium > mu exp(r / tau)) - 1/2:
+            what the policy of RLHF on that reward loses to the equilibrium, >= 0.
+        bradley_terry_worst: in the plain game, max_y P(y > that winner) - 1/2: what the action
+            that beats it best takes from it; zero where the winner is a best action.
     """
 
     context: str
     actions: tuple[str, ...]
     policy: tuple[float, ...]
+    converged: bool
+    remedy: str | None
     exploitability: float
     certificate: float
-    kl_to_equilibrium: float
+    equilibrium: tuple[float, ...] | None
+    equilibrium_certificate: float
+    kl_to_equilibrium: float | None
+    kl_from_equilibrium: float | None
     iterations: int
     support: int
+    plain_equilibrium: tuple[float, ...] | None
+    plain_exploitability: float | None
     bradley_terry_winner: str
-    bradley_terry_loss: float
+    bradley_terry_loss: float | None
     bradley_terry_worst: float
 
 
 def context_results(
-    preferences: Preferences, problem: Problem, star: Tensor, state: State
+    preferences: Preferences,
+    problem: Problem,
+    star: Tensor,
+    log_pi: Tensor,
+    iterations: int,
+    without: Sequence[str] = (),
 ) -> list[ContextResult]:
-    """Tell of each context how its policy [C, K] ended; `star` is the oracle's, log [C, K]."""
-    game = (problem.P, state.log_pi, problem.log_mu, problem.tau)
-    f, bound = exploitability(*game), certificate(*game)
-    distance = kl(state.log_pi, star)
-    counts = None if preferences.counts is None else preferences.counts.to(problem.P)
-    winner = fit_bradley_terry(problem.P, counts).argmax(-1)
-    always = torch.full_like(state.log_pi, -torch.inf).scatter(-1, winner[:, None], 0.0)
-    loss = payoff(problem.P, star, always, problem.log_mu, problem.tau) - 0.5
-    worst = winning(problem.P, always).amax(-1) - 0.5
-    policies = state.log_pi.exp()
-    return [
-        ContextResult(
-            context=context,
-            actions=preferences.actions,
-            policy=tuple(policies[i].tolist()),
-            exploitability=float(f[i]),
-            certificate=float(bound[i]),
-            kl_to_equilibrium=float(distance[i]),
-            iterations=state.step,
-            support=int((policies[i] >= SUPPORT).sum()),
-            bradley_terry_winner=preferences.actions[int(winner[i])],
-            bradley_terry_loss=float(loss[i]),
-            bradley_terry_worst=float(worst[i]),
+    """Tell of each context how it ended.
+
+    Args:
+        preferences: the contexts and actions.
+        problem: their games in float64, whatever the method computed in.
+        star: the oracle's policies, log [C, K], float64; certified here.
+        log_pi: the method's, [C, K]; NaN where it diverged.
+        iterations: steps taken.
+        without: settings of the run that a remedy is found without, to be named with it.
+    """
+    found = _results(preferences, problem, star, log_pi, iterations)
+    if all(each.converged for each in found):
+        return found
+    remedy = find_remedy(problem, star) + (f", without {', '.join(without)}" if without else "")
+    return [each if each.converged else replace(each, remedy=remedy) for each in found]
+
+
+def _results(
+    preferences: Preferences, problem: Problem, star: Tensor, log_pi: Tensor, iterations: int
+) -> list[ContextResult]:
+    P, log_mu, tau = problem.P, problem.log_mu, problem.tau
+    log_pi = log_pi.double()
+    policies = log_pi.exp()
+    f = exploitability.unchecked(P, log_pi, log_mu, tau)
+    bound = certificate_with_rounding(P, log_pi, log_mu, tau)
+    star_bound = certificate_with_rounding(P, star, log_mu, tau)
+    there, back = kl.unchecked(log_pi, star), kl.unchecked(star, log_pi)
+    winner, loss, worst = _bradley_terry(preferences, problem, star)
+    found = []
+    for i, context in enumerate(preferences.contexts):
+        certified = bool(star_bound[i] <= CONVERGED)
+        plain, worth = _plain(P[i], torch.isfinite(log_mu[i]))
+        found.append(
+            ContextResult(
+                context=context,
+                actions=preferences.actions,
+                policy=tuple(policies[i].tolist()),
+                converged=bool(bound[i] <= CONVERGED),
+                remedy=None,
+                exploitability=float(f[i]),
+                certificate=float(bound[i]),
+                equilibrium=tuple(star[i].exp().tolist()) if certified else None,
+                equilibrium_certificate=float(star_bound[i]),
+                kl_to_equilibrium=float(there[i]) if certified else None,
+                kl_from_equilibrium=float(back[i]) if certified else None,
+                iterations=iterations,
+                support=int((policies[i] >= SUPPORT).sum()),
+                plain_equilibrium=None if plain is None else tuple(plain.exp().tolist()),
+                plain_exploitability=worth,
+                bradley_terry_winner=preferences.actions[int(winner[i])],
+                bradley_terry_loss=float(loss[i]) if certified else None,
+                bradley_terry_worst=float(worst[i]),
+            )
         )
-        for i, context in enumerate(preferences.contexts)
-    ]
+    return found
+
+
+def _bradley_terry(
+    preferences: Preferences, problem: Problem, star: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The winner of each context's fit, its loss in the regularised and in the plain game, [C]."""
+    P, log_mu, tau = problem.P, problem.log_mu, problem.tau
+    played = torch.isfinite(log_mu)
+    counts = None if preferences.counts is None else preferences.counts.to(P)
+    rewards = fit_bradley_terry(P, counts)
+    winner = rewards.masked_fill(~played, -torch.inf).argmax(-1)
+    tilted = torch.log_softmax(log_mu + rewards / tau[:, None], -1)
+    loss = payoff.unchecked(P, star, tilted, log_mu, tau) - 0.5
+    always = torch.full_like(log_mu, -torch.inf).scatter(-1, winner[:, None], 0.0)
+    worst = winning(P, always).masked_fill(~played, 0.5).amax(-1) - 0.5
+    return winner, loss.clamp_min(0.0), worst
+
+
+def _plain(P: Tensor, played: Tensor) -> tuple[Tensor | None, float | None]:
+    """The equilibrium without regularisation among the actions played, log [K]; what it is worth.
+
+    Both are None where linear programming fails.
+    """
+    whole = torch.full_like(P[0], -torch.inf)
+    if int(played.sum()) == 1:
+        return whole.masked_fill(played, 0.0), 0.0
+    game = P[played][:, played]
+    try:
+        found = unregularised_equilibrium(game)
+    except InputError:
+        return None, None
+    worst = 0.5 * float(nash_conv.unchecked(game, found))
+    if not worst <= CONVERGED:
+        return None, None
+    whole[played] = found
+    return whole, max(worst, 0.0)

@@ -13,7 +13,7 @@ from nlhf.algorithms.base import theorem_rate
 from nlhf.checks import check_game
 from nlhf.errors import InputError
 from nlhf.oracle import solve_equilibrium
-from nlhf.regularised_game import entropy, exploitability, kl
+from nlhf.regularised_game import CONVERGED, entropy, exploitability, kl
 
 MEASURES = (
     "exploitability",
@@ -52,6 +52,16 @@ class Sweep:
     entropy: Tensor
     slack: Tensor
 
+    @property
+    def certificate(self) -> Tensor:
+        """Bound on KL(pi_t || pi*) that needs no oracle, exploitability / tau, like those."""
+        return self.exploitability / self.taus[:, None, None, None]
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether the last recorded certificate is at most CONVERGED, [M, T, S, G]."""
+        return self.certificate[..., -1] <= CONVERGED
+
 
 def run_tabular(
     P: Tensor,
@@ -88,10 +98,24 @@ def run_tabular(
     """
     if iterations < 1:
         raise InputError(f"iterations={iterations} must be at least 1")
+    check_game(P, log_mu, 1.0)
     P = P if P.ndim == 3 else P[None]
-    tau = torch.as_tensor(taus, dtype=P.dtype, device=P.device).reshape(-1)
+    if P.ndim != 3 or log_mu.shape[:-1] not in ((), (1,), P.shape[:1]):
+        raise InputError(
+            f"P has shape {list(P.shape)} and log_mu {list(log_mu.shape)}; give [G, K, K] with "
+            "[G, K] or [K]"
+        )
+    try:
+        tau = torch.as_tensor(taus, dtype=P.dtype, device=P.device).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"taus={taus!r} are no numbers; give one > 0, or several") from None
     log_mu = log_mu.to(P).expand(*P.shape[:-1])
     check_game(P, log_mu, tau)
+    if not (len(tau) and len(seeds) and len(methods)) or isinstance(methods, str):
+        raise InputError("give a list of methods, and one tau, seed and method at least")
+    outside = [step for step in record or () if not 1 <= step <= iterations]
+    if outside:
+        raise InputError(f"record={outside[0]} lies outside the steps 1 to {iterations}")
     shape = (len(tau), len(seeds), len(P))
     star = solve_equilibrium(P, log_mu, tau[:, None])
     grid = Problem(P, log_mu, tau[:, None, None].expand(shape).contiguous())

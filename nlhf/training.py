@@ -5,11 +5,10 @@ They know nothing of the log.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,8 @@ from nlhf.preferences.reading import load_preferences
 from nlhf.schedules import schedule
 from nlhf.tabular import MEASURES, measure
 
+_NOT_IN_REMEDY = ("eta", "mixture", "votes", "tau_start")
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -76,7 +77,10 @@ class Run:
     preferences: Preferences
     problem: Problem
     algorithm: AbstractAlgorithm
+    exact: Problem
+    """The games in float64 and with exact feedback: what everything is measured on."""
     log_equilibrium: Tensor
+    """Of `exact`, by the oracle; what it is worth, its certificate says."""
 
     @property
     def source(self) -> dict[str, object]:
@@ -95,26 +99,23 @@ def build(config: NashConfig, device: torch.device | str = "cpu") -> Run:
 
     Raises:
         InputError: the preferences cannot be read, or settings do not fit together.
-        RunFailed: the oracle could not solve a game.
     """
     preferences = load_preferences(config.game, config.smoothing)
-    dtype = getattr(torch, config.dtype)
-    P = preferences.P.to(device, dtype)
+    P = preferences.P.to(device)
     log_mu = make_reference(config, preferences).to(P)
     check_game(P, log_mu, config.tau)
     votes = None
     if config.votes is not None:
         votes = Votes(config.votes, (generator(config.seed, "votes", device),))
-    tau = torch.full(P.shape[:1], config.tau, dtype=dtype, device=P.device)
-    try:
-        star = solve_equilibrium(P, log_mu, config.tau).to(dtype)
-    except RuntimeError as error:
-        raise RunFailed(f"the oracle: {error}, or use a larger tau") from None
+    tau = torch.full(P.shape[:1], config.tau, dtype=P.dtype, device=P.device)
+    dtype = getattr(torch, config.dtype)
+    star = solve_equilibrium(P, log_mu, config.tau, throw=False)
     return Run(
         config,
         preferences,
-        Problem(P, log_mu, tau, votes),
+        Problem(P.to(dtype), log_mu.to(dtype), tau.to(dtype), votes),
         make_algorithm(config),
+        Problem(P, log_mu, tau),
         star,
     )
 
@@ -156,19 +157,21 @@ def solve(
         before = state
         now = problem
         if config.tau_start is not None:
-            now = dataclasses.replace(problem, tau=torch.full_like(problem.tau, tau_at(step - 1)))
+            now = replace(problem, tau=torch.full_like(problem.tau, tau_at(step - 1)))
         state = run.algorithm.step(now, state)
         if step == 1 or step % config.log_every == 0 or step == config.iterations:
-            measured = measure(run.algorithm, problem, run.log_equilibrium, before, state)
+            then, there = (replace(s, log_pi=s.log_pi.double()) for s in (before, state))
+            measured = measure(run.algorithm, run.exact, run.log_equilibrium, then, there)
             if config.tau_start is not None:
                 measured[MEASURES.index("slack")] = torch.nan  # the theorem's tau is constant
-            for record in _records(step, measured, problem.tau):
+            for record in _records(step, measured, run.exact.tau):
                 on_record(record)
             on_policy(step, state.log_pi.exp())
         advance(1)
         after_step(step, partial(_snapshot, run, state))
+    given = [name for name in _NOT_IN_REMEDY if getattr(config, name) is not None]
     return context_results(
-        preferences=run.preferences, problem=problem, star=run.log_equilibrium, state=state
+        run.preferences, run.exact, run.log_equilibrium, state.log_pi, state.step, without=given
     )
 
 

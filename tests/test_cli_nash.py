@@ -68,7 +68,75 @@ def test_table_names_policies_and_missing_pairs(tmp_path):
     assert "exploitability" in result.stdout
 
 
-@pytest.mark.parametrize("game", ["sound-quality", "rock-paper-scissors"])
+def test_the_certified_equilibrium_stands_beside_a_policy_that_has_not_converged(tmp_path):
+    args = ["--game", "biased-rock-paper-scissors", "--tau", "0.001"]
+    result = call(*args, "--json", "--out", tmp_path / "a.h5")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    (found,) = said["contexts"]
+    assert said["converged"] is found["converged"] is False
+    assert found["certificate"] > 1e-3
+    assert found["equilibrium"] == pytest.approx([2 / 7, 1 / 7, 4 / 7], abs=3e-3)
+    assert found["equilibrium_certificate"] < 1e-20
+    assert found["kl_to_equilibrium"] > 0.1
+    assert found["kl_from_equilibrium"] > 1
+    shown = call(*args, "--out", tmp_path / "b.h5").stdout
+    assert "equilibrium: paper 0.570, rock 0.288, scissors 0.142 (certificate" in shown
+    assert "NOT CONVERGED: the certificate of nash-md's policy" in shown
+    assert "--algorithm exact" in shown
+    table = shown[shown.index("context ") :]
+    assert "NOT CONVERGED" in table.splitlines()[1]
+    # going on with a finished log does not hide it
+    again = call(*args, "--resume", "--out", tmp_path / "b.h5").stdout
+    assert "finished before, NOT CONVERGED" in again
+    args += ["--algorithm", "exact", "--iterations", "2", "--out", tmp_path / "c.h5"]
+    said = json.loads(call(*args, "--json").stdout)
+    assert said["converged"]
+    assert said["contexts"][0]["policy"] == said["contexts"][0]["equilibrium"]
+
+
+def test_float32_is_measured_in_float64(tmp_path):
+    args = ["--set", "dtype=float32", "--iterations", "100", "--algorithm", "mirror-prox"]
+    said = json.loads(call(*args, "--json", "--out", tmp_path / "a.h5").stdout)
+    for found in said["contexts"]:
+        assert found["converged"]
+        assert 1e-16 < found["certificate"] < 1e-9  # what float32 can hold, and no less
+        assert found["equilibrium_certificate"] < 1e-25
+
+
+def test_an_index_says_which_runs_have_not_converged(tmp_path):
+    args = ["--game", "biased-rock-paper-scissors", "--iterations", "20"]
+    args += ["--sweep", "tau=1.0,0.001", "--jobs", "1", "--out", tmp_path / "s"]
+    result = call(*args)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert ["NOT CONVERGED" in line for line in lines[:2]] == ["0.001" in x for x in lines[:2]]
+    index = json.loads((tmp_path / "s" / "index.json").read_text())
+    ended = {run["point"]["tau"]: run["summary"]["converged"] for run in index["runs"]}
+    assert ended == {1.0: True, 0.001: False}
+
+
+def test_a_config_of_a_table(tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text('game = "elo"\ntau = 0.5\niterations = 30\nalgorithm = "self-play"\n')
+    said = json.loads(call(config, "--tau", "1.0", "--json", "--out", tmp_path / "a.h5").stdout)
+    assert [c["context"] for c in said["contexts"]] == ["elo"]
+    run = read_run(tmp_path / "a.h5")
+    kept = {name: run.config[name] for name in ("algorithm", "iterations", "tau")}
+    assert kept == {"algorithm": "self-play", "iterations": 30, "tau": 1.0}
+    config.write_text("tau = 0.5\niterations = 30\n")
+    assert call(config, "--quiet", "--out", tmp_path / "b.h5").exit_code == 0
+
+
+def test_a_config_of_a_model_is_still_one(tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text('model = "tiny:a,b,<end>"\ntau = 0.5\n')
+    assert refused(call(config, "--game", "elo"), "--game is for tables")
+    config.write_text('game = "elo"\ntaau = 0.5\n')
+    assert refused(call(config), "taau", "tau")
+
+
+@pytest.mark.parametrize("game", ["sound-quality", "biased-rock-paper-scissors"])
 def test_plot(game, tmp_path):
     picture = tmp_path / "p.png"
     result = call("--game", game, "--iterations", 50, "--plot", picture, "--out", tmp_path / "a")
@@ -139,6 +207,9 @@ def test_same_seed_same_votes(tmp_path):
         (["--algoritm", "x"], ["--algoritm", "--algorithm"]),
         (["--set", "taau=1"], ["taau", "tau"]),
         (["--plot", "p.bmp", "--iterations", "3"], [".png"]),
+        (["--algorithm", "exact", "--set", "votes=3"], ["votes=3", "exact"]),
+        (["--algorithm", "exact", "--set", "eta=3"], ["eta=3", "exact"]),
+        (["--preference", "x"], ["--preference", "--model"]),
     ],
 )
 def test_bad_input(args, words, tmp_path, monkeypatch):
@@ -166,6 +237,15 @@ def test_bad_files(text, word, tmp_path, monkeypatch):
     (tmp_path / "g.csv").write_text(text)
     assert refused(call("--game", "g.csv", "--quiet"), word)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "tiny:a,b,<end>", "--prompts", "pairs.jsonl"]])
+def test_comparisons_are_no_judge_yet(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = {"prompt": "a", "chosen": "a", "rejected": "b"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(line) + "\n")
+    result = call(*model, "--preference", "pairs.jsonl", "--quiet")
+    assert refused(result, "preference-train --pairs pairs.jsonl --out DIR")
 
 
 def test_help_has_an_example():

@@ -102,7 +102,7 @@ def assess(logits: Logits, comparisons: Sequence[Comparison]) -> Assessment:
     low, high = clopper_pearson(wins, ties, n)
     total = votes.sum()
     loss = torch.nn.functional.binary_cross_entropy_with_logits(z, share, votes, reduction="sum")
-    bins, ece = _calibration(p, share)
+    bins, ece = _calibration(z, share)
     return Assessment(
         n=len(comparisons),
         decided=n,
@@ -123,13 +123,16 @@ def _agreement(signs: Tensor) -> float:
     return float((signs.double() + 1).mean() / 2) if len(signs) else math.nan
 
 
-def _calibration(p: Tensor, share: Tensor) -> tuple[tuple[Bin, ...], float]:
+def _calibration(z: Tensor, share: Tensor) -> tuple[tuple[Bin, ...], float]:
     """Bins of confidence and the expected calibration error.
+
+    Agreement is the share of votes for the side that P prefers; P = 1/2 prefers none, and agrees
+    with half of them, as in the accuracy.
 
     Source: Naeini et al. 2015 (AAAI); Guo et al. 2017 (arXiv 1706.04599), section 2.
     """
-    confidence = torch.maximum(p, 1 - p)
-    agreement = torch.where(p >= 0.5, share, 1 - share)
+    confidence = torch.sigmoid(z.abs())
+    agreement = 0.5 + z.sign() * (share - 0.5)
     number = ((confidence - 0.5) * 2 * BINS).long().clamp(0, BINS - 1)
     bins, ece = [], 0.0
     for i in range(BINS):
@@ -138,7 +141,7 @@ def _calibration(p: Tensor, share: Tensor) -> tuple[tuple[Bin, ...], float]:
         mean = [float(v[inside].mean()) if count else math.nan for v in (confidence, agreement)]
         bins.append(Bin(0.5 + i / (2 * BINS), 0.5 + (i + 1) / (2 * BINS), count, *mean))
         if count:
-            ece += count / len(p) * abs(mean[0] - mean[1])
+            ece += count / len(z) * abs(mean[0] - mean[1])
     return tuple(bins), ece
 
 

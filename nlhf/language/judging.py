@@ -174,9 +174,10 @@ def get_judge(spec: str, device: torch.device | str = "cpu") -> AbstractJudge:
     if ":" in spec and not os.path.isdir(spec):
         return CheckedJudge(FunctionJudge(_function(spec), spec))
     if not Path(spec).is_dir():
+        fix = f"; run `python cli.py preference-train --pairs {spec} --out DIR` first"
         raise InputError(
             f"preference={spec!r} is neither a folder that preference-train wrote nor "
-            "module:function"
+            f"module:function{fix if Path(spec).is_file() else ''}"
         )
     return CheckedJudge(ModelJudge(load_preference(spec, device), spec))
 

@@ -127,3 +127,27 @@ def test_cycles_of_votes():
     assert vote_cycles(even).triads == 0
     across = [Comparison(str(i), a, b, 0.8) for i, (a, b) in enumerate(("ab", "bc", "ca"))]
     assert vote_cycles(across).triads == 0
+
+
+@pytest.mark.parametrize("split", [(1.0, 1.0, 1.0, 0.0), (0.0, 0.0), (1.0,), (0.5, 0.75)])
+def test_a_judge_that_never_takes_a_side_is_calibrated(split):
+    found = assess(constant(0.5), votes(*split))
+    assert found.ece == 0
+    (filled,) = [b for b in found.bins if b.count]
+    assert (filled.count, filled.confidence, filled.agreement) == (len(split), 0.5, 0.5)
+
+
+def test_calibration_counts_ties_and_does_not_depend_on_the_order_of_the_answers():
+    # two of three at P = 0.8: the votes agree with 0.75 of them; one without a side
+    def logits(prompts, a, b):
+        table = {("p", "q"): 4.0, ("r", "s"): 0.25, ("t", "u"): 1.0}
+        odds = [table.get((x, y)) or 1 / table[y, x] for x, y in zip(a, b, strict=True)]
+        return torch.tensor(odds, dtype=torch.float64).log()
+
+    there = [Comparison(pair[0], *pair, share) for pair, share in PAIRS]
+    back = [Comparison(a, b, a, 1 - share) for (a, b), share in PAIRS]
+    for comparisons in (there, back):
+        assert assess(logits, comparisons).ece == pytest.approx(2 / 3 * 0.05)
+
+
+PAIRS = [(("p", "q"), 1.0), (("r", "s"), 0.5), (("t", "u"), 1.0)]
