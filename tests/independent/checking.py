@@ -11,10 +11,11 @@ from numpy import ndarray
 
 from bioplaus.costs import get_cost
 from bioplaus.estimators import Estimate, get_estimator
+from bioplaus.jacobian import dense_jacobian
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution
 from tests.independent import updates
-from tests.independent.drawing import Case
+from tests.independent.drawing import ASKED_UP_TO, Case
 from tests.independent.flows import Free, Pair, Pulled, Turned
 from tests.independent.settling import Flow, follow, growth, polish, returns, sluggishness
 from tests.independent.updates import Updates
@@ -51,6 +52,15 @@ def check(case: Case) -> Findings:
     return found
 
 
+def check_free_phase(case: Case) -> Findings:
+    """Hold the free phase alone to its twin."""
+    found = Findings()
+    with np.errstate(all="ignore"):
+        _free_phase(case, found)
+        _missed(case, found)
+    return found
+
+
 def _free_phase(case: Case, found: Findings) -> tuple[Solution, list[End | None]]:
     """The package's free phase, and the exact end of each of its converged rows."""
     x = torch.as_tensor(case.x, dtype=case.dtype)
@@ -64,7 +74,25 @@ def _free_phase(case: Case, found: Findings) -> tuple[Solution, list[End | None]
             found.failures.append(f"start: row {row}")
         done = bool(free.converged[row])
         ends.append(judge(case, flow, free.s[row], f"free row {row}", found) if done else None)
+    _linearised(case, free, x, found)
     return free, ends
+
+
+def _linearised(case: Case, free: Solution, x: torch.Tensor, found: Findings) -> None:
+    """The package's Jacobians and abscissas at its converged states, against the twin's."""
+    jacobians = dense_jacobian(case.field.linearise(free.s, case.field.drive(x))).double().numpy()
+    assert free.abscissa is not None
+    for row in np.flatnonzero(free.converged.numpy()):
+        flow, s = Free(case.twin, case.x[row]), free.s[row].double().numpy()
+        if flow.edge(s) < 1e-3:
+            continue  # on a corner there are several
+        gap = np.linalg.norm(jacobians[row] - flow.jacobian(s))
+        if gap > 100 * case.eps * (1 + np.linalg.norm(s)) * scale(flow, s):
+            found.failures.append(f"jacobian: free row {row}: off by {gap:.2e}")
+        gap = abs(float(free.abscissa[row]) - growth(flow, s))
+        if case.twin.n <= ASKED_UP_TO and gap > 1e-4:  # of larger ones it is an estimate
+            found.failures.append(f"abscissa: free row {row}: off by {gap:.2e}")
+        found.counts["linearised"] += 1
 
 
 def judge(
