@@ -78,6 +78,7 @@ def _train(
     settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Train and log; give the trained run and its summary."""
+    from bioplaus.gradient_row import CURES
     from bioplaus.training import StepRecord, build, train
     from bridge.progress import progress
 
@@ -113,11 +114,20 @@ def _train(
             log.event("warning", text=text)
             click.echo(f"warning: {text}", err=True)
 
+        doubted: set[str] = set()
+
+        def on_check(record: Any) -> None:
+            log.log("gradients", record)
+            if record.parameter == "all" and record.reason and record.reason not in doubted:
+                doubted.add(record.reason)
+                what = f"check of gradients at step {record.step}: {record.reason}"
+                warn(f"{what}; {CURES[record.reason]}")
+
         summary = train(
             run,
             on_step=lambda r: log.log("metrics", r),
             on_epoch=on_epoch,
-            on_check=lambda r: log.log("gradients", r),
+            on_check=on_check,
             advance=bar.advance,
             start=session.start,
             after_step=session.after_step,

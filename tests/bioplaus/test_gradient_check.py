@@ -14,7 +14,7 @@ from bioplaus.gradient_check import AGREEMENT, default_oracles, weight_angles
 from bioplaus.gradient_row import MEASURES, REASONS, Layout, measures, record_type, records
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
-from tests.fields import TIGHT, clipped, problem
+from tests.fields import TIGHT, clipped, jacobian, problem
 
 
 def only(report, **kw):
@@ -289,6 +289,31 @@ def test_two_oracles_agree_by_default_and_a_wrong_one_is_seen(monkeypatch):
     assert only(report, parameter="all").relative_error < 1e-5
     assert all(row.compared for row in report.rows)
     assert "largest difference 0.01, tolerance 1e-07" in report.said("oracles disagree")
+
+
+def test_a_point_that_is_left_when_disturbed_is_not_compared():
+    # without input 0 is a zero of the field for any weight, and above w = 1 no attractor
+    p = problem(sizes=(2, 1, 1), batch=3, angle=0.0)
+    for name, value in p.field.parameters.items():
+        value.fill_(1.5 if name in ("forward.2", "feedback.1") else 0.0)
+    report = check_gradients(p.field, torch.zeros_like(p.x), p.y)
+    assert all(nothing_compared(row) for row in report.rows)
+    assert {row.reason for row in report.rows} == {"point not stable"}
+    assert report.asymmetry["stability"] == pytest.approx(0.5)
+    assert report.asymmetry["ratio"] is None
+    assert all(row.stability == pytest.approx(0.5, abs=0.1) for row in report.rows)
+    assert "largest real part 0.5, tolerance 0" in report.said("point not stable")
+
+
+def test_stability_is_the_largest_real_part_of_all_points():
+    p = problem()
+    report = check_gradients(p.field, p.x, p.y, estimators=["vector-field"], betas=[0.5])
+    s = free_phase(p.field, p.x, settling=TIGHT).s
+    free = torch.linalg.eigvals(jacobian(p, s)).real.max()
+    assert report.asymmetry["stability"] == pytest.approx(float(free), abs=1e-6)
+    row = only(report, parameter="all")
+    # at -beta the curvature of the squared error works against the leak of the outputs
+    assert float(free) < row.stability < 0
 
 
 def test_large_networks_have_one_oracle():
