@@ -114,8 +114,8 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     finally:
         if old.exists() and not path.exists():
             os.rename(old, path)
-        for each in (temporary, old):
-            shutil.rmtree(each, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        _clear(old, path)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -130,8 +130,42 @@ def _remove_leftovers(path: Path) -> None:
         # Killed between two renames: what was there before is the only one.
         if found[2] == "old" and not os.path.lexists(path):
             os.rename(each, path)
+        elif found[2] == "old":
+            _clear(each, path)
         else:
             shutil.rmtree(each, ignore_errors=True)
+
+
+_MADE = re.compile(
+    r"(model|adapter_model|head)[^/]*\.safetensors(\.index\.json)?|adapter_config\.json|"
+    r"(generation_|tokenizer_)?config\.json|tokenizer\.json|special_tokens_map\.json|"
+    r"added_tokens\.json|vocab\.json|merges\.txt|chat_template\.jinja|preference\.json|README\.md"
+)
+"""What an older model may have had, and the new one has not: no file of another model may stay."""
+_KEPT = "kept"
+
+
+def _clear(old: Path, new: Path) -> None:
+    """Remove a folder that was replaced, once what the program did not make is in the new one.
+
+    A file of a folder that the program makes, such as `encoder`, goes to `kept`: what is in the
+    folder itself belongs to the model.
+    """
+    if not old.is_dir() or old.is_symlink():
+        return
+    try:
+        for file in sorted(old.rglob("*")):
+            name = file.relative_to(old)
+            if (file.is_dir() and not file.is_symlink()) or _MADE.fullmatch(file.name):
+                continue
+            inside = len(name.parts) > 1 and os.path.lexists(new / name.parts[0])
+            there = new / _KEPT / name if inside else new / name
+            if not os.path.lexists(new / name) and not os.path.lexists(there):
+                there.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(file, there)
+    except OSError:
+        return  # it stays, under its hidden name
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _complaint(error: Exception) -> str:
