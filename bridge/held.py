@@ -13,7 +13,7 @@ What changes a tensor past autograd, as a captured CUDA graph, must say so by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,19 +36,20 @@ class Whole:
 class Held:
     """Holds the newest whole state of a run that it can."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
         """Hold nothing yet."""
         self._clock = clock
         self._newest: Whole | None = None
+        self._tensors: list[Tensor] = []
         self._versions: list[int] = []
         self._copy: Whole | None = None
         self._copy_due = 0.0
 
     def hold(self, step: int, state: Any, rows: Mapping[str, int]) -> None:
         """Take the state after a step; its tensors may go on being changed."""
-        plain = _plain(state)
-        self._newest = Whole(step, plain, dict(rows))
-        tensors = list(_tensors(plain))
+        tensors: list[Tensor] = []
+        self._newest = Whole(step, _plain(state, tensors), dict(rows))
+        self._tensors = tensors
         self._versions = [each._version for each in tensors]
         began = self._clock()
         if began < self._copy_due:
@@ -56,39 +57,32 @@ class Held:
         if sum(each.nbytes for each in tensors) > _COPY_BYTES:
             self._copy_due = float("inf")
             return
-        self._copy = Whole(step, _plain(state, copy=True), dict(rows))
+        self._copy = Whole(step, _plain(state, [], copy=True), dict(rows))
         ended = self._clock()
         self._copy_due = ended + (ended - began) / _COPY_SHARE
 
     def newest(self) -> Whole | None:
         """The newest state that is whole; None if there is none."""
-        if self._newest is not None:
-            now = [each._version for each in _tensors(self._newest.state)]
-            if now == self._versions:
-                return self._newest
+        if [each._version for each in self._tensors] == self._versions:
+            return self._newest
         return self._copy
 
 
-def _plain(value: Any, copy: bool = False) -> Any:
-    """The same nested containers, new; tensors as they are, or copied."""
+def _plain(value: Any, tensors: list[Tensor], copy: bool = False) -> Any:
+    """The same nested containers, new, with the tensors as they are, or copied.
+
+    The former are added to `tensors`.
+    """
     if isinstance(value, Tensor):
         # Tensors of inference mode count no changes.
-        return value.detach().clone() if copy or value.is_inference() else value
+        if copy or value.is_inference():
+            return value.detach().clone()
+        tensors.append(value)
+        return value
     if isinstance(value, Mapping):
-        return {key: _plain(each, copy) for key, each in value.items()}
+        return {key: _plain(each, tensors, copy) for key, each in value.items()}
     if isinstance(value, list):
-        return [_plain(each, copy) for each in value]
+        return [_plain(each, tensors, copy) for each in value]
     if isinstance(value, tuple):
-        return tuple(_plain(each, copy) for each in value)
+        return tuple(_plain(each, tensors, copy) for each in value)
     return value
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)
