@@ -125,20 +125,27 @@ def _write_report(path: Path, ranking: Ranking, card: Card, overwrite: bool) -> 
 
 
 def _show(ranking: Ranking) -> None:
-    from nlhf.ranking.words import in_words, verdict_line
+    from nlhf.ranking.words import short
 
     for context in ranking.contexts:
-        click.echo(f"\n{verdict_line(context)}")
-        table(*_columns(context, _width()))
-        click.echo(click.wrap_text(" ".join(in_words(context)), min(_width(), 100)))
+        print_context(context)
     if ranking.robust is not None:
         robust = ranking.robust
         weights = sorted(zip(robust.lottery.tolist(), robust.items, strict=True), reverse=True)
-        shown = ", ".join(f"{name} {p:.3f}" for p, name in weights[:8] if p >= 0.0005)
+        shown = ", ".join(f"{short(name)} {p:.3f}" for p, name in weights[:8] if p >= 0.0005)
         click.echo(
             f"\nrobust over contexts: {shown}; in its worst context some item is preferred to it "
             f"with {0.5 - robust.value:.3f}"
         )
+
+
+def print_context(context: ContextRanking) -> None:
+    """Print the verdict on a context, its table, and what is decided in words."""
+    from nlhf.ranking.words import in_words, verdict_line
+
+    click.echo(f"\n{verdict_line(context)}")
+    table(*_columns(context, _width()))
+    click.echo(click.wrap_text(" ".join(in_words(context)), min(_width(), 100)))
 
 
 def _width() -> int:
@@ -147,10 +154,12 @@ def _width() -> int:
 
 def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[Any]]]:
     """The columns that a terminal has room for, the most important first."""
-    longest = max(len(item.name) for item in context.items)
+    from nlhf.ranking.words import short
+
+    longest = max(len(short(item.name)) for item in context.items)
     every = {
         "rank": lambda i: f"{i.rank_low}-{i.rank_high}",
-        "item": lambda i: i.name,
+        "item": lambda i: short(i.name),
         "score [95 %]": lambda i: _interval(i.bradley_terry, i.low, i.high, "+.2f"),
         "lottery [95 %]": lambda i: _interval(i.lottery, i.lottery_low, i.lottery_high, ".2f"),
         "in support": lambda i: _share(i.in_support),
@@ -160,7 +169,7 @@ def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[
     if any(item.elo == item.elo for item in context.items):
         every["Elo"] = lambda i: f"{i.elo:.0f}"
     # what each takes with the space beside it
-    room = {"rank": 7, "item": min(longest, 40) + 2, "score [95 %]": 24, "lottery [95 %]": 22}
+    room = {"rank": 7, "item": longest + 2, "score [95 %]": 24, "lottery [95 %]": 22}
     room |= {"in support": 12, "first": 8, "battles": 11, "Elo": 6}
     names, used = [], 0
     for name in every:

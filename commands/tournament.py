@@ -17,6 +17,7 @@ from bridge.console import (
     set_threads,
     table,
 )
+from commands.rank import print_context
 from commands.shared import Spread, new_log
 
 
@@ -77,7 +78,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
             answers.append(found)
     total = len(prompts) * settings.draws * len(names) * (len(names) - 1) // 2
     with progress(total, "judging", options["quiet"]) as bar:
-        result = play(judge, prompts, answers, advance=bar.advance)
+        result = play(judge, prompts, answers, advance=bar.advance, names=names, seed=settings.seed)
     # opened last: a refused policy or judge leaves nothing behind
     run = open_run(
         path,
@@ -102,6 +103,8 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
 
 
 def _as_json(names: list[str], result: Any, path: Path) -> dict[str, Any]:
+    from nlhf.ranking.results import context_json
+
     pairs = [
         {**asdict(r), "policy": names[r.policy], "other": names[r.other]} for r in result.pairs
     ]
@@ -114,6 +117,7 @@ def _as_json(names: list[str], result: Any, path: Path) -> dict[str, Any]:
         "pairs": pairs,
         "P": result.P.tolist(),
         "lottery_exploitability": result.lottery_exploitability,
+        "ranking": context_json(result.ranking),
         "log": str(path),
     }
 
@@ -134,3 +138,4 @@ def _show(names: list[str], result: Any) -> None:
         ],
     )
     click.echo(f"exploitability of the lottery: {result.lottery_exploitability:.2g}")
+    print_context(result.ranking)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,12 @@ from nlhf.language.judging import AbstractJudge
 from nlhf.language.loading import load_policy
 from nlhf.language.prompts import Prompt, key_of, read_answers, text_of
 from nlhf.oracle import unregularised_equilibrium
+from nlhf.preferences.battles import Battles
+from nlhf.ranking import rank
+from nlhf.ranking.results import ContextRanking
 from nlhf.regularised_game import winning
+
+PROMPT = "prompt"
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,14 @@ class Tournament:
         policies: a record a policy.
         P: mean preference P(i > j), [K, K], float64, 1/2 on the diagonal.
         lottery_exploitability: of the maximal lottery; zero but for rounding.
+        ranking: scores, lottery and verdict with their errors, prompts resampled as a whole.
     """
 
     pairs: tuple[PairRecord, ...]
     policies: tuple[PolicyRecord, ...]
     P: Tensor
     lottery_exploitability: float
+    ranking: ContextRanking
 
 
 def play(
@@ -83,14 +91,16 @@ def play(
     *,
     batch_size: int = 64,
     advance: Callable[[int], None] = lambda comparisons: None,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Tournament:
     """Compare the answers of K policies, each pair of policies on every prompt and draw.
 
         P(i > j) = mean over x, d of (P(y_i > y_j | x) + 1 - P(y_j > y_i | x)) / 2
 
     The maximal lottery is the equilibrium of P: a mixture of policies that no policy of the field
-    is preferred to. Intervals take comparisons as independent, which several draws of one prompt
-    are not.
+    is preferred to. The intervals of pairs take comparisons as independent, which several draws of
+    one prompt are not; the ranking resamples prompts as a whole.
 
     Args:
         judge: asked in both orders.
@@ -98,6 +108,8 @@ def play(
         answers: [K][D][N], D draws a policy; K >= 2.
         batch_size: comparisons that the judge sees at once, >= 1.
         advance: told how many comparisons of an unordered pair are done.
+        names: of the policies, in the ranking; their numbers if not given.
+        seed: of the ranking's resamples.
 
     Raises:
         InputError: fewer than two policies, no prompt, or a judge that gives no probabilities.
@@ -108,6 +120,7 @@ def play(
     if k < 2 or not prompts:
         raise InputError(f"{k} policies on {len(prompts)} prompts; give two policies and a prompt")
     P = torch.full((k, k), 0.5, dtype=torch.float64)
+    played: list[tuple[int, int, Tensor]] = []
     pairs: dict[tuple[int, int], PairRecord] = {}
     for i, j in itertools.combinations(range(k), 2):
         xs = list(prompts) * len(answers[i])
@@ -124,13 +137,39 @@ def play(
         p = torch.where(same, 0.5, (forward + 1 - backward) / 2)
         order = float((forward + backward - 1).abs().max())
         P[i, j], P[j, i] = p.mean(), 1 - p.mean()
+        played.append((i, j, p))
         wins, ties = int((p > 0.5).sum()), int((p == 0.5).sum())
         pairs[i, j] = _pair(i, j, len(p), wins, ties, float(P[i, j]), order)
         pairs[j, i] = _pair(j, i, len(p), len(p) - wins - ties, ties, float(P[j, i]), order)
     lottery = unregularised_equilibrium(P)
     worst = float(winning(P, lottery).max()) - 0.5
     rows = tuple(_policy(P, i, weight) for i, weight in enumerate(lottery.exp().tolist()))
-    return Tournament(tuple(pairs[key] for key in sorted(pairs)), rows, P, worst)
+    listed = tuple(pairs[key] for key in sorted(pairs))
+    names = names or [str(i) for i in range(k)]
+    ranking = rank(_battles(played, names, len(prompts)), cluster=PROMPT, seed=seed)
+    return Tournament(listed, rows, P, worst, ranking.contexts[0])
+
+
+def _battles(
+    played: Sequence[tuple[int, int, Tensor]], names: Sequence[str], prompts: int
+) -> Battles:
+    """The comparisons as battles, each won by a share; those of one prompt go together."""
+    n = len(played[0][2])
+    first = np.repeat([i for i, _, _ in played], n)
+    second = np.repeat([j for _, j, _ in played], n)
+    won = torch.cat([p for _, _, p in played]).numpy()
+    of_prompt = [str(x % prompts) for _ in played for x in range(n)]
+    return Battles(
+        name="tournament",
+        layout="comparisons of answers",
+        items=tuple(names),
+        first=first,
+        second=second,
+        won=won,
+        lost=1 - won,
+        tied=np.zeros(len(won)),
+        columns={PROMPT: of_prompt},
+    )
 
 
 def _pair(i: int, j: int, n: int, wins: int, ties: int, p: float, order: float) -> PairRecord:

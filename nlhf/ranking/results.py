@@ -190,7 +190,7 @@ class Ranking:
 
     def to_json(self) -> dict[str, Any]:
         """Give what `rank --json` prints; NaN stands where a number cannot be known."""
-        said = {"contexts": [_context(c) for c in self.contexts], "card": self.card}
+        said = {"contexts": [context_json(c) for c in self.contexts], "card": self.card}
         if self.robust is not None:
             weights = dict(zip(self.robust.items, self.robust.lottery.tolist(), strict=True))
             said["robust"] = {"lottery": weights, "value": self.robust.value}
@@ -202,7 +202,8 @@ class Ranking:
         return f"Ranking({'; '.join(parts)})"
 
 
-def _context(c: ContextRanking) -> dict[str, Any]:
+def context_json(c: ContextRanking) -> dict[str, Any]:
+    """Give one context as `rank --json` prints it."""
     names = {"context": c.context, "battles": c.battles, "ties": c.ties}
     further = {"battles": c.further, "tried": c.further_tried, "pairs": c.further_pairs}
     return names | {

@@ -15,7 +15,7 @@ def in_words(c: ContextRanking) -> list[str]:
     said = [_verdict(c), *_connection(c)]
     known = [item for item in c.items if item.lottery == item.lottery]
     played = [item for item in known if item.lottery >= 0.0005]
-    lottery = ", ".join(f"{item.name} {item.lottery:.3f}" for item in played[:8])
+    lottery = ", ".join(f"{short(item.name)} {item.lottery:.3f}" for item in played[:8])
     rest = f" and {len(played) - 8} more" if len(played) > 8 else ""
     said.append(f"The maximal lottery plays {lottery}{rest}; {_lottery_doubt(c)}")
     pairs = len(c.items) * (len(c.items) - 1) // 2
@@ -40,17 +40,18 @@ def in_words(c: ContextRanking) -> list[str]:
 def verdict_line(c: ContextRanking) -> str:
     """The verdict in a few words, as a heading has it."""
     if c.verdict == "winner":
-        return f"{c.context}: winner {c.winner} ({c.probability:.1%})"
+        return f"{short(c.context, 60)}: winner {short(c.winner or '')} ({c.probability:.1%})"
     if c.verdict == "cycle":
-        return f"{c.context}: cycle {' > '.join((*c.top_cycle, c.top_cycle[0]))}"
-    return f"{c.context}: undecided"
+        return f"{short(c.context, 60)}: cycle {_going(c.top_cycle, ' > ')}"
+    return f"{short(c.context, 60)}: undecided"
 
 
 def _verdict(c: ContextRanking) -> str:
     if c.verdict == "winner":
-        return f"{c.winner} wins: it beats each other item in {c.probability:.1%} of resamples."
+        name = short(c.winner or "")
+        return f"{name} wins: it beats each other item in {c.probability:.1%} of resamples."
     if c.verdict == "cycle":
-        going = " beats ".join((*c.top_cycle, c.top_cycle[0]))
+        going = _going(c.top_cycle, " beats ")
         return (
             f"There is no winner but a cycle: {going}, on top in {c.probability:.1%} of resamples."
         )
@@ -58,7 +59,7 @@ def _verdict(c: ContextRanking) -> str:
         why = "numbers of battles are unknown" if c.battles != c.battles else "nothing is resampled"
         return f"Undecided: {why}, so that nothing is known of sampling errors."
     best = max(c.items, key=lambda item: item.first)
-    text = f"Undecided: {best.name} beats each other item in {best.first:.1%} of resamples"
+    text = f"Undecided: {short(best.name)} beats each other item in {best.first:.1%} of resamples"
     text += f", and {LEVEL:.0%} are needed." if best.first < LEVEL else ", but on too few votes."
     if c.further is not None:
         text += (
@@ -80,7 +81,7 @@ def _lottery_doubt(c: ContextRanking) -> str:
     if widest.lottery_high - widest.lottery_low < 0.01:
         return f"{numerical}, and its weights differ by less than 0.01 between resamples."
     return (
-        f"{numerical}, but sampling moves the weight of {widest.name} between "
+        f"{numerical}, but sampling moves the weight of {short(widest.name)} between "
         f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {_count(often, 'item')} of the "
         f"lottery could not be left out in {LEVEL:.0%} of the resamples."
     )
@@ -117,8 +118,12 @@ def _cycles(c: ContextRanking) -> list[str]:
     if not c.cycles:
         return [text + "; no three items go round in 5% of resamples."]
     best = c.cycles[0]
-    going = " > ".join((*best.items, best.items[0]))
+    going = _going(best.items, " > ")
     return [f"{text}; the likeliest cycle is {going}, in {best.probability:.1%} of resamples."]
+
+
+def _going(items: Sequence[str], word: str) -> str:
+    return word.join(short(name) for name in (*items, items[0]))
 
 
 def _neighbours(c: ContextRanking) -> list[tuple]:
@@ -129,11 +134,17 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
+def short(name: str, most: int = 40) -> str:
+    """A name in one line; items can be whole answers."""
+    name = " ".join(name.split())
+    return name if len(name) <= most else name[: most - 3] + "..."
+
+
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
+    shown = ", ".join(short(name) for name in names[:_SHOWN])
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    shown = ", ".join(f"{a} and {b}" for a, b in pairs[:_SHOWN])
+    shown = ", ".join(f"{short(a)} and {short(b)}" for a, b in pairs[:_SHOWN])
     return shown + (f" and {len(pairs) - _SHOWN} more pairs" if len(pairs) > _SHOWN else "")

@@ -74,6 +74,15 @@ def of_battles(sheet: Sheet, roles: Roles) -> Battles:
     )
 
 
+def winners_fit(sheet: Sheet, roles: Roles) -> bool:
+    """Whether every winner is a side of these items, one of their names, or a tie."""
+    assert roles.items
+    assert roles.winner
+    words = _side_words(roles)
+    names = {*sheet.column(roles.items[0]), *sheet.column(roles.items[1])}
+    return all(plain(w) in words or w in names for w in set(sheet.column(roles.winner)))
+
+
 def of_winners(sheet: Sheet, roles: Roles) -> Battles:
     """Read `winner,loser`, with a column that says which battles were ties, if there is one.
 

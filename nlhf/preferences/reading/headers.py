@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SIDES = (
     ("a", "b"),
@@ -86,6 +86,22 @@ def roles(header: Sequence[str]) -> Roles:
     return Roles(
         items, side, wins, one(TIES), one(WINNERS), one(LOSERS), context, scores, one(TIMES)
     )
+
+
+def candidates(header: Sequence[str]) -> list[Roles]:
+    """Say what columns mean for each pair of columns that could be the items, the likeliest first.
+
+    An export may name items twice: `model_x,model_y` by numbers and `left,right` by names.
+    """
+    found = roles(header)
+    pairs = []
+    by_name = {plain(name): name for name in reversed(header)}
+    for word in ITEMS:
+        for side in SIDES:
+            for a, b in ((f"{word} {side[0]}", f"{word} {side[1]}"), (side[0], side[1])):
+                if a.strip() in by_name and b.strip() in by_name:
+                    pairs.append(((by_name[a.strip()], by_name[b.strip()]), side))
+    return [found, *(replace(found, items=pair, side=side) for pair, side in pairs)]
 
 
 def _pair(

@@ -6,8 +6,8 @@ from typing import Literal
 
 from nlhf.errors import InputError
 from nlhf.preferences.battles import Battles
-from nlhf.preferences.reading.battle_rows import of_battles, of_winners
-from nlhf.preferences.reading.headers import Roles, roles
+from nlhf.preferences.reading.battle_rows import of_battles, of_winners, winners_fit
+from nlhf.preferences.reading.headers import Roles, candidates, roles
 from nlhf.preferences.reading.sheet import Sheet
 from nlhf.preferences.reading.square import of_square, square_names
 from nlhf.preferences.reading.tally_rows import of_tallies
@@ -79,7 +79,8 @@ def _of_pairs(sheet: Sheet, found: Roles) -> Battles:
             f"{', '.join(found.wins)}: battles or tallies? leave out one"
         )
     if found.winner:
-        return of_battles(sheet, found)
+        fitting = (each for each in candidates(sheet.header) if winners_fit(sheet, each))
+        return of_battles(sheet, next(fitting, found))
     if found.wins:
         return of_tallies(sheet, found)
     if found.scores:

@@ -1,6 +1,7 @@
 """Tournaments with known answers: who wins, how surely, and which mixture nobody beats."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -30,6 +31,26 @@ def test_the_lottery_of_a_circle_is_even():
     first = found.pairs[0]
     assert (first.n, first.wins, first.ties, first.share) == (4, 4, 0, 1.0)
     assert (first.low, first.high) == clopper_pearson(4, 0, 4)
+
+
+def test_the_ranking_resamples_prompts_and_says_what_is_decided():
+    generator = torch.Generator().manual_seed(1)
+    better = torch.rand(200, generator=generator, dtype=torch.float64) < 0.7
+    judge = FunctionJudge(
+        lambda x, a, b: [0.5 if u == v else float(u > v) for u, v in zip(a, b, strict=True)], "j"
+    )
+    strong = [["2" if up else "0" for up in better.tolist()]] * 3
+    found = play(judge, ["x"] * 200, [strong, [["1"] * 200] * 3], names=["strong", "weak"])
+    ranking = found.ranking
+    assert ranking.clusters == 200
+    assert (ranking.verdict, ranking.winner) == ("winner", "strong")
+    share = float(better.double().mean())
+    assert ranking.items[0].bradley_terry == pytest.approx(math.log(share / (1 - share)) / 2)
+    # three equal draws of a prompt tell no more than one
+    error = math.sqrt(1 / (200 * share * (1 - share))) / 2
+    assert ranking.items[0].standard_error == pytest.approx(error, rel=1e-6)
+    few = play(judge, ["x"] * 3, [[["2"] * 3], [["1"] * 3]])
+    assert few.ranking.verdict == "undecided"
 
 
 def test_a_policy_that_beats_all_is_the_whole_lottery():

@@ -189,6 +189,14 @@ def test_short_names_that_are_sides_too(tmp_path):
     }
 
 
+def test_items_that_an_export_names_twice(tmp_path):
+    text = "id,model_x,model_y,worker,winner,left,right\n0,7,9,1,left,seven,nine\n"
+    text += "1,9,7,2,tie,nine,seven\n"
+    path = write(tmp_path, "b.csv", text)
+    assert wins_of(path) == {("seven", "nine"): 1.5, ("nine", "seven"): 0.5}
+    assert read_battles(str(path)).columns["worker"] == ["1", "2"]
+
+
 @pytest.mark.parametrize("kind", ["frame", "records", "lines", "array", "columns", "parquet"])
 def test_containers(kind, tmp_path):
     frame = frame_of_battles()
