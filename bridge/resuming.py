@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bridge.checkpoint import Checkpoint, checkpoints, load_checkpoint, whose
+from bridge.disk import force
 from bridge.errors import InputError
-from bridge.runlog import Run
+from bridge.runlog import Run, read_run
+from bridge.runlog.guard import Damaged
 from bridge.runlog.provenance import provenance
 
 WITHOUT_LOG = "resumed without log"
@@ -83,6 +87,56 @@ def find_without_log(path: Path) -> Checkpoint | None:
         f"{path}: there is no such log, and its checkpoints in {folder} cannot be gone on with "
         f"({why}); move them away to start anew"
     )
+
+
+def readable_log(path: Path, warn: Callable[[str], None] = lambda text: None) -> Run | None:
+    """Read the log to go on with; one that is damaged is moved aside for a sound checkpoint.
+
+    Args:
+        path: the log.
+        warn: told of what was moved, and where to.
+
+    Returns:
+        The run; None where there is no log, or none any more.
+
+    Raises:
+        InputError: it is no log, or damaged, and there is no checkpoint to go on from without it.
+    """
+    if not path.exists():
+        return None
+    try:
+        run = read_run(path)
+        if not run.dropped or not _has_lost(run):
+            return run
+        why = f"{path}: damaged log: rows lost of {', '.join(run.dropped)}"
+    except Damaged as error:
+        why = str(error)
+        try:
+            found = find_without_log(path)
+        except InputError:
+            found = None
+        if found is None:
+            raise
+    aside = _aside(path)
+    os.rename(path, aside)
+    force(path.parent)
+    warn(f"{why}; kept as {aside.name}, a new log goes on from the newest checkpoint")
+    return None
+
+
+def _has_lost(run: Run) -> bool:
+    """Tell whether a checkpoint that could be gone on from counts rows that the log has lost."""
+    with contextlib.suppress(InputError):
+        found = find_without_log(run.path)
+        if found is not None and found.facts["run_id"] == run.meta["run_id"]:
+            rows = found.facts["rows"].items()
+            return any(len(run.tables.get(name, {}).get("step", ())) < n for name, n in rows)
+    return False
+
+
+def _aside(path: Path) -> Path:
+    names = (path.with_name(f"{path.stem}.damaged-{i}{path.suffix}") for i in itertools.count(1))
+    return next(each for each in names if not os.path.lexists(each))
 
 
 def left_behind(path: Path) -> list[Path]:

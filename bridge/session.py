@@ -56,6 +56,7 @@ from bridge.resuming import (
     find_start,
     find_without_log,
     left_behind,
+    readable_log,
     require_free,
     require_resumable,
     require_same_place,
@@ -278,8 +279,8 @@ def _open_log(
         facts: where the loop computes.
         warn: see `training_session`.
     """
-    if resume and path.exists():
-        run = read_run(path)
+    run = readable_log(path, warn) if resume else None
+    if run is not None:
         require_resumable(run)
         start = find_start(run, facts, warn)
         rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)

@@ -71,13 +71,12 @@ def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | N
     Raises:
         InputError: what is there cannot be read.
     """
-    from bridge.resuming import find_without_log
-    from bridge.runlog import read_run
+    from bridge.resuming import find_without_log, readable_log
 
     if path is None or path.is_dir():  # that of a sweep
         return None
-    if path.exists():
-        run = read_run(path)
+    run = readable_log(path, lambda text: click.echo(f"warning: {text}", err=True))
+    if run is not None:
         return run.config, run.meta
     start = find_without_log(path)
     return None if start is None else (start.facts["run"]["config"], start.facts["run"])

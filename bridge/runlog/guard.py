@@ -241,7 +241,7 @@ def _readable_chunks(found: h5py.Dataset, rows: int) -> NDArray[Any]:
 def _open(path: Path, fd: int, stack: ExitStack) -> h5py.File:
     block = os.pread(fd, superblock.SIZE, 0)
     if not block.startswith(superblock.SIGNATURE[: max(len(block), 1)]):
-        raise InputError("no HDF5 file")
+        raise Damaged("no HDF5 file")
     if len(block) < superblock.SIZE:
         raise Damaged(f"damaged log: only {len(block)} bytes are there")
     if not superblock.is_superblock(block):

@@ -250,7 +250,12 @@ def check_states(
         How many there were of each kind, and what was wrong with the first bad one, "" if none.
     """
     random_ = random.Random(f"{name} {seed}")
-    moments = sorted(random_.randrange(len(trace) + 1) for _ in range(-(-states // 4)))
+    # Half of the cuts are anywhere, the others around what settles something.
+    edges = [i for i, call in enumerate(trace) if call.kind in "FRLUND" for i in (i, i + 1)]
+    moments = sorted(
+        random_.choice(edges) if random_.random() < 0.5 else random_.randrange(len(trace) + 1)
+        for _ in range(-(-states // 4))
+    )
     disk, done, told, counts = Disk(), 0, {}, Counter()
     state, said = folder / "state", _said(trace)
     for moment in moments:

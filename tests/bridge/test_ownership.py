@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 
 from bridge.checkpoint import (
@@ -195,3 +196,29 @@ def test_a_checkpoint_that_cannot_be_read_back_replaces_none(
     with pytest.raises(OSError, match="cannot be read back"):
         save_checkpoint(tmp_path, 3, {}, {"run_id": "a", "rows": {}})
     assert {"01", "02"} <= {path.name[-2:] for path in checkpoints(tmp_path)}
+
+
+@pytest.mark.parametrize("damage", ["no file of HDF5", "an index torn", "rows lost"])
+def test_a_log_that_cannot_be_read_costs_only_the_log(tmp_path: Path, damage: str) -> None:
+    path, whole = tmp_path / "run.h5", tmp_path / "whole.h5"
+    run(whole, "sgd", nothing)
+    stopped(path)
+    data = path.read_bytes()
+    if damage == "rows lost":
+        with h5py.File(path, "r+") as file:
+            # As a kill leaves it, and then damaged.
+            del file.attrs["sealed"]
+            file["metrics/crc"][0] += 1  # type: ignore[index]
+    elif damage == "an index torn":
+        place = data.index(b"OHDR", 100)
+        path.write_bytes(data[: place + 6] + bytes(300) + data[place + 306 :])
+    else:
+        path.write_bytes(data[100:])
+    damaged = path.read_bytes()
+    run(path, "sgd", nothing)
+    assert (tmp_path / "run.damaged-1.h5").read_bytes() == damaged
+    steps = read_run(path).table()["step"].tolist()
+    assert steps[-1] == read_run(whole).table()["step"].tolist()[-1]
+    assert steps[0] > 1
+    assert losses(path) == losses(whole)[-len(steps) :]
+    assert not checkpoint_folder(path).exists()
