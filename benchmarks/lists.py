@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,14 @@ from bridge.runlog import open_run
 from bridge.runlog.layout import LIBVER
 from bridge.runlog.reader import Contents, read_contents
 from bridge.runlog.seal import write_sealed
+
+
+_SMALL = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime, used.ru_stime, used.ru_maxrss)
+"""
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,15 @@ def measure(*arguments: object) -> dict[str, float]:
     """Run a command; give CPU and wall seconds, and the most memory in MB."""
     command = [sys.executable, "cli.py", *map(str, arguments)]
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
+    # A child's memory counts that of the process that it is forked from, so that one is small.
+    done = subprocess.run(
+        [sys.executable, "-c", _SMALL, *command], stdout=subprocess.PIPE, text=True, check=True
+    )
+    user, system, memory = map(float, done.stdout.split())
     return {
-        "cpu_s": used.ru_utime + used.ru_stime,
+        "cpu_s": user + system,
         "wall_s": time.perf_counter() - began,
-        "memory_mb": used.ru_maxrss / 1024,
+        "memory_mb": memory / 1024,
     }
 
 

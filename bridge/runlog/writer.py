@@ -26,6 +26,8 @@ from bridge.runlog.weights import SLOTS, as_array, write_weights
 SHOW_SECONDS = 1.0
 """How long a row may wait until programs that read the datasets themselves see it."""
 
+_SHOW_SHARE = 0.01
+"""The part of the time that showing rows may take."""
 _FIRST_ROWS = 16
 """Rows of a table that are shown at once, so that there is something to see from the start."""
 
@@ -232,9 +234,11 @@ class RunLog:
             self._beat()
 
     def _show(self) -> None:
+        began = time.monotonic()
         for writer in self._writers.values():
             writer.show()
-        self._next_show = time.monotonic() + SHOW_SECONDS
+        now = time.monotonic()
+        self._next_show = now + max(SHOW_SECONDS, (now - began) / _SHOW_SHARE)
 
     def _beat_if_due(self) -> None:
         if time.monotonic() >= self._next_beat:

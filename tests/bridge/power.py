@@ -250,10 +250,12 @@ def check_states(
         How many there were of each kind, and what was wrong with the first bad one, "" if none.
     """
     random_ = random.Random(f"{name} {seed}")
-    # Half of the cuts are anywhere, the others around what settles something.
-    edges = [i for i, call in enumerate(trace) if call.kind in "FRLUND" for i in (i, i + 1)]
+    edges = _edges(trace)
+    # Half of the cuts are anywhere, the others around what settles something or gives a name.
     moments = sorted(
-        random_.choice(edges) if random_.random() < 0.5 else random_.randrange(len(trace) + 1)
+        random_.choice(random_.choice(edges))
+        if random_.random() < 0.5
+        else random_.randrange(len(trace) + 1)
         for _ in range(-(-states // 4))
     )
     disk, done, told, counts = Disk(), 0, {}, Counter()
@@ -278,6 +280,15 @@ def check_states(
             if counts.total() >= states:
                 return counts, ""
     return counts, ""
+
+
+def _edges(trace: list[Call]) -> list[list[int]]:
+    """The moments around calls that are no writes, those of one kind together."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for i, call in enumerate(trace):
+        if call.kind in "FRLUND":
+            found.setdefault((call.kind, general(call.name)), []).extend((i, i + 1))
+    return list(found.values())
 
 
 def _said(trace: list[Call]) -> int:
