@@ -329,7 +329,7 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
         y[:rows],
         run.cost,
         [config.estimator.name],
-        [config.estimator.beta],
+        [config.estimator.settings().get("beta", 1.0)],
         settings=estimator_settings(config),
         seed=config.seed,
     )

@@ -3,12 +3,10 @@
 from bioplaus.config.eqprop import (
     EqpropConfig,
     estimator_settings,
-    make_engine,
     make_estimator,
     make_field,
     make_optimizer,
     make_settling,
-    make_solver,
     restore_field,
 )
 from bioplaus.config.gradcheck import (
@@ -27,12 +25,10 @@ __all__ = [
     "check_settling",
     "estimator_settings",
     "make_check",
-    "make_engine",
     "make_estimator",
     "make_field",
     "make_optimizer",
     "make_settling",
-    "make_solver",
     "require_servable",
     "restore_check",
     "restore_field",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -10,26 +9,27 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from bioplaus.config.choices import (
+    ESTIMATOR_CONFIGS,
+    SOLVER_CONFIGS,
+    EstimatorChoice,
+    OptimizerChoice,
+    PhaseChoice,
+    PhaseConfig,
+    SgdConfig,
+    own_settings,
+)
 from bioplaus.config.fields import (
     ActivationName,
     Coordinates,
-    CostName,
     Count,
     Degrees,
-    Engine,
-    EstimatorName,
-    NonNegative,
-    Nudge,
-    Nudging,
     Positive,
-    Solver,
 )
-from bioplaus.engines import SERVED, Brian2
 from bioplaus.errors import InputError
-from bioplaus.estimators import AbstractEstimator, get_estimator
+from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LeakyField
 from bioplaus.phases import Settling
-from bioplaus.solvers import AbstractSolver, get_solver
 from bridge.config import Config, load_config
 from bridge.optim import Optimizer
 from bridge.seeding import generator
@@ -56,58 +56,16 @@ class NetworkConfig(Config):
     feedback_gain: Positive = 0.5
     angle: Degrees = 90.0
 
-
-class BrianConfig(Config):
-    """The simulations of the engine brian2; see `bioplaus.engines`."""
-
-    tau: str = "10 ms"
-    method: Literal["euler", "exponential_euler", "rk4"] = "euler"
-    target: Literal["numpy", "cython"] = "numpy"
-
-
-class PhaseConfig(Config):
-    """How phases settle; see `bioplaus.phases.Settling` and `bioplaus.solvers`.
-
-    `solver`, `memory` and `check_every` are of the engine torch, `brian2` of the engine brian2;
-    its steps, as those of the solver `euler`, are of `dt` membrane time constants.
-    """
-
-    engine: Engine = "torch"
-    brian2: BrianConfig = BrianConfig()
-    solver: Solver = "sweeps"
-    dt: Annotated[float, Field(gt=0, le=1)] = 0.5
-    memory: Count = 3
-    tolerance: NonNegative = 1e-3
-    free_steps: Count = 30
-    nudged_steps: Count = 15
-    check_every: Count = 1
-    gate: Positive = 0.1
-
-
-class EstimatorConfig(Config):
-    """Where the update comes from; see `bioplaus.estimators`."""
-
-    name: EstimatorName = "vector-field"
-    cost: CostName = "cross-entropy"
-    beta: Nudge = 0.5
-    nudging: Nudging = "centered"
-    points: Count = 4
-    rate: NonNegative = 0.01
-    strength: NonNegative = 0.01
-    decay: NonNegative = 1e-3
-
-
-class OptimizerConfig(Config):
-    """How parameters follow the update; see `bridge.optim.Optimizer`."""
-
-    method: Literal["sgd", "momentum", "adam"] = "sgd"
-    learning_rate: Positive = 0.5
-    rates: dict[str, NonNegative] = Field(default_factory=lambda: {"output": 0.1})
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NonNegative = 0.0
-    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip_norm: Positive | None = None
+    def idle(self) -> dict[str, str]:
+        found = {}
+        if self.tied:
+            found |= dict.fromkeys(("feedback_gain", "angle"), "with tied=true; leave out one")
+        if not self.hidden:
+            why = "without a hidden layer, and so without feedback; give hidden"
+            found |= dict.fromkeys(("tied", "feedback_gain", "angle"), why)
+        if self.activation == "linear" and self.coordinates != "clipped":
+            found["linear_output"] = "with activation=linear"
+        return found
 
 
 class EqpropConfig(Config):
@@ -119,9 +77,9 @@ class EqpropConfig(Config):
 
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
-    phases: PhaseConfig = PhaseConfig()
-    estimator: EstimatorConfig = EstimatorConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    phases: PhaseChoice = SOLVER_CONFIGS["sweeps"]()
+    estimator: EstimatorChoice = ESTIMATOR_CONFIGS["vector-field"]()
+    optimizer: OptimizerChoice = SgdConfig()
     epochs: Count = 10
     batch_size: Count = 50
     micro_shards: Count = 1
@@ -131,6 +89,15 @@ class EqpropConfig(Config):
     log_every: Count = 1
     check_gradients_every: Annotated[int, Field(ge=0)] = 0
     check_rows: Count = 20
+
+    def idle(self) -> dict[str, str]:
+        found = {}
+        if not self.check_gradients_every:
+            found["check_rows"] = "without check_gradients_every; give it too"
+        if "beta" not in self.estimator.settings():
+            name = self.estimator.name
+            found["phases.nudged_steps"] = f"with estimator.name={name}, which has no nudged phase"
+        return found
 
 
 def make_field(
@@ -153,57 +120,23 @@ def make_field(
     )
 
 
-def make_engine(settings: BrianConfig, dt: float, estimators: Sequence[str]) -> AbstractSolver:
-    """The second simulator, if it can serve the estimators.
-
-    Raises:
-        InputError: it cannot, its settings are wrong, or brian2 is not installed.
-    """
-    for name in estimators:
-        if name not in SERVED:
-            raise InputError(
-                f"the engine brian2 has no circuit for estimator={name!r}; use one of "
-                f"{', '.join(SERVED)}, or the engine torch"
-            )
-    return Brian2(settings.tau, dt, settings.method, settings.target)
-
-
-def make_solver(name: str, dt: float = 0.5, memory: int = 3) -> AbstractSolver:
-    """A solver of torch with those of the settings that it has."""
-    settings: dict[str, dict[str, float]] = {"euler": {"dt": dt}, "anderson": {"memory": memory}}
-    return get_solver(name, **settings.get(name, {}))
-
-
 def make_settling(phases: PhaseConfig, estimators: Sequence[str] = ()) -> Settling:
     """How the phases of a run settle."""
-    torches = phases.engine == "torch"
-    return Settling(
-        make_solver(phases.solver, phases.dt, phases.memory)
-        if torches
-        else make_engine(phases.brian2, phases.dt, estimators),
-        phases.tolerance,
-        phases.free_steps,
-        phases.nudged_steps,
-        phases.check_every,
-        verify=False,  # once an epoch is enough, see `bioplaus.training`
-    )
+    return phases.settling(tuple(estimators))
 
 
 def estimator_settings(config: EqpropConfig) -> dict[str, Any]:
-    """The fields that an estimator may have beside its phases and beta."""
-    chosen = config.estimator.model_dump(include={"nudging", "points", "rate", "strength", "decay"})
-    return chosen | {"generator": generator(config.seed, "nudging")}
+    """The fields that the estimator has beside its phases and beta."""
+    own = {k: v for k, v in config.estimator.settings().items() if k != "beta"}
+    return own | {"generator": generator(config.seed, "nudging")}
 
 
 def make_estimator(config: EqpropConfig) -> AbstractEstimator:
     """The estimator of a run."""
-    chosen = get_estimator(config.estimator.name)
-    known = {f.name for f in dataclasses.fields(chosen)}
-    offered = {"beta": config.estimator.beta, **estimator_settings(config)}
-    return chosen(
+    return config.estimator.make(
         settling=make_settling(config.phases, [config.estimator.name]),
         gate=config.phases.gate,
-        **{name: value for name, value in offered.items() if name in known},
+        generator=generator(config.seed, "nudging"),
     )
 
 
@@ -221,12 +154,12 @@ def make_optimizer(config: EqpropConfig, field: LeakyField, images: int) -> Opti
         method=settings.method,
         learning_rate=settings.learning_rate,
         rates=rates,
-        momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,
         total_steps=config.epochs * -(-images // config.batch_size),
         warmup_steps=settings.warmup_steps,
         clip_norm=settings.clip_norm,
+        **own_settings(settings),
     )
 
 
@@ -238,7 +171,7 @@ def restore_field(settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]
     """
     if "network" not in settings or "forward.1" not in weights:
         raise InputError("this log holds no network: give a log of eqprop-run")
-    config = load_config(EqpropConfig, flags=dict(settings))
+    config = load_config(EqpropConfig, base=settings, base_name="this log")
     depth = sum(name.startswith("bias.") for name in weights)
     sizes = [weights["forward.1"].shape[1]]
     sizes += [len(weights[f"bias.{k}"]) for k in range(1, depth + 1)]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, create_model
 from torch import Tensor
 
-from bioplaus.config.eqprop import BrianConfig, DataConfig, make_engine, make_solver, restore_field
+from bioplaus.config.choices import BrianConfig, make_engine
+from bioplaus.config.eqprop import DataConfig, restore_field
 from bioplaus.config.fields import (
     ActivationName,
     Coordinates,
@@ -22,7 +23,6 @@ from bioplaus.config.fields import (
     EstimatorName,
     NonNegative,
     Nudge,
-    Nudging,
     OracleName,
     Positive,
     Solver,
@@ -30,17 +30,39 @@ from bioplaus.config.fields import (
 from bioplaus.costs import get_cost
 from bioplaus.datasets import load_dataset
 from bioplaus.errors import InputError
+from bioplaus.estimators import ESTIMATORS
 from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import default_settling, variants
 from bioplaus.phases import Settling
-from bridge.config import Config
+from bioplaus.solvers import get_solver
+from bridge.config import Config, either, load_config, plain_fields
 from bridge.seeding import generator
 
 
-class GradcheckConfig(Config):
+def _offered() -> dict[str, tuple[Any, Any]]:
+    """What the estimators have of their own, but for beta and their regularisers.
+
+    A comparison is of the estimate of -dJ/dtheta alone, see `check_gradients`.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for kind in ESTIMATORS.values():
+        with_all = kind()
+        plain = with_all.without_regulariser()
+        for name, field in plain_fields(kind, ("gate", "beta")).items():
+            if getattr(plain, name) == getattr(with_all, name):
+                found.setdefault(name, field)
+    return found
+
+
+SETTINGS = _offered()
+_Offered: type[Config] = create_model("_Offered", __base__=Config, **cast(Any, SETTINGS))
+
+
+class GradcheckConfig(_Offered):
     """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`.
 
-    Without an oracle those of `default_oracles` are taken.
+    Without an oracle those of `default_oracles` are taken. The settings of all estimators are
+    among its keys: each is passed to those that have it.
     """
 
     sizes: tuple[Count, ...] = (20, 30, 10)
@@ -53,9 +75,6 @@ class GradcheckConfig(Config):
     estimator: tuple[EstimatorName, ...] = ("vector-field", "asym-ep")
     beta: tuple[Nudge, ...] = (1e-2,)
     oracle: tuple[OracleName, ...] = ()
-    nudging: Nudging = "centered"
-    points: Count = 4
-    rate: NonNegative = 0.01
     batch: Count = 10
     engine: Engine = "torch"
     brian2: BrianConfig = BrianConfig()
@@ -66,6 +85,24 @@ class GradcheckConfig(Config):
     dtype: Literal["float32", "float64"] = "float64"
     seed: Annotated[int, Field(ge=0)] = 0
 
+    def idle(self) -> dict[str, str]:
+        found = {}
+        here = f"with estimator={', '.join(self.estimator)}"
+        for setting in ("beta", *SETTINGS):
+            users = [n for n, kind in ESTIMATORS.items() if setting in kind.__dataclass_fields__]
+            if not set(users) & set(self.estimator):
+                found[setting] = f"{here}; it is read with estimator={either(users)}"
+        if self.engine == "torch":
+            found["brian2"] = "with engine=torch; it is read with engine=brian2"
+        if self.engine == "torch" and self.solver != "euler":
+            found["dt"] = (
+                f"with solver={self.solver}; it is read with solver=euler or engine=brian2"
+            )
+        if len(self.sizes) == 2:
+            why = "without a hidden layer, and so without feedback; give three or more sizes"
+            found |= dict.fromkeys(("asymmetry", "angle"), why)
+        return found
+
 
 def restore_check(
     config: GradcheckConfig, run: Mapping[str, Any], weights: Mapping[str, np.ndarray]
@@ -74,7 +111,7 @@ def restore_check(
     dtype = getattr(torch, config.dtype)
     field = restore_field(run, weights)
     field = field.with_parameters({k: p.to(dtype) for k, p in field.parameters.items()})
-    data = DataConfig(**run["data"])
+    data = load_config(DataConfig, base=run["data"], base_name="this log")
     folder = Path(data.data_dir) if data.data_dir else None
     dataset = load_dataset(data.dataset, folder, dtype, 1, config.batch)
     require_servable(config, field)
@@ -104,7 +141,7 @@ def make_check(config: GradcheckConfig) -> tuple[LeakyField, Tensor, Tensor]:
 
 def check_settings(config: GradcheckConfig) -> dict[str, Any]:
     """The fields that the compared estimators may have beside their phases and beta."""
-    chosen = config.model_dump(include={"nudging", "points", "rate"})
+    chosen = config.model_dump(include=set(SETTINGS))
     return chosen | {"generator": generator(config.seed, "nudging")}
 
 
@@ -126,7 +163,8 @@ def check_settling(config: GradcheckConfig, engine: Engine | None = None) -> Set
     tight = default_settling(getattr(torch, config.dtype)).tolerance
     tolerance = tight if config.tolerance is None else config.tolerance
     if (engine or config.engine) == "torch":
-        solver = make_solver(config.solver, config.dt)
+        own = {"dt": config.dt} if config.solver == "euler" else {}
+        solver = get_solver(config.solver, **own)
     else:
         solver = make_engine(config.brian2, config.dt, config.estimator)
     return Settling(solver, tolerance, config.steps, config.steps, verify=True)

@@ -1,8 +1,8 @@
 """Typed configs: defaults < TOML file < flags < --set, with every mistake reported at once."""
 
 from bridge.config.base import Config
-from bridge.config.choices import choice, owned
-from bridge.config.keys import flatten, valid_keys
+from bridge.config.choices import choice, owned, plain_fields
+from bridge.config.keys import either, flatten, valid_keys
 from bridge.config.loading import config_json, config_sha256, load_config
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "choice",
     "config_json",
     "config_sha256",
+    "either",
     "flatten",
     "load_config",
     "owned",
+    "plain_fields",
     "valid_keys",
 ]

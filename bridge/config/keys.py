@@ -55,18 +55,21 @@ def why_idle(model: type[BaseModel], key: str, data: Mapping[str, Any]) -> str |
         given = inner if isinstance(inner, Mapping) else {}
     prefix = "".join(part + "." for part in parents)
     here: dict[str, Any] = {}
-    users: list[str] = []
+    users: dict[str, list[str]] = {}
     for user in (each for each in models if leaf in each.model_fields):
         now = {name: given.get(name, getattr(default, name, None)) for name in names(user)}
         needed = {n: v for n, v in names(user).items() if now[n] != v and n != leaf}
         here |= {name: now[name] for name in needed}
-        text = " and ".join(f"{prefix}{name}={value}" for name, value in needed.items())
-        if text and text not in users:
-            users.append(text)
-    if not users:
+        *others, last = needed.items() or [("", "")]
+        text = "".join(f"{prefix}{name}={value} and " for name, value in others)
+        values = users.setdefault(f"{text}{prefix}{last[0]}=", [])
+        if needed and str(last[1]) not in values:
+            values.append(str(last[1]))
+    ways = [f"{start}{either(values)}" for start, values in users.items() if values]
+    if not ways:
         return None
     told = " and ".join(f"{prefix}{name}={value}" for name, value in here.items())
-    return f"with {told}; it is read with {either(users)}"
+    return f"with {told}; it is read with {either(ways)}"
 
 
 def either(texts: list[str]) -> str:

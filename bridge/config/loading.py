@@ -176,8 +176,11 @@ def _validate(
         lines += [
             no_effect(key, why, data, origins)
             for key, why in idle_keys(config)
-            if any(k == key or k.startswith(f"{key}.") for k in flat)
-            and (base_name is None or origins.get(key) != base_name)
+            if any(
+                (k == key or k.startswith(f"{key}."))
+                and (base_name is None or origins.get(k) != base_name)
+                for k in flat
+            )
         ]
     problems += [line for line in dict.fromkeys(lines) if line not in problems]
     if problems or config is None:

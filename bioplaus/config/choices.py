@@ -1,0 +1,173 @@
+"""Estimators, solvers, engines and optimizers as configs: each owns its settings.
+
+Those of an estimator and of a solver are the plain fields of its class, so that a new one, or a new
+setting, is a change in the class's own file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from bioplaus.config.fields import CostName, Count, NonNegative, Positive
+from bioplaus.engines import SERVED, Brian2
+from bioplaus.errors import InputError
+from bioplaus.estimators import ESTIMATORS, ORACLES, AbstractEstimator, get_estimator
+from bioplaus.phases import Settling
+from bioplaus.solvers import SOLVERS, AbstractSolver, get_solver
+from bridge.config import Config, choice, owned
+
+
+class EstimatorConfig(Config):
+    """Where the update comes from; see `bioplaus.estimators`. Each has its own settings too."""
+
+    name: str
+    cost: CostName = "cross-entropy"
+
+    def settings(self) -> dict[str, Any]:
+        """What this estimator has of its own: the plain fields of its class."""
+        return self.model_dump(exclude=set(EstimatorConfig.model_fields))
+
+    def make(self, **common: Any) -> AbstractEstimator:
+        """The estimator; `common` is what is set elsewhere, of which it takes what it has."""
+        kind = get_estimator(self.name)
+        taken = {k: v for k, v in common.items() if k in kind.__dataclass_fields__}
+        return kind(**taken, **self.settings())
+
+
+class PhaseConfig(Config):
+    """How phases settle; see `bioplaus.phases.Settling`. Engine and solver have more settings."""
+
+    engine: Any  # which one, each choice says
+    tolerance: NonNegative = 1e-3
+    free_steps: Count = 30
+    nudged_steps: Count = 15
+    gate: Positive = 0.1
+
+    def settling(self, estimators: tuple[str, ...] = ()) -> Settling:
+        """How phases settle, for these estimators.
+
+        Raises:
+            InputError: the engine cannot serve them.
+        """
+        return Settling(
+            self.make_solver(estimators),
+            self.tolerance,
+            self.free_steps,
+            self.nudged_steps,
+            verify=False,  # once an epoch is enough, see `bioplaus.training`
+        )
+
+    def make_solver(self, estimators: tuple[str, ...]) -> AbstractSolver:
+        """What moves a phase to its fixed point."""
+        raise NotImplementedError
+
+
+class TorchPhaseConfig(PhaseConfig):
+    """Phases that a solver settles; see `bioplaus.solvers`."""
+
+    engine: Literal["torch"] = "torch"
+    solver: str
+    check_every: Count = 1
+
+    def settling(self, estimators: tuple[str, ...] = ()) -> Settling:
+        return dataclasses.replace(super().settling(estimators), check_every=self.check_every)
+
+    def make_solver(self, estimators: tuple[str, ...]) -> AbstractSolver:
+        own = self.model_dump(exclude=set(TorchPhaseConfig.model_fields))
+        return get_solver(self.solver, **own)
+
+
+class BrianConfig(Config):
+    """The simulations of the engine brian2; see `bioplaus.engines`."""
+
+    tau: str = "10 ms"
+    method: Literal["euler", "exponential_euler", "rk4"] = "euler"
+    target: Literal["numpy", "cython"] = "numpy"
+
+
+class BrianPhaseConfig(PhaseConfig):
+    """Phases that run in Brian2, in steps of `dt` membrane time constants."""
+
+    engine: Literal["brian2"] = "brian2"
+    brian2: BrianConfig = BrianConfig()
+    dt: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    def make_solver(self, estimators: tuple[str, ...]) -> AbstractSolver:
+        return make_engine(self.brian2, self.dt, estimators)
+
+
+class OptimizerConfig(Config):
+    """How parameters follow the update; see `bridge.optim.Optimizer`."""
+
+    method: Any  # which one, each choice says
+    learning_rate: Positive = 0.5
+    rates: dict[str, NonNegative] = Field(default_factory=lambda: {"output": 0.1})
+    weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Positive | None = None
+
+
+class SgdConfig(OptimizerConfig):
+    """Plain steps along the update."""
+
+    method: Literal["sgd"] = "sgd"
+
+
+class MomentumConfig(OptimizerConfig):
+    """Steps along a decaying sum of updates."""
+
+    method: Literal["momentum"] = "momentum"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class AdamConfig(OptimizerConfig):
+    """Steps of the size of the learning rate."""
+
+    method: Literal["adam"] = "adam"
+
+
+ESTIMATOR_CONFIGS = {
+    name: owned(kind, EstimatorConfig, "name", name, leave_out=("gate",))
+    for name, kind in (ESTIMATORS | ORACLES).items()
+}
+SOLVER_CONFIGS = {
+    name: owned(kind, TorchPhaseConfig, "solver", name) for name, kind in SOLVERS.items()
+}
+if TYPE_CHECKING:
+    EstimatorChoice = EstimatorConfig
+    PhaseChoice = PhaseConfig
+    OptimizerChoice = OptimizerConfig
+else:
+    EstimatorChoice = choice("name", "vector-field", ESTIMATOR_CONFIGS)
+    PhaseChoice = choice(
+        "engine",
+        "torch",
+        {"torch": choice("solver", "sweeps", SOLVER_CONFIGS), "brian2": BrianPhaseConfig},
+    )
+    OptimizerChoice = choice(
+        "method", "sgd", {"sgd": SgdConfig, "momentum": MomentumConfig, "adam": AdamConfig}
+    )
+
+
+def make_engine(settings: BrianConfig, dt: float, estimators: tuple[str, ...]) -> AbstractSolver:
+    """The second simulator, if it can serve the estimators.
+
+    Raises:
+        InputError: it cannot, its settings are wrong, or brian2 is not installed.
+    """
+    for name in estimators:
+        if name not in SERVED:
+            raise InputError(
+                f"the engine brian2 has no circuit for estimator={name!r}; use one of "
+                f"{', '.join(SERVED)}, or the engine torch"
+            )
+    return Brian2(settings.tau, dt, settings.method, settings.target)
+
+
+def own_settings(settings: OptimizerConfig) -> dict[str, Any]:
+    """The optimizer's settings that its method alone has."""
+    return settings.model_dump(exclude={*OptimizerConfig.model_fields})
