@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from bioplaus.errors import InputError
+from bioplaus.facts import Facts, image_facts
 from bioplaus.idx import read_idx
+from bioplaus.scaling import scales
 
 _STANDARD_NAMES = {
     "train images": "train-images-idx3-ubyte",
@@ -39,6 +41,7 @@ class Dataset:
         sha256: hexadecimal, of the four decoded files (types, shapes, elements), whole, however
             many items were asked for.
         num_classes: 1 + the largest label of the files.
+        facts: what the items are like.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Dataset:
     test_labels: Tensor = field(repr=False)
     sha256: str
     num_classes: int
+    facts: Facts = field(default_factory=Facts, repr=False)
 
     @property
     def input_size(self) -> int:
@@ -93,6 +97,7 @@ def load_dataset(
     dtype: torch.dtype = torch.float32,
     train_size: int | None = None,
     test_size: int | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Dataset:
     """Load a data set by name, or a folder of four IDX files, gzip-compressed or not.
 
@@ -100,7 +105,7 @@ def load_dataset(
     the standard names (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
     t10k-labels-idx1-ubyte; uncompressed before .gz); failing that, the only file whose name has
     the words train or t10k or test, image or images or label or labels, and one that starts with
-    idx or ubyte. Integers are grey levels 0..255 and divided by 255; floats lie in [0, 1].
+    idx or ubyte. How values become states is in `bioplaus.scaling.scales`.
 
     Args:
         name_or_dir: "mnist", "fashion-mnist" or a folder.
@@ -108,6 +113,7 @@ def load_dataset(
         dtype: of the images, floating point.
         train_size: how many training items to keep, the first ones; all by default.
         test_size: likewise of the test items.
+        value_range: the values that become 0 and 1, if not those of the files' type.
 
     Raises:
         InputError: a file is missing, damaged, mislabelled or does not fit the others.
@@ -138,14 +144,26 @@ def load_dataset(
         _size("train_size", train_size, len(arrays[0])),
         _size("test_size", test_size, len(arrays[2])),
     ]
+    classes = 1 + int(max(arrays[1].max(), arrays[3].max()))
+    files = (paths[0], paths[2])
+    (learnt, tested), notes = scales(files, (arrays[0], arrays[2]), value_range)
+    arrays = [array[: sizes[i // 2]] for i, array in enumerate(arrays)]
     return Dataset(
         name=name,
-        train_images=_to_unit(paths[0], arrays[0][: sizes[0]], dtype),
-        train_labels=torch.from_numpy(arrays[1][: sizes[0]].astype(np.int64)),
-        test_images=_to_unit(paths[2], arrays[2][: sizes[1]], dtype),
-        test_labels=torch.from_numpy(arrays[3][: sizes[1]].astype(np.int64)),
+        train_images=learnt.states(arrays[0], dtype),
+        train_labels=torch.from_numpy(arrays[1].astype(np.int64)),
+        test_images=tested.states(arrays[2], dtype),
+        test_labels=torch.from_numpy(arrays[3].astype(np.int64)),
         sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
-        num_classes=1 + int(max(arrays[1].max(), arrays[3].max())),
+        num_classes=classes,
+        facts=image_facts(
+            (arrays[0], arrays[1]),
+            (arrays[2], arrays[3]),
+            classes,
+            f"{learnt.lowest:g} to {learnt.highest:g} as {arrays[0].dtype.name}, "
+            f"{learnt.low:g} to {learnt.high:g} made 0 to 1",
+            notes,
+        ),
     )
 
 
@@ -272,16 +290,3 @@ def _size(option: str, size: int | None, available: int) -> int:
     if not 1 <= size <= available:
         raise InputError(f"{option}={size} is not there: use 1 to {available}, or leave it out")
     return size
-
-
-def _to_unit(path: Path, images: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """Flatten and scale images to [0, 1]."""
-    levels = np.issubdtype(images.dtype, np.integer)
-    high = 255 if levels else 1
-    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= high):
-        raise InputError(
-            f"{path} holds values from {images.min()} to {images.max()} as {images.dtype.name}: "
-            "legal are integers 0 to 255 or floats 0 to 1; rescale them"
-        )
-    values = torch.from_numpy(images.reshape(len(images), -1)).to(dtype)
-    return values.div_(255) if levels else values

@@ -31,6 +31,7 @@ from bioplaus.gradient_row import record_type, records
 from bioplaus.measuring import Tally, alignments
 from bioplaus.sharding import AbstractGroup, Shards
 from bioplaus.solvers import Status
+from bridge.card import Card
 from bridge.checkpoint import loading, random_states, restore, set_random_states
 from bridge.distributed import Group
 from bridge.errors import RunFailed
@@ -83,6 +84,11 @@ class Run:
     order: torch.Generator
     device: torch.device
 
+    @property
+    def card(self) -> Card:
+        """What was read."""
+        return Card(self.dataset.name, self.dataset.facts.of, self.dataset.facts.warnings)
+
     @cached_property
     def epoch_record(self) -> type:
         """The type of an epoch's record; it has one alignment for each pair of weights."""
@@ -134,6 +140,7 @@ def build(
         dtype,
         data.train_size,
         data.test_size,
+        data.range,
     )
     sizes = [dataset.input_size, *config.network.hidden, dataset.num_classes]
     field, estimator = make_field(config, sizes, device), make_estimator(config)

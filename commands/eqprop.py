@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
+from commands.cards import keep, tell
 from commands.portrait import check_portrait, draw_portrait
 from commands.shared import Spread, prepare, session_of
 from commands.sweeps import sweep
@@ -83,6 +84,8 @@ def _train(
     from bridge.progress import progress
 
     run = build(settings, device, group)
+    if group.rank == 0:
+        tell([run.card], options)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
     tables = {"metrics": StepRecord, "epochs": run.epoch_record}
@@ -104,6 +107,8 @@ def _train(
         progress(total, "training", options["quiet"]) as bar,
     ):
         log = session.log
+        if session.start is None:
+            keep([run.card], log)
 
         def on_epoch(record: Any) -> None:
             log.log("epochs", record)

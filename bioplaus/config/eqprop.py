@@ -36,12 +36,13 @@ from bridge.seeding import generator
 
 
 class DataConfig(Config):
-    """What is learnt."""
+    """What is learnt; `range` is the values that become 0 and 1, see `bioplaus.scaling`."""
 
     dataset: str = "mnist"
     data_dir: str | None = None
     train_size: Count | None = None
     test_size: Count | None = None
+    range: tuple[float, float] | None = None
 
 
 class NetworkConfig(Config):

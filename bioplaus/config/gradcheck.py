@@ -113,7 +113,7 @@ def restore_check(
     field = field.with_parameters({k: p.to(dtype) for k, p in field.parameters.items()})
     data = load_config(DataConfig, base=run["data"], base_name="this log")
     folder = Path(data.data_dir) if data.data_dir else None
-    dataset = load_dataset(data.dataset, folder, dtype, 1, config.batch)
+    dataset = load_dataset(data.dataset, folder, dtype, 1, config.batch, data.range)
     require_servable(config, field)
     return field, dataset.test_images, dataset.test_labels
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from bridge.config import config_json, flatten
+from bridge.config import config_json, load_config
 from bridge.errors import InputError
 from bridge.runlog import guard
 from bridge.runlog.layout import Meta
@@ -127,17 +127,21 @@ def _require_same(
             f"{path}: has other tables than this run; go on with the command and the version "
             "that wrote it"
         )
-    if not _same_config(json.loads(str(meta["config"])), json.loads(config_json(config))):
+    if not _same_config(str(meta["config"]), config):
         raise InputError(f"{path}: has another config than this run")
     if meta["dataset"] != config_json(dataset or {}):
         raise InputError(f"{path}: was written with other data: {meta['dataset']}")
 
 
-def _same_config(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a log's config is this one, but for keys that say nothing now: earlier versions wrote
-    the settings of all choices, whichever was made."""
-    old = flatten(was)
-    return all(key in old and old[key] == value for key, value in flatten(now).items())
+def _same_config(was: str, config: BaseModel | Mapping[str, Any]) -> bool:
+    """Whether a log's config is this one, also where the log has another version's keys."""
+    now = config_json(config)
+    if was == now or not isinstance(config, BaseModel):
+        return was == now
+    try:
+        return config_json(load_config(type(config), base=json.loads(was))) == now
+    except InputError:
+        return False
 
 
 def _kept(
