@@ -27,7 +27,6 @@ from bridge.runlog.layout import LIBVER
 from bridge.runlog.reader import Contents, read_contents
 from bridge.runlog.seal import write_sealed
 
-
 _SMALL = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
