@@ -61,7 +61,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     with joined(device) as group:
         settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options, group=group)
         if options["plot"]:
-            check_portrait(options["plot"], settings.phases.engine)
+            check_portrait(options["plot"], settings.phases.engine, options["overwrite"])
         run, said = _train(settings, path, device, group, options)
         if group.rank:
             return

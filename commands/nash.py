@@ -60,7 +60,7 @@ def nash_md(plot: Path | None, **options: Any) -> None:
     if plot:
         if options["resume"]:
             raise click.UsageError("--plot draws the whole course, which --resume does not run")
-        check_picture(plot)
+        check_picture(plot, options["overwrite"])
     flags = {name: options[name] for name in names}
     if sweep(NashConfig, options["config"], flags, {**options, "plot": plot}):
         return

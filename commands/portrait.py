@@ -12,13 +12,13 @@ PHASE = 20
 """How long each phase is drawn, in membrane time constants."""
 
 
-def check_portrait(path: Path, engine: str) -> None:
+def check_portrait(path: Path, engine: str, overwrite: bool) -> None:
     """Tell before a run whether its figures can be drawn."""
     from bridge.report.policies import check_picture
 
     if engine != "brian2":
         raise click.UsageError("--plot draws simulations in Brian2: add --engine brian2")
-    check_picture(path)
+    check_picture(path, overwrite)
 
 
 def draw_portrait(path: Path, run: Any) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands.folders import choose_folder, new_folder
+from tests.command_line import call, refused
 
 
 def save(folder: Path, files: dict[str, str]) -> None:
@@ -80,3 +81,15 @@ def test_what_cannot_be_moved_stays_where_it_is(
     texts = [path.read_text() for path in tmp_path.rglob("notes.txt")]
     assert texts == ["mine", "mine"]
     assert {name: text for name, text in content(folder).items() if name in MODEL} == MODEL
+
+
+def test_a_picture_that_is_there_is_replaced_only_when_asked_to(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "mine.png"
+    picture.write_text("mine")
+    run = ["nash-md", "--game", "rock-paper-scissors", "--iterations", "3", "--quiet"]
+    run += ["--plot", str(picture), "--out", str(tmp_path / "run.h5")]
+    assert refused(call(*run), "mine.png: exists", "--overwrite")
+    assert picture.read_text() == "mine"
+    assert call(*run, "--overwrite").exit_code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -75,7 +75,7 @@ def draw_panels(path: Path, panels: Sequence[Panel], columns: int = 2) -> None:
         InputError: see `check_picture`.
         StorageError: the picture cannot be written.
     """
-    check_picture(path)
+    check_picture(path, overwrite=True)
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(panels) / columns)

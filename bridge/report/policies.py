@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,24 @@ def check_drawing(option: str) -> None:
         raise InputError(f'{option} needs matplotlib: pip install ".[report]"')
 
 
-def check_picture(path: Path) -> None:
+def check_picture(path: Path, overwrite: bool = False) -> None:
     """Tell before a long run whether a picture can be drawn.
 
+    Args:
+        path: of the picture.
+        overwrite: whether a file that is there may be replaced.
+
     Raises:
-        InputError: matplotlib is not installed, the ending is unknown, or there is no such folder.
+        InputError: matplotlib is not installed, the ending is unknown, there is no such folder, or
+            there is a file already.
     """
     check_drawing("--plot")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {path}: the name must end in .png, .svg or .pdf")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--plot {path}: there is no folder {path.parent}")
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(f"--plot {path}: exists; choose another name, or add --overwrite")
 
 
 def plot_policies(
@@ -62,7 +70,7 @@ def plot_policies(
         InputError: see `check_picture`.
         StorageError: the picture cannot be written.
     """
-    check_picture(path)
+    check_picture(path, overwrite=True)
     from matplotlib.figure import Figure
 
     columns = min(len(contexts), 2)
