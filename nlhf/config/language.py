@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
 
-from bridge.config import Config
+from bridge.config import Config, either
 from bridge.optim import Optimizer
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.errors import InputError
 from nlhf.language.decoding import Sampling
-from nlhf.language.objectives import OPPONENTS, Objective
+from nlhf.language.objectives import FIXED_MIXTURE, OPPONENTS, Objective
 from nlhf.schedules import schedule
 
 
@@ -34,6 +34,10 @@ class LoraConfig(Config):
     alpha: Positive = 16.0
     targets: tuple[str, ...] = ()
 
+    def idle(self) -> dict[str, str]:
+        why = "without lora.rank, with which all weights learn; give it too"
+        return {} if self.rank else {"alpha": why, "targets": why}
+
 
 class LanguageOptimizerConfig(Config):
     """How parameters follow the gradient; see `bridge.optim.Optimizer`."""
@@ -45,6 +49,11 @@ class LanguageOptimizerConfig(Config):
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Positive | None = 1.0
+
+    def idle(self) -> dict[str, str]:
+        if self.method == "momentum":
+            return {}
+        return {"momentum": f"with method={self.method}; it is read with method=momentum"}
 
 
 class ObjectiveOptimizerConfig(LanguageOptimizerConfig):
@@ -98,6 +107,41 @@ class LanguageConfig(Config):
     measure_exact: bool = False
     log_every: Count = 1
     seed: Seed = 0
+
+    def idle(self) -> dict[str, str]:
+        found = {}
+        here, opponent = f"with algorithm={self.algorithm}", OPPONENTS[self.algorithm]
+        if self.tau_start is None:
+            found["tau_schedule"] = "without tau_start; give it too"
+        if self.mixture_start is None:
+            found["mixture_schedule"] = "without mixture_start; give it too"
+        readers = {
+            ("mixture", "mixture_start", "mixture_schedule"): _mixing(),
+            ("opponents",): _without("reward", "pairs"),
+            ("kl", "baseline"): _without("pairs"),
+            ("ema_rate",): [name for name, who in OPPONENTS.items() if who == "average"],
+            ("reward",): [name for name, who in OPPONENTS.items() if who == "reward"],
+        }
+        for keys, users in readers.items():
+            if self.algorithm not in users:
+                why = f"{here}; it is read with algorithm={either(users)}"
+                found |= dict.fromkeys(keys, why)
+        if opponent == "pairs" or self.baseline != "learned":
+            found["optimizer.value_learning_rate"] = "without baseline=learned"
+        return found
+
+
+def _without(*opponents: str) -> list[str]:
+    return [name for name, who in OPPONENTS.items() if who not in opponents]
+
+
+def _mixing() -> list[str]:
+    """The algorithms whose opponent has a share of the reference that is not fixed."""
+    return [
+        name
+        for name, who in OPPONENTS.items()
+        if who in ("mixture", "pairs") and name not in FIXED_MIXTURE
+    ]
 
 
 def make_objective(config: LanguageConfig) -> Objective:

@@ -48,6 +48,18 @@ class PreferenceConfig(Config):
     log_every: Count = 1
     seed: Seed = 0
 
+    def idle(self) -> dict[str, str]:
+        found = {}
+        if self.head != "skew-symmetric":
+            found["planes"] = f"with head={self.head}; it is read with head=skew-symmetric"
+        if self.tune == "frozen":
+            found["encoder_rate"] = "with tune=frozen; it is read with tune=lora or full"
+        if self.model == "hashed":
+            found["max_length"] = "with model=hashed, which reads all words"
+        if self.holdout == 0 and self.check == 0:
+            found["holdout_by"] = "with holdout=0 and check=0, which hold nothing out"
+        return found
+
 
 def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fit:
     """A training at its beginning.

@@ -9,8 +9,8 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from bridge.config import Config
-from nlhf.algorithms import AbstractAlgorithm, get_algorithm
+from bridge.config import Config, either
+from nlhf.algorithms import ALGORITHMS, AbstractAlgorithm, get_algorithm
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.errors import InputError
 from nlhf.preferences.base import Preferences
@@ -49,6 +49,22 @@ class NashConfig(Config):
     log_every: Count = 10
     dtype: Literal["float32", "float64"] = "float64"
     seed: Seed = 0
+
+    def idle(self) -> dict[str, str]:
+        found = {}
+        if self.tau_start is None:
+            found["tau_schedule"] = "without tau_start; give it too"
+        for name in ("eta", "mixture"):
+            if getattr(self, f"{name}_end") is None:
+                found[f"{name}_schedule"] = f"without {name}_end; give it too"
+            if getattr(self, name) is None:
+                found[f"{name}_end"] = f"without {name}, where it begins; give it too"
+        users = [n for n, kind in ALGORITHMS.items() if "rate" in kind.__dataclass_fields__]
+        if self.algorithm not in users:
+            found["ema_rate"] = (
+                f"with algorithm={self.algorithm}; it is read with algorithm={either(users)}"
+            )
+        return found
 
 
 def make_algorithm(config: NashConfig) -> AbstractAlgorithm:

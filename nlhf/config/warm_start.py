@@ -44,6 +44,10 @@ class WarmStartConfig(Config):
     log_every: Count = 1
     seed: Seed = 0
 
+    def idle(self) -> dict[str, str]:
+        why = "with held_out, whose examples are all held out; give one of the two"
+        return {} if self.held_out is None else {"holdout": why}
+
 
 def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu") -> WarmStart:
     """A training at its beginning.
