@@ -14,6 +14,13 @@ from bioplaus.linear import gmres, ritz_values, unit
 DENSE_UP_TO = 2000
 """No dense Jacobian is formed for a larger state."""
 
+RESOLVED = 0.1
+"""Relative residual up to which the value of a Lanczos process is given: of ||M||^2, whose error
+is about its square."""
+
+AT_REST = 1e-2
+"""Relative change up to which that of an Arnoldi process is."""
+
 Product = Callable[[Tensor], Tensor]
 
 
@@ -100,6 +107,9 @@ def spectral_norm(
 ) -> Tensor:
     """||M||_2 of each row by the Lanczos process on M^T M, from below, [B].
 
+    NaN where the process ended too early: where it leaves a residual above RESOLVED times
+    ||M||^2, the value may be far below.
+
     Args:
         product: v -> M v, [B, n] -> [B, n].
         transposed: v -> M^T v.
@@ -110,7 +120,7 @@ def spectral_norm(
     Source: Golub and Van Loan, Matrix Computations, section 10.1.
     """
     basis, alphas, betas = [unit(start)[0]], [], []
-    value = start.new_zeros(len(start))
+    value = residual = start.new_zeros(len(start))
     for _ in range(min(iterations, start.shape[1])):
         w = transposed(product(basis[-1]))
         alphas.append((w * basis[-1]).sum(1))
@@ -118,30 +128,43 @@ def spectral_norm(
         for _ in range(2):  # full orthogonalisation
             w = w - torch.einsum("bkn,bk->bn", stacked, torch.einsum("bkn,bn->bk", stacked, w))
         newest_vector, beta = unit(w)
-        newest = _largest(alphas, betas)
+        newest, last = _largest(alphas, betas)
         settled = (newest - value).abs() <= tolerance * newest.abs()
         value = newest
+        residual = beta * last
         if bool((settled | (beta <= 1e-14 * newest.abs())).all()):
             break
         basis.append(newest_vector)
         betas.append(beta)
-    return value.clamp_min(0).sqrt()
+    resolved = residual <= RESOLVED * value.abs()
+    return torch.where(resolved, value.clamp_min(0).sqrt(), torch.nan)
 
 
 @torch.no_grad()
 def inverse_norm(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
-    """||J_s^-1||_2 of each row, [B]: dense up to DENSE_UP_TO units, else Lanczos over GMRES."""
+    """||J_s^-1||_2 of each row, [B]: dense up to DENSE_UP_TO units, else Lanczos over GMRES.
+
+    NaN where a solve or the process has not converged.
+    """
     if _dense_fits(at):
         return 1 / torch.linalg.svdvals(dense_jacobian(at))[:, -1]
     start = _random_like(at.slope, generator)
     tolerance = torch.finfo(start.dtype).eps ** 0.5
-    return spectral_norm(
-        lambda v: gmres(at.jvp, v, tolerance=tolerance)[0],
-        lambda v: gmres(at.vjp, v, tolerance=tolerance)[0],
+    solved = torch.ones(len(start), dtype=torch.bool, device=start.device)
+
+    def solve(product: Product, v: Tensor) -> Tensor:
+        x, residual = gmres(product, v, tolerance=tolerance)
+        solved.logical_and_(residual <= AT_REST)
+        return x
+
+    norm = spectral_norm(
+        lambda v: solve(at.jvp, v),
+        lambda v: solve(at.vjp, v),
         start,
         iterations=20,
         tolerance=tolerance,
     )
+    return torch.where(solved, norm, torch.nan)
 
 
 @torch.no_grad()
@@ -164,13 +187,31 @@ def asymmetry_norm(
 def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
     """The largest |eigenvalue| of J_s + 1 (what one Euler step with dt = 1 multiplies), [B].
 
-    Dense up to DENSE_UP_TO units; above, the Ritz values of an Arnoldi process of 60 products.
+    Dense up to DENSE_UP_TO units; above, the Ritz values of an Arnoldi process of 60 products, and
+    NaN where the largest still moves by more than AT_REST of itself.
     """
     if _dense_fits(at):
         eye = torch.eye(at.n, dtype=at.slope.dtype, device=at.slope.device)
         return torch.linalg.eigvals(dense_jacobian(at) + eye).abs().amax(1)
     start = _random_like(at.slope, generator)
-    return ritz_values(lambda v: at.jvp(v) + v, start, products=60).abs().amax(1)
+    moving = _Moving()
+    radius = ritz_values(lambda v: at.jvp(v) + v, start, products=60, enough=moving).abs().amax(1)
+    if at.n <= 60:
+        return radius  # the process is complete
+    return torch.where(moving.change <= AT_REST * radius, radius, torch.nan)
+
+
+class _Moving:
+    """How much the largest Ritz values have moved between the last two looks, [B]."""
+
+    def __init__(self) -> None:
+        self.newest = self.change = torch.tensor(torch.inf)
+
+    def __call__(self, values: Tensor) -> bool:
+        radius = values.abs().amax(1)
+        self.change = (radius - self.newest.to(radius)).abs()
+        self.newest = radius
+        return bool((self.change <= 1e-7 * radius).all())
 
 
 def _dense_fits(at: AbstractLinearisation) -> bool:
@@ -181,10 +222,14 @@ def _random_like(s: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(s.shape, generator=generator, dtype=s.dtype).to(s.device)
 
 
-def _largest(alphas: list[Tensor], betas: list[Tensor]) -> Tensor:
-    """The largest eigenvalue of the tridiagonal matrices of a Lanczos process, [B]."""
+def _largest(alphas: list[Tensor], betas: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalue of the tridiagonal matrices of a Lanczos process, [B].
+
+    And the size of the last entry of its unit eigenvector: times the next beta, the residual.
+    """
     matrix = torch.diag_embed(torch.stack(alphas, 1))
     if betas:
         off = torch.diag_embed(torch.stack(betas, 1), offset=1)
         matrix = matrix + off + off.mT
-    return torch.linalg.eigvalsh(matrix)[:, -1]
+    values, vectors = torch.linalg.eigh(matrix)
+    return values[:, -1], vectors[:, -1, -1].abs()

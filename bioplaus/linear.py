@@ -109,6 +109,9 @@ def ritz_values(
 ) -> Tensor:
     """Ritz values of M, row by row, by the Arnoldi process: its outer eigenvalues come first.
 
+    Where a row's products span no more dimensions, the process goes on from a new draw: what
+    rounding leaves there is no direction, and its Ritz values would be none of M.
+
     Args:
         product: v -> M v, [B, n] -> [B, n], real or complex.
         start: any [B, n]; its direction is where the process begins.
@@ -125,19 +128,34 @@ def ritz_values(
     basis[:, 0] = unit(start)[0]
     hessenberg = start.new_zeros(batch, size + 1, size)
     values = start.new_zeros(batch, 0)
+    rounding, rng = 1000 * torch.finfo(start.dtype).eps, torch.Generator().manual_seed(0)
     for j in range(size):
         w, known = product(basis[:, j]), basis[:, : j + 1]
+        size_of_product = torch.linalg.vector_norm(w, dim=1)
         for _ in range(2):
             h = torch.einsum("bkn,bn->bk", known.conj(), w)
             hessenberg[:, : j + 1, j] += h
             w = w - torch.einsum("bkn,bk->bn", known, h)
         basis[:, j + 1], beta = unit(w)
+        over = beta <= rounding * size_of_product
+        if bool(over.any()):
+            basis[over, j + 1] = _orthogonal_draw(known[over], rng)
+            beta = torch.where(over, 0.0, beta)
         hessenberg[:, j + 1, j] = beta.to(hessenberg.dtype)
         if j + 1 == size or (j + 1) % 6 == 0:
             values = torch.linalg.eigvals(hessenberg[:, : j + 1, : j + 1])
             if enough(values):
                 break
     return values
+
+
+def _orthogonal_draw(basis: Tensor, rng: torch.Generator) -> Tensor:
+    """A random unit vector that is orthogonal to k others, row by row: [B, k, n] -> [B, n]."""
+    batch, _, n = basis.shape
+    v = torch.randn(batch, n, generator=rng, dtype=basis.dtype).to(basis.device)
+    for _ in range(2):
+        v = v - torch.einsum("bkn,bk->bn", basis, torch.einsum("bkn,bn->bk", basis.conj(), v))
+    return unit(v)[0]
 
 
 def unit(v: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,3 +120,33 @@ print(check(small), check(large))
     weights_kib = 2 * 1300**2 * 4 / 1024
     # two copies of the weights (updates beside parameters) and 120 vectors, and no more
     assert after - before < 2.5 * weights_kib + 0.3 * dense_kib
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_radius_of_low_rank_is_not_that_of_rounding(dtype, monkeypatch):
+    # four outputs leave W a rank of eight: after nine products the Krylov space is complete
+    kw = clipped(dtype=dtype, feedback_gain=0.5, gain=0.5)
+    field = LeakyField([30, 100, 4], generator=rng(), **kw)
+    x = torch.rand(3, 30, generator=rng(), dtype=dtype)
+    s = free_phase(field, x).s
+    at = field.linearise(s, field.drive(x))
+    exact = spectral_radius(at, generator=rng())
+    monkeypatch.setattr("bioplaus.jacobian.DENSE_UP_TO", 0)
+    found = spectral_radius(at, generator=rng())
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=0)
+
+
+def test_norms_and_radii_that_have_not_settled_are_not_given(monkeypatch):
+    # a rotation by many angles: no eigenvalue is larger than the others
+    field = LeakyField([3, 200, 200], "linear", gain=1.0, angle=180.0, generator=rng())
+    s = torch.zeros(2, field.n)
+    at = field.linearise(s, torch.zeros(2, 200))
+    monkeypatch.setattr("bioplaus.jacobian.DENSE_UP_TO", 0)
+    exact = torch.linalg.matrix_norm(dense_jacobian(at), 2)
+    start = torch.randn(2, field.n, generator=rng())
+    for iterations, known in ((2, False), (100, True)):
+        found = spectral_norm(at.jvp, at.vjp, start, iterations=iterations)
+        assert bool(torch.isfinite(found).all()) is known
+    torch.testing.assert_close(found, exact, rtol=1e-3, atol=0)
+    monkeypatch.setattr("bioplaus.jacobian.gmres", lambda product, v, **kw: (v, torch.ones(2)))
+    assert inverse_norm(at, generator=rng()).isnan().all()
