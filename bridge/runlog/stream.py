@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bridge.errors import InputError
 from bridge.runlog import facts, guard
+from bridge.runlog.digest import has_summary
 from bridge.runlog.layout import CRC, stored_dtype
 from bridge.runlog.liveness import is_alive
 from bridge.runlog.reader import (
@@ -177,6 +178,7 @@ def open_log(path: Path | str) -> Iterator[LogFile]:
     contents = None
     with guard.opened(path) as (file, fd):
         if "sealed" in file.attrs:
+            has_summary(file, fd)
             yield LogFile(path, (file, fd))
             return
     contents = read_contents(path)

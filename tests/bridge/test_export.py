@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from bridge import open_run
 from bridge.runlog import read_run
+from bridge.runlog.stream import LogFile
 from bridge.runlog.tensorboard import crc32c
 from cli import main
 
@@ -121,3 +122,23 @@ def test_nothing_is_overwritten_or_left_behind(log: Path, tmp_path: Path) -> Non
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "empty").mkdir()
     assert call(log, "--out", tmp_path / "empty").exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "tensorboard"])
+def test_rows_go_by_in_blocks(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    assert call(log, "--out", tmp_path / "whole", "--format", form).exit_code == 0
+    monkeypatch.setattr(LogFile.blocks, "__defaults__", (3,))
+    monkeypatch.setattr(LogFile.windows, "__defaults__", (3,))
+    assert call(log, "--out", tmp_path / "blocks", "--format", form).exit_code == 0
+    for whole in (tmp_path / "whole").iterdir():
+        part = tmp_path / "blocks" / whole.name
+        if form == "parquet":
+            from pyarrow.parquet import read_table
+
+            assert str(read_table(part).to_pylist()) == str(read_table(whole).to_pylist())
+        else:
+            assert part.read_bytes() == whole.read_bytes()

@@ -12,7 +12,8 @@ import h5py
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.errors import RunFailed
+from bridge.errors import InputError, RunFailed
+from bridge.runlog import describe_log, list_runs, read_run
 from cli import main
 from tests.bridge.records import Epoch, Step, new_log, row, sealed_log
 
@@ -120,3 +121,29 @@ def test_damaged_rows_are_told(tmp_path: Path) -> None:
     path.write_bytes(data.replace(struct.pack("<d", 3.125), struct.pack("<d", 3.25)))
     (found,) = json.loads(call("list", path, "--json").stdout)
     assert found["note"] == "damaged rows: 2 of epochs"
+
+
+def test_a_summary_says_what_the_rows_say(tmp_path: Path) -> None:
+    path = sealed_log(tmp_path / "run.h5")
+    (with_summary,), about = list_runs([path]), describe_log(path)
+    with h5py.File(path, "r+") as file:
+        # As older programs have sealed it.
+        del file["summary"], file.attrs["summary"]
+    (without,), read = list_runs([path]), describe_log(path)
+    moving = ("age",)
+    for name in moving:
+        del with_summary[name], without[name], about[name], read[name]
+    assert with_summary == without
+    assert about == read
+    assert about["tables"]["metrics"]["columns"]["loss"]["max"] == 19 / 3
+
+
+def test_a_damaged_summary_is_a_damaged_log(tmp_path: Path) -> None:
+    path = sealed_log(tmp_path / "run.h5")
+    data = path.read_bytes()
+    place = data.index(b'"heartbeat"')
+    path.write_bytes(data[:place] + b"x" + data[place + 1 :])
+    (found,) = list_runs([path])
+    assert (found["state"], found["note"]) == ("unreadable", "damaged log: /summary")
+    with pytest.raises(InputError, match="damaged log: /summary"):
+        read_run(path)
