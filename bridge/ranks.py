@@ -92,6 +92,7 @@ def open_rank(
     step: int,
     config: BaseModel | Mapping[str, Any],
     seed: int,
+    overwrite: bool = False,
 ) -> RankLog:
     """Open this process's file, new or where the run goes on.
 
@@ -102,6 +103,7 @@ def open_rank(
         step: steps done when the run goes on; 0 for a new one.
         config: of the run.
         seed: of the run.
+        overwrite: replace the file of another run.
 
     Raises:
         InputError: there is another file of that name.
@@ -119,7 +121,7 @@ def open_rank(
             tables=tables,
             config=config,
             seed=seed,
-            overwrite=found is not None,
+            overwrite=found is not None and (overwrite or found.meta["parent"] == run_id),
             parent=run_id,
         )
     return RankLog(log, group)

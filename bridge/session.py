@@ -245,7 +245,8 @@ def training_session(
         with _said_how_it_failed() as failing, log, contextlib.ExitStack() as files:
             mine = None
             if ranks:
-                mine = open_rank(path, group, log.run_id, start.step if start else 0, config, seed)
+                done = start.step if start else 0
+                mine = open_rank(path, group, log.run_id, done, config, seed, overwrite)
                 files.enter_context(mine.log)
             session = Session(*given, mine)
             failing.append(session)
@@ -355,8 +356,7 @@ def _explain(error: BaseException, session: Session) -> NoReturn:
 
 
 def _kept(session: Session) -> str:
-    saved = session.saved
-    kept = f"a checkpoint of step {saved} is written" if saved else "no step was whole"
+    kept = f"a checkpoint of step {n} is written" if (n := session.saved) else "no step was whole"
     return f"{kept}; {session.advice}"
 
 

@@ -18,7 +18,9 @@ from bridge.checkpoint import (
     save_checkpoint,
     whose,
 )
+from bridge.distributed import Group
 from bridge.errors import InputError, LogGone, RunFailed
+from bridge.ranks import open_rank
 from bridge.runlog import liveness, read_run
 from bridge.session import checkpoint_folder
 from tests.bridge.test_failing import losses, nothing, run
@@ -222,3 +224,15 @@ def test_a_log_that_cannot_be_read_costs_only_the_log(tmp_path: Path, damage: st
     assert steps[0] > 1
     assert losses(path) == losses(whole)[-len(steps) :]
     assert not checkpoint_folder(path).exists()
+
+
+def test_the_file_of_another_runs_process_is_replaced_only_when_asked_to(tmp_path: Path) -> None:
+    def opened(run_id: str, overwrite: bool = False) -> str:
+        log = open_rank(tmp_path / "run.h5", Group(), run_id, 0, {}, 0, overwrite).log
+        log.close()
+        return read_run(log.path).meta["parent"]
+
+    assert opened("a") == opened("a") == "a"
+    with pytest.raises(InputError, match=r"run\.rank0\.h5: exists"):
+        opened("b")
+    assert opened("b", overwrite=True) == "b"
