@@ -57,7 +57,7 @@ def test_flattened_rows_and_wrapped_experts_are_exact_with_an_adapter(name):
     sampling_and_scores_are_exact(name, "lora", torch.float64, 1e-12)
 
 
-@pytest.mark.parametrize("name", ["bloom", "gemma2"])
+@pytest.mark.parametrize("name", ["bloom", pytest.param("gemma2", marks=pytest.mark.slow)])
 def test_left_padding_in_float64_is_not_nan(name):
     assert largest_errors(policy_of(name, "full"), name, torch.float64)[0] <= 1e-12
 
@@ -69,14 +69,10 @@ def test_all_architectures_are_exact_in_float32(name, kind):
     sampling_and_scores_are_exact(name, kind, torch.float32, 1e-6)
 
 
-@pytest.mark.parametrize("name", ["mamba", "lfm2"])
+@pytest.mark.parametrize(
+    "name", ["mamba", *(pytest.param(n, marks=pytest.mark.slow) for n in STATEFUL if n != "mamba")]
+)
 def test_caches_of_states_are_exact(name):
-    sampling_and_scores_are_exact(name, "full", torch.float32, 1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STATEFUL)
-def test_all_caches_of_states_are_exact(name):
     sampling_and_scores_are_exact(name, "full", torch.float32, 1e-6)
 
 
@@ -146,10 +142,12 @@ SETTINGS = {"r": 2, "lora_dropout": 0.0, "target_modules": "all-linear", "task_t
     ("name", "unusual"),
     [
         ("llama", {"modules_to_save": ["lm_head"]}),
-        ("llama", {"use_dora": True}),
         ("opt", {"lora_bias": True}),
-        ("llama", {"target_modules": ["embed_tokens", "q_proj"]}),
-        ("llama", {"trainable_token_indices": [1, 2]}),
+        pytest.param("llama", {"use_dora": True}, marks=pytest.mark.slow),
+        pytest.param(
+            "llama", {"target_modules": ["embed_tokens", "q_proj"]}, marks=pytest.mark.slow
+        ),
+        pytest.param("llama", {"trainable_token_indices": [1, 2]}, marks=pytest.mark.slow),
     ],
     ids=lambda each: each if isinstance(each, str) else next(iter(each)),
 )
