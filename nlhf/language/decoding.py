@@ -312,16 +312,15 @@ def _draw(log_q: Tensor, u: Tensor) -> Tensor:
     """Invert the distribution function F at u in [0, 1): the first token with F > u F(last).
 
     One uniform number a row decides its token. F grows only where a token has a probability, and
-    u F(last) is kept below F(last) whatever the rounding, so that a token of probability zero is
-    never drawn: not the first for u = 0, and not the last for the largest u.
+    u F(last) is below F(last) even when it is rounded, since u is at most 1 - 2^-53. So a token of
+    probability zero is never drawn: not the first for u = 0, and not the last for the largest u.
 
     Args:
         log_q: [N, V], not necessarily normalised.
         u: [N], float64.
     """
     cumulative = log_q.double().exp().cumsum(-1)
-    # the factor keeps u below the sum when it is rounded
-    target = u[:, None] * (cumulative[:, -1:] * (1 - 1e-15))
+    target = u[:, None] * cumulative[:, -1:]
     # a model that diverged gives NaN: its loss says so, an index outside would not
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=log_q.shape[1] - 1)
 

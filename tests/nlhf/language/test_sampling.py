@@ -36,6 +36,12 @@ def test_a_set_that_reaches_top_p_exactly_is_enough(dtype):
         assert kept([0.1] * 10, top_p=n / 10, dtype=dtype) == list(range(n))
 
 
+def test_a_set_that_misses_top_p_by_sixteen_eps_is_enough_and_by_more_is_not():
+    eps = torch.finfo(torch.float64).eps
+    assert kept([0.5, 0.5], top_p=0.5 * (1 + 16 * eps)) == [0]
+    assert kept([0.5, 0.5], top_p=0.5 * (1 + 20 * eps)) == [0, 1]
+
+
 def test_the_most_likely_token_is_kept_by_the_smallest_top_p():
     assert kept([0.1, 0.9], top_p=5e-324) == [1]
     assert kept([1.0, 0.0], top_p=1e-300) == [0]
@@ -95,6 +101,14 @@ def test_the_edges_of_the_unit_interval_draw_the_first_and_last_possible_token()
     weights = [0.0, 0.0, 0.3, 0.0, 0.7, 0.0]
     log_q = torch.tensor([weights] * 2, dtype=torch.float64).log()
     assert _draw(log_q, torch.tensor([0.0, BELOW_ONE], dtype=torch.float64)).tolist() == [2, 4]
+
+
+def test_the_largest_number_stays_below_the_sum_however_it_is_rounded():
+    g = torch.Generator().manual_seed(2)
+    log_q = 30 * torch.rand(5000, 3, generator=g, dtype=torch.float64) - 20
+    log_q = torch.cat((log_q, torch.full((5000, 1), -torch.inf)), 1)
+    highest = torch.full((5000,), BELOW_ONE, dtype=torch.float64)
+    assert int(_draw(log_q, highest).max()) == 2
 
 
 def test_a_large_vocabulary_never_gives_its_forbidden_end():
