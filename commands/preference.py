@@ -17,6 +17,7 @@ from bridge.console import (
     table,
 )
 from bridge.errors import RunFailed
+from commands.cards import keep, tell
 from commands.folders import choose_folder, new_folder, note_folder
 from commands.shared import prepare, session_of
 from commands.sweeps import sweep
@@ -43,6 +44,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
     """
+    from bridge.card import Card
     from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import PreferenceConfig, make_fit
@@ -64,6 +66,8 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     _, replace = choose_folder(out, path, options)
     device = resolve_device(options["device"])
     state = make_fit(settings, device)
+    card = Card(settings.pairs, state.facts.of, state.facts.warnings)
+    tell([card], options)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_columns(bool(state.held)), quiet=silent)
     digest = hashlib.sha256(Path(settings.pairs).read_bytes()).hexdigest()
@@ -81,7 +85,9 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     ):
         run = session.log
         note_folder(run, out, options["overwrite"])
-        if session.start is not None:
+        if session.start is None:
+            keep([card], run)
+        else:
             with loading():
                 state.load_state(session.start)
             bar.advance(state.seen)

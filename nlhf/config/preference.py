@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, Literal
 
 import torch
@@ -12,8 +13,9 @@ from bridge.config import Config
 from bridge.optim import Optimizer
 from bridge.seeding import generator, seed_for
 from nlhf.config.fields import Count, Positive, Seed, Share
-from nlhf.language.comparisons import read_comparisons, split
+from nlhf.language.comparisons import Comparison, read_comparisons, split
 from nlhf.language.encoders import load_encoder
+from nlhf.language.pair_facts import sift
 from nlhf.language.preference_models import PreferenceModel
 from nlhf.language.preference_training import Fit
 
@@ -68,9 +70,6 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
         InputError: comparisons or encoder cannot be read, or none can be held out.
     """
     comparisons = read_comparisons(config.pairs)
-    split_by = generator(config.seed, "held out")
-    learn, held = split(comparisons, config.holdout, config.holdout_by, split_by)
-    learn, check = split(learn, config.check, config.holdout_by, split_by)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(config.seed, "adapter"))
         encoder = load_encoder(config.model, config.max_length, config.tune)
@@ -81,6 +80,15 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
         planes=config.planes,
         generator=generator(config.seed, "head"),
     ).to(device)
+
+    def reads(c: Comparison) -> tuple[Hashable, Hashable]:
+        first, second = model.rows(c.prompt, c.a, c.b)
+        return encoder.reads(first), encoder.reads(second)
+
+    kept, facts = sift(comparisons, reads, config.pairs)
+    split_by = generator(config.seed, "held out")
+    learn, held = split(kept, config.holdout, config.holdout_by, split_by)
+    learn, check = split(learn, config.check, config.holdout_by, split_by)
     steps = config.epochs * -(-len(learn) // config.batch_size)
     optimizer = Optimizer(
         model.learns(),
@@ -97,4 +105,4 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
     def order(epoch: int) -> Tensor:
         return torch.randperm(len(learn), generator=generator(config.seed, f"epoch {epoch}"))
 
-    return Fit(model, learn, check, held, optimizer, order, config.epochs, config.batch_size)
+    return Fit(model, learn, check, held, optimizer, order, config.epochs, config.batch_size, facts)

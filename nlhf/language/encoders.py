@@ -7,7 +7,7 @@ import itertools
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class AbstractEncoder(nn.Module, ABC):
         """Which rows go well into one pass, by their number; each in one of the lists."""
 
     @abstractmethod
+    def reads(self, row: Segments) -> Hashable:
+        """What is read of a row: rows of which the same is read have the same features."""
+
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What JSON must say of it, "kind" first."""
 
@@ -75,6 +79,10 @@ class HashedEncoder(AbstractEncoder):
     def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
         """As many rows as make no large tensor."""
         return [list(range(i, min(i + 512, len(rows)))) for i in range(0, len(rows), 512)]
+
+    def reads(self, row: Segments) -> Hashable:
+        """The words of each text, in their order."""
+        return tuple(tuple(words(text)) for text in row)
 
     def settings(self) -> dict[str, Any]:
         """The number of buckets."""
@@ -162,6 +170,11 @@ class TransformerEncoder(AbstractEncoder):
                 model = copy.deepcopy(model).merge_and_unload()
             model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
+
+    def reads(self, row: Segments) -> Hashable:
+        """The tokens that are left of each text."""
+        ids, of = self._encode(row)
+        return tuple(ids), tuple(of)
 
     @property
     def _device(self) -> torch.device:

@@ -14,6 +14,7 @@ from nlhf.errors import InputError
 from nlhf.language.assessment import Assessment, Logits, assess
 from nlhf.language.comparisons import Comparison, shares, weights
 from nlhf.language.encoders import Segments
+from nlhf.language.pair_facts import Facts
 from nlhf.language.preference_models import PreferenceModel
 from nlhf.language.prompts import Prompt
 
@@ -83,6 +84,7 @@ class Fit:
         optimizer: of `model.learns()`.
         order: gives the order of `learn` in an epoch, the first is 1; the same whenever asked.
         epochs, batch_size: the extent.
+        facts: what the comparisons are like.
         epoch, position, step: where it is: batches done in this epoch and updates in all.
         sums: loss, accuracy and votes over this epoch.
         best_epoch, best_loss, best: the best epoch so far, its loss on `check` and its weights.
@@ -96,6 +98,7 @@ class Fit:
     order: Callable[[int], Tensor]
     epochs: int
     batch_size: int
+    facts: Facts = field(default_factory=Facts)
     epoch: int = 1
     position: int = 0
     step: int = 0

@@ -1,0 +1,85 @@
+"""What compared answers are like: plain facts, and the pairs of which nothing can be learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nlhf.errors import InputError
+from nlhf.language.comparisons import Comparison
+from nlhf.language.prompts import key_of
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts by name, in the order in which they are told, and warnings, a line each."""
+
+    of: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def sift(
+    comparisons: Sequence[Comparison],
+    reads: Callable[[Comparison], tuple[Hashable, Hashable]],
+    source: str,
+) -> tuple[list[Comparison], Facts]:
+    """Leave out pairs whose two answers are one to the model, and look at the rest.
+
+    Of such a pair a model learns nothing, and its loss is ln 2 for ever.
+
+    Args:
+        comparisons: all that were read.
+        reads: what the model reads of each side, e.g. its tokens after truncation.
+        source: where they came from, for messages.
+
+    Returns:
+        The pairs to learn from, and the facts of all.
+
+    Raises:
+        InputError: none is left.
+    """
+    identical = [c.a.strip() == c.b.strip() for c in comparisons]
+    merged = [
+        not same and len(set(reads(c))) == 1 for c, same in zip(comparisons, identical, strict=True)
+    ]
+    kept = [c for c, *out in zip(comparisons, identical, merged, strict=True) if not any(out)]
+    told = f"{sum(identical)} of {len(comparisons)} pairs have two identical answers"
+    if any(merged):
+        told += f", {sum(merged)} have answers that the model reads as one (cut off, or same words)"
+    if not kept:
+        raise InputError(f"{source}: {told}; nothing is left to learn from, give other pairs")
+    contradictory = _contradictory(kept)
+    empty = sum(not answer.strip() for c in comparisons for answer in (c.a, c.b))
+    warnings = [f"{told}: left out"] if len(kept) < len(comparisons) else []
+    if contradictory:
+        warnings.append(f"{contradictory} pairs are decided both ways: no model can fit them all")
+    if empty:
+        warnings.append(f"{empty} answers are empty: a model can win by telling these")
+    facts = {
+        "pairs": len(comparisons),
+        "prompts": len({key_of(c.prompt) for c in comparisons}),
+        "votes": sum(c.votes for c in comparisons),
+        "ties": sum(c.share == 0.5 for c in comparisons),
+        "pairs given again": len(kept) - len({_sorted(c) for c in kept}),
+        "pairs decided both ways": contradictory,
+        "empty answers": empty,
+        "identical answers": sum(identical),
+        "answers that the model reads as one": sum(merged),
+        "left out": len(comparisons) - len(kept),
+    }
+    return kept, Facts(facts, tuple(warnings))
+
+
+def _sorted(c: Comparison) -> tuple[str, ...]:
+    return (key_of(c.prompt), *sorted((c.a, c.b)))
+
+
+def _contradictory(comparisons: Sequence[Comparison]) -> int:
+    """Count pairs of answers to one prompt that won against each other, each at some line."""
+    sides: dict[tuple[str, ...], set[bool]] = {}
+    for c in comparisons:
+        if c.share != 0.5:
+            first_won = (c.a <= c.b) == (c.share > 0.5)
+            sides.setdefault(_sorted(c), set()).add(first_won)
+    return sum(len(found) == 2 for found in sides.values())
