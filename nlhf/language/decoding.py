@@ -303,7 +303,6 @@ def truncated(log_q: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
         p = torch.softmax(ordered.double(), -1)
         enough = top_p * (1 - 16 * torch.finfo(log_q.dtype).eps)
         before = p.cumsum(-1) - p
-        before[:, 0] = 0.0
         ordered = ordered.masked_fill(before >= enough, -torch.inf)
     return torch.full_like(log_q, -torch.inf).scatter(-1, order, ordered)
 
