@@ -8,13 +8,16 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from bridge import terminal
+from bridge.console.tables import RowTable as RowTable
+from bridge.console.tables import table as table
+from bridge.console.tables import visible
 from bridge.errors import InputError, RunFailed, Stopped, StorageError
 from bridge.failures import describe, user_place
 from bridge.terminal import kept_in as kept_in
@@ -270,93 +273,10 @@ def set_threads(threads: int | None) -> int:
     return torch.get_num_threads()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Print a whole table to stdout; numbers, and "-" for none, to the right; four digits.
-
-    Args:
-        columns: the headings.
-        rows: one value a column.
-        title: a line above.
-    """
-    rows = [list(row) for row in rows]
-    numeric = [
-        bool(rows) and all(isinstance(row[i], int | float) or row[i] == "-" for row in rows)
-        for i in range(len(columns))
-    ]
-    if title:
-        print(title)
-    heads = [visible(name) for name in columns]
-    cells = [[_cell(value) for value in row] for row in rows]
-    width = None if sys.stdout.isatty() else 1000
-    if width and _print_plain(heads, cells, numeric, width):
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
-    for name, right in zip(heads, numeric, strict=True):
-        shown.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        shown.add_row(*row)
-    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
-
-
-def _print_plain(
-    heads: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
-) -> bool:
-    """Print a table as rich does, in a hundredth of its time; False if a line would be too long."""
-    columns = list(zip(heads, *cells, strict=True))
-    if not all(cell.isascii() for column in columns for cell in column):
-        return False
-    widths = [max(map(len, column)) for column in columns]
-    if sum(widths) + 2 * len(widths) > width:
-        return False
-    padded = [
-        [cell.rjust(n) if right else cell.ljust(n) for cell in column]
-        for column, n, right in zip(columns, widths, numeric, strict=True)
-    ]
-    print("\n".join("  ".join(line) for line in zip(*padded, strict=True)))
-    return True
-
-
 def print_json(value: Any) -> None:
     """Print one JSON value to stdout; NaN and infinite numbers, which JSON lacks, become null."""
     terminal.require()
     click.echo(json.dumps(_finite(value), allow_nan=False))
-
-
-class RowTable:
-    """A table that grows by one line at a time, for rows that come in slowly."""
-
-    def __init__(self, columns: Mapping[str, str], quiet: bool = False) -> None:
-        """Choose the columns; the heading is printed with the first row.
-
-        Args:
-            columns: heading and format of each, e.g. {"epoch": "d", "test error": ".2f"}.
-            quiet: print nothing.
-        """
-        self._columns = dict(columns)
-        self._quiet = quiet
-        self._started = False
-
-    def row(self, *values: Any) -> None:
-        """Print one row, a value a column."""
-        if self._quiet:
-            return
-        widths = [max(len(name), 8) for name in self._columns]
-        if not self._started:
-            print("  ".join(f"{n:>{w}}" for n, w in zip(self._columns, widths, strict=True)))
-            self._started = True
-        cells = [format(v, f) for v, f in zip(values, self._columns.values(), strict=True)]
-        print("  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)), flush=True)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else visible(str(value))
 
 
 def _finite(value: Any) -> Any:
@@ -420,8 +340,3 @@ def _complain(text: str) -> None:
     rank = os.environ.get("RANK", "0")  # torchrun's
     where = "error" if rank == "0" else f"error in process {rank}"
     click.echo(f"{where}: {visible(text)}", err=True)
-
-
-def visible(text: str) -> str:
-    """Write what would end the line or steer the terminal as an escape: a name can hold it."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
