@@ -12,7 +12,7 @@ import torch
 
 from bridge.checkpoint import load_checkpoint, save_checkpoint
 from bridge.errors import StorageError
-from bridge.runlog import read_run
+from bridge.runlog import read_run, superblock
 from bridge.runlog.seal import seal
 from tests.bridge.records import new_log, row, sealed_log, weights_of
 
@@ -102,3 +102,8 @@ def test_a_whole_log_is_sealed(tmp_path: Path) -> None:
     run = read_run(path)
     assert run.sealed
     assert run.table()["step"].tolist() == list(range(20))
+
+
+def test_a_sealed_log_keeps_no_room_that_it_does_not_need(tmp_path: Path) -> None:
+    data = sealed_log(tmp_path / "run.h5").read_bytes()
+    assert len(data) == superblock.end(data[: superblock.SIZE])
