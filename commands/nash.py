@@ -156,8 +156,11 @@ def _print_equilibria(
     columns += ["kl_from_equilibrium", "support"]
     columns += ["bradley_terry_winner", "bradley_terry_loss", "bradley_terry_worst"]
     rows = [[getattr(result, name) for name in columns] for result in results]
-    for row in rows:
+    for row, result in zip(rows, results, strict=True):
         row[1] = "yes" if row[1] else "NOT CONVERGED"
+        if result.bradley_terry_winner is None:
+            tied = " = ".join(result.bradley_terry_tied)
+            row[-3] = f"tie: {tied}" if tied else "none: comparisons do not connect all actions"
     games = {"bradley_terry_loss": "regularised", "bradley_terry_worst": "plain"}
     table([f"{name} ({games[name]})" if name in games else name for name in columns], rows)
     for context, a, b in never_compared[:5]:

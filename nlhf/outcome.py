@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from nlhf.algorithms import Problem
@@ -24,6 +25,8 @@ from nlhf.regularised_game import (
 )
 from nlhf.remedy import find_remedy
 
+TIE = 1e-9
+"""Bradley-Terry rewards that differ by less are those of a tie."""
 SUPPORT = 0.001
 """Probability from which an action is counted to the support of a policy."""
 
@@ -47,11 +50,15 @@ class ContextResult:
         plain_equilibrium: the equilibrium without regularisation (the maximal lottery) among the
             actions of the reference, by linear programming; one where there are several.
         plain_exploitability: max_y P(y > plain_equilibrium) - 1/2, its certificate.
-        bradley_terry_winner: the action of largest Bradley-Terry reward r.
+        bradley_terry_winner: the action of largest Bradley-Terry reward r; None in a tie, and
+            where the comparisons do not connect all actions played: their rewards then cannot be
+            compared.
+        bradley_terry_tied: the actions that tie for it, two or more, or none.
         bradley_terry_loss: in the regularised game, P_tau(equilibrium > mu exp(r / tau)) - 1/2:
             what the policy of RLHF on that reward loses to the equilibrium, >= 0.
-        bradley_terry_worst: in the plain game, max_y P(y > that winner) - 1/2: what the action
-            that beats it best takes from it; zero where the winner is a best action.
+        bradley_terry_worst: in the plain game, max_y P(y > that winner, or an even mixture of
+            those that tie) - 1/2: what the action that beats it best takes from it; zero where
+            the winner is a best action.
     """
 
     context: str
@@ -69,9 +76,10 @@ class ContextResult:
     support: int
     plain_equilibrium: tuple[float, ...] | None
     plain_exploitability: float | None
-    bradley_terry_winner: str
+    bradley_terry_winner: str | None
+    bradley_terry_tied: tuple[str, ...]
     bradley_terry_loss: float | None
-    bradley_terry_worst: float
+    bradley_terry_worst: float | None
 
 
 def context_results(
@@ -109,11 +117,14 @@ def _results(
     bound = certificate_with_rounding(P, log_pi, log_mu, tau)
     star_bound = certificate_with_rounding(P, star, log_mu, tau)
     there, back = kl.unchecked(log_pi, star), kl.unchecked(star, log_pi)
-    winner, loss, worst = _bradley_terry(preferences, problem, star)
+    best, loss, worst = _bradley_terry(preferences, problem, star)
     found = []
     for i, context in enumerate(preferences.contexts):
         certified = bool(star_bound[i] <= CONVERGED)
-        plain, worth = _plain(P[i], torch.isfinite(log_mu[i]))
+        played = torch.isfinite(log_mu[i])
+        plain, worth = _plain(P[i], played)
+        fitted = _connected(preferences, i, played)
+        top = [preferences.actions[int(a)] for a in best[i].nonzero()] if fitted else []
         found.append(
             ContextResult(
                 context=context,
@@ -131,9 +142,10 @@ def _results(
                 support=int((policies[i] >= SUPPORT).sum()),
                 plain_equilibrium=None if plain is None else tuple(plain.exp().tolist()),
                 plain_exploitability=worth,
-                bradley_terry_winner=preferences.actions[int(winner[i])],
-                bradley_terry_loss=float(loss[i]) if certified else None,
-                bradley_terry_worst=float(worst[i]),
+                bradley_terry_winner=top[0] if len(top) == 1 else None,
+                bradley_terry_tied=tuple(top) if len(top) > 1 else (),
+                bradley_terry_loss=float(loss[i]) if certified and fitted else None,
+                bradley_terry_worst=float(worst[i]) if fitted else None,
             )
         )
     return found
@@ -142,17 +154,26 @@ def _results(
 def _bradley_terry(
     preferences: Preferences, problem: Problem, star: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The winner of each context's fit, its loss in the regularised and in the plain game, [C]."""
+    """The actions of largest reward [C, K], and their losses in both games, [C]."""
     P, log_mu, tau = problem.P, problem.log_mu, problem.tau
     played = torch.isfinite(log_mu)
     counts = None if preferences.counts is None else preferences.counts.to(P)
     rewards = fit_bradley_terry(P, counts)
-    winner = rewards.masked_fill(~played, -torch.inf).argmax(-1)
+    largest = rewards.masked_fill(~played, -torch.inf).amax(-1, keepdim=True)
+    best = played & (rewards >= largest - TIE)
     tilted = torch.log_softmax(log_mu + rewards / tau[:, None], -1)
     loss = payoff.unchecked(P, star, tilted, log_mu, tau) - 0.5
-    always = torch.full_like(log_mu, -torch.inf).scatter(-1, winner[:, None], 0.0)
-    worst = winning(P, always).masked_fill(~played, 0.5).amax(-1) - 0.5
-    return winner, loss.clamp_min(0.0), worst
+    evenly = (best.to(P) / best.sum(-1, keepdim=True)).log()
+    worst = winning(P, evenly).masked_fill(~played, 0.5).amax(-1) - 0.5
+    return best, loss.clamp_min(0.0), worst.clamp_min(0.0)
+
+
+def _connected(preferences: Preferences, context: int, played: Tensor) -> bool:
+    """Whether comparisons lead from each action played to each other."""
+    if preferences.counts is None:
+        return True
+    compared = (preferences.counts[context] > 0).to(played.device)[played][:, played]
+    return connected_components(compared.cpu().numpy())[0] == 1
 
 
 def _plain(P: Tensor, played: Tensor) -> tuple[Tensor | None, float | None]:

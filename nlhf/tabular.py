@@ -99,7 +99,7 @@ def run_tabular(
     if iterations < 1:
         raise InputError(f"iterations={iterations} must be at least 1")
     check_game(P, log_mu, 1.0)
-    P = P if P.ndim == 3 else P[None]
+    P = P[None] if P.ndim == 2 else P
     if P.ndim != 3 or log_mu.shape[:-1] not in ((), (1,), P.shape[:1]):
         raise InputError(
             f"P has shape {list(P.shape)} and log_mu {list(log_mu.shape)}; give [G, K, K] with "

@@ -12,7 +12,14 @@ from nlhf import solve_equilibrium, unregularised_equilibrium
 from nlhf.errors import InputError
 from nlhf.games import GAMES, random_games, random_policies, three_raters
 from nlhf.oracle import PRECISION
-from nlhf.regularised_game import exploitability, kl, nash_conv, uniform_reference
+from nlhf.regularised_game import (
+    certificate,
+    certificate_with_rounding,
+    exploitability,
+    kl,
+    nash_conv,
+    uniform_reference,
+)
 
 SIZES = [(3, 1000), (10, 1000), (50, 1000), pytest.param(400, 20, marks=pytest.mark.slow)]
 
@@ -25,6 +32,37 @@ def test_every_random_game_is_solved(k, n, tau):
     found = solve_equilibrium(P, mu, tau)
     assert float(exploitability(P, found, mu, tau).max()) <= PRECISION
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("tau", [10.0, 1.0, 1e-3, 1e-5])
+def test_references_of_any_range_are_solved(tau):
+    g = torch.Generator().manual_seed(1)
+    for k in (2, 3, 20):
+        P = random_games(20, k, g)
+        for spread in (100, 1000):
+            logits = spread * torch.randn(20, k, generator=g, dtype=torch.float64)
+            mu = torch.log_softmax(logits, -1)
+            found = solve_equilibrium(P, mu, tau)
+            assert float(certificate(P, found, mu, tau).max()) <= 1e-15
+
+
+def test_a_game_of_float32_is_solved_as_float64():
+    P = random_games(5, 6, torch.Generator().manual_seed(7)).float()
+    P = torch.where(torch.eye(6, dtype=torch.bool), 0.5, P)
+    exact = P.double()
+    exact = 0.5 * (exact + 1 - exact.mT)
+    for tau in (1.0, 1e-4):
+        found = solve_equilibrium(P, uniform_reference(P), tau)
+        assert float(certificate(exact, found, uniform_reference(exact), tau).max()) <= 1e-12
+
+
+def test_what_is_beyond_double_precision_is_not_called_solved():
+    P = GAMES["biased-rock-paper-scissors"].P
+    mu = uniform_reference(P)
+    with pytest.raises(RuntimeError, match="was not solved"):
+        solve_equilibrium(P, mu, 1e-300, max_iterations=50)
+    found = solve_equilibrium(P, mu, 1e-17, max_iterations=50, throw=False)
+    assert not float(certificate_with_rounding(P, found, mu, 1e-17)) <= 1e-3
 
 
 def test_taus_and_references_broadcast():
@@ -111,6 +149,14 @@ def test_the_certificate_bounds_the_distance():
     for tau in (1.0, 0.1, 0.01):
         star = solve_equilibrium(P, mu, tau)
         assert (kl(pi, star) <= exploitability(P, pi, mu, tau) / tau * (1 + 1e-9)).all()
+
+
+def test_weak_preferences_are_no_ties_to_the_programme():
+    for k in (3, 50):
+        P = random_games(3, k, torch.Generator().manual_seed(k))
+        weak = 0.5 + 1e-9 * (P - 0.5)
+        weak = 0.5 * (weak + 1 - weak.mT)
+        assert float(nash_conv(weak, unregularised_equilibrium(weak)).max()) <= 1e-15
 
 
 def test_bad_input():

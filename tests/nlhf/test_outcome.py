@@ -107,6 +107,7 @@ def check(P, log_mu, tau: float, found: list[ContextResult]) -> int:
         assert each.plain_exploitability is not None
         assert 0 <= each.plain_exploitability <= 1e-9
         assert each.bradley_terry_loss is not None
+        assert each.bradley_terry_worst is not None
         assert each.bradley_terry_loss >= 0
         unmarked += each.converged
     return unmarked
@@ -200,6 +201,33 @@ def test_an_action_outside_the_reference_wins_nothing():
     assert found.plain_equilibrium == (0.0, 1.0, 0.0)
     assert found.equilibrium is not None
     assert found.equilibrium[0] == 0
+
+
+def test_a_tie_has_no_winner_and_loses_what_its_mixture_loses():
+    for name in ("rock-paper-scissors", "condorcet-cycle", "intransitive-dice"):
+        game = GAMES[name]
+        (found,) = outcome(game.P[None], uniform_reference(game.P)[None], 0.1, "exact", 1)
+        assert found.bradley_terry_winner is None
+        assert len(found.bradley_terry_tied) == len(game.actions)
+        assert found.bradley_terry_worst == pytest.approx(0, abs=1e-12)
+        assert found.bradley_terry_loss == pytest.approx(0, abs=1e-12)
+
+
+def test_comparisons_that_do_not_connect_all_actions_have_no_fit():
+    P = torch.full((2, 4, 4), 0.5, dtype=torch.float64)
+    P[:, 0, 1], P[:, 1, 0], P[:, 2, 3], P[:, 3, 2] = 0.9, 0.1, 0.8, 0.2
+    counts = torch.zeros(2, 4, 4, dtype=torch.float64)
+    counts[:, 0, 1] = counts[:, 1, 0] = counts[:, 2, 3] = counts[:, 3, 2] = 10
+    counts[1, 1, 2] = counts[1, 2, 1] = 10  # this joins them in the second context
+    log_mu, tau = uniform_reference(P), torch.full((2,), 0.1, dtype=torch.float64)
+    star = solve_equilibrium(P, log_mu, 0.1)
+    source = Preferences("", ("x", "y"), tuple("abcd"), P, counts)
+    apart, joined = context_results(source, Problem(P, log_mu, tau), star, star, 1)
+    assert apart.bradley_terry_winner is None
+    assert apart.bradley_terry_tied == ()
+    assert apart.bradley_terry_loss is apart.bradley_terry_worst is None
+    assert joined.bradley_terry_winner == "a"
+    assert joined.bradley_terry_worst == 0
 
 
 @pytest.mark.parametrize("kind", GAME_KINDS)

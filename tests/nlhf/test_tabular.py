@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nlhf import run_tabular
-from nlhf.algorithms import Extragradient, NashMD, Problem
+from nlhf.algorithms import Extragradient, Magnetic, NashMD, Problem
 from nlhf.errors import InputError
 from nlhf.games import random_games, random_policies
 from nlhf.regularised_game import exploitability, kl
@@ -76,8 +76,44 @@ def test_compiled_steps_are_the_same():
     torch.testing.assert_close(fused.log_pi, plain.log_pi, atol=1e-12, rtol=0)
 
 
+def test_each_run_of_a_batch_says_whether_it_has_converged():
+    P, mu = games()
+    methods = ["exact", "mirror-prox", "best-response"]
+    sweep = run_tabular(P, mu, [1.0, 1e-3], methods, iterations=60)
+    assert sweep.converged.shape == (3, 2, 1, 3)
+    assert sweep.converged[0].all()
+    assert sweep.converged[1, 0].all()
+    assert not sweep.converged[2, 1].any()
+    tau = sweep.taus[:, None, None, None]
+    assert torch.equal(sweep.certificate, sweep.exploitability / tau)
+    assert (sweep.kl_to_equilibrium <= sweep.certificate * (1 + 1e-9) + 1e-20).all()
+    diverged = run_tabular(P, mu, 1.0, [Magnetic(1e308)], iterations=3)
+    assert not diverged.converged.any()
+
+
+def test_float32_runs_reach_what_float32_holds():
+    P, mu = games()
+    sweep = run_tabular(P.float(), mu.float(), 0.1, ["exact"], iterations=2)
+    assert sweep.log_pi.dtype == torch.float32
+    assert sweep.converged.all()
+    assert float(sweep.certificate.max()) < 1e-9
+
+
 def test_bad_input():
     P, mu = games()
+    for change, message in (
+        ({"log_mu": mu.exp()}, "log_mu .*at most 0"),
+        ({"log_mu": mu[:2]}, r"log_mu \[2, 4\]"),
+        ({"P": P[None]}, r"P has shape \[1, 3, 4, 4\]"),
+        ({"P": P.tolist()}, "P is of type list"),
+        ({"taus": "a"}, "taus='a'"),
+        ({"taus": []}, "one tau"),
+        ({"seeds": []}, "one tau, seed"),
+        ({"methods": "nash-md"}, "list of methods"),
+        ({"record": [11], "iterations": 10}, "record=11 lies outside"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_tabular(**({"P": P, "log_mu": mu} | change))
     with pytest.raises(InputError, match="iterations=0"):
         run_tabular(P, mu, iterations=0)
     with pytest.raises(InputError, match="'dpo' is unknown"):
