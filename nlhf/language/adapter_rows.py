@@ -80,7 +80,7 @@ class AdapterRows:
         zero and hides every mistake. Afterwards the weights are bit for bit what they were.
 
         Raises:
-            InputError: with the adapter off the model changes when the adapter does.
+            InputError: with the adapter off the model changes when the adapter does, or fails.
         """
         model = self._model
         learned = {n: p for n, p in model.named_parameters() if p.requires_grad or "lora_" in n}
@@ -89,7 +89,11 @@ class AdapterRows:
         vocabulary = model.get_input_embeddings().weight.shape[0]
         device = next(model.parameters()).device
         inputs = {"input_ids": (torch.arange(12, device=device) % vocabulary).reshape(3, 4)}
-        before = self._base(inputs)
+        try:
+            before = self._base(inputs)
+        except Exception as error:  # strangers' models fail in their own ways
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            raise InputError(f"the model under the adapter fails in a plain pass: {said}") from None
         kept = {name: parameter.detach().clone() for name, parameter in learned.items()}
         try:
             _disturb(learned)

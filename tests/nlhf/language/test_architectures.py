@@ -192,6 +192,17 @@ def test_trying_an_adapter_leaves_its_weights_bit_for_bit(fails, monkeypatch):
         assert parameter.requires_grad == ("lora_" in name), name
 
 
+def test_a_model_that_fails_under_its_adapter_is_refused_in_one_line(monkeypatch):
+    policy = policy_of("opt", "lora", torch.float32)
+
+    def forward(**inputs):
+        raise ValueError("no such\nlayer")
+
+    monkeypatch.setattr(policy.model, "forward", forward)
+    with pytest.raises(InputError, match="fails in a plain pass: ValueError: no such layer"):
+        AdapterRows(policy.model).agree()
+
+
 def test_a_setting_that_chooses_layers_is_not_taken_for_their_number(tmp_path):
     model = make_model("qwen2", torch.float32)
     assert model.config.max_window_layers > len(model.state_dict())
