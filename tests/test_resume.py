@@ -331,6 +331,8 @@ def test_a_folder_of_another_runs_checkpoints_is_ignored(
     shutil.rmtree(checkpoint_folder(b), ignore_errors=True)
     shutil.copytree(checkpoint_folder(a), checkpoint_folder(b))
     assert command([*args, "--resume", "--out", b]) == 0
+    assert checkpoints(checkpoint_folder(b))  # they are not its own, so they stay
+    shutil.rmtree(checkpoint_folder(b))
     assert same_as(b, references["eqprop-run"])
 
 
