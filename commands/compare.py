@@ -64,6 +64,9 @@ def compare(
     else:
         for title, columns, rows in comparison_tables(found):
             table(columns, rows, title)
+        for name, rows in found.sampled.items():
+            note = "steps and differences are of all, means over seeds and figures of the extremes"
+            click.echo(f"{name}: {rows} rows; {note}", err=True)
         for path in written:
             click.echo(f"written: {path}", err=True)
     for excess in found.exceeded:
