@@ -57,7 +57,7 @@ def user_place(error: BaseException) -> Place | None:
         file = Path(frame.f_code.co_filename)
         if _is_ours(file):
             # the console calls commands, whoever wrote them
-            last_own = last_own or file.name != "console.py"
+            last_own = last_own or file.parent.name != "console"
             continue
         home = _home(file) if last_own else None
         if home is not None and home == (root or home):

@@ -62,6 +62,7 @@ class LogFile:
         self.sealed = own.sealed
         self.dropped = {name: n for name, n in own.dropped.items() if n}
         self.status, self.heartbeat = newest_status(own)
+        facts.check_time(self.heartbeat)
         self.alive = not own.sealed and is_alive(own.meta, self.status, self.heartbeat)
         self.events = events_of(path, own.columns["events"])
 
