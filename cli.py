@@ -10,6 +10,7 @@ from commands.corpus import corpus
 from commands.eqprop import eqprop_run
 from commands.export import export
 from commands.gradcheck import gradcheck
+from commands.hints import key_for
 from commands.nash import nash_md
 from commands.preference import preference_train
 from commands.rank import rank
@@ -20,6 +21,7 @@ from commands.warm_start import warm_start
 
 @click.group(
     cls=Commands,
+    key_for=key_for,
     input_errors=("bioplaus.errors", "nlhf.errors"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -54,6 +54,8 @@ def compare(
     """
     from bridge.runlog import compare_runs, comparison_json, comparison_tables, parse_tolerances
 
+    if options["overwrite"] and not report:
+        raise click.UsageError("--overwrite is for --report; give it too")
     tolerances = parse_tolerances(options["tolerances"])
     _check_outputs(report, png, options["overwrite"])
     found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances)

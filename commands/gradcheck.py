@@ -50,6 +50,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     if flags["sizes"] is not None:
         flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
     given = [f"--{name}" for name in fresh if flags[name] is not None]
+    given += [f"--set {text}" for text in options["sets"] if _key(text) in (*fresh, "gain")]
     if from_run and given:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     settings, path = prepare("gradcheck", GradcheckConfig, None, flags, options)
@@ -86,6 +87,10 @@ def _doubts(report: Any) -> list[str]:
 
 def _cell(value: Any) -> Any:
     return "-" if value is None else value
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].strip()
 
 
 def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:

@@ -53,11 +53,14 @@ def _age(seconds: float | None) -> str:
 @click.option("--follow", is_flag=True, help="Draw the newest metrics until the run ends.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Follow only these.")
 @click.option(
-    "--interval", type=click.FloatRange(0.05, 3600), default=1.0, help="Seconds between two looks."
+    "--interval",
+    type=click.FloatRange(0.05, 3600),
+    default=None,
+    help="Seconds between two looks; 1.",
 )
 @common_options("json")
 def runs_show(
-    log: Path, follow: bool, metrics: tuple[str, ...], interval: float, as_json: bool
+    log: Path, follow: bool, metrics: tuple[str, ...], interval: float | None, as_json: bool
 ) -> None:
     """Show what a log says: where it comes from, its config, and the figures of every table.
 
@@ -72,8 +75,10 @@ def runs_show(
 
     if metrics and not follow:
         raise click.UsageError("--metric needs --follow")
+    if interval is not None and not follow:
+        raise click.UsageError("--interval is for --follow; give it too")
     if follow:
-        _follow(log, metrics, interval, as_json)
+        _follow(log, metrics, interval or 1.0, as_json)
         return
     about = describe_log(log)
     if as_json:

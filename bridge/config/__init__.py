@@ -4,6 +4,7 @@ from bridge.config.base import Config
 from bridge.config.choices import choice, owned, plain_fields
 from bridge.config.keys import either, flatten, valid_keys
 from bridge.config.loading import config_json, config_sha256, load_config
+from bridge.config.mistakes import nearest_key
 
 __all__ = [
     "Config",
@@ -13,6 +14,7 @@ __all__ = [
     "either",
     "flatten",
     "load_config",
+    "nearest_key",
     "owned",
     "plain_fields",
     "valid_keys",

@@ -68,7 +68,9 @@ def load_config(
             raise InputError(*problems)
     for name, value in (flags or {}).items():
         if value is not None and value != ():
-            flag = "--" + name.rsplit(".", 1)[-1].replace("_", "-")
+            # what is named is called by its group on the command line
+            named = name.removesuffix(".name").rpartition(".")[2]
+            flag = "--" + named.replace("_", "-")
             _put(data, name, value, flag, origins, problems)
     for text in sets:
         key, equals, raw = text.partition("=")

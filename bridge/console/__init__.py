@@ -165,7 +165,11 @@ class Commands(click.Group):
     group_class = type
 
     def __init__(
-        self, *args: Any, input_errors: tuple[type[Exception] | str, ...] = (), **kwargs: Any
+        self,
+        *args: Any,
+        input_errors: tuple[type[Exception] | str, ...] = (),
+        key_for: Callable[[str, str], str | None] = lambda command, option: None,
+        **kwargs: Any,
     ) -> None:
         """Make the group.
 
@@ -174,9 +178,11 @@ class Commands(click.Group):
             input_errors: more classes of mistakes in a user's input, beside InputError, or modules
                 that have such an InputError; to import an engine takes seconds, and one that was
                 not imported has raised none.
+            key_for: finds the key of a command's config that an unknown option seems to mean.
             kwargs: as click.Group.
         """
         super().__init__(*args, **kwargs)
+        self.key_for = key_for
         self._input_errors = input_errors
 
     @property
@@ -210,7 +216,7 @@ class Commands(click.Group):
             if isinstance(error, _NO_ARGUMENTS):
                 click.echo(error.format_message(), err=True)
             else:
-                _complain(_usage_text(error))
+                _complain(_usage_text(error, self.key_for))
             _leave(EXIT_USAGE)
         except self.input_errors as error:
             *others, last = getattr(error, "mistakes", (str(error),)) or ("",)
@@ -300,9 +306,15 @@ def _refuse_unsayable(words: Sequence[str]) -> None:
             raise click.UsageError(f"{word[:60]}: is no UTF-8 text; rename it")
 
 
-def _usage_text(error: click.ClickException) -> str:
+def _usage_text(
+    error: click.ClickException, key_for: Callable[[str, str], str | None] = lambda *words: None
+) -> str:
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        key = key_for(context.info_name or "", error.option_name)
+        if key:
+            return f"no such option {error.option_name}; give --set {key}=VALUE"
     if isinstance(error, click.NoSuchOption) and not error.possibilities and context is not None:
         names = [o for p in context.command.get_params(context) for o in p.opts if o[:2] == "--"]
         close = difflib.get_close_matches(error.option_name, names, 1, cutoff=0.5)
