@@ -211,7 +211,7 @@ class _Moving:
         radius = values.abs().amax(1)
         self.change = (radius - self.newest.to(radius)).abs()
         self.newest = radius
-        return bool((self.change <= 1e-7 * radius).all())
+        return bool((self.change <= torch.finfo(radius.dtype).eps ** 0.5 * radius).all())
 
 
 def _dense_fits(at: AbstractLinearisation) -> bool:

@@ -78,23 +78,25 @@ def gmres(
     """
     norm = torch.linalg.vector_norm(b, dim=1, keepdim=True)
     safe = torch.where(norm > 0, norm, 1.0)
-    basis = [b / safe]
+    basis = b.new_empty(len(b), 16, b.shape[1])
+    basis[:, 0] = b / safe
     columns: list[Tensor] = []
     y = b.new_zeros(len(b), 0)
-    for _ in range(min(max_iterations, b.shape[1])):
-        w = matvec(basis[-1])
-        stacked = torch.stack(basis, 1)
-        h = torch.einsum("bkn,bn->bk", stacked, w)
-        w = w - torch.einsum("bkn,bk->bn", stacked, h)
-        again = torch.einsum("bkn,bn->bk", stacked, w)  # a second pass keeps it orthogonal
-        w = w - torch.einsum("bkn,bk->bn", stacked, again)
+    for k in range(1, min(max_iterations, b.shape[1]) + 1):
+        w, known = matvec(basis[:, k - 1]), basis[:, :k]
+        h = torch.einsum("bkn,bn->bk", known, w)
+        w = w - torch.einsum("bkn,bk->bn", known, h)
+        again = torch.einsum("bkn,bn->bk", known, w)  # a second pass keeps it orthogonal
+        w = w - torch.einsum("bkn,bk->bn", known, again)
         size = torch.linalg.vector_norm(w, dim=1, keepdim=True)
         columns.append(torch.cat((h + again, size), 1))
-        basis.append(w / torch.where(size > 0, size, 1.0))
+        if k == basis.shape[1]:
+            basis = torch.cat((basis, torch.empty_like(basis)), 1)
+        basis[:, k] = w / torch.where(size > 0, size, 1.0)
         y, residual = _least_squares(columns, norm)
         if bool((residual <= tolerance).all()):
             break
-    x = torch.einsum("bkn,bk->bn", torch.stack(basis[: y.shape[1]], 1), y)
+    x = torch.einsum("bkn,bk->bn", basis[:, : y.shape[1]], y)
     end = torch.linalg.vector_norm(matvec(x) - b, dim=1, keepdim=True) / safe
     return x, end[:, 0]
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import cli
 from bridge.runlog import read_run
+from bridge.runlog.ranking import rank_estimators
 from tests import command_line
 from tests.command_line import refused
 from tests.resuming import command, end_at, fingerprint, same_as
@@ -125,6 +126,24 @@ def test_where_nothing_converged_nothing_is_compared(as_json, tmp_path):
     else:
         assert "free phase not converged" in result.stdout
         assert "nan" not in result.stdout
+
+
+def test_a_run_warns_once_of_checks_that_say_nothing(tmp_path):
+    out = tmp_path / "run.h5"
+    args = ["--hidden", "24", "--epochs", "1", "--set", "data.train_size=100", "--quiet"]
+    args += ["--set", "data.test_size=50", "--check-gradients-every", "1", "--out", str(out)]
+    args += ["--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
+    args += ["--set", "network.gain=4", "--set", "network.feedback_gain=1"]
+    result = CliRunner().invoke(cli.main, ["eqprop-run", *args])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("check of gradients at step 1: free phase not converged") == 1
+    logged = read_run(out).table("gradients")
+    assert set(logged["reason"]) == {"free phase not converged"}
+    assert all(math.isnan(angle) for angle in logged["angle_degrees"])
+    assert all(math.isnan(ratio) for ratio in logged["asymmetry"])
+    # and no such check enters the ranking of `compare`
+    (rank,) = rank_estimators([read_run(out)])
+    assert (rank.checks, rank.unconverged) == (0, 2)
 
 
 def test_one_unit_layers_take_no_angle_between(tmp_path):
