@@ -43,15 +43,18 @@ def transitive(sets: int, bootstrap: int, rng: np.random.Generator, spread: floa
         r = spread * rng.standard_normal(rng.choice([5, 10, 20]))
         r -= r.mean()
         battles = votes(of_scores(r), n, rng)
-        for kind, inside in held.items():
-            found = nlhf.rank(battles, bootstrap=bootstrap, intervals=kind, seed=int(n))
-            for item in found.contexts[0].items:
-                inside.append(item.low <= r[int(item.name[1:])] <= item.high)
-        c = found.contexts[0]
+        c = nlhf.rank(battles, bootstrap=bootstrap, seed=int(n)).contexts[0]
+        for item in c.items:
+            truth = r[int(item.name[1:])]
+            held["bootstrap"].append(item.low <= truth <= item.high)
+            held["sandwich"].append(abs(item.bradley_terry - truth) <= 1.96 * item.standard_error)
         said[c.verdict] += 1
         right += c.verdict == "winner" and int(c.winner[1:]) == int(r.argmax())
     covered = ", ".join(f"{kind} {np.mean(inside):.4f}" for kind, inside in held.items())
-    print(f"transitive, spread {spread}: {dict(said)}, winners right {right}; coverage {covered}")
+    print(
+        f"transitive, spread {spread}: {dict(said)}, winners right {right}; coverage {covered}",
+        flush=True,
+    )
 
 
 def planted(sets: int, bootstrap: int, rng: np.random.Generator) -> None:

@@ -24,7 +24,7 @@ def card(
         "battles": battles.total if counted else None,
         "ties": battles.ties if counted else None,
         "items": len(battles.items),
-        "contexts": len(contexts) if len(contexts) == 1 else len(contexts) - 1,
+        "contexts": len(contexts) - (contexts[-1].startswith("pooled") and len(contexts) > 1),
         "pairs": len(battles.items) * (len(battles.items) - 1) // 2,
         "never_compared": len(last.never_compared),
         "islands": len(last.islands),

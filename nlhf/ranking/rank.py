@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nlhf.errors import InputError
 from nlhf.preferences.battles import Battles
@@ -71,7 +72,8 @@ def rank(
         raise InputError(f"{read.name}: a table of rates has no column {(*by, cluster)[0]!r}")
     names, group = read.groups(by)
     rows = [np.flatnonzero(group == c) for c in range(len(names))]
-    if len(names) > 1:
+    pool = len(names) > 1 and _share_items(read, rows)
+    if pool:
         pooled = POOLED if POOLED not in names else f"{POOLED} (all contexts)"
         names, rows = (*names, pooled), [*rows, np.arange(len(group))]
     contexts = []
@@ -80,11 +82,22 @@ def rank(
         contexts.append(rank_context(read, name, part, cluster, settings, rng))
         advance(1)
     robust = None
-    if len(names) > 1:
+    if pool:
         tables = np.stack([read.preferences_of(part, smoothing) for part in rows[:-1]])
         weights, value = robust_lottery(tables)
         robust = Robust(read.items, weights, value)
     return Ranking(tuple(contexts), robust, card(read, names, contexts, cluster), bootstrap)
+
+
+def _share_items(battles: Battles, rows: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether some item occurs in two contexts; answers to prompts do not."""
+    seen: set[int] = set()
+    for part in rows:
+        items = {*battles.first[part].tolist(), *battles.second[part].tolist()}
+        if seen & items:
+            return True
+        seen |= items
+    return False
 
 
 def with_counts(battles: Battles, each: float) -> Battles:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from nlhf.errors import InputError
 from nlhf.preferences.battles import Battles
 from nlhf.preferences.reading.battle_rows import of_battles, of_winners, winners_fit
-from nlhf.preferences.reading.headers import Roles, candidates, roles
+from nlhf.preferences.reading.headers import TEXTS, Roles, candidates, plain, roles
 from nlhf.preferences.reading.sheet import Sheet
 from nlhf.preferences.reading.square import of_square, square_names
 from nlhf.preferences.reading.tally_rows import of_tallies
 
 Values = Literal["counts", "rates", "percent"]
+EMPTY = "(empty answer)"
 LEGAL = (
     "give battles (model_a,model_b,winner), winner,loser, tallies (item_a,item_b,wins_a,wins_b), "
     "or a square table with a header of names"
@@ -65,6 +67,30 @@ def recognise(sheet: Sheet, values: Values | None = None, even: bool = False) ->
     )
 
 
+def _answers(sheet: Sheet, pair: tuple[str, str]) -> tuple[Sheet, tuple[str, ...]]:
+    """Name empty answers, and leave out answers that meet themselves; say how many."""
+    a, b = sheet.column(pair[0]), sheet.column(pair[1])
+    keep = [row for row in range(sheet.rows) if a[row] != b[row]]
+    empty = sum((a[row] == "") + (b[row] == "") for row in keep)
+    notes = []
+    if len(keep) < sheet.rows:
+        notes.append(f"{sheet.rows - len(keep)} rows of an answer against itself are left out")
+    if empty:
+        notes.append(f"{empty} answers are empty; each is taken for one item of its context")
+    if not keep:
+        raise InputError(f"{sheet.source}: every row has the same answer twice; nothing to rank")
+
+    def column(name: str) -> list[str]:
+        texts = sheet.column(name)
+        if name in pair:
+            return [texts[row] or EMPTY for row in keep]
+        return [texts[row] for row in keep]
+
+    columns = tuple(column(name) for name in sheet.header)
+    lines = None if sheet.lines is None else [sheet.lines[row] for row in keep]
+    return replace(sheet, columns=columns, lines=lines), tuple(notes)
+
+
 def _of_pairs(sheet: Sheet, found: Roles) -> Battles:
     assert found.items
     pair = ", ".join(found.items)
@@ -78,6 +104,10 @@ def _of_pairs(sheet: Sheet, found: Roles) -> Battles:
             f"{sheet.source}: {sheet.form} with {found.winner!r} and also "
             f"{', '.join(found.wins)}: battles or tallies? leave out one"
         )
+    if plain(found.items[0]).startswith(TEXTS) and (found.winner or found.wins):
+        sheet, left_out = _answers(sheet, found.items)
+        read = of_battles(sheet, found) if found.winner else of_tallies(sheet, found)
+        return replace(read, notes=(*left_out, *read.notes))
     if found.winner:
         fitting = (each for each in candidates(sheet.header) if winners_fit(sheet, each))
         return of_battles(sheet, next(fitting, found))

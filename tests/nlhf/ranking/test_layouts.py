@@ -318,3 +318,20 @@ def test_json_with_conversations(tmp_path):
     record["conversation_a"] = [{"role": "user", "content": "hi"}]
     path = write(tmp_path, "b.json", json.dumps([record, {**record, "winner": "tie"}]))
     assert wins_of(path) == {("x", "y"): 0.5, ("y", "x"): 1.5}
+
+
+def test_answers_to_prompts_are_items_of_their_prompt(tmp_path):
+    rows = [
+        ("p", "x", "y", 3, 1),
+        ("p", "x", "", 2, 0),
+        ("p", "x ", "x", 1, 1),
+        ("q", "x", "z", 1, 4),
+    ]
+    names = ("prompt", "response_a", "response_b", "votes_a", "votes_b")
+    lines = [json.dumps({**dict(zip(names, row, strict=True)), "ties": 1}) for row in rows]
+    read = read_battles(str(write(tmp_path, "a.jsonl", "\n".join(lines))))
+    assert read.groups()[0] == ("p", "q")
+    assert read.items == ("(empty answer)", "x", "y", "z")
+    assert read.total == 14
+    assert read.notes[0] == "1 rows of an answer against itself are left out"
+    assert read.notes[1].startswith("1 answers are empty")
