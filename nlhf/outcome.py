@@ -172,6 +172,10 @@ def _connected(preferences: Preferences, context: int, played: Tensor) -> bool:
     """Whether comparisons lead from each action played to each other."""
     if preferences.counts is None:
         return True
+    name, actions = preferences.contexts[context], preferences.actions
+    silent = {a for c, *pair in preferences.never_compared if c == name for a in pair}
+    if silent - {actions[i] for i in played.nonzero().flatten().tolist()}:
+        return False  # an action of this context has no comparison at all
     compared = (preferences.counts[context] > 0).to(played.device)[played][:, played]
     return connected_components(compared.cpu().numpy())[0] == 1
 

@@ -248,5 +248,17 @@ def test_comparisons_are_no_judge_yet(model, tmp_path, monkeypatch):
     assert refused(result, "preference-train --pairs pairs.jsonl --out DIR")
 
 
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [("zero_votes.csv", False), ("unconnected.csv", False), ("counts.csv", True)],
+)
+def test_no_bradley_terry_winner_where_nothing_joins_the_actions(name, named, tmp_path):
+    args = ["--game", f"tests/cases/{name}", "--iterations", 50]
+    said = json.loads(call(*args, "--json", "--out", tmp_path / "a.h5").stdout)["contexts"][0]
+    assert (said["bradley_terry_winner"] is not None) == named
+    shown = call(*args, "--out", tmp_path / "b.h5").stdout
+    assert ("never compared in x: A and" in shown) == (not named)
+
+
 def test_help_has_an_example():
     assert "python cli.py nash-md" in call("--help").stdout

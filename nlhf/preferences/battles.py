@@ -133,8 +133,9 @@ class Battles:
             wins[c] = of_context + ties / 2
         counts = wins + wins.swapaxes(1, 2)
         compared = counts > 0
-        present: NDArray[np.bool_] = np.asarray(compared.any(-1))
-        apart = ~compared & present[:, :, None] & present[:, None, :]
+        occurs = np.zeros((len(names), len(self.items)), dtype=bool)
+        occurs[group, self.first] = occurs[group, self.second] = True
+        apart = ~compared & occurs[:, :, None] & occurs[:, None, :]
         P = frequencies(wins, smoothing)
         return Preferences(
             self.name,
