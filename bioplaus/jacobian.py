@@ -187,7 +187,7 @@ def asymmetry_norm(
 def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
     """The largest |eigenvalue| of J_s + 1 (what one Euler step with dt = 1 multiplies), [B].
 
-    Dense up to DENSE_UP_TO units; above, the Ritz values of an Arnoldi process of 60 products, and
+    Dense up to DENSE_UP_TO units; above, the Ritz values of an Arnoldi process of 150 products, and
     NaN where the largest still moves by more than AT_REST of itself.
     """
     if _dense_fits(at):
@@ -195,8 +195,8 @@ def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) ->
         return torch.linalg.eigvals(dense_jacobian(at) + eye).abs().amax(1)
     start = _random_like(at.slope, generator)
     moving = _Moving()
-    radius = ritz_values(lambda v: at.jvp(v) + v, start, products=60, enough=moving).abs().amax(1)
-    if at.n <= 60:
+    radius = ritz_values(lambda v: at.jvp(v) + v, start, products=150, enough=moving).abs().amax(1)
+    if at.n <= 150:
         return radius  # the process is complete
     return torch.where(moving.change <= AT_REST * radius, radius, torch.nan)
 

@@ -128,12 +128,13 @@ def test_where_nothing_converged_nothing_is_compared(as_json, tmp_path):
         assert "nan" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_run_warns_once_of_checks_that_say_nothing(tmp_path):
     out = tmp_path / "run.h5"
-    args = ["--hidden", "24", "--epochs", "1", "--set", "data.train_size=100", "--quiet"]
+    args = ["--hidden", "8", "--epochs", "1", "--set", "data.train_size=100", "--quiet"]
     args += ["--set", "data.test_size=50", "--check-gradients-every", "1", "--out", str(out)]
-    args += ["--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
-    args += ["--set", "network.gain=4", "--set", "network.feedback_gain=1"]
+    args += ["--set", "check_rows=2", "--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
+    args += ["--set", "network.gain=6", "--set", "network.feedback_gain=1"]
     result = CliRunner().invoke(cli.main, ["eqprop-run", *args])
     assert result.exit_code == 0, result.output
     assert result.stderr.count("check of gradients at step 1: free phase not converged") == 1
