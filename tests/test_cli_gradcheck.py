@@ -133,7 +133,14 @@ def test_a_run_warns_once_of_checks_that_say_nothing(tmp_path):
     out = tmp_path / "run.h5"
     args = ["--hidden", "8", "--epochs", "1", "--set", "data.train_size=100", "--quiet"]
     args += ["--set", "data.test_size=50", "--check-gradients-every", "1", "--out", str(out)]
-    args += ["--set", "check_rows=2", "--set", "network.activation=tanh", "--set", "network.coordinates=membrane"]
+    args += [
+        "--set",
+        "check_rows=2",
+        "--set",
+        "network.activation=tanh",
+        "--set",
+        "network.coordinates=membrane",
+    ]
     args += ["--set", "network.gain=6", "--set", "network.feedback_gain=1"]
     result = CliRunner().invoke(cli.main, ["eqprop-run", *args])
     assert result.exit_code == 0, result.output
