@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+from commands.rank import print_context
 from commands.shared import logged, prepare, session_of
 from commands.sweeps import sweep
 
@@ -31,9 +32,15 @@ from commands.sweeps import sweep
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Resample the votes N times: what they decide beside the equilibrium.",
+)
 @common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
-def nash_md(plot: Path | None, **options: Any) -> None:
+def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
 
     With --model, fine-tune a language model so that its answers are preferred to any competitor's.
@@ -44,6 +51,8 @@ def nash_md(plot: Path | None, **options: Any) -> None:
       python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
     """
     if _is_of_model(options):
+        if bootstrap:
+            raise click.UsageError("--bootstrap resamples a table's votes; leave it out")
         from commands.language import nash_language
 
         nash_language(plot=plot, **options)
@@ -62,11 +71,14 @@ def nash_md(plot: Path | None, **options: Any) -> None:
             raise click.UsageError("--plot draws the whole course, which --resume does not run")
         check_picture(plot, options["overwrite"])
     flags = {name: options[name] for name in names}
+    if bootstrap and (options["seeds"] or options["sweeps"]):
+        raise click.UsageError("--bootstrap is for one run; leave out --seeds and --sweep")
     if sweep(NashConfig, options["config"], flags, {**options, "plot": plot}):
         return
     settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)
     device = resolve_device(options["device"])
     run = build(settings, device)
+    ranking = _ranking(settings, bootstrap) if bootstrap else None
     policies: list[tuple[int, Any]] = []
     with (
         session_of(
@@ -90,6 +102,8 @@ def nash_md(plot: Path | None, **options: Any) -> None:
         )
         converged = all(result.converged for result in results)
         said = {"converged": converged, "contexts": [vars(result) for result in results]}
+        if ranking is not None:
+            said["ranking"] = ranking.to_json()["contexts"]
         log.event("summary", of=said)
     if plot:
         steps, course = zip(*policies, strict=True)
@@ -100,7 +114,26 @@ def nash_md(plot: Path | None, **options: Any) -> None:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
+        for context in () if ranking is None else ranking.contexts:
+            print_context(context)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _ranking(settings: Any, bootstrap: int) -> Any:
+    """What the votes of a game decide.
+
+    Raises:
+        InputError: the game has no votes.
+    """
+    import nlhf
+    from nlhf.errors import InputError
+    from nlhf.games import GAMES
+
+    if settings.game in GAMES:
+        raise InputError(f"game={settings.game!r} has no votes to resample; leave --bootstrap out")
+    return nlhf.rank(
+        settings.game, bootstrap=bootstrap, smoothing=settings.smoothing, seed=settings.seed
+    )
 
 
 def _is_of_model(options: dict[str, Any]) -> bool:

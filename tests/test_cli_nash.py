@@ -260,5 +260,13 @@ def test_no_bradley_terry_winner_where_nothing_joins_the_actions(name, named, tm
     assert ("never compared in x: A and" in shown) == (not named)
 
 
+def test_the_votes_can_be_resampled_beside_the_equilibrium(tmp_path):
+    args = ["--game", "tests/cases/counts.csv", "--iterations", 20, "--bootstrap", 50]
+    said = json.loads(call(*args, "--json", "--quiet", "--out", tmp_path / "a.h5").stdout)
+    assert said["ranking"][0]["verdict"] == "undecided"
+    assert "all: undecided" in call(*args, "--out", tmp_path / "b.h5").stdout
+    assert refused(call("--game", "elo", "--bootstrap", 9, "--out", tmp_path / "c.h5"), "no votes")
+
+
 def test_help_has_an_example():
     assert "python cli.py nash-md" in call("--help").stdout
