@@ -52,15 +52,22 @@ def nash_language(**options: Any) -> None:
 
 def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
     """Train, log and save."""
+    from bridge.card import Card
     from bridge.checkpoint import loading
     from bridge.progress import progress
+    from commands.cards import keep, tell
     from commands.folders import new_folder, note_folder
     from commands.shared import session_of
     from nlhf.language.parallel import whole_weights
     from nlhf.language.saving import save_policy
+    from nlhf.language.text_facts import prompt_facts
     from nlhf.training import ExactRecord, LanguageRecord, train_language
 
     config, group = run.config, run.trainer.group
+    facts = prompt_facts(run.trainer.prompts)
+    card = Card(config.prompts, facts.of, facts.warnings)
+    if group.rank == 0:
+        tell([card], options)
     tables = {"metrics": LanguageRecord} | ({"exact": ExactRecord} if config.measure_exact else {})
     with (
         session_of(
@@ -77,6 +84,8 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         progress(config.iterations, config.algorithm, options["quiet"]) as bar,
     ):
         log, start = session.log, session.start
+        if start is None:
+            keep([card], log)
         in_shards = group.size > 1 and config.shard == "fsdp"
         with loading():
             exact = [ExactRecord(**each) for each in start["exact"]] if start else []

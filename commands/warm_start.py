@@ -10,6 +10,7 @@ import click
 
 from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
 from bridge.errors import RunFailed
+from commands.cards import keep, tell
 from commands.folders import choose_folder, new_folder, note_folder
 from commands.shared import prepare, session_of
 from commands.sweeps import LOG_AND_MODEL, sweep
@@ -40,10 +41,12 @@ def warm_start(config: Path | None, **options: Any) -> None:
     Example: python cli.py warm-start --model smollm2 --examples docstrings/train.jsonl
     --held-out docstrings/test.jsonl --set lora.rank=8 --save warm
     """
+    from bridge.card import Card
     from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import WarmStartConfig, make_warm_start
     from nlhf.language.saving import EXAMPLES, save_policy
+    from nlhf.language.text_facts import example_facts
     from nlhf.language.warm_start import ExampleRecord, HeldOutRecord, learn
 
     names = ("model", "examples", "held_out", "epochs", "seed")
@@ -54,6 +57,9 @@ def warm_start(config: Path | None, **options: Any) -> None:
     folder, replace = choose_folder(options["save"], path, options)
     device = resolve_device(options["device"])
     state = make_warm_start(settings, device)
+    facts = example_facts(state.examples, state.held)
+    card = Card(settings.examples, facts.of, facts.warnings)
+    tell([card], options)
     columns = {"epoch": "d", "eval_loss": ".4f", "eval_perplexity": ".2f"}
     columns |= {"eval_mean_token_accuracy": ".3f", "eval_entropy": ".3f"}
     silent = options["quiet"] or options["as_json"] or not state.held
@@ -76,7 +82,9 @@ def warm_start(config: Path | None, **options: Any) -> None:
     ):
         log = session.log
         note_folder(log, options["save"], options["overwrite"])
-        if session.start is not None:
+        if session.start is None:
+            keep([card], log)
+        else:
             with loading():
                 state.load_state_dict(session.start)
             bar.advance(state.seen)
