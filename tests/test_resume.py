@@ -285,7 +285,7 @@ def test_what_would_give_other_numbers_is_refused(
         (["--threads", "2"], ["threads=1", "not 2", "--threads"]),
         (["--seed", "4"], ["seed=3", "not 4"]),
         (["--epochs", "9"], ["epochs=2", "not 9"]),
-        (["--set", "optimizer.momentum=0.5"], ["optimizer.momentum=0.9", "not 0.5"]),
+        (["--set", "optimizer.weight_decay=0.5"], ["optimizer.weight_decay=0.0", "not 0.5"]),
         (["--set", "optimizer.momentun=0.5"], ["momentun", "optimizer.momentum"]),
         (["--overwrite"], ["--overwrite", "--resume"]),
     ):
