@@ -11,6 +11,8 @@ from scipy.integrate import solve_ivp
 
 FAR = 1e5
 """A state of this norm is on its way to infinity."""
+MOST = 20_000
+"""Evaluations of a force within which a flow must have been followed."""
 
 
 class Flow(Protocol):
@@ -32,16 +34,21 @@ class Flow(Protocol):
 def follow(flow: Flow, start: ndarray, time: float, accuracy: float = 1e-6) -> ndarray:
     """The state at `time` of a flow that starts at `start`; NaN where it grows without bound."""
 
+    asked = 0
+
     def force(_: float, s: ndarray) -> ndarray:
-        # a state that has left for infinity is left where it is
-        return flow.force(s) if np.linalg.norm(s) < FAR else np.zeros_like(s)
+        nonlocal asked
+        asked += 1
+        # a state that has left for infinity, or cannot be followed, is left where it is
+        going = asked < MOST and np.linalg.norm(s) < FAR
+        return flow.force(s) if going else np.zeros_like(s)
 
     method = "RK45" if np.iscomplexobj(start) else "LSODA"
     accuracies = {"rtol": accuracy, "atol": 1e-2 * accuracy}
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what scipy could not follow ends as NaN
         end = solve_ivp(force, (0.0, time), start, method=method, t_eval=[time], **accuracies)
-    arrived = end.success and end.y.size and np.linalg.norm(end.y) < FAR
+    arrived = asked < MOST and end.success and end.y.size and np.linalg.norm(end.y) < FAR
     return end.y[:, -1] if arrived else np.full_like(start, np.nan)
 
 
