@@ -43,11 +43,10 @@ def follow(flow: Flow, start: ndarray, time: float, accuracy: float = 1e-6) -> n
         going = asked < MOST and np.linalg.norm(s) < FAR
         return flow.force(s) if going else np.zeros_like(s)
 
-    method = "RK45" if np.iscomplexobj(start) else "LSODA"
     accuracies = {"rtol": accuracy, "atol": 1e-2 * accuracy}
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what scipy could not follow ends as NaN
-        end = solve_ivp(force, (0.0, time), start, method=method, t_eval=[time], **accuracies)
+        end = solve_ivp(force, (0.0, time), start, method="RK45", t_eval=[time], **accuracies)
     arrived = asked < MOST and end.success and end.y.size and np.linalg.norm(end.y) < FAR
     return end.y[:, -1] if arrived else np.full_like(start, np.nan)
 
