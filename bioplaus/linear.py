@@ -144,7 +144,7 @@ def ritz_values(
             basis[over, j + 1] = _orthogonal_draw(known[over], rng)
             beta = torch.where(over, 0.0, beta)
         hessenberg[:, j + 1, j] = beta.to(hessenberg.dtype)
-        if j + 1 == size or (j + 1) % 6 == 0:
+        if j + 1 == size or (j + 1) % 4 == 0:
             values = torch.linalg.eigvals(hessenberg[:, : j + 1, : j + 1])
             if enough(values):
                 break
