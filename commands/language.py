@@ -91,10 +91,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
             exact = [ExactRecord(**each) for each in start["exact"]] if start else []
             tokens = start["record"]["num_tokens"] if start else 0
         note_folder(log, options["save"], options["overwrite"])
-        if run.policy.remark is not None:
-            log.event("remark", text=run.policy.remark)
-            if not options["quiet"] and group.rank == 0:
-                click.echo(run.policy.remark, err=True)
+        _remark(run.policy.remark, log, silent=options["quiet"] or group.rank > 0)
 
         def on_exact(record: ExactRecord) -> None:
             log.log("exact", record)
@@ -130,12 +127,25 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
-        shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
-        shown += ["completions_mean_length", "num_tokens"]
-        table([*shown, "tokens/s"], [[*(getattr(last, name) for name in shown), speed]])
-        if ends:
-            table(list(ends[0]), [list(each.values()) for each in ends])
+        _show(last, speed, ends)
         click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _remark(text: str | None, log: Any, silent: bool) -> None:
+    """Note and tell what there is to say about the policy."""
+    if text is not None:
+        log.event("remark", text=text)
+        if not silent:
+            click.echo(text, err=True)
+
+
+def _show(last: Any, speed: float, ends: list[dict[str, Any]]) -> None:
+    """Print the last record, and the exact measures of the same step."""
+    shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
+    shown += ["completions_mean_length", "num_tokens"]
+    table([*shown, "tokens/s"], [[*(getattr(last, name) for name in shown), speed]])
+    if ends:
+        table(list(ends[0]), [list(each.values()) for each in ends])
 
 
 def _about(config: Any, last: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+from commands.cards import keep, tell
 from commands.rank import print_context
 from commands.shared import logged, prepare, session_of
 from commands.sweeps import sweep
@@ -60,9 +61,11 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     for name in ("prompts", "preference", "save"):
         if options[name] is not None:
             raise click.UsageError(_needs_model(name, options[name]))
+    from bridge.card import Card
     from bridge.progress import progress
     from bridge.report.policies import check_picture, plot_policies
     from nlhf.config import NashConfig
+    from nlhf.ranking.card import game_facts
     from nlhf.training import StepRecord, build, solve
 
     names = ("game", "algorithm", "tau", "iterations", "seed")
@@ -77,7 +80,11 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
         return
     settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)
     device = resolve_device(options["device"])
+    _require_votes(settings, bootstrap)
     run = build(settings, device)
+    notes = () if run.battles is None else run.battles.notes
+    card = Card(run.preferences.name, game_facts(run.preferences, run.battles), notes)
+    tell([card], options)
     ranking = _ranking(settings, bootstrap) if bootstrap else None
     policies: list[tuple[int, Any]] = []
     with (
@@ -92,6 +99,8 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
         progress(settings.iterations, settings.algorithm, options["quiet"]) as bar,
     ):
         log = session.log
+        if session.start is None:
+            keep([card], log)
         results = solve(
             run,
             on_record=lambda record: log.log("metrics", record),
@@ -119,18 +128,23 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
 
-def _ranking(settings: Any, bootstrap: int) -> Any:
-    """What the votes of a game decide.
+def _require_votes(settings: Any, bootstrap: int | None) -> None:
+    """Refuse to resample the votes of a game that has none.
 
     Raises:
-        InputError: the game has no votes.
+        InputError: it has none.
     """
-    import nlhf
     from nlhf.errors import InputError
     from nlhf.games import GAMES
 
-    if settings.game in GAMES:
+    if bootstrap and settings.game in GAMES:
         raise InputError(f"game={settings.game!r} has no votes to resample; leave --bootstrap out")
+
+
+def _ranking(settings: Any, bootstrap: int) -> Any:
+    """What the votes of a game decide."""
+    import nlhf
+
     return nlhf.rank(
         settings.game, bootstrap=bootstrap, smoothing=settings.smoothing, seed=settings.seed
     )

@@ -110,12 +110,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
             raise RunFailed(str(error)) from None
         for record in bin_records(held, state.step) if held else []:
             run.log("reliability", record)
-        report = {
-            "pairs": {"name": settings.pairs, "sha256": digest},
-            "learned_from": len(state.learn),
-            "best_epoch": state.best_epoch,
-            "held_out": held.as_json() if held else None,
-        }
+        report = _report({"name": settings.pairs, "sha256": digest}, state, held)
         with new_folder(out, replace) as folder:
             state.model.save(folder, report)
             note_folder(run, out, replace=True)
@@ -127,6 +122,16 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
         if held:
             _show(held)
         click.echo(f"kept: epoch {state.best_epoch}\nmodel: {out}\nlog: {path}")
+
+
+def _report(pairs: dict[str, str], state: Any, held: Any) -> dict[str, Any]:
+    """What is kept beside the model, and said at the end."""
+    return {
+        "pairs": pairs,
+        "learned_from": len(state.learn),
+        "best_epoch": state.best_epoch,
+        "held_out": held.as_json() if held else None,
+    }
 
 
 def _columns(held: bool) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,12 @@ from bridge.console import (
     set_threads,
     table,
 )
+from commands.cards import keep, tell
 from commands.rank import print_context
 from commands.shared import Spread, new_log
+
+if TYPE_CHECKING:
+    from bridge.card import Card
 
 
 @click.command(cls=Spread)
@@ -41,11 +45,10 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     from bridge import open_run
     from bridge.config import load_config
     from bridge.progress import progress
-    from bridge.seeding import generator
-    from nlhf.config import TournamentConfig, make_cut_sampling
+    from nlhf.config import TournamentConfig
     from nlhf.language.judging import get_judge
     from nlhf.language.prompts import read_prompts
-    from nlhf.language.tournament import PairRecord, PolicyRecord, answers_in, answers_of, play
+    from nlhf.language.tournament import PairRecord, PolicyRecord, play
 
     given = {name: options[name] for name in ("prompts", "preference", "seed")}
     settings = load_config(
@@ -57,25 +60,9 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     device = resolve_device(options["device"])
     prompts = read_prompts(settings.prompts)[: settings.limit]
     judge = get_judge(settings.preference, device)
-    for name in names:
-        if Path(name).is_file():
-            answers_in(name, prompts)  # refused before models have answered for hours
-    answers = []
-    with progress(len(prompts) * len(names), "answering", options["quiet"]) as bar:
-        for name in names:
-            found = answers_of(
-                name,
-                prompts,
-                make_cut_sampling(settings.generation),
-                # the same numbers for every policy: luck is shared
-                generator(settings.seed, "answers"),
-                draws=settings.draws,
-                batch_size=settings.batch_size,
-                device=device,
-                options={"chat": settings.chat, "end_token": settings.end_token},
-                advance=bar.advance,
-            )
-            answers.append(found)
+    card = _card(settings, prompts)
+    tell([card], options)
+    answers = _answers(settings, prompts, device, options["quiet"])
     total = len(prompts) * settings.draws * len(names) * (len(names) - 1) // 2
     with progress(total, "judging", options["quiet"]) as bar:
         result = play(judge, prompts, answers, advance=bar.advance, names=names, seed=settings.seed)
@@ -90,6 +77,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
         dataset={"name": settings.prompts, "prompts": len(prompts), "policies": names},
     )
     with run:
+        keep([card], run)
         for record in result.pairs:
             run.log("metrics", record)
         for record in result.policies:
@@ -100,6 +88,50 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     elif not options["quiet"]:
         _show(names, result)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _card(settings: Any, prompts: list[Any]) -> Card:
+    """What is asked, and what is known of the answers; before models have answered for hours.
+
+    Raises:
+        InputError: a file of answers cannot be read, or has none to a prompt.
+    """
+    from bridge.card import Card
+    from nlhf.language.prompts import read_answers
+    from nlhf.language.text_facts import tournament_facts
+    from nlhf.language.tournament import answers_in
+
+    files = {name: read_answers(name) for name in settings.policies if Path(name).is_file()}
+    for name, known in files.items():
+        answers_in(name, prompts, known)
+    facts = tournament_facts(prompts, files, [n for n in settings.policies if n not in files])
+    return Card(settings.prompts, facts.of, facts.warnings)
+
+
+def _answers(settings: Any, prompts: list[Any], device: str, quiet: bool) -> list[list[list[str]]]:
+    """The answers of all policies, [K][draws][N]."""
+    from bridge.progress import progress
+    from bridge.seeding import generator
+    from nlhf.config import make_cut_sampling
+    from nlhf.language.tournament import answers_of
+
+    names = settings.policies
+    with progress(len(prompts) * len(names), "answering", quiet) as bar:
+        return [
+            answers_of(
+                name,
+                prompts,
+                make_cut_sampling(settings.generation),
+                # the same numbers for every policy: luck is shared
+                generator(settings.seed, "answers"),
+                draws=settings.draws,
+                batch_size=settings.batch_size,
+                device=device,
+                options={"chat": settings.chat, "end_token": settings.end_token},
+                advance=bar.advance,
+            )
+            for name in names
+        ]
 
 
 def _as_json(names: list[str], result: Any, path: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from nlhf.config import (
     make_objective,
     make_reference,
     make_sampling,
+    read_preferences,
 )
 from nlhf.language.enumeration import measure_exactly
 from nlhf.language.judging import get_judge
@@ -43,7 +44,7 @@ from nlhf.language.trainer import Batching, Trainer
 from nlhf.oracle import solve_equilibrium
 from nlhf.outcome import ContextResult, context_results
 from nlhf.preferences.base import Preferences
-from nlhf.preferences.reading import load_preferences
+from nlhf.preferences.battles import Battles
 from nlhf.schedules import schedule
 from nlhf.tabular import MEASURES, measure
 
@@ -81,6 +82,8 @@ class Run:
     """The games in float64 and with exact feedback: what everything is measured on."""
     log_equilibrium: Tensor
     """Of `exact`, by the oracle; what it is worth, its certificate says."""
+    battles: Battles | None = None
+    """What the preferences were made from; None for a built-in game."""
 
     @property
     def source(self) -> dict[str, object]:
@@ -100,7 +103,7 @@ def build(config: NashConfig, device: torch.device | str = "cpu") -> Run:
     Raises:
         InputError: the preferences cannot be read, or settings do not fit together.
     """
-    preferences = load_preferences(config.game, config.smoothing)
+    preferences, battles = read_preferences(config)
     P = preferences.P.to(device)
     log_mu = make_reference(config, preferences).to(P)
     check_game(P, log_mu, config.tau)
@@ -117,6 +120,7 @@ def build(config: NashConfig, device: torch.device | str = "cpu") -> Run:
         make_algorithm(config),
         Problem(P, log_mu, tau),
         star,
+        battles,
     )
 
 
@@ -272,9 +276,8 @@ class LanguageRun:
     def source(self) -> dict[str, object]:
         """The prompts for the log: their file, how many, and the sha256 of the file."""
         data = Path(self.config.prompts).read_bytes()
-        prompts = len(self.trainer.prompts)
         name, digest = self.config.prompts, hashlib.sha256(data).hexdigest()
-        return {"name": name, "sha256": digest, "prompts": prompts}
+        return {"name": name, "sha256": digest, "prompts": len(self.trainer.prompts)}
 
 
 def build_language(

@@ -201,6 +201,8 @@ def test_same_seed_same_votes(tmp_path):
         (["--set", "mixture=1.5"], ["mixture", "1.5"]),
         (["--set", "reference=[0.5, 0.5]"], ["reference", "2 probabilities for 8"]),
         (["--set", "smoothing=-1"], ["smoothing", "-1"]),
+        (["--game", "elo", "--set", "smoothing=1"], ["smoothing=1", "no effect", "votes"]),
+        (["--game", "roshambo", "--set", "smoothing=1"], ["smoothing=1", "square table of win"]),
         (["--game", "elo", "--set", "reference=[0.5,0.5,0.5,0.5]"], ["sums to 2"]),
         (["--algorithm", "magnetic", "--set", "mixture=0.5"], ["mixture", "magnetic"]),
         (["--set", "eta=-1"], ["eta", "-1"]),

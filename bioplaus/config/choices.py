@@ -72,6 +72,12 @@ class TorchPhaseConfig(PhaseConfig):
     solver: str
     check_every: Count = 1
 
+    def idle(self) -> dict[str, str]:
+        if self.tolerance > 0:
+            return {}
+        why = "with tolerance=0, which takes all steps without a look; it is read with tolerance>0"
+        return {"check_every": why}
+
     def settling(self, estimators: tuple[str, ...] = ()) -> Settling:
         return dataclasses.replace(super().settling(estimators), check_every=self.check_every)
 

@@ -104,7 +104,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         type=click.IntRange(min=1),
         default=None,
         metavar="N",
-        help="Runs of --seeds and --sweep at a time; CPUs by --threads if not given.",
+        help="Runs of --seeds and --sweep at a time; if not given, CPUs by --threads, or all "
+        "under --launcher slurm.",
     ),
     "launcher": click.option(
         "--launcher",
@@ -311,12 +312,13 @@ def _usage_text(
 ) -> str:
     text = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
-    if isinstance(error, click.NoSuchOption) and context is not None:
-        key = key_for(context.info_name or "", error.option_name)
-        if key:
-            return f"no such option {error.option_name}; give --set {key}=VALUE"
-    if isinstance(error, click.NoSuchOption) and not error.possibilities and context is not None:
-        names = [o for p in context.command.get_params(context) for o in p.opts if o[:2] == "--"]
+    if not isinstance(error, click.NoSuchOption) or context is None:
+        return text
+    names = [o for p in context.command.get_params(context) for o in p.opts if o[:2] == "--"]
+    key = key_for(context.info_name or "", error.option_name)
+    if key and "--" + key.rpartition(".")[2].replace("_", "-") not in names:
+        return f"no such option {error.option_name}; give --set {key}=VALUE"
+    if not error.possibilities:
         close = difflib.get_close_matches(error.option_name, names, 1, cutoff=0.5)
         text += f" Did you mean {close[0]}?" if close else f" Options: {', '.join(names)}"
     return text

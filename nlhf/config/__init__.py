@@ -9,7 +9,7 @@ from nlhf.config.language import (
     make_sampling,
 )
 from nlhf.config.preference import PreferenceConfig, make_fit
-from nlhf.config.tables import NashConfig, make_algorithm, make_reference
+from nlhf.config.tables import NashConfig, make_algorithm, make_reference, read_preferences
 from nlhf.config.warm_start import WarmStartConfig, make_warm_start
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "make_reference",
     "make_sampling",
     "make_warm_start",
+    "read_preferences",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
 
 from bridge.config import Config, either
+from bridge.distributed import launched
 from bridge.optim import Optimizer
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.errors import InputError
@@ -110,6 +112,8 @@ class LanguageConfig(Config):
 
     def idle(self) -> dict[str, str]:
         found = {}
+        if not launched():
+            found["shard"] = "in one process; it is read in several, which torchrun starts"
         here, opponent = f"with algorithm={self.algorithm}", OPPONENTS[self.algorithm]
         if self.tau_start is None:
             found["tau_schedule"] = "without tau_start; give it too"
@@ -205,6 +209,15 @@ class TournamentConfig(Config):
     chat: bool = True
     end_token: str | None = None
     seed: Seed = 0
+
+    def idle(self) -> dict[str, str]:
+        if not all(Path(name).is_file() for name in self.policies):
+            return {}
+        keys = [f"generation.{name}" for name in GenerationConfig.model_fields]
+        keys += ["draws", "batch_size", "chat", "end_token"]
+        return dict.fromkeys(
+            keys, "where all policies are files of answers; it is read with a model"
+        )
 
     @field_validator("policies")
     @classmethod

@@ -13,7 +13,10 @@ from bridge.config import Config, either
 from nlhf.algorithms import ALGORITHMS, AbstractAlgorithm, get_algorithm
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.errors import InputError
+from nlhf.games import GAMES
 from nlhf.preferences.base import Preferences
+from nlhf.preferences.battles import Battles
+from nlhf.preferences.reading import read_games
 from nlhf.schedules import schedule
 
 
@@ -59,6 +62,8 @@ class NashConfig(Config):
                 found[f"{name}_schedule"] = f"without {name}_end; give it too"
             if getattr(self, name) is None:
                 found[f"{name}_end"] = f"without {name}, where it begins; give it too"
+        if self.game in GAMES:
+            found["smoothing"] = f"with game={self.game}, which has no votes; it is read with votes"
         users = [n for n, kind in ALGORITHMS.items() if "rate" in kind.__dataclass_fields__]
         if self.algorithm not in users:
             found["ema_rate"] = (
@@ -94,6 +99,23 @@ def make_algorithm(config: NashConfig) -> AbstractAlgorithm:
     if "rate" in known:
         settings["rate"] = config.ema_rate
     return kind(**settings)
+
+
+def read_preferences(config: NashConfig) -> tuple[Preferences, Battles | None]:
+    """The games, and what they were made from; None for a built-in game.
+
+    Raises:
+        InputError: they cannot be read, or have no votes to smooth.
+    """
+    read = read_games(config.game)
+    if isinstance(read, Preferences):
+        return read, None
+    if read.shares is not None and config.smoothing > 0:
+        raise InputError(
+            f"smoothing={config.smoothing:g} has no effect on {config.game}, which holds "
+            f"{read.layout}; it is read with numbers of votes"
+        )
+    return read.preferences(config.smoothing), read
 
 
 def make_reference(config: NashConfig, preferences: Preferences) -> Tensor:

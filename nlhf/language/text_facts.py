@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 from nlhf.language.pair_facts import Facts
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
@@ -39,3 +40,45 @@ def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
     }
     told = f"{shared} held-out examples have a prompt that is also learned from"
     return Facts(facts, (told,) if shared else ())
+
+
+def tournament_facts(
+    prompts: Sequence[Prompt], files: Mapping[str, Mapping[str, str]], models: Sequence[str]
+) -> Facts:
+    """Count what policies of a tournament are, and look at the answers that are known.
+
+    Args:
+        prompts: N of them.
+        files: by name the answers that it has, by `key_of` their prompts; to all prompts and more.
+        models: the policies that have not answered yet.
+    """
+    asked, keys = prompt_facts(prompts), dict.fromkeys(map(key_of, prompts))
+    answers = {name: [known[key] for key in keys] for name, known in files.items()}
+    unasked = {name: len(known) - len(keys) for name, known in files.items()}
+    empty = {name: sum(not text.strip() for text in texts) for name, texts in answers.items()}
+    again = {name: len(texts) - len(set(texts)) for name, texts in answers.items()}
+    same = {
+        f"{a} and {b}": sum(map(str.__eq__, answers[a], answers[b]))
+        for a, b in itertools.combinations(answers, 2)
+    }
+    facts = {
+        **asked.of,
+        "models": list(models),
+        "answers in a file": {name: len(known) for name, known in files.items()},
+        "of them to prompts not asked": _some(unasked),
+        "answers that another prompt has too": _some(again),
+        "empty answers": _some(empty),
+        "identical answers": _some(same),
+    }
+    warnings = [*asked.warnings]
+    warnings += [f"{n} answers of {name} are empty" for name, n in _some(empty).items()]
+    warnings += [
+        f"{pair} give the same answers to all prompts: nothing can tell them apart"
+        for pair, n in same.items()
+        if n == len(keys)
+    ]
+    return Facts(facts, tuple(warnings))
+
+
+def _some(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: n for name, n in counts.items() if n}

@@ -216,7 +216,7 @@ def answers_of(
     """
     if Path(spec).is_file():
         advance(len(prompts))
-        return [answers_in(spec, prompts)] * draws
+        return [answers_in(spec, prompts, read_answers(spec))] * draws
     policy = load_policy(spec, device=device, reference=False, **(options or {}))
     policy.check_room(prompts, sampling.max_new_tokens, spec)
     found: list[list[str]] = [[] for _ in range(draws)]
@@ -231,13 +231,12 @@ def answers_of(
     return found
 
 
-def answers_in(path: str, prompts: Sequence[Prompt]) -> list[str]:
-    """Read the answers to all prompts, [N], out of a file of JSON lines.
+def answers_in(path: str, prompts: Sequence[Prompt], known: Mapping[str, str]) -> list[str]:
+    """Pick the answers to all prompts, [N], out of those of a file, see `read_answers`.
 
     Raises:
-        InputError: see `read_answers`; or a prompt has none.
+        InputError: a prompt has none.
     """
-    known = read_answers(path)
     found = []
     for number, prompt in enumerate(prompts, 1):
         answer = known.get(key_of(prompt))

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from nlhf.preferences.base import Preferences
 from nlhf.preferences.battles import Battles
+from nlhf.ranking.bradley_terry import islands
 from nlhf.ranking.results import ContextRanking
+
+NAMED = 20
+"""So many are named; the number says how many there are."""
 
 
 def card(
@@ -47,4 +54,47 @@ def facts_told(facts: dict[str, Any]) -> dict[str, Any]:
         "sets that no battle joins": facts["islands"] if facts["islands"] > 1 else None,
         "resampled as a whole": facts["cluster"],
         "clusters": facts["clusters"],
+    }
+
+
+def game_facts(preferences: Preferences, battles: Battles | None) -> dict[str, Any]:
+    """The facts of the games of all contexts, in the words of a data card.
+
+    Args:
+        preferences: the games.
+        battles: what they were made from; None for a built-in game.
+    """
+    contexts, items = preferences.contexts, preferences.actions
+    one = len(contexts) == 1
+    alone = (~preferences.present).nonzero().tolist()
+    apart = [1]
+    if preferences.counts is not None:
+        tables = zip(preferences.counts.numpy(), preferences.present.numpy(), strict=True)
+        apart = [len(islands(votes[np.ix_(there, there)])) for votes, there in tables]
+    fought = battles if battles is not None and battles.shares is None else None
+    never = [
+        f"{a} and {b}" if one else f"{context}: {a} and {b}"
+        for context, a, b in preferences.never_compared
+    ]
+    facts = facts_told(
+        {
+            "layout": "built-in game" if battles is None else battles.layout,
+            "battles": None if fought is None else fought.total,
+            "ties": None if fought is None else fought.ties,
+            "items": len(items),
+            "contexts": len(contexts),
+            "pairs": len(items) * (len(items) - 1) // 2,
+            "never_compared": len(never),
+            "islands": max(apart),
+            "cluster": None,
+            "clusters": None,
+        }
+    )
+    facts = {name: value for name, value in facts.items() if value is not None}
+    return facts | {
+        "never compared": never[:NAMED],
+        "items without a vote": len(alone),
+        "without a vote": [
+            items[i] if one else f"{contexts[c]}: {items[i]}" for c, i in alone[:NAMED]
+        ],
     }

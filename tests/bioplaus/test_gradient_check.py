@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bioplaus import check_gradients, estimate_gradient
+from bioplaus import check_gradients
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import AGREEMENT, default_oracles, weight_angles
@@ -384,14 +384,6 @@ def test_rows_become_records():
     assert left_out.reason == "free phase not converged"
     assert all(math.isnan(getattr(left_out, name)) for name in (*COMPARISONS, "asymmetry"))
     assert len(set(REASONS)) == len(REASONS)
-
-
-def test_front_door_estimate():
-    p = problem()
-    estimate = estimate_gradient(p.field, p.x, p.y, estimator="asym-ep", beta=1e-3, settling=TIGHT)
-    truth = estimate_gradient(p.field, p.x, p.y, estimator="implicit", settling=TIGHT)
-    for name, update in estimate.updates.items():
-        torch.testing.assert_close(update, truth.updates[name], atol=1e-6, rtol=1e-4)
 
 
 def test_bad_input():

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchdeq
 
+from bioplaus import estimate_gradient
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
 from bioplaus.estimators import (
@@ -192,3 +193,11 @@ def test_finite_differences_refuse_large_networks():
     p = problem(sizes=(100, 80, 3))
     with pytest.raises(InputError, match="at most 5000 parameters"):
         FiniteDifference(Settling(Sweeps()))(p.field, p.x, p.y, get_cost("squared-error"))
+
+
+def test_front_door_estimate():
+    p = problem()
+    estimate = estimate_gradient(p.field, p.x, p.y, estimator="asym-ep", beta=1e-3, settling=TIGHT)
+    truth = estimate_gradient(p.field, p.x, p.y, estimator="implicit", settling=TIGHT)
+    for name, update in estimate.updates.items():
+        torch.testing.assert_close(update, truth.updates[name], atol=1e-6, rtol=1e-4)

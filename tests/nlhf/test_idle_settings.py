@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bridge.config import Config, load_config
 from bridge.errors import InputError
-from nlhf.config import LanguageConfig, NashConfig, PreferenceConfig, WarmStartConfig
+from nlhf.config import (
+    LanguageConfig,
+    NashConfig,
+    PreferenceConfig,
+    TournamentConfig,
+    WarmStartConfig,
+)
 
 NEEDED = {
     LanguageConfig: {"model": "tiny:a,b", "prompts": "p.jsonl", "preference": "a:b"},
@@ -25,6 +33,8 @@ NEEDED = {
             "=nash-md; it is read with algorithm=nash-ema",
         ),
         (NashConfig, ["tau_schedule=linear"], "without tau_start"),
+        (NashConfig, ["game=elo", "smoothing=1"], "game=elo, which has no votes"),
+        (LanguageConfig, ["shard=fsdp"], "in several, which torchrun starts"),
         (NashConfig, ["eta_schedule=linear"], "without eta_end"),
         (NashConfig, ["eta_end=0.1"], "without eta, where it begins"),
         (NashConfig, ["mixture_end=0.1"], "without mixture, where it begins"),
@@ -71,6 +81,30 @@ def test_it_is_refused_with_what_would_read_it(
 )
 def test_what_is_read_is_taken(model: type[Config], sets: list[str]) -> None:
     assert isinstance(load_config(model, flags=NEEDED[model], sets=sets), model)
+
+
+def test_several_processes_read_how_they_share_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = load_config(LanguageConfig, flags=NEEDED[LanguageConfig], sets=["shard=fsdp"])
+    assert config.shard == "fsdp"
+
+
+@pytest.mark.parametrize(
+    "each",
+    ["generation.temperature=0.5", "generation.max_new_tokens=8", "draws=3", "batch_size=2",
+     "chat=false", "end_token=x"],
+)  # fmt: skip
+def test_files_of_answers_are_not_drawn(each: str, tmp_path: Path) -> None:
+    policies = [str(tmp_path / name) for name in "ab"]
+    for path in policies:
+        Path(path).write_text("{}")
+    flags = {"policies": policies, "prompts": "p.jsonl", "preference": "a:b"}
+    with pytest.raises(InputError, match=f"--set {each}: has no effect .* with a model"):
+        load_config(TournamentConfig, flags=flags, sets=[each])
+    flags["policies"] = [policies[0], "tiny:a,b"]
+    assert isinstance(load_config(TournamentConfig, flags=flags, sets=[each]), TournamentConfig)
 
 
 @pytest.mark.parametrize("model", NEEDED)

@@ -37,10 +37,20 @@ def load_preferences(source: str, smoothing: float = 0.0) -> Preferences:
     Raises:
         InputError: an unknown name, a file that cannot be read or holds something else.
     """
+    check_smoothing(smoothing)
+    read = read_games(source)
+    return read if isinstance(read, Preferences) else read.preferences(smoothing)
+
+
+def read_games(source: str) -> Battles | Preferences:
+    """Read what `load_preferences` makes games of; a built-in game is one already.
+
+    Raises:
+        InputError: see `load_preferences`.
+    """
     if source in GAMES:
         return of_game(get_game(source))
-    check_smoothing(smoothing)
-    return read_battles(source, even=True).preferences(smoothing)
+    return read_battles(source, even=True)
 
 
 def read_battles(

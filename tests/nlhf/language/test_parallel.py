@@ -27,8 +27,9 @@ def losses(folder, processes, shard):
     command = [str(ROOT / "cli.py"), "nash-md", "--model", "tiny:a,b,c,<end>", "--out", str(log)]
     command += ["--prompts", str(prompts), "--preference", "longest:judge", "--iterations", "3"]
     command += ["--json", "--quiet"]
-    for each in ("batch_size=4", f"shard={shard}", "precision=float64", "accumulation=2"):
+    for each in ("batch_size=4", "precision=float64", "accumulation=2"):
         command += ["--set", each]
+    command += ["--set", f"shard={shard}"] if processes > 1 else []
     run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     launcher = [sys.executable, *(run if processes > 1 else [])]
     paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1"}
