@@ -64,7 +64,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     from nlhf.training import ExactRecord, LanguageRecord, train_language
 
     config, group = run.config, run.trainer.group
-    facts = prompt_facts(run.trainer.prompts)
+    facts = prompt_facts(run.trainer.prompts, run.left_out)
     card = Card(config.prompts, facts.of, facts.warnings)
     if group.rank == 0:
         tell([card], options)

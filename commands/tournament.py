@@ -58,9 +58,10 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     path = new_log("tournament", options)
     set_threads(options["threads"])
     device = resolve_device(options["device"])
-    prompts = read_prompts(settings.prompts)[: settings.limit]
+    read = read_prompts(settings.prompts)
+    prompts = read.kept[: settings.limit]
     judge = get_judge(settings.preference, device)
-    card = _card(settings, prompts)
+    card = _card(settings, prompts, read.left_out)
     tell([card], options)
     answers = _answers(settings, prompts, device, options["quiet"])
     total = len(prompts) * settings.draws * len(names) * (len(names) - 1) // 2
@@ -90,7 +91,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
 
-def _card(settings: Any, prompts: list[Any]) -> Card:
+def _card(settings: Any, prompts: list[Any], left_out: tuple[str, ...]) -> Card:
     """What is asked, and what is known of the answers; before models have answered for hours.
 
     Raises:
@@ -104,7 +105,8 @@ def _card(settings: Any, prompts: list[Any]) -> Card:
     files = {name: read_answers(name) for name in settings.policies if Path(name).is_file()}
     for name, known in files.items():
         answers_in(name, prompts, known)
-    facts = tournament_facts(prompts, files, [n for n in settings.policies if n not in files])
+    models = [name for name in settings.policies if name not in files]
+    facts = tournament_facts(prompts, files, models, left_out)
     return Card(settings.prompts, facts.of, facts.warnings)
 
 

@@ -57,7 +57,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
     folder, replace = choose_folder(options["save"], path, options)
     device = resolve_device(options["device"])
     state = make_warm_start(settings, device)
-    facts = example_facts(state.examples, state.held)
+    facts = example_facts(state.examples, state.held, state.left_out)
     card = Card(settings.examples, facts.of, facts.warnings)
     tell([card], options)
     columns = {"epoch": "d", "eval_loss": ".4f", "eval_perplexity": ".2f"}

@@ -266,6 +266,8 @@ class LanguageRun:
 
     config: LanguageConfig
     trainer: Trainer
+    left_out: tuple[str, ...] = ()
+    """Which lines of the prompts have nothing in them."""
 
     @property
     def policy(self) -> Policy:
@@ -275,9 +277,9 @@ class LanguageRun:
     @property
     def source(self) -> dict[str, object]:
         """The prompts for the log: their file, how many, and the sha256 of the file."""
-        data = Path(self.config.prompts).read_bytes()
-        name, digest = self.config.prompts, hashlib.sha256(data).hexdigest()
-        return {"name": name, "sha256": digest, "prompts": len(self.trainer.prompts)}
+        name, prompts = self.config.prompts, len(self.trainer.prompts)
+        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        return {"name": name, "sha256": digest, "prompts": prompts}
 
 
 def build_language(
@@ -295,22 +297,21 @@ def build_language(
     """
     group = group or Group()
     objective, sampling = make_objective(config), make_sampling(config.generation)
-    prompts = read_prompts(config.prompts)
+    read = read_prompts(config.prompts)
     judge = get_judge(config.preference, device)
     reward = None
     if objective.opponent == "reward":
         reward = get_reward(config.reward, config.preference, device)
-    lora = Lora(config.lora.rank, config.lora.alpha, config.lora.targets)
     policy = load_policy(
         config.model,
-        lora=lora if lora.rank else None,
+        lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
         dtype=getattr(torch, config.precision),
         device=device,
         chat=config.chat,
         end_token=config.end_token,
         seed=seed_for(config.seed, "weights"),
     )
-    policy.check_room(prompts, sampling.max_new_tokens, config.prompts)
+    policy.check_room(read.kept, sampling.max_new_tokens, config.prompts)
     share_model(policy, group, config.shard)
     value = value_optimizer = None
     if config.baseline == "learned":
@@ -324,7 +325,7 @@ def build_language(
         )
     trainer = Trainer(
         policy=policy,
-        prompts=prompts,
+        prompts=read.kept,
         judge=judge,
         reward=reward,
         objective=objective,
@@ -341,7 +342,7 @@ def build_language(
         value_optimizer=value_optimizer,
         group=group,
     )
-    return LanguageRun(config, trainer)
+    return LanguageRun(config, trainer, read.left_out)
 
 
 def train_language(

@@ -137,3 +137,32 @@ def test_of_pairs(tmp_path: Path) -> None:
     assert card.facts["identical answers"] == card.facts["pairs decided both ways"] == 1
     assert card.facts["empty answers"] == 1
     assert len(card.warnings) == 3
+
+
+MODEL = ["--model", "tiny:a,b,<end>"]
+
+
+def test_of_prompts_of_which_one_is_empty(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    prompts = lines(tmp_path / "p.jsonl", *({"prompt": each} for each in ("a", " ", "b")))
+    args = [*MODEL, "--prompts", prompts, "--preference", JUDGE, "--iterations", "1"]
+    args += ["--set", "generation.max_new_tokens=1", "--save", tmp_path / "m"]
+    card = told(tmp_path / "n.h5", "nash-md", *args)
+    assert (card.facts["prompts"], card.facts["lines left out"]) == (2, 1)
+    assert card.facts["empty"] == ["line 2: prompt"]
+    assert "1 lines are left out, for something in them is empty: line 2: prompt" in card.warnings
+    facts = json.loads(read_run(tmp_path / "n.h5").meta["dataset"])
+    assert facts["prompts"] == 2
+
+
+def test_of_examples_of_which_one_is_empty(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    rows = [{"prompt": "a", "completion": text} for text in ("a", "", "b")]
+    examples = lines(tmp_path / "e.jsonl", *rows)
+    args = [*MODEL, "--examples", examples, "--set", "holdout=0", "--save", tmp_path / "m"]
+    card = told(tmp_path / "w.h5", "warm-start", *args)
+    assert (card.facts["examples to learn from"], card.facts["lines left out"]) == (2, 1)
+    assert card.facts["empty"] == [f"{examples}, line 2: completion"]
+    lines(examples, rows[1])
+    result = call("warm-start", *args, "--out", tmp_path / "x.h5", "--overwrite")
+    assert refused(result, "e.jsonl:1: completion: empty", "no line has both")

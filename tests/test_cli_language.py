@@ -79,7 +79,7 @@ def test_wrong_prompts_are_refused(tmp_path, line, words):
     ],
 )
 def test_wrong_preferences_are_refused(preference, words):
-    assert refused(nash(preference=preference), *words)
+    assert refused(nash("--quiet", preference=preference), *words)
 
 
 def test_what_does_not_fit_is_refused(monkeypatch):

@@ -67,12 +67,15 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
         seed=seed_for(config.seed, "weights"),
         reference=False,
     )
-    for name, examples in read.items():
-        check_room(policy, examples, str(files[name]))
-    learned, held = read["examples"], read.get("held_out")
-    if held is None:
+    for name, sifted in read.items():
+        check_room(policy, sifted.kept, str(files[name]))
+    learned = read["examples"].kept
+    if "held_out" in read:
+        held = read["held_out"].kept
+    else:
         by = generator(config.seed, "held out")
         learned, held = split(learned, config.holdout, "prompt", by)
+    left_out = [f"{files[name]}, {each}" for name in read for each in read[name].left_out]
     steps = math.ceil(len(learned) / (config.batch_size * config.accumulation))
     optimizer = make_language_optimizer(config.optimizer, policy.trainable(), config.epochs * steps)
 
@@ -81,4 +84,4 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
 
     autocast = torch.bfloat16 if config.mixed_precision else None
     batching = Batching(config.batch_size, config.accumulation, autocast)
-    return WarmStart(policy, learned, held, optimizer, order, config.epochs, batching)
+    return WarmStart(policy, learned, held, optimizer, order, config.epochs, batching, left_out)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from nlhf.errors import InputError
 
@@ -30,6 +30,17 @@ class Example:
     completion: str
 
 
+T = TypeVar("T", Prompt, Example)
+
+
+@dataclass(frozen=True)
+class Sifted(Generic[T]):
+    """What a file holds, and which of its lines have nothing in them, as "line 3: prompt"."""
+
+    kept: list[T]
+    left_out: tuple[str, ...] = ()
+
+
 def text_of(prompt: Prompt) -> str:
     """The prompt as plain text: itself, or what the messages say, a blank line between two."""
     if isinstance(prompt, str):
@@ -44,17 +55,32 @@ def key_of(prompt: Prompt) -> str:
     return json.dumps([[message["role"], message["content"]] for message in prompt])
 
 
-def read_prompts(path: Path | str) -> list[Prompt]:
+def read_prompts(path: Path | str) -> Sifted[Prompt]:
     """Read the key "prompt" of every line; other keys are left alone.
 
+    Empty prompts are left out.
+
     Raises:
-        InputError: see `read_rows`; or a line without a prompt, with its number and the key.
+        InputError: see `read_rows`; a line without a prompt, with its number and the key; or all
+            prompts are empty.
     """
-    return [as_prompt(row, f"{path}:{number}") for number, row in read_rows(path)]
+    kept: list[Prompt] = []
+    empty: list[int] = []
+    for number, row in read_rows(path):
+        prompt = _any_prompt(row, f"{path}:{number}")
+        if text_of(prompt).strip():
+            kept.append(prompt)
+        else:
+            empty.append(number)
+    if not kept:
+        raise InputError(f"{path}:{empty[0]}: prompt: empty, as in all lines; give text to answer")
+    return Sifted(kept, tuple(f"line {number}: prompt" for number in empty))
 
 
 def read_answers(path: Path | str) -> dict[str, str]:
     """Read one answer a prompt: {"prompt": ..., "answer" or "completion" or "response": ...}.
+
+    Answers to empty prompts are left out.
 
     Returns:
         The answers by `key_of` their prompts.
@@ -65,28 +91,42 @@ def read_answers(path: Path | str) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, row in read_rows(path):
         where = f"{path}:{number}"
-        key = key_of(as_prompt(row, where))
+        prompt = _any_prompt(row, where)
+        key = key_of(prompt)
         name = next((n for n in ("answer", "completion", "response") if n in row), "answer")
         if key in found:
             raise InputError(f"{where}: prompt: answered a second time; give each prompt once")
-        found[key] = as_answer(row, name, where)
+        answer = as_answer(row, name, where)
+        if text_of(prompt).strip():
+            found[key] = answer
     return found
 
 
-def read_examples(path: Path | str) -> list[Example]:
+def read_examples(path: Path | str) -> Sifted[Example]:
     """Read {"prompt", "completion"} of every line; other keys are left alone.
 
+    Examples of which either is empty are left out.
+
     Raises:
-        InputError: see `read_rows`; or a line without one of the two, with its number and the key.
+        InputError: see `read_rows`; a line without one of the two, with its number and the key; or
+            no example is left.
     """
-    found = []
+    kept: list[Example] = []
+    empty: list[tuple[int, str]] = []
     for number, row in read_rows(path):
         where = f"{path}:{number}"
-        prompt, completion = as_prompt(row, where), as_answer(row, "completion", where)
-        if not completion.strip():
-            raise InputError(f"{where}: completion: empty; give the answer to learn")
-        found.append(Example(prompt, completion))
-    return found
+        prompt, completion = _any_prompt(row, where), as_answer(row, "completion", where)
+        if text_of(prompt).strip() and completion.strip():
+            kept.append(Example(prompt, completion))
+        else:
+            empty.append((number, "completion" if text_of(prompt).strip() else "prompt"))
+    if not kept:
+        number, key = empty[0]
+        raise InputError(
+            f"{path}:{number}: {key}: empty, and no line has both prompt and completion; give the "
+            "answers to learn"
+        )
+    return Sifted(kept, tuple(f"line {number}: {key}" for number, key in empty))
 
 
 def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -124,10 +164,16 @@ def as_prompt(row: Mapping[str, Any], where: str) -> Prompt:
     Raises:
         InputError: it is missing, empty, or neither text nor messages.
     """
+    prompt = _any_prompt(row, where)
+    if not text_of(prompt).strip():
+        raise InputError(f"{where}: prompt: empty; give text or messages")
+    return prompt
+
+
+def _any_prompt(row: Mapping[str, Any], where: str) -> Prompt:
+    """Take "prompt" out of a row, which may be empty."""
     value = needed(row, "prompt", where)
     if isinstance(value, str):
-        if not value.strip():
-            raise InputError(f"{where}: prompt: empty; give text or messages")
         return value
     messages = _messages(value, f"{where}: prompt")
     if messages[-1]["role"] == "assistant":

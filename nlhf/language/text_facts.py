@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nlhf.language.pair_facts import Facts
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
 
+NAMED = 20
+"""So many lines that are left out are named."""
 
-def prompt_facts(prompts: Sequence[Prompt]) -> Facts:
-    """Count prompts, those given again, and their characters."""
+
+def prompt_facts(prompts: Sequence[Prompt], left_out: Sequence[str] = ()) -> Facts:
+    """Count prompts, those given again, their characters, and empty lines, see `Sifted`."""
     lengths = [len(text_of(prompt)) for prompt in prompts]
     again = len(prompts) - len({key_of(prompt) for prompt in prompts})
     facts = {
@@ -19,11 +23,14 @@ def prompt_facts(prompts: Sequence[Prompt]) -> Facts:
         "of messages": sum(not isinstance(prompt, str) for prompt in prompts),
         "prompts given again": again,
     }
-    return Facts(facts, (f"{again} prompts are given again",) if again else ())
+    told = [f"{again} prompts are given again"] if again else []
+    return _with_left_out(facts, told, left_out)
 
 
-def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
-    """Count examples, prompts with several answers, and examples on both sides."""
+def example_facts(
+    learned: Sequence[Example], held: Sequence[Example], left_out: Sequence[str] = ()
+) -> Facts:
+    """Count examples, prompts with several answers, examples on both sides, and empty lines."""
     keys = [key_of(each.prompt) for each in learned]
     pairs = {(key, each.completion) for key, each in zip(keys, learned, strict=True)}
     known = set(keys)
@@ -39,11 +46,25 @@ def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
         "held-out examples whose prompt is learned": shared,
     }
     told = f"{shared} held-out examples have a prompt that is also learned from"
-    return Facts(facts, (told,) if shared else ())
+    return _with_left_out(facts, [told] if shared else [], left_out)
+
+
+def _with_left_out(
+    facts: Mapping[str, Any], warnings: Sequence[str], left_out: Sequence[str]
+) -> Facts:
+    if not left_out:
+        return Facts(facts, tuple(warnings))
+    named = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+    told = f"{len(left_out)} lines are left out, for something in them is empty: {named}"
+    facts = {**facts, "lines left out": len(left_out), "empty": list(left_out[:NAMED])}
+    return Facts(facts, (*warnings, told))
 
 
 def tournament_facts(
-    prompts: Sequence[Prompt], files: Mapping[str, Mapping[str, str]], models: Sequence[str]
+    prompts: Sequence[Prompt],
+    files: Mapping[str, Mapping[str, str]],
+    models: Sequence[str],
+    left_out: Sequence[str] = (),
 ) -> Facts:
     """Count what policies of a tournament are, and look at the answers that are known.
 
@@ -51,8 +72,9 @@ def tournament_facts(
         prompts: N of them.
         files: by name the answers that it has, by `key_of` their prompts; to all prompts and more.
         models: the policies that have not answered yet.
+        left_out: which lines have no prompt in them.
     """
-    asked, keys = prompt_facts(prompts), dict.fromkeys(map(key_of, prompts))
+    asked, keys = prompt_facts(prompts, left_out), dict.fromkeys(map(key_of, prompts))
     answers = {name: [known[key] for key in keys] for name, known in files.items()}
     unasked = {name: len(known) - len(keys) for name, known in files.items()}
     empty = {name: sum(not text.strip() for text in texts) for name, texts in answers.items()}

@@ -107,6 +107,7 @@ class WarmStart:
         optimizer: of the policy's trainable parameters.
         order: gives the order of `examples` in an epoch, the first is 1; the same whenever asked.
         epochs, batching: the extent.
+        left_out: which lines of the files have nothing to learn in them.
         epoch, position: where it is: the epoch, and updates done in it.
         step, num_tokens: updates and tokens so far.
         record, held_record: the last ones; None before.
@@ -119,6 +120,7 @@ class WarmStart:
     order: Callable[[int], Tensor]
     epochs: int
     batching: Batching
+    left_out: Sequence[str] = ()
     epoch: int = 1
     position: int = 0
     step: int = 0

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from nlhf.errors import InputError
 from nlhf.language.comparisons import read_comparisons, split
-from nlhf.language.prompts import key_of, read_answers, read_prompts, text_of
+from nlhf.language.prompts import (
+    Example,
+    key_of,
+    read_answers,
+    read_examples,
+    read_prompts,
+    text_of,
+)
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -21,7 +28,7 @@ def lines(path, *rows):
 
 def test_prompts_are_text_or_messages(tmp_path):
     path = lines(tmp_path / "p.jsonl", {"prompt": "Why?", "other": 1}, "\n", {"prompt": CHAT})
-    assert read_prompts(path) == ["Why?", CHAT]
+    assert read_prompts(path).kept == ["Why?", CHAT]
     assert text_of(CHAT) == "Be brief.\n\nWhy?"
     assert key_of(CHAT) != key_of(text_of(CHAT))
 
@@ -114,7 +121,26 @@ def test_no_prompt_is_on_both_sides(tmp_path):
 def test_brackets_are_refused_by_their_depth_not_their_number(tmp_path):
     path = tmp_path / "deep.jsonl"
     path.write_text(json.dumps({"prompt": "[" * 999, "other": [[]] * 999}) + "\n")
-    assert read_prompts(path) == ["[" * 999]
+    assert read_prompts(path).kept == ["[" * 999]
     path.write_text('{"prompt": "a", "other": ' + "[" * 300 + "]" * 300 + "}\n")
     with pytest.raises(InputError, match=r"deep\.jsonl:1: no JSON: nested deeper than 200"):
         read_prompts(path)
+
+
+def test_lines_with_nothing_in_them_are_left_out_and_named(tmp_path):
+    blank = [{"role": "system", "content": " "}, {"role": "user", "content": "\n"}]
+    rows = [{"prompt": q, "completion": a} for q, a in [(" ", "x"), ("p", "x"), ("q", "\t")]]
+    rows += [{"prompt": blank, "completion": "x"}, {"prompt": CHAT, "completion": "y"}]
+    path = lines(tmp_path / "e.jsonl", *rows)
+    asked = read_prompts(path)
+    assert asked.kept == ["p", "q", CHAT]
+    assert asked.left_out == ("line 1: prompt", "line 4: prompt")
+    examples = read_examples(path)
+    assert examples.kept == [Example("p", "x"), Example(CHAT, "y")]
+    assert examples.left_out == ("line 1: prompt", "line 3: completion", "line 4: prompt")
+    assert list(read_answers(path).values()) == ["x", "\t", "y"]
+    none = lines(tmp_path / "n.jsonl", rows[0], rows[2], rows[3])
+    with pytest.raises(InputError, match=r"n.jsonl:1: prompt: empty, and no line has both"):
+        read_examples(none)
+    with pytest.raises(InputError, match=r"m.jsonl:1: prompt: empty, as in all lines"):
+        read_prompts(lines(tmp_path / "m.jsonl", rows[0], rows[3]))
