@@ -266,8 +266,7 @@ class LanguageRun:
 
     config: LanguageConfig
     trainer: Trainer
-    left_out: tuple[str, ...] = ()
-    """Which lines of the prompts have nothing in them."""
+    left_out: tuple[str, ...] = ()  # lines of the prompts with nothing in them
 
     @property
     def policy(self) -> Policy:
@@ -277,9 +276,9 @@ class LanguageRun:
     @property
     def source(self) -> dict[str, object]:
         """The prompts for the log: their file, how many, and the sha256 of the file."""
-        name, prompts = self.config.prompts, len(self.trainer.prompts)
-        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        return {"name": name, "sha256": digest, "prompts": prompts}
+        digest = hashlib.sha256(Path(self.config.prompts).read_bytes()).hexdigest()
+        prompts = len(self.trainer.prompts)
+        return {"name": self.config.prompts, "sha256": digest, "prompts": prompts}
 
 
 def build_language(
