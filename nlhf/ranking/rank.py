@@ -70,6 +70,11 @@ def rank(
     by = [by] if isinstance(by, str) else list(by)
     if read.shares is not None and (by or cluster):
         raise InputError(f"{read.name}: a table of rates has no column {(*by, cluster)[0]!r}")
+    if read.shares is not None and intervals == "sandwich":
+        raise InputError(
+            f"intervals=sandwich has no effect on {read.name}, which holds {read.layout} and no "
+            "numbers of battles; give each (--each N) if they are known"
+        )
     names, group = read.groups(by)
     rows = [np.flatnonzero(group == c) for c in range(len(names))]
     pool = len(names) > 1 and _share_items(read, rows)

@@ -91,6 +91,7 @@ def test_refused_by_the_command(n, tmp_path, monkeypatch):
         (["sound-quality", "--bootstrap", "-1"], ["--bootstrap"]),
         (["sound-quality", "--ties", "thirds"], ["thirds", "davidson"]),
         (["sound-quality", "--smoothing", "-1"], ["smoothing=-1"]),
+        (["roshambo", "--intervals", "sandwich"], ["intervals=sandwich has no effect", "--each"]),
         (["sound-quality", "--elo"], ["Elo", "order"]),
         (["sound-quality", "--each", "5"], ["--each"]),
         (["sound-quality", "--values", "rates"], ["--values"]),
