@@ -90,8 +90,6 @@ class Nudged(AbstractDynamics):
         for k, there in enumerate(self.field.split(out)):
             if k not in self.groups[-1]:
                 self._to_force(self.current(r, parts, k, there), parts[k], k)
-            elif k == self.last and self._output_current is not None:
-                self._to_force(there.copy_(self._output_current), parts[k], k)
             else:
                 there.zero_()
         return out
@@ -115,9 +113,7 @@ class Nudged(AbstractDynamics):
         new = copy.copy(self)
         new.drive = self.drive[rows]
         new.nudge = self.nudge and self.nudge.take(rows)
-        new._bound = None
-        if self._output_current is not None:
-            new._output_current = self._output_current[rows]
+        new._bound = new._output_current = None
         return new
 
     def precise(self) -> Nudged:
