@@ -72,12 +72,31 @@ class _Raw(io.RawIOBase):
         return not self._stalled
 
 
+class _Through(io.BufferedIOBase):
+    """Bytes straight to a descriptor: a Ctrl-C while they go must not have them go twice."""
+
+    def __init__(self, raw: _Raw) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Any) -> int:
+        return self._raw.write(data)
+
+
 class _Stream(io.TextIOWrapper):
     """A text stream on such a descriptor."""
 
     def __init__(self, raw: _Raw, encoding: str) -> None:
         super().__init__(
-            io.BufferedWriter(raw),
+            _Through(raw),
             encoding=encoding,
             errors="backslashreplace",
             line_buffering=raw.isatty(),

@@ -13,10 +13,14 @@ def call(command: str, *args: object) -> Result:
 
 
 def refused(result: Result, *words: str) -> bool:
-    """Exit 2, one line on stderr with the words, no traceback."""
+    """Exit 2, one line on stderr with the words, no traceback.
+
+    Where data were read before the mistake could be met, their card stands above it.
+    """
     assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("data: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
     for word in words:
         assert word in result.stderr
     assert "Traceback" not in result.output

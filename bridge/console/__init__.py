@@ -315,13 +315,13 @@ def _usage_text(
     if not isinstance(error, click.NoSuchOption) or context is None:
         return text
     names = [o for p in context.command.get_params(context) for o in p.opts if o[:2] == "--"]
-    key = key_for(context.info_name or "", error.option_name)
-    if key and "--" + key.rpartition(".")[2].replace("_", "-") not in names:
-        return f"no such option {error.option_name}; give --set {key}=VALUE"
-    if not error.possibilities:
-        close = difflib.get_close_matches(error.option_name, names, 1, cutoff=0.5)
-        text += f" Did you mean {close[0]}?" if close else f" Options: {', '.join(names)}"
-    return text
+    for alike in (0.8, 0.5):  # a slip of the fingers; a key of the config; something like it
+        close = difflib.get_close_matches(error.option_name, names, 1, cutoff=alike)
+        if close:
+            return f"no such option {error.option_name}; did you mean {close[0]}?"
+        if key := key_for(context.info_name or "", error.option_name):
+            return f"no such option {error.option_name}; give --set {key}=VALUE"
+    return f"no such option {error.option_name}; options: {', '.join(names)}"
 
 
 def _leave(code: int) -> NoReturn:

@@ -15,7 +15,7 @@ import numpy as np
 from h5py import h5a, h5i, h5l, h5o  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from bridge.errors import InputError
+from bridge.errors import InputError, StorageError
 from bridge.runlog import superblock
 from bridge.runlog.faults import reason
 
@@ -68,6 +68,8 @@ def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
             yield _open(path, fd, stack), fd
         except InputError as error:
             raise type(error)(f"{path}: {error}") from None
+        except StorageError:  # of what the block writes elsewhere
+            raise
         except DAMAGE as error:
             raise Damaged(f"{path}: damaged log: {reason(error)}") from None
 

@@ -74,6 +74,12 @@ class Place:
         return [struct.pack("<QH", number, table) + run for table in range(len(self.sizes))]
 
 
+def first_segment(schemas: Sequence[TableSchema]) -> int:
+    """Give the bytes of each of the two segments that a journal begins with."""
+    largest = max(schema.packing.size for schema in schemas)
+    return max(_SEGMENT, -(-4 * (largest + 8 * len(schemas)) // _PAGE) * _PAGE)
+
+
 def create_journal(file: h5py.File, schemas: Sequence[TableSchema]) -> None:
     """Set the first two segments of a journal aside.
 
@@ -81,8 +87,7 @@ def create_journal(file: h5py.File, schemas: Sequence[TableSchema]) -> None:
         file: takes the group.
         schemas: of all tables, in the order of their numbers.
     """
-    largest = max(schema.packing.size for schema in schemas)
-    size = max(_SEGMENT, -(-4 * (largest + 8 * len(schemas)) // _PAGE) * _PAGE)
+    size = first_segment(schemas)
     group = file.create_group(GROUP)
     group.attrs["NX_class"] = "NXcollection"
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

@@ -20,7 +20,7 @@ from bridge.config import config_json, config_sha256
 from bridge.disk import force, make_folders
 from bridge.errors import InputError, StorageError
 from bridge.runlog.faults import reason
-from bridge.runlog.journal import create_journal
+from bridge.runlog.journal import create_journal, first_segment
 from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
 from bridge.runlog.liveness import is_alive, open_here
 from bridge.runlog.output import DISK_FAILS, publish
@@ -181,7 +181,7 @@ def lay_out(
     try:
         datasets = len(meta) + len(weights or ()) + sum(len(s.columns) for s in schemas)
         facts = sum(len(str(fact)) for fact in meta.values())
-        Reserve(file).hold(_HEADER_BYTES * datasets + facts)
+        Reserve(file).hold(_HEADER_BYTES * datasets + facts + 2 * first_segment(schemas))
         create_root(file, [schema.name for schema in schemas if schema not in (EVENTS, STATUS)])
         create_meta(file, meta)
         create_journal(file, schemas)

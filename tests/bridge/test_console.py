@@ -108,7 +108,7 @@ def test_a_bug_keeps_its_traceback() -> None:
         (["zzz"], "no such command 'zzz'; use one of fail, runs"),
         (["runs", "shw"], "no such command 'shw'; did you mean 'show'?"),
         (["fail", "none", "--learning-rat", "1"], "--learning-rate"),
-        (["fail", "none", "--zzz", "1"], "Options: --learning-rate"),
+        (["fail", "none", "--zzz", "1"], "options: --learning-rate"),
         (["fail", "none", "--learning-rate", "x"], "'x' is not a valid float"),
         (["fail"], "Missing argument"),
         (["fail", "other"], "is not one of"),
