@@ -46,7 +46,7 @@ WARM += ["--set", "batch_size=1", "--set", "accumulation=2", "--set", "log_every
 WARM += ["--set", "lora.rank=2", "--set", "optimizer.schedule=cosine"]
 # Ten comparisons, some of random nudges.
 CHECK = ["--sizes", "6,8,4", "--batch", 3, "--beta", 0.01, "--beta", 0.05, "--seed", 3]
-CHECK += ["--nudging", "random-sign", "--oracle", "implicit", "--oracle", "finite-difference"]
+CHECK += ["--nudging", "random-sign", "--oracle", "implicit", "--oracle", "recurrent-backprop"]
 for estimator in ("vector-field", "asym-ep", "dyadic", "holomorphic", "continual"):
     CHECK += ["--estimator", estimator]
 SLOW = ("preference-train lora", "nash-md lora")

@@ -47,8 +47,9 @@ def test_the_loss_is_the_paper_s_expectation():
     loss = homeostatic_loss(p, p.field.parameters, s)
     g, draws = torch.Generator().manual_seed(0), 20_000
     e = torch.randn(draws, *s.shape, generator=g, dtype=s.dtype)
-    once = torch.stack([p.at(s).jvp(v) for v in e])
-    twice = torch.stack([p.at(s).jvp(v) for v in once])
+    at = p.at(s)
+    once = torch.stack([at.jvp(v) for v in e])
+    twice = torch.stack([at.jvp(v) for v in once])
     sample = (once.square().sum(2) - (e * twice).sum(2)).mean(1)
     error = sample.std() / draws**0.5
     assert abs(sample.mean() - loss) < 3 * error
