@@ -77,6 +77,7 @@ class _Through(io.BufferedIOBase):
 
     def __init__(self, raw: _Raw) -> None:
         self._raw = raw
+        self.name = raw.fileno()
 
     def writable(self) -> bool:
         return True
