@@ -112,7 +112,8 @@ def run_tests(tests: Iterable[str], tree: Path, seconds: float | None = None) ->
 def _pytest(tests: Iterable[str], tree: Path, report: Path) -> None:
     os.chdir(tree)
     sys.path[:] = [str(tree), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
-    for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+    own = {Path(name).stem for name in COPIED}  # this process may have the program as it is
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
         del sys.modules[name]
     sys.dont_write_bytecode = True
     with report.open("w") as file:
