@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +158,11 @@ def _is_of_model(options: dict[str, Any]) -> bool:
         return "model" in found[0]
     if options["config"] is None:
         return False
+    from bridge.config import keys_in
     from nlhf.config import LanguageConfig, NashConfig
 
-    try:
-        keys = set(tomllib.loads(options["config"].read_text("utf-8")))
-    except (OSError, ValueError, RecursionError):
-        return False  # what is wrong with the file, reading it as a config will say
+    # what is wrong with the file, reading it as a config will say
+    keys = keys_in(options["config"])
     tables, models = NashConfig.model_fields.keys(), LanguageConfig.model_fields.keys()
     return len(keys & (models - tables)) > len(keys & (tables - models))
 

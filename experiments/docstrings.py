@@ -81,6 +81,7 @@ def configs(folder: Path, steps: int) -> dict[str, LanguageConfig]:
     found = {f"nash-md {w:g}": {**common, "tau": 0.02, "mixture": w} for w in MIXTURES}
     # the slope of P is at most a quarter of the reward's: four times the tau is the same trade
     rlhf = {"algorithm": "rlhf", "reward": "experiments.docstrings:reward", "tau": 0.08}
+    del common["opponents"]  # a reward has none
     found["rlhf"] = common | rlhf
     return {name: LanguageConfig(**values) for name, values in found.items()}
 

@@ -203,7 +203,7 @@ def test_under_nohup_a_run_outlives_its_terminal(tmp_path: Path) -> None:
     os.close(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert read_run(path).status == "finished"
-    assert len(read_run(path).table()["step"]) == 6000
+    assert read_run(path).table()["step"][-1] == 6000
 
 
 @slow

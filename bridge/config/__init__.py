@@ -3,7 +3,7 @@
 from bridge.config.base import Config
 from bridge.config.choices import choice, owned, plain_fields
 from bridge.config.keys import either, flatten, valid_keys
-from bridge.config.loading import config_json, config_sha256, load_config
+from bridge.config.loading import config_json, config_sha256, keys_in, load_config
 from bridge.config.mistakes import nearest_key
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "config_sha256",
     "either",
     "flatten",
+    "keys_in",
     "load_config",
     "nearest_key",
     "owned",

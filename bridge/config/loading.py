@@ -93,6 +93,11 @@ def config_sha256(config: BaseModel | Mapping[str, Any]) -> str:
     return hashlib.sha256(config_json(config).encode()).hexdigest()
 
 
+def keys_in(path: Path) -> set[str]:
+    """Give the keys at the top of a config file; none where it cannot be read as one."""
+    return set(_read_toml(path, []))
+
+
 def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
