@@ -314,7 +314,7 @@ def _spans_decades(lines: Sequence[Line]) -> bool:
     positive = values[values > 0]
     if not len(positive) or (values < 0).any() or len(positive) < 0.9 * len(values):
         return False
-    return bool(np.log10(positive.max() / positive.min()) > _DECADES)
+    return bool(np.log10(positive.max()) - np.log10(positive.min()) > _DECADES)
 
 
 def _label(found: Comparison, group: Group) -> str:
