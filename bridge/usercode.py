@@ -1,0 +1,212 @@
+"""Users' code by name: `module:name` or `file.py:name`, and the file and hash that a log keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bridge.errors import InputError
+from bridge.failures import describe
+
+EVENT = "users' code"
+"""Kind of a log's event that holds a provenance."""
+
+_loaded: dict[str, tuple[Path, str]] = {}
+"""Modules that this loader has imported: file and sha256."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an object of the user's comes from.
+
+    Attributes:
+        what: which setting named it, e.g. "dataset".
+        spec: how it was named.
+        file: that defines it; "" where there is none, as for code in C.
+        sha256: of the file, hexadecimal; "" without a file.
+    """
+
+    what: str
+    spec: str
+    file: str
+    sha256: str
+
+    def as_event(self) -> dict[str, str]:
+        """Give it as a log's event of kind EVENT holds it."""
+        return asdict(self)
+
+
+def names_code(text: str) -> bool:
+    """Tell whether a text is `module:name` or `file.py:name` and not a file or a folder."""
+    return ":" in text and not os.path.exists(text)
+
+
+def load_object(spec: str, what: str) -> tuple[Any, Provenance]:
+    """Import what `module:name` or `file.py:name` names; the name may be dotted.
+
+    A module is looked for in the working folder first, as `python -m` does; a file's own folder is
+    where its imports are looked for, as `python file.py` does. A file that has changed since this
+    process imported it is imported again.
+
+    Args:
+        spec: of the object, which must be callable: a function or a class.
+        what: the setting that names it, for messages: "dataset", "field".
+
+    Returns:
+        The object, and where it comes from.
+
+    Raises:
+        InputError: no such module, file or name, code that fails when it is imported, or an object
+            that cannot be called; one line.
+    """
+    told = f"{what}={spec[:200]!r}"
+    place, _, name = spec.rpartition(":")
+    if not place or not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"{told}: write module:name or file.py:name, e.g. mine:load")
+    if place.endswith(".py"):
+        module = _import_file(Path(os.path.expanduser(place)), told)
+    else:
+        module = _import_module(place, told)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{told}: {place} has no {name!r}; {_near(part, found)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(
+            f"{told}: is {type(found).__name__}, which cannot be called; name a function or a class"
+        )
+    file = _file_of(found, module)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
+    return found, Provenance(what, spec, str(file or ""), digest)
+
+
+def _import_file(path: Path, told: str) -> ModuleType:
+    try:
+        code = path.read_bytes()
+        path = path.resolve()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        near = get_close_matches(path.name, _python_files(path.parent), 1)
+        hint = f"did you mean {near[0]}?" if near else "check the path"
+        raise InputError(f"{told}: {path} cannot be read ({reason}); {hint}") from None
+    # Another name than the file's: a user's data.py or test.py must not hide an installed module.
+    identity = hashlib.sha256(os.fsencode(path) + code).hexdigest()
+    name = f"{path.stem}_{identity[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(path)
+
+    def execute() -> None:
+        # What is run is what was hashed, and no bytecode of an earlier second.
+        exec(compile(code, str(path), "exec", dont_inherit=True), module.__dict__)
+
+    try:
+        _run(execute, path.parent, told, path.name)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(name: str, told: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(
+            f"{told}: {name[:100]!r} is no module's name; write module:name or file.py:name"
+        )
+    _forget_stale(name)
+    importlib.invalidate_caches()
+    module = _run(lambda: importlib.import_module(name), Path.cwd(), told, name)
+    file = getattr(module, "__file__", None)
+    if file and Path(file).is_relative_to(Path.cwd()):
+        _loaded[name] = Path(file), _sha256(Path(file))
+    return module
+
+
+def _forget_stale(name: str) -> None:
+    """Drop a module of an earlier call whose file has changed, or lies in another folder."""
+    if name in _loaded and name in sys.modules:
+        file, digest = _loaded[name]
+        if not file.is_relative_to(Path.cwd()) or _sha256(file) != digest:
+            del sys.modules[name], _loaded[name]
+
+
+def _run(execute: Callable[[], Any], folder: Path, told: str, name: str) -> Any:
+    """Import with a folder first on the path; it stays there, last, for imports in functions."""
+    here = str(folder)
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        return execute()
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing == name or name.startswith(f"{missing}."):
+            raise InputError(f"{told}: no module {missing!r}; {_near_module(missing)}") from None
+        raise InputError(
+            f"{told}: {name} imports {missing!r}, which is not here; install it, or start where "
+            "it lies"
+        ) from None
+    except SyntaxError as error:
+        raise InputError(
+            f"{told}: {Path(error.filename or name).name}:{error.lineno}: {error.msg}; mend it"
+        ) from None
+    except BaseException as error:  # whatever the user's module does when it is imported
+        raise InputError(f"{told}: fails when it is imported: {describe(error)}") from None
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+            sys.path.append(here)
+
+
+def _near(name: str, owner: Any) -> str:
+    names = [each for each in dir(owner) if not each.startswith("__")]
+    near = get_close_matches(name, names, 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    home = getattr(owner, "__module__", owner.__name__)
+    own = [n for n in names if getattr(getattr(owner, n), "__module__", "") == home]
+    return f"it has {', '.join(own[:8])}" if own else "it defines nothing of its own"
+
+
+def _near_module(name: str) -> str:
+    near = get_close_matches(f"{name}.py", _python_files(Path.cwd()), 1)
+    if near:
+        return f"did you mean {near[0].removesuffix('.py')}?"
+    return "it is neither installed nor in this folder; file.py:name takes a path"
+
+
+def _python_files(folder: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in folder.iterdir() if each.suffix == ".py")
+    except (OSError, ValueError):
+        return []
+
+
+def _file_of(found: Any, module: ModuleType) -> Path | None:
+    """The source file that defines an object, or else the module that names it."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(found))
+    except (TypeError, OSError):
+        file = None
+    file = file or getattr(module, "__file__", None)
+    return Path(file).resolve() if file and os.path.isfile(file) else None
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
