@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -19,7 +20,12 @@ from bridge.errors import InputError, StorageError
 from bridge.runlog import superblock
 from bridge.runlog.faults import reason
 
+T = TypeVar("T")
+
 MAX_BYTES = 4 << 30
+# A log that is written changes under the reader; a torn read is seen by its checksum.
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.01
 _FLETCHER32 = 3
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError)
 """What h5py raises on files that are damaged or are not what they seem."""
@@ -56,22 +62,66 @@ def descriptor(path: Path) -> Iterator[int]:
 def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
     """Open a log to read, whether sealed, still written, or left behind by a crash.
 
-    Gives it as HDF5, and as a descriptor of the file.
+    Gives it as HDF5, and as a descriptor of the same file.
 
     Raises:
         InputError: no such file, or no log of this program.
-        Damaged: HDF5 cannot make sense of it, here or inside the block.
+        Damaged: HDF5 cannot make sense of it, here or inside the block; see `patiently`.
     """
     with ExitStack() as stack:
         fd = stack.enter_context(descriptor(path))
         try:
-            yield _open(path, fd, stack), fd
+            yield _as_hdf5(path, fd, stack), fd
         except InputError as error:
             raise type(error)(f"{path}: {error}") from None
         except StorageError:  # of what the block writes elsewhere
             raise
         except DAMAGE as error:
             raise Damaged(f"{path}: damaged log: {reason(error)}") from None
+
+
+def patiently(
+    path: Path, read: Callable[[], T], is_whole: Callable[[T], bool] = lambda _: True
+) -> T:
+    """Read a log that may change under the reader: what a writer tears is read once more.
+
+    Args:
+        path: the log.
+        read: opens it, reads, and raises Damaged where a checksum is wrong.
+        is_whole: tells whether what was read can be all that there is.
+
+    Raises:
+        Damaged: again and again, or of a file that nobody writes.
+    """
+    for attempt in range(_ATTEMPTS):
+        before = _version(path)
+        try:
+            found = read()
+            if is_whole(found):
+                return found
+        except Damaged:
+            if _is_lasting(path, before, attempt):
+                raise
+        else:
+            if _is_lasting(path, before, attempt):
+                return found
+        time.sleep(min(_PAUSE_SECONDS, 1e-3 * 2**attempt))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_lasting(path: Path, before: object, attempt: int) -> bool:
+    """Tell whether another attempt would read the same: of a file that was closed all the time."""
+    if attempt == _ATTEMPTS - 1:
+        return True
+    return before == _version(path) and not is_open_for_writing(path)
+
+
+def _version(path: Path) -> object:
+    """Which file it is, and whether it is being written; once it is not, it stays as it is."""
+    with descriptor(path) as fd:
+        found = os.fstat(fd)
+        writing = superblock.is_open_for_writing(os.pread(fd, superblock.SIZE, 0))
+        return found.st_dev, found.st_ino, found.st_mtime_ns, writing
 
 
 def is_open_for_writing(path: Path) -> bool:
@@ -240,7 +290,7 @@ def _readable_chunks(found: h5py.Dataset, rows: int) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-def _open(path: Path, fd: int, stack: ExitStack) -> h5py.File:
+def _as_hdf5(path: Path, fd: int, stack: ExitStack) -> h5py.File:
     block = os.pread(fd, superblock.SIZE, 0)
     if not block.startswith(superblock.SIGNATURE[: max(len(block), 1)]):
         raise Damaged("no HDF5 file")
@@ -250,10 +300,14 @@ def _open(path: Path, fd: int, stack: ExitStack) -> h5py.File:
         raise InputError("an HDF5 file, but no log of this program")
     if not superblock.is_intact(block):
         raise Damaged("damaged log: its first 48 bytes are")
-    source: Any = path
     if superblock.is_open_for_writing(block):
-        source = stack.enter_context(superblock.ClosedView(fd, block))
-    return stack.enter_context(h5py.File(source, "r"))
+        view = stack.enter_context(superblock.ClosedView(fd, block))
+        return stack.enter_context(h5py.File(view, "r"))
+    # By its name once more, which a sealed log or the next run's may have taken meanwhile.
+    file = stack.enter_context(h5py.File(path, "r"))
+    if not os.path.samestat(os.fstat(fd), os.fstat(file.id.get_vfd_handle())):
+        raise Damaged("another file has taken its name; read it again")
+    return file
 
 
 def _member(parent: h5py.Group, name: str) -> Any:

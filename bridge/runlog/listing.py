@@ -91,14 +91,22 @@ def _listed(path: Path) -> dict[str, Any]:
     if summary is not None:
         state = "died" if summary.status == "running" else summary.status
         return _row(path, summary, state, False, summary.note)
-    with guard.opened(path) as (file, _):
-        sealed = "sealed" in file.attrs
+    sealed, _ = guard.patiently(path, lambda: _sealed(path))
     if sealed:
         with open_log(path) as log:
             tables = {name: _ends(log, name) for name in log.schemas}
             summary = _summary_of(log, tables)
             return _row(path, summary, log.state, log.alive, summary.note)
-    return _row_of(read_run(path)) if size <= _SMALL else _peek(path)
+    if size <= _SMALL:
+        return _row_of(read_run(path))
+    return guard.patiently(path, lambda: _peek(path))
+
+
+def _sealed(path: Path) -> tuple[bool, Summary | None]:
+    """Tell whether a log is sealed, and give its summary if it has one."""
+    with guard.opened(path) as (file, fd):
+        sealed = "sealed" in file.attrs
+        return sealed, read_summary(fd) if sealed and has_summary(file, fd) else None
 
 
 def _ends(log: LogFile, name: str) -> TableFigures:
@@ -147,9 +155,7 @@ def describe_log(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no log, or a damaged one.
     """
-    with guard.opened(path) as (file, fd):
-        sealed = "sealed" in file.attrs
-        summary = read_summary(fd) if sealed and has_summary(file, fd) else None
+    sealed, summary = guard.patiently(path, lambda: _sealed(path))
     if not sealed:
         return describe(read_run(path))
     with open_log(path) as log:

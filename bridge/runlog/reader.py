@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,11 +23,6 @@ from bridge.runlog.liveness import is_alive
 from bridge.runlog.schema import EVENTS, SCHEMA_VERSION, STATUS, TableSchema
 from bridge.runlog.weights import read_weights
 
-T = TypeVar("T")
-
-# A log that is written changes under the reader; a torn read is seen by its checksum.
-_ATTEMPTS = 20
-_PAUSE_SECONDS = 0.01
 _MAX_META_BYTES = 16 << 20
 
 
@@ -103,7 +98,7 @@ class Run:
         Raises:
             InputError: no weights were saved, the file is damaged, or it is another run's by now.
         """
-        return _patiently(self.path, lambda: _weights(self.path, self.meta["run_id"]))
+        return guard.patiently(self.path, lambda: _weights(self.path, self.meta["run_id"]))
 
 
 def read_run(path: Path | str) -> Run:
@@ -147,7 +142,15 @@ def read_contents(path: Path, whole: bool = True) -> Contents:
         path: the log.
         whole: False to read the facts and the status only.
     """
-    return _patiently(path, lambda: _contents(path, whole), lambda found: not _is_torn(found))
+    reads = itertools.count()
+
+    def is_whole(found: Contents) -> bool:
+        """Whether no row was read half, while its writer was at it, or just before it ended."""
+        lost = any(found.dropped.values())
+        again = next(reads) == 0 or is_alive(found.meta, *newest_status(found))
+        return found.sealed or not (lost and again)
+
+    return guard.patiently(path, lambda: _contents(path, whole), is_whole)
 
 
 def newest_status(contents: Contents) -> tuple[str, float]:
@@ -169,27 +172,6 @@ def decode(schema: TableSchema, stored: Mapping[str, NDArray[Any]]) -> dict[str,
         values = stored[column.name]
         columns[column.name] = np.array(column.names)[values] if column.names else values
     return columns
-
-
-def _patiently(
-    path: Path, read: Callable[[], T], is_whole: Callable[[T], bool] = lambda _: True
-) -> T:
-    for attempt in range(_ATTEMPTS):
-        try:
-            found = read()
-        except guard.Damaged:
-            if attempt == _ATTEMPTS - 1 or not guard.is_open_for_writing(path):
-                raise
-        else:
-            if attempt == _ATTEMPTS - 1 or is_whole(found) or not guard.is_open_for_writing(path):
-                return found
-        time.sleep(_PAUSE_SECONDS)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _is_torn(contents: Contents) -> bool:
-    """Tell whether a row was read half, while its writer was at it."""
-    return any(contents.dropped.values()) and is_alive(contents.meta, *newest_status(contents))
 
 
 def _contents(path: Path, whole: bool) -> Contents:
@@ -328,19 +310,21 @@ def _meta(group: h5py.Group) -> dict[str, Any]:
 
 
 def events_of(path: Path, columns: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Any], ...]:
-    """Put the pieces of each event's JSON together; one that a kill cut off is left out.
+    """Put the pieces of each event's JSON together; one that was cut off is left out.
 
     Raises:
         InputError: one says what no event says.
     """
     events: list[dict[str, Any]] = []
-    pieces: dict[int, bytes] = {}
+    # By moment too: once, a number was given again after an event that the disk had cut off.
+    pieces: dict[tuple[int, float], bytes] = {}
     rows = (columns[name].tolist() for name in ("time", "event", "last", "json"))
     try:
         for moment, number, last, piece in zip(*rows, strict=True):
-            pieces[number] = pieces.get(number, b"") + piece
+            which = number, moment
+            pieces[which] = pieces.get(which, b"") + piece
             if last:
-                events.append(facts.event(moment, pieces.pop(number)))
+                events.append(facts.event(moment, pieces.pop(which)))
     except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}; this is no run log") from None
     return tuple(events)

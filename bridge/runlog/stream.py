@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +176,18 @@ def open_log(path: Path | str) -> Iterator[LogFile]:
         InputError: no log, or a damaged one; here or inside the block.
     """
     path = Path(path)
-    contents = None
-    with guard.opened(path) as (file, fd):
-        if "sealed" in file.attrs:
-            has_summary(file, fd)
-            yield LogFile(path, (file, fd))
-            return
-    contents = read_contents(path)
-    yield LogFile(path, contents)
+    with ExitStack() as stack:
+        log = guard.patiently(path, lambda: _sealed(path, stack))
+        yield log or LogFile(path, read_contents(path))
+
+
+def _sealed(path: Path, stack: ExitStack) -> LogFile | None:
+    """Open a sealed log until the stack ends; None if it is none."""
+    with ExitStack() as ours:
+        file, fd = ours.enter_context(guard.opened(path))
+        if "sealed" not in file.attrs:
+            return None
+        has_summary(file, fd)
+        log = LogFile(path, (file, fd))
+        stack.push(ours.pop_all())
+        return log

@@ -126,9 +126,13 @@ def weights_in(path: Path, last: int | None = None) -> tuple[int, dict[str, NDAr
         path: the log.
         last: leave out what belongs to a later step.
     """
-    try:
+
+    def read() -> tuple[int, dict[str, NDArray[Any]]]:
         with guard.opened(path) as (file, _):
             return read_weights(file, last)
+
+    try:
+        return guard.patiently(path, read)
     except InputError:
         return None
 

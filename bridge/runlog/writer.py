@@ -128,10 +128,11 @@ class RunLog:
             StorageError: the disk is full or fails.
         """
         with self._storage():
-            full = False
-            for row in event_rows(time.time(), self._events, {"kind": kind, **data}):
-                full = self._writers[EVENTS.name].append(row)
+            full, number = False, self._events
+            # The number is gone even if the disk refuses a part: no other event goes on with it.
             self._events += 1
+            for row in event_rows(time.time(), number, {"kind": kind, **data}):
+                full = self._writers[EVENTS.name].append(row)
             self._after_row(full)
 
     def save_weights(self, step: int, weights: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bridge.errors import InputError
-from bridge.runlog import Run, read_run, reader
+from bridge.runlog import Run, guard, read_run
 from tests.bridge.records import Epoch, new_log, row, sealed_log, weights_of
 
 
@@ -80,8 +80,8 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(reader, "_ATTEMPTS", 2)
+    monkeypatch.setattr(guard, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(guard, "_ATTEMPTS", 2)
 
 
 def _flips(data: bytes, n: int, seed: int) -> list[tuple[int, int]]:
