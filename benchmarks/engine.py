@@ -23,7 +23,7 @@ from collections.abc import Callable
 import torch
 
 from bioplaus.config import EqpropConfig
-from bioplaus.datasets import load_dataset
+from bioplaus.data import load_dataset
 from bioplaus.training import Run, build
 from bridge.config import load_config
 
@@ -86,7 +86,7 @@ def case(sizes: list[int], sets: list[str], trained: int, pairs: int, repeat: in
     rate = "optimizer.learning_rate=1e-3"
     config = load_config(EqpropConfig, sets=[hidden, "data.train_size=5000", rate, *sets])
     run = build(config)
-    images, labels = run.dataset.train_images, run.dataset.train_labels
+    images, labels = run.dataset.train.inputs, run.dataset.train.targets
     eye = torch.eye(sizes[-1])
     for i in range(0, trained, BATCH):
         x, y = images[i : i + BATCH], eye[labels[i : i + BATCH]]

@@ -23,7 +23,7 @@ import torch
 
 from bioplaus import LeakyField, Settling, check_gradients
 from bioplaus.costs import get_cost, one_hot
-from bioplaus.datasets import load_dataset
+from bioplaus.data import load_dataset
 from bioplaus.estimators import ESTIMATORS, get_estimator
 
 BATCH = 50
@@ -62,7 +62,7 @@ def ratio(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) 
 def updates(pairs: int) -> dict[str, dict]:
     """The ratios of all estimators and networks."""
     data, cost = load_dataset("mnist", train_size=BATCH, test_size=1), get_cost("squared-error")
-    x, y = data.train_images, one_hot(data.train_labels, 10, torch.float32)
+    x, y = data.train.inputs, one_hot(data.train.targets, 10, torch.float32)
     found = {}
     for sizes in ([784, 512, 10], [784, 512, 512, 512, 10]):
         for coordinates in COORDINATES:
@@ -93,7 +93,7 @@ def check() -> dict[str, float]:
         names = [n for n in ESTIMATORS if coordinates == "membrane" or n != "holomorphic"]
         began = time.perf_counter()
         report = check_gradients(
-            field, data.train_images, data.train_labels, estimators=names, betas=[0.1]
+            field, data.train.inputs, data.train.targets, estimators=names, betas=[0.1]
         )
         found[coordinates] = round(time.perf_counter() - began, 1)
         found[f"{coordinates}, largest residual"] = max(row.residual for row in report.rows)

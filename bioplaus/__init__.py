@@ -1,5 +1,6 @@
 """A simulator of biologically plausible learning."""
 
+from bioplaus.data import Dataset
 from bioplaus.estimators import ESTIMATORS, ORACLES, Estimate, estimate_gradient
 from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import GradientReport, check_gradients
@@ -9,6 +10,7 @@ from bioplaus.solvers import Solution, Status
 __all__ = [
     "ESTIMATORS",
     "ORACLES",
+    "Dataset",
     "Estimate",
     "GradientReport",
     "LeakyField",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.datasets import Dataset
+from bioplaus.data import Dataset
 from bioplaus.estimators import Estimate
 from bioplaus.fields import LeakyField
 from bioplaus.fields.base import AbstractField
@@ -29,10 +29,10 @@ LARGEST = ("free_residual", "nudged_residual", "status")
 
 def test_errors(field: LeakyField, dataset: Dataset, settling: Settling, rows: Tensor) -> int:
     """Of some test images, count those whose largest output is not their label."""
-    rows = rows.to(dataset.test_images.device)
-    free = free_phase(field, dataset.test_images[rows], settling=settling)
+    rows = rows.to(dataset.test.inputs.device)
+    free = free_phase(field, dataset.test.inputs[rows], settling=settling)
     guess = free.s[:, field.output].argmax(1)
-    return int((guess != dataset.test_labels[rows]).sum())
+    return int((guess != dataset.test.targets[rows]).sum())
 
 
 def alignments(field: LeakyField) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.datasets import Dataset, batches
+from bioplaus.data import Dataset, batches
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LeakyField
@@ -142,15 +143,19 @@ class Shards:
     def test_error(self, field: LeakyField, dataset: Dataset, settling: Settling, n: int) -> float:
         """Share of test images whose largest output is not their label, in percent.
 
+        NaN without test images, or where their targets are vectors.
+
         Args:
             field: the vector field.
             dataset: of which the test images are taken.
             settling: how the free phase settles.
             n: images at a time; the processes take turns.
         """
-        turns = list(batches(len(dataset.test_labels), n))[self._group.rank :: self._group.size]
+        if not len(dataset.test) or not dataset.has_labels:
+            return math.nan
+        turns = list(batches(len(dataset.test), n))[self._group.rank :: self._group.size]
         wrong = sum(test_errors(field, dataset, settling, rows) for rows in turns)
-        return 100.0 * self._group.total(wrong) / len(dataset.test_labels)
+        return 100.0 * self._group.total(wrong) / len(dataset.test)
 
     def require_equal(self, field: LeakyField, step: int) -> None:
         """Compare the parameters of all processes.

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +16,13 @@ from torch import Tensor
 from bioplaus.config import (
     EqpropConfig,
     estimator_settings,
+    make_dataset,
     make_estimator,
     make_field,
     make_optimizer,
 )
-from bioplaus.costs import AbstractCost, get_cost, one_hot
-from bioplaus.datasets import Dataset, batches, load_dataset
+from bioplaus.costs import AbstractCost, get_cost
+from bioplaus.data import Dataset, batches
 from bioplaus.diagnosis import explain, find_cure, stability
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LeakyField
@@ -133,34 +133,19 @@ def build(
         InputError: the data set cannot be read, or settings do not fit together.
     """
     device, dtype = torch.device(device), getattr(torch, config.dtype)
-    data = config.data
-    dataset = load_dataset(
-        data.dataset,
-        Path(data.data_dir) if data.data_dir else None,
-        dtype,
-        data.train_size,
-        data.test_size,
-        data.range,
-    )
-    sizes = [dataset.input_size, *config.network.hidden, dataset.num_classes]
+    dataset = make_dataset(config.data, dtype)
+    sizes = [dataset.input_size, *config.network.hidden, dataset.num_outputs]
     field, estimator = make_field(config, sizes, device), make_estimator(config)
     cost = get_cost(config.estimator.cost)
     estimator.check(field, cost)
     shards = Shards(field, config.micro_shards, group or Group())
-    dataset = dataclasses.replace(
-        dataset,
-        train_images=dataset.train_images.to(device),
-        train_labels=dataset.train_labels.to(device),
-        test_images=dataset.test_images.to(device),
-        test_labels=dataset.test_labels.to(device),
-    )
     return Run(
         config=config,
-        dataset=dataset,
+        dataset=dataset.to(device),
         field=field,
         cost=cost,
         estimator=estimator,
-        optimizer=make_optimizer(config, field, len(dataset.train_labels)),
+        optimizer=make_optimizer(config, field, len(dataset.train)),
         shards=shards,
         order=generator(config.seed, "batches"),
         device=device,
@@ -198,17 +183,19 @@ def train(
     config, dataset = run.config, run.dataset
     at = _Position(run) if start is None else _Position.restored(run, start)
     advance(at.images)
-    targets = one_hot(dataset.train_labels, dataset.num_classes, run.field.dtype)
+    targets = dataset.vectors(dataset.train.targets, run.field.dtype)
     while at.epoch <= config.epochs:
         epoch_began = time.perf_counter() - at.epoch_seconds
         order = list(batches(len(targets), config.batch_size, run.order))
         for rows in order[at.batch :]:
             rate = run.optimizer.learning_rate
             rows = rows.to(run.device)
-            x, y = dataset.train_images[rows], targets[rows]
+            x, y = dataset.train.inputs[rows], targets[rows]
             done = run.shards.estimate(run.estimator, run.field, x, y, run.cost)
             run.optimizer.step(done.updates)
             values, at.status = done.values, Status(int(done.values.pop("status")))
+            if not dataset.has_labels:
+                values["train_error"] = math.nan
             at.count(values, len(rows))
             if at.rejected >= PATIENCE:
                 raise RunFailed(_diagnosis(run, x, y, at, values))
@@ -268,7 +255,7 @@ class _Position:
 
     def finish_epoch(self, run: Run) -> Any:
         """Measure the epoch and go to the next one."""
-        images = len(run.dataset.train_labels)
+        images = len(run.dataset.train)
         record = run.epoch_record(
             step=self.step,
             epoch=self.epoch,
@@ -345,8 +332,8 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
 
 
 def _stability(run: Run) -> float:
-    """Of the free points of some test images; see `diagnosis.stability`."""
-    images = run.dataset.test_images[: run.config.check_rows]
+    """Of the free points of some test images, if there are any; see `diagnosis.stability`."""
+    images = run.dataset.shown.inputs[: run.config.check_rows]
     if run.config.phases.engine != "torch":
         return math.nan
     return stability(run.field, images, run.estimator.settling)

@@ -91,7 +91,7 @@ def _train(
     tables = {"metrics": StepRecord, "epochs": run.epoch_record}
     if settings.check_gradients_every:
         tables["gradients"] = run.check_record
-    total = settings.epochs * len(run.dataset.train_labels)
+    total = settings.epochs * len(run.dataset.train)
     with (
         session_of(
             path,

@@ -33,7 +33,7 @@ def draw_portrait(path: Path, run: Any) -> list[str]:
     from bridge.report.panels import draw_panels
 
     data, config = run.dataset, run.config
-    x, y = data.test_images[:1].double(), data.test_labels[:1]
+    x, y = data.shown.inputs[:1].double(), data.shown.targets[:1]
     parameters = {name: p.double() for name, p in run.field.parameters.items()}
     field = run.field.with_parameters(parameters)
     tau = duration("tau", config.phases.brian2.tau)

@@ -16,7 +16,7 @@ import click
 import torch
 
 from bioplaus.config import restore_field
-from bioplaus.datasets import load_dataset
+from bioplaus.data import load_dataset
 from bioplaus.engines import Brian2
 from bioplaus.fields import LeakyField
 from bioplaus.phases import Settling, free_phase
@@ -53,11 +53,11 @@ def main(out: Path, images: int) -> None:
     field = restore_field(run.config, run.weights()[1])
     field = field.with_parameters({k: p.double() for k, p in field.parameters.items()})
     data = load_dataset("mnist", dtype=torch.float64, train_size=1, test_size=images)
-    ours = _settle(field, data.test_images, Settling(Sweeps(), TOLERANCE, 1000, 1000))
-    theirs = _settle(field, data.test_images, Settling(Brian2(), TOLERANCE, 1000, 1000))
+    ours = _settle(field, data.test.inputs, Settling(Sweeps(), TOLERANCE, 1000, 1000))
+    theirs = _settle(field, data.test.inputs, Settling(Brian2(), TOLERANCE, 1000, 1000))
     guesses = [end.s[:, field.output].argmax(1) for end in (ours, theirs)]
     same = int((guesses[0] == guesses[1]).sum())
-    right = [int((guess == data.test_labels).sum()) for guess in guesses]
+    right = [int((guess == data.test.targets).sum()) for guess in guesses]
     click.echo(f"\nsame predictions in torch and Brian2: {same} of {images}")
     click.echo(f"right: {right[0]} in torch, {right[1]} in Brian2")
     click.echo(f"largest difference of a state: {float((ours.s - theirs.s).abs().max()):.1e}\n")

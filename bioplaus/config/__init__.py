@@ -1,5 +1,6 @@
 """The typed configs of the commands, and the plain objects that they describe."""
 
+from bioplaus.config.data import DataConfig, make_dataset
 from bioplaus.config.eqprop import (
     EqpropConfig,
     estimator_settings,
@@ -19,12 +20,14 @@ from bioplaus.config.gradcheck import (
 )
 
 __all__ = [
+    "DataConfig",
     "EqpropConfig",
     "GradcheckConfig",
     "check_settings",
     "check_settling",
     "estimator_settings",
     "make_check",
+    "make_dataset",
     "make_estimator",
     "make_field",
     "make_optimizer",

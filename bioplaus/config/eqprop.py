@@ -19,6 +19,7 @@ from bioplaus.config.choices import (
     SgdConfig,
     own_settings,
 )
+from bioplaus.config.data import DataConfig
 from bioplaus.config.fields import (
     ActivationName,
     Coordinates,
@@ -33,16 +34,6 @@ from bioplaus.phases import Settling
 from bridge.config import Config, load_config
 from bridge.optim import Optimizer
 from bridge.seeding import generator
-
-
-class DataConfig(Config):
-    """What is learnt; `range` is the values that become 0 and 1, see `bioplaus.scaling`."""
-
-    dataset: str = "mnist"
-    data_dir: str | None = None
-    train_size: Count | None = None
-    test_size: Count | None = None
-    range: tuple[float, float] | None = None
 
 
 class NetworkConfig(Config):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
@@ -12,7 +11,8 @@ from pydantic import Field, create_model
 from torch import Tensor
 
 from bioplaus.config.choices import BrianConfig, make_engine
-from bioplaus.config.eqprop import DataConfig, restore_field
+from bioplaus.config.data import DataConfig, make_dataset
+from bioplaus.config.eqprop import restore_field
 from bioplaus.config.fields import (
     ActivationName,
     Coordinates,
@@ -28,7 +28,6 @@ from bioplaus.config.fields import (
     Solver,
 )
 from bioplaus.costs import get_cost
-from bioplaus.datasets import load_dataset
 from bioplaus.errors import InputError
 from bioplaus.estimators import ESTIMATORS
 from bioplaus.fields import LeakyField
@@ -112,10 +111,10 @@ def restore_check(
     field = restore_field(run, weights)
     field = field.with_parameters({k: p.to(dtype) for k, p in field.parameters.items()})
     data = load_config(DataConfig, base=run["data"], base_name="this log")
-    folder = Path(data.data_dir) if data.data_dir else None
-    dataset = load_dataset(data.dataset, folder, dtype, 1, config.batch, data.range)
+    data = data.model_copy(update={"train_size": 1, "test_size": config.batch})
+    dataset = make_dataset(data, dtype)
     require_servable(config, field)
-    return field, dataset.test_images, dataset.test_labels
+    return field, dataset.shown.inputs, dataset.shown.targets
 
 
 def make_check(config: GradcheckConfig) -> tuple[LeakyField, Tensor, Tensor]:

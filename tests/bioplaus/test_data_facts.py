@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bioplaus.datasets import Dataset, load_dataset
+from bioplaus.data import Dataset, load_dataset
 from bioplaus.errors import InputError
 from tests.bioplaus.idx_files import write
 
@@ -43,9 +43,9 @@ def test_values_far_below_their_types_range_are_scaled_by_their_own(
     tmp_path: Path, high: float, dtype: Any
 ) -> None:
     data = load(tmp_path, images(high, dtype))
-    assert data.train_images.max() == pytest.approx(1, abs=1e-6)
+    assert data.train.inputs.max() == pytest.approx(1, abs=1e-6)
     expected = images(high, dtype).reshape(12, 9) / np.array(high, dtype)
-    np.testing.assert_allclose(data.train_images.numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(data.train.inputs.numpy(), expected, rtol=1e-6)
     (warning,) = [w for w in data.facts.warnings if "values end at" in w]
     assert "--set data.range=[0, " in warning
 
@@ -54,19 +54,19 @@ def test_values_far_below_their_types_range_are_scaled_by_their_own(
 def test_other_values_keep_their_types_range(tmp_path: Path, high: float, dtype: Any) -> None:
     data = load(tmp_path, images(high, dtype))
     full = 255 if dtype == np.uint8 else 1
-    np.testing.assert_allclose(data.train_images.numpy(), images(high, dtype).reshape(12, 9) / full)
+    np.testing.assert_allclose(data.train.inputs.numpy(), images(high, dtype).reshape(12, 9) / full)
     assert not [w for w in data.facts.warnings if "values end at" in w]
 
 
 def test_a_given_range_is_kept(tmp_path: Path) -> None:
     dark = load(tmp_path, images(16, np.uint8), value_range=(0, 255))
-    np.testing.assert_allclose(dark.train_images.numpy(), images(16, np.uint8).reshape(12, 9) / 255)
+    np.testing.assert_allclose(dark.train.inputs.numpy(), images(16, np.uint8).reshape(12, 9) / 255)
     wide = load(tmp_path, images(1023, np.int16), value_range=(0, 1023))
-    assert wide.train_images.max() == 1
+    assert wide.train.inputs.max() == 1
     signed = (images(255, np.int16) - 128).astype(np.int8)
     shifted = load(tmp_path, signed, test=signed[:6], value_range=(-128, 127))
     np.testing.assert_allclose(
-        shifted.train_images.numpy(), (signed.reshape(12, 9).astype(float) + 128) / 255
+        shifted.train.inputs.numpy(), (signed.reshape(12, 9).astype(float) + 128) / 255
     )
 
 

@@ -14,10 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bioplaus import datasets
-from bioplaus.datasets import batches, find_files, load_dataset
+from bioplaus.data import loading
+from bioplaus.data.dataset import batches
+from bioplaus.data.idx import read_idx
+from bioplaus.data.loading import find_files, load_dataset
 from bioplaus.errors import InputError
-from bioplaus.idx import read_idx
 from tests.bioplaus.idx_files import NAMES, arrays, encode, write
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -26,33 +27,33 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 def test_mnist_is_the_real_one() -> None:
     data = load_dataset("mnist")
     assert (data.name, data.num_classes, data.input_size) == ("mnist", 10, 784)
-    assert data.train_images.shape == (60_000, 784)
-    assert data.test_images.shape == (10_000, 784)
-    assert data.train_images.dtype == torch.float32
-    assert data.train_labels.dtype == torch.int64
-    assert (data.train_images.min(), data.train_images.max()) == (0, 1)
-    assert data.train_labels[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
-    assert data.test_labels[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
+    assert data.train.inputs.shape == (60_000, 784)
+    assert data.test.inputs.shape == (10_000, 784)
+    assert data.train.inputs.dtype == torch.float32
+    assert data.train.targets.dtype == torch.int64
+    assert (data.train.inputs.min(), data.train.inputs.max()) == (0, 1)
+    assert data.train.targets[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
+    assert data.test.targets[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
     # The mean and deviation that everybody normalises MNIST with.
-    assert data.train_images.double().mean().item() == pytest.approx(0.1307, abs=5e-5)
-    assert data.train_images.double().std().item() == pytest.approx(0.3081, abs=5e-5)
+    assert data.train.inputs.double().mean().item() == pytest.approx(0.1307, abs=5e-5)
+    assert data.train.inputs.double().std().item() == pytest.approx(0.3081, abs=5e-5)
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="apt-get install dataset-fashion-mnist")
 def test_fashion_mnist_is_the_real_one() -> None:
     data = load_dataset("fashion-mnist")
     assert (data.name, data.num_classes, data.input_size) == ("fashion-mnist", 10, 784)
-    assert data.train_labels.bincount().tolist() == [6000] * 10
-    assert data.test_labels.bincount().tolist() == [1000] * 10
+    assert data.train.targets.bincount().tolist() == [6000] * 10
+    assert data.test.targets.bincount().tolist() == [1000] * 10
     # The mean and deviation of the data set's own benchmarks.
-    assert data.train_images.double().mean().item() == pytest.approx(0.2860, abs=5e-5)
-    assert data.train_images.double().std().item() == pytest.approx(0.3530, abs=5e-5)
+    assert data.train.inputs.double().mean().item() == pytest.approx(0.2860, abs=5e-5)
+    assert data.train.inputs.double().std().item() == pytest.approx(0.3530, abs=5e-5)
 
 
 def test_fashion_mnist_missing_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = datasets._KNOWN["fashion-mnist"]
-    gone = datasets._Known(Path("/nowhere"), known.help, known.sha256)
-    monkeypatch.setitem(datasets._KNOWN, "fashion-mnist", gone)
+    known = loading._KNOWN["fashion-mnist"]
+    gone = loading._Known(Path("/nowhere"), known.help, known.sha256)
+    monkeypatch.setitem(loading._KNOWN, "fashion-mnist", gone)
     with pytest.raises(InputError, match=r"apt-get install dataset-fashion-mnist.*data_dir"):
         load_dataset("fashion-mnist")
 
@@ -63,9 +64,9 @@ def test_a_folder_gives_scaled_images_and_labels(tmp_path: Path, packed: bool) -
     folder = write(tmp_path / "digits", content, packed)
     data = load_dataset(str(folder), dtype=torch.float64)
     expected = content["train images"].reshape(5, 6) / 255
-    assert data.train_images.dtype == torch.float64
-    np.testing.assert_array_equal(data.train_images.numpy(), expected)
-    np.testing.assert_array_equal(data.test_labels.numpy(), content["test labels"])
+    assert data.train.inputs.dtype == torch.float64
+    np.testing.assert_array_equal(data.train.inputs.numpy(), expected)
+    np.testing.assert_array_equal(data.test.targets.numpy(), content["test labels"])
     assert (data.name, data.num_classes, data.input_size) == ("digits", 4, 6)
     digests = [hashlib.sha256(encode(array)).hexdigest() for array in content.values()]
     assert data.sha256 == hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -85,9 +86,9 @@ def test_sha256_tells_types_shapes_and_elements_apart(tmp_path: Path) -> None:
 def test_sizes_keep_the_first_items_and_the_sha256(tmp_path: Path) -> None:
     folder = str(write(tmp_path, arrays()))
     whole, part = load_dataset(folder), load_dataset(folder, train_size=2, test_size=1)
-    assert torch.equal(part.train_images, whole.train_images[:2])
-    assert torch.equal(part.train_labels, whole.train_labels[:2])
-    assert torch.equal(part.test_labels, whole.test_labels[:1])
+    assert torch.equal(part.train.inputs, whole.train.inputs[:2])
+    assert torch.equal(part.train.targets, whole.train.targets[:2])
+    assert torch.equal(part.test.targets, whole.test.targets[:1])
     assert (part.sha256, part.num_classes) == (whole.sha256, whole.num_classes)
     for train_size, test_size in ((6, None), (0, None), (None, 4), (None, -1)):
         option = "test_size" if train_size is None else "train_size"
@@ -99,7 +100,7 @@ def test_float_images_are_kept_and_must_lie_in_the_unit_interval(tmp_path: Path)
     content = arrays()
     unit = content["train images"].astype(np.float32) / 255
     folder = str(write(tmp_path, content | {"train images": unit}))
-    np.testing.assert_array_equal(load_dataset(folder).train_images.numpy(), unit.reshape(5, 6))
+    np.testing.assert_array_equal(load_dataset(folder).train.inputs.numpy(), unit.reshape(5, 6))
     for wrong in (unit * 255, unit - 1, np.where(unit == unit.max(), np.float32(math.nan), unit)):
         write(tmp_path, content | {"train images": wrong})
         with pytest.raises(InputError, match="integers 0 to 255 or floats 0 to 1"):
@@ -214,7 +215,7 @@ def test_another_data_set_under_a_known_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_known_name_can_come_from_another_folder(tmp_path: Path) -> None:
-    for path in (Path(datasets.__file__).parent / "data" / "mnist").glob("*.gz"):
+    for path in (Path(loading.__file__).parent / "mnist").glob("*.gz"):
         (tmp_path / path.name).symlink_to(path)
     part = load_dataset("mnist", data_dir=tmp_path, train_size=1, test_size=1)
     assert part.sha256 == load_dataset("mnist", train_size=1).sha256

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bioplaus.data.idx import read_idx
 from bioplaus.errors import InputError
-from bioplaus.idx import read_idx
 from tests.bioplaus.idx_files import encode
 
 cheap = settings(

@@ -7,6 +7,7 @@ import torch
 
 from bioplaus import measuring
 from bioplaus.costs import get_cost
+from bioplaus.data import Examples
 from bioplaus.estimators import estimate_gradient
 from bioplaus.measuring import Tally, alignments, measure
 from bioplaus.phases import Settling
@@ -40,7 +41,7 @@ def test_errors_of_the_test_set_are_counted_among_the_rows_asked_for(measured):
     p, _, labels = measured
 
     class Images:
-        test_images, test_labels = p.x, labels
+        test = Examples(p.x, labels)
 
     for rows, wrong in (([0, 1, 2, 3], 1), ([2], 1), ([0, 3], 0)):
         assert measuring.test_errors(p.field, Images, TIGHT, torch.tensor(rows)) == wrong

@@ -6,18 +6,17 @@ import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from bioplaus.data.dataset import Dataset, Examples
+from bioplaus.data.facts import image_facts
+from bioplaus.data.idx import read_idx
+from bioplaus.data.scaling import scales
 from bioplaus.errors import InputError
-from bioplaus.facts import Facts, image_facts
-from bioplaus.idx import read_idx
-from bioplaus.scaling import scales
 
 _STANDARD_NAMES = {
     "train images": "train-images-idx3-ubyte",
@@ -26,37 +25,6 @@ _STANDARD_NAMES = {
     "test labels": "t10k-labels-idx1-ubyte",
 }
 _MAX_CLASSES = 1 << 16
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images and labels, ready for training.
-
-    Attributes:
-        name: "mnist", "fashion-mnist" or the folder's name.
-        train_images: [N, pixels], floating point in [0, 1].
-        train_labels: [N], int64 in [0, num_classes).
-        test_images: [M, pixels], as `train_images`.
-        test_labels: [M], as `train_labels`.
-        sha256: hexadecimal, of the four decoded files (types, shapes, elements), whole, however
-            many items were asked for.
-        num_classes: 1 + the largest label of the files.
-        facts: what the items are like.
-    """
-
-    name: str
-    train_images: Tensor = field(repr=False)
-    train_labels: Tensor = field(repr=False)
-    test_images: Tensor = field(repr=False)
-    test_labels: Tensor = field(repr=False)
-    sha256: str
-    num_classes: int
-    facts: Facts = field(default_factory=Facts, repr=False)
-
-    @property
-    def input_size(self) -> int:
-        """Number of pixels of an image."""
-        return self.train_images.shape[1]
 
 
 @dataclass(frozen=True)
@@ -68,7 +36,7 @@ class _Known:
 
 _KNOWN = {
     "mnist": _Known(
-        Path(__file__).parent / "data" / "mnist",
+        Path(__file__).parent / "mnist",
         "install the package again",
         (
             "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -105,7 +73,7 @@ def load_dataset(
     the standard names (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
     t10k-labels-idx1-ubyte; uncompressed before .gz); failing that, the only file whose name has
     the words train or t10k or test, image or images or label or labels, and one that starts with
-    idx or ubyte. How values become states is in `bioplaus.scaling.scales`.
+    idx or ubyte. How values become states is in `bioplaus.data.scaling.scales`.
 
     Args:
         name_or_dir: "mnist", "fashion-mnist" or a folder.
@@ -150,12 +118,15 @@ def load_dataset(
     arrays = [array[: sizes[i // 2]] for i, array in enumerate(arrays)]
     return Dataset(
         name=name,
-        train_images=learnt.states(arrays[0], dtype),
-        train_labels=torch.from_numpy(arrays[1].astype(np.int64)),
-        test_images=tested.states(arrays[2], dtype),
-        test_labels=torch.from_numpy(arrays[3].astype(np.int64)),
+        train=Examples(
+            learnt.states(arrays[0], dtype), torch.from_numpy(arrays[1].astype(np.int64))
+        ),
+        test=Examples(
+            tested.states(arrays[2], dtype), torch.from_numpy(arrays[3].astype(np.int64))
+        ),
+        shape=arrays[0].shape[1:],
+        num_outputs=classes,
         sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
-        num_classes=classes,
         facts=image_facts(
             (arrays[0], arrays[1]),
             (arrays[2], arrays[3]),
@@ -165,27 +136,6 @@ def load_dataset(
             notes,
         ),
     )
-
-
-def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Yield the indices 0..n-1 in batches, each index once, the last batch shorter if need be.
-
-    Args:
-        n: number of items, >= 1.
-        batch_size: >= 1.
-        generator: shuffles (on its device); without one the order is kept.
-
-    Raises:
-        InputError: `n` or `batch_size` is below 1.
-    """
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name}={value} gives no batch: use {name} >= 1")
-    if generator is None:
-        order = torch.arange(n)
-    else:
-        order = torch.randperm(n, generator=generator, device=generator.device)
-    return iter(order.split(batch_size))
 
 
 def find_files(folder: Path) -> tuple[Path, Path, Path, Path]:
