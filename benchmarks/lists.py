@@ -1,9 +1,10 @@
-"""What it costs to look at many logs, and at a large one: CPU time, wall time, memory.
+"""What it costs to look at many logs, and at large ones: CPU time, wall time, memory.
 
     python benchmarks/lists.py [--json] [--logs 5000] [--rows 10000000] [--folder DIR] [--few]
 
 Every command runs in a process of its own. The base is `runs list` of a folder with one empty log,
-which is mostly the start of Python. --few leaves out the commands that read all rows.
+which is mostly the start of Python. Large logs are sealed, or as a kill leaves them. --few leaves
+out the commands that read all rows.
 """
 
 from __future__ import annotations
@@ -25,13 +26,24 @@ import numpy as np
 from bridge.runlog import open_run
 from bridge.runlog.layout import LIBVER
 from bridge.runlog.reader import Contents, read_contents
+from bridge.runlog.reopening import reopen_run
 from bridge.runlog.seal import write_sealed
+from bridge.runlog.stream import held
+
+CONFIG = {"rate": 0.5}
 
 _SMALL = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime, used.ru_stime, used.ru_maxrss)
+"""
+
+_GO_ON = """
+import os, sys
+from benchmarks.lists import go_on
+go_on(sys.argv[1], int(sys.argv[2]))
+os._exit(0)
 """
 
 
@@ -46,7 +58,7 @@ class Row:
 
 def small_log(path: Path, rows: int) -> Path:
     """Write a log as a run does."""
-    with open_run(path, tables={"metrics": Row}, config={"rate": 0.5}, seed=0) as log:
+    with open_run(path, tables={"metrics": Row}, config=CONFIG, seed=0) as log:
         for step in range(rows):
             log.log("metrics", Row(step, 1 / (step + 1), step / 7))
     return path
@@ -66,13 +78,24 @@ def large_log(path: Path, rows: int, seed: int) -> Path:
         small.meta, small.schemas, {**small.columns, "metrics": columns}, small.dropped, True
     )
     with h5py.File(path, "w", libver=LIBVER) as file:
-        write_sealed(file, contents, None)
+        write_sealed(file, held(path, contents), contents.columns, None)
     return path
 
 
+def go_on(path: Path, rows: int) -> None:
+    """Go on with a log after all of its rows, and leave it as a kill does."""
+    tables: dict[str, type] = {"metrics": Row}
+    reopen_run(path, tables=tables, config=CONFIG, rows={"metrics": rows}, step=rows).sync()
+
+
 def measure(*arguments: object) -> dict[str, float]:
-    """Run a command; give CPU and wall seconds, and the most memory in MB."""
-    command = [sys.executable, "cli.py", *map(str, arguments)]
+    """Run a command of cli.py; see `measured`."""
+    return measured("cli.py", *arguments)
+
+
+def measured(*arguments: object) -> dict[str, float]:
+    """Run Python; give CPU and wall seconds, and the most memory in MB."""
+    command = [sys.executable, *map(str, arguments)]
     began = time.perf_counter()
     # A child's memory counts that of the process that it is forked from, so that one is small.
     done = subprocess.run(
@@ -86,6 +109,43 @@ def measure(*arguments: object) -> dict[str, float]:
     }
 
 
+def of_many(folder: Path, logs: int) -> dict[str, dict[str, float]]:
+    """Measure lists of many small logs."""
+    for each in ("empty", "many"):
+        (folder / each).mkdir()
+    small_log(folder / "empty" / "run.h5", 0)
+    first = small_log(folder / "many" / "0.h5", 200)
+    for i in range(1, logs):
+        shutil.copy(first, folder / "many" / f"{i}.h5")
+    return {
+        "list of an empty log": measure("runs", "list", folder / "empty"),
+        f"list of {logs} logs": measure("runs", "list", folder / "many"),
+        f"list of {logs} logs, JSON": measure("runs", "list", "--json", folder / "many"),
+    }
+
+
+def of_large(folder: Path, rows: int, few: bool) -> dict[str, dict[str, float]]:
+    """Measure what there is to do with a log of many rows, sealed and not."""
+    result = {}
+    logs = [large_log(folder / f"{i}.h5", rows, i) for i in range(2)]
+    for kind in ("sealed", "not sealed"):
+        of = f"of a log of {rows} rows, {kind}"
+        if kind == "not sealed":
+            for log in logs:
+                result[f"going on {of}"] = measured("-c", _GO_ON, log, rows)
+        result[f"list {of}"] = measure("runs", "list", logs[0])
+        result[f"show {of}"] = measure("runs", "show", logs[0])
+        if few:
+            continue
+        target = folder / f"csv {kind}"
+        result[f"export to CSV {of}"] = measure("runs", "export", logs[0], "--out", target)
+        shutil.rmtree(target)
+        page = folder / f"{kind}.html"
+        result[f"compare --report of two, {kind}"] = measure("compare", *logs, "--report", page)
+    result[f"sealing of a log of {rows} rows"] = measure("runs", "recover", logs[0])
+    return result
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -96,30 +156,8 @@ def main() -> None:
     parser.add_argument("--few", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
-        for each in ("empty", "many", "large"):
-            (folder / each).mkdir()
-        small_log(folder / "empty" / "run.h5", 0)
-        first = small_log(folder / "many" / "0.h5", 200)
-        for i in range(1, arguments.logs):
-            shutil.copy(first, folder / "many" / f"{i}.h5")
-        large, other = (
-            large_log(folder / "large" / f"{i}.h5", arguments.rows, i) for i in range(2)
-        )
-        result = {
-            "list of an empty log": measure("runs", "list", folder / "empty"),
-            f"list of {arguments.logs} logs": measure("runs", "list", folder / "many"),
-            f"list of {arguments.logs} logs, JSON": measure(
-                "runs", "list", "--json", folder / "many"
-            ),
-            f"list of a log of {arguments.rows} rows": measure("runs", "list", large),
-            f"show of a log of {arguments.rows} rows": measure("runs", "show", large),
-        }
-        if not arguments.few:
-            result["export to CSV"] = measure("runs", "export", large, "--out", folder / "csv")
-            result["compare --report of two"] = measure(
-                "compare", large, other, "--report", folder / "report.html"
-            )
+        result = of_many(Path(name), arguments.logs)
+        result |= of_large(Path(name), arguments.rows, arguments.few)
     if arguments.json:
         print(json.dumps(result))
         return

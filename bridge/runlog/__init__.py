@@ -2,7 +2,7 @@
 
 from bridge.runlog.compare import Comparison, compare_runs, parse_tolerances
 from bridge.runlog.export import export_run
-from bridge.runlog.listing import describe, describe_log, find_logs, list_runs
+from bridge.runlog.listing import describe_log, find_logs, list_runs
 from bridge.runlog.opening import check_new_log, default_path, open_run
 from bridge.runlog.reader import Run, read_run
 from bridge.runlog.seal import recover
@@ -19,7 +19,6 @@ __all__ = [
     "comparison_json",
     "comparison_tables",
     "default_path",
-    "describe",
     "describe_log",
     "export_run",
     "find_logs",

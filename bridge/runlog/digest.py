@@ -76,6 +76,14 @@ def table_figures(columns: Mapping[str, NDArray[Any]]) -> TableFigures:
     return TableFigures(rows=rows, columns={n: figures_of(v) for n, v in columns.items()})
 
 
+def join_figures(before: TableFigures, after: TableFigures) -> TableFigures:
+    """Give the figures of a table of which two parts have these."""
+    return TableFigures(
+        rows=before.rows + after.rows,
+        columns={c: joined(each, after.columns[c]) for c, each in before.columns.items()},
+    )
+
+
 def summarise(
     meta: Mapping[str, Any],
     status: str,
@@ -98,15 +106,22 @@ def summarise(
     )
 
 
+def place_summary(file: h5py.File) -> None:
+    """Keep room, among the first of a new file's attributes, for where the summary will lie."""
+    file.attrs[NAME] = np.bytes_(_place(0, b""))
+
+
 def write_summary(file: h5py.File, summary: Summary) -> None:
-    """Keep a summary in a file that is about to be sealed."""
+    """Keep a summary in a file that is about to be sealed, after `place_summary`."""
     text = summary.model_dump_json().encode()
     dtype = h5py.string_dtype("utf-8", len(text))
     found = file.create_dataset(NAME, data=np.array(text, dtype), dtype=dtype)
     file.flush()
-    place = f"summary at {found.id.get_offset():020d}, {len(text):012d} bytes, "
-    place += f"CRC-32 {zlib.crc32(text):08x}"
-    file.attrs[NAME] = np.bytes_(place)
+    file.attrs.modify(NAME, np.bytes_(_place(found.id.get_offset(), text)))
+
+
+def _place(offset: int, text: bytes) -> str:
+    return f"summary at {offset:020d}, {len(text):012d} bytes, CRC-32 {zlib.crc32(text):08x}"
 
 
 def read_summary(fd: int) -> Summary | None:

@@ -73,7 +73,8 @@ def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
         try:
             yield _as_hdf5(path, fd, stack), fd
         except InputError as error:
-            raise type(error)(f"{path}: {error}") from None
+            prefix = f"{path}: "
+            raise type(error)(prefix + str(error).removeprefix(prefix)) from None
         except StorageError:  # of what the block writes elsewhere
             raise
         except DAMAGE as error:

@@ -19,9 +19,8 @@ import errno
 import os
 import struct
 import zlib
-from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import h5py
 
@@ -34,7 +33,7 @@ _MAGIC = b"rowslog1"
 _PAGE = 4096
 _SEGMENT = 16 * _PAGE
 _HEAD = struct.Struct("<8sQQQQ")  # magic, number, tables, own address, next address
-_RECORD = struct.Struct("<IH")
+RECORD = struct.Struct("<IH")
 _CRC = struct.Struct("<I")
 _MAX_SEGMENT = 1 << 26
 _LAST_WORDS = _PAGE
@@ -133,24 +132,24 @@ class Journal:
         """
         own = table >= len(self.place.sizes) - 2
         limit = self._end if own and self._full else self._end - _LAST_WORDS
-        if self._at + _RECORD.size + len(packed) > limit:
+        if self._at + RECORD.size + len(packed) > limit:
             self._begin()
         crc = zlib.crc32(self._marks[table], row_crc)
-        self._write(_RECORD.pack(crc, table) + packed, self._at)
-        self._at += _RECORD.size + len(packed)
+        self._write(RECORD.pack(crc, table) + packed, self._at)
+        self._at += RECORD.size + len(packed)
         self._rows[table] += 1
 
     def append_all(self, table: int, packed: bytes, row_crcs: Sequence[int]) -> None:
         """Add many rows with few writes, in the order that they are packed in."""
         size, done = self.place.sizes[table], 0
         while done < len(row_crcs):
-            fit = (self._end - _LAST_WORDS - self._at) // (_RECORD.size + size)
+            fit = (self._end - _LAST_WORDS - self._at) // (RECORD.size + size)
             if not fit:
                 self._begin()
                 continue
             mark, records = self._marks[table], bytearray()
             for row, crc in enumerate(row_crcs[done : done + fit], done):
-                records += _RECORD.pack(zlib.crc32(mark, crc), table)
+                records += RECORD.pack(zlib.crc32(mark, crc), table)
                 records += packed[row * size : (row + 1) * size]
             self._write(records, self._at)
             self._at += len(records)
@@ -180,36 +179,6 @@ class Journal:
 
 def _address(found: h5py.h5d.DatasetID, offset: int) -> int:
     return found.get_chunk_info_by_coord((offset,)).byte_offset
-
-
-@dataclass
-class Rows:
-    """Rows of a table that follow one another.
-
-    Args:
-        first: number of the first one.
-        packed: all of them.
-        crcs: of each.
-    """
-
-    first: int
-    packed: bytearray = field(default_factory=bytearray, repr=False)
-    crcs: array[int] = field(default_factory=lambda: array("I"), repr=False)
-
-    @property
-    def end(self) -> int:
-        """Number of the row after the last one."""
-        return self.first + len(self.crcs)
-
-    def after(self, row: int, size: int) -> Rows:
-        """Give the rows from that one on.
-
-        Args:
-            row: its number.
-            size: bytes of a packed row.
-        """
-        skip = row - self.first
-        return Rows(row, self.packed[skip * size :], self.crcs[skip:])
 
 
 @dataclass(frozen=True)
@@ -268,84 +237,3 @@ def segments(fd: int, place: Place) -> Iterator[Segment]:
             return
         yield Segment(number, address, before)
         address, number = after, number + 1
-
-
-def rows_of(fd: int, place: Place, segment: Segment) -> list[tuple[int, int, int, bytes]]:
-    """Read the records of a segment: number of the table, of the row, CRC of the row, packed row.
-
-    What is damaged is left out; what comes after it in the segment is found again.
-    """
-    data = os.pread(fd, place.size, segment.address)
-    end = len(data.rstrip(b"\0"))
-    # A packed row may end in zeros.
-    longest = max(place.sizes)
-    data = data[: end + longest + _RECORD.size]
-    marks, at, found = place.marks(segment.number), place.head_size, []
-    while at < end:
-        record = _record(data, at, place.sizes, marks)
-        if record is None:
-            at += 1
-            continue
-        table, crc, packed = record
-        found.append((table, int.from_bytes(packed[:8], "little"), crc, packed))
-        at += _RECORD.size + len(packed)
-    return found
-
-
-def _record(
-    data: bytes, at: int, sizes: Sequence[int], marks: Sequence[bytes]
-) -> tuple[int, int, bytes] | None:
-    if at + _RECORD.size > len(data):
-        return None
-    crc, table = _RECORD.unpack_from(data, at)
-    if table >= len(sizes):
-        return None
-    start = at + _RECORD.size
-    packed = data[start : start + sizes[table]]
-    row_crc = zlib.crc32(packed)
-    if len(packed) < sizes[table] or zlib.crc32(marks[table], row_crc) != crc:
-        return None
-    return table, row_crc, packed
-
-
-def read_rows(fd: int, place: Place) -> list[list[Rows]]:
-    """Read a journal.
-
-    Args:
-        fd: the file, open to read.
-        place: where the journal lies.
-
-    Returns:
-        By the number of the table, its rows; in one piece where nothing is damaged.
-    """
-    found: list[list[Rows]] = [[] for _ in place.sizes]
-    for segment in segments(fd, place):
-        for table, row, crc, packed in rows_of(fd, place, segment):
-            pieces = found[table]
-            if not pieces or row != pieces[-1].end:
-                if pieces and row < pieces[-1].end:
-                    continue
-                pieces.append(Rows(row))
-            pieces[-1].packed += packed
-            pieces[-1].crcs.append(crc)
-    return found
-
-
-def newest_rows(fd: int, place: Place) -> list[list[Rows]]:
-    """Read the newest row of each table; otherwise as `read_rows`."""
-    found: list[list[Rows]] = [[] for _ in place.sizes]
-    walked = list(segments(fd, place))
-    after = None
-    for segment in reversed(walked):
-        missing = [
-            table
-            for table, rows in enumerate(found)
-            if not rows and (after is None or after[table] > segment.before[table])
-        ]
-        after = segment.before
-        if not missing:
-            continue
-        for table, row, crc, packed in rows_of(fd, place, segment):
-            if table in missing:
-                found[table] = [Rows(row, bytearray(packed), array("I", [crc]))]
-    return found

@@ -6,33 +6,15 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import InputError
 from bridge.runlog import guard
-from bridge.runlog.digest import (
-    has_summary,
-    joined,
-    note_of,
-    read_summary,
-    summarise,
-    table_figures,
-)
-from bridge.runlog.facts import Summary, TableFigures
-from bridge.runlog.journal import newest_rows
-from bridge.runlog.liveness import is_alive
-from bridge.runlog.reader import (
-    Run,
-    claimed_rows,
-    decode,
-    newest_status,
-    place_of_journal,
-    read_contents,
-    read_head,
-    read_run,
-)
-from bridge.runlog.schema import EVENTS, STATUS
+from bridge.runlog.digest import join_figures, note_of, read_summary, summarise, table_figures
+from bridge.runlog.facts import Figures, Summary, TableFigures
+from bridge.runlog.faults import reason
 from bridge.runlog.stream import LogFile, open_log
 
 _SMALL = 8 << 20
@@ -85,84 +67,57 @@ def list_runs(logs: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def _listed(path: Path) -> dict[str, Any]:
-    with guard.descriptor(path) as fd:
-        summary = read_summary(fd)
-        size = os.fstat(fd).st_size
+    summary, size = _summary(path)
     if summary is not None:
         state = "died" if summary.status == "running" else summary.status
         return _row(path, summary, state, False, summary.note)
-    sealed, _ = guard.patiently(path, lambda: _sealed(path))
-    if sealed:
-        with open_log(path) as log:
-            tables = {name: _ends(log, name) for name in log.schemas}
-            summary = _summary_of(log, tables)
-            return _row(path, summary, log.state, log.alive, summary.note)
-    if size <= _SMALL:
-        return _row_of(read_run(path))
-    return guard.patiently(path, lambda: _peek(path))
-
-
-def _sealed(path: Path) -> tuple[bool, Summary | None]:
-    """Tell whether a log is sealed, and give its summary if it has one."""
-    with guard.opened(path) as (file, fd):
-        sealed = "sealed" in file.attrs
-        return sealed, read_summary(fd) if sealed and has_summary(file, fd) else None
+    with open_log(path, whole=size <= _SMALL) as log:
+        tables = {name: _ends(log, name) for name in log.schemas}
+        return _row_of(log, tables)
 
 
 def _ends(log: LogFile, name: str) -> TableFigures:
-    """Give the number of a table's rows and its last row, without the rows between."""
+    """Give the number of a table's rows, and its first and last ones, without those between."""
     rows = log.rows(name)
-    figures = table_figures(log.slice(name, max(rows - 1, 0), rows))
-    return figures.model_copy(update={"rows": rows})
+    first, last = log.slice(name, 0, min(rows, 1)), log.slice(name, max(rows - 1, 0), rows)
+    figures = join_figures(table_figures(first), table_figures(last))
+    columns = {c: Figures(first=f.first, last=f.last) for c, f in figures.columns.items()}
+    return TableFigures(rows=rows, columns=columns)
 
 
-def _summary_of(log: LogFile, tables: Mapping[str, TableFigures]) -> Summary:
-    return summarise(log.meta, log.status, log.heartbeat, log.events, tables)
-
-
-def _peek(path: Path) -> dict[str, Any]:
-    """Make the row of a large log that is not sealed, from its head and tail."""
-    contents = read_contents(path, whole=False)
-    status, heartbeat = newest_status(contents)
-    with guard.opened(path) as (file, fd):
-        meta, schemas = read_head(file)
-        place = place_of_journal(file, fd, meta, schemas)
-        newest = newest_rows(fd, place) if place else [[] for _ in schemas]
-        tables = {}
-        for schema, rows in zip(schemas, newest, strict=True):
-            if schema in (EVENTS, STATUS):
-                continue
-            last = decode(schema, schema.unpacked(rows[-1].packed if rows else b""))
-            n = max(rows[-1].end if rows else 0, claimed_rows(file, schema))
-            tables[schema.name] = table_figures(last).model_copy(update={"rows": n})
-    summary = summarise(meta, status, heartbeat, (), tables)
-    alive = is_alive(meta, status, heartbeat)
-    state = "died" if status == "running" and not alive else status
-    return _row(path, summary, state, alive, "" if alive else f"seal it: runs recover {path}")
-
-
-def describe(run: Run) -> dict[str, Any]:
-    """Give all about a run but its rows, of which it has number, columns and the newest."""
-    tables = {name: table_figures(columns) for name, columns in run.tables.items()}
-    return _described(_row_of(run), run, tables)
+def _row_of(log: LogFile, tables: Mapping[str, TableFigures]) -> dict[str, Any]:
+    summary = summarise(log.meta, log.status, log.heartbeat, log.events, tables)
+    return _row(log.path, summary, log.state, log.alive, _note(log))
 
 
 def describe_log(path: Path) -> dict[str, Any]:
-    """Give what `describe` gives, without holding a sealed log's rows in memory.
+    """Give all about a run but its rows, of which it has number, columns and figures.
 
-    The figures of its tables are those of its summary; without one its rows are read in blocks.
+    The figures of a sealed log are those of its summary. Without one the rows are read in blocks,
+    but for a large log that is not sealed, of which first and last ones are told only.
 
     Raises:
         InputError: no log, or a damaged one.
     """
-    sealed, summary = guard.patiently(path, lambda: _sealed(path))
-    if not sealed:
-        return describe(read_run(path))
-    with open_log(path) as log:
-        tables = summary.tables if summary and _fits(summary, log) else _figures(log)
-        found = _summary_of(log, tables)
-        row = _row(path, found, log.state, log.alive, found.note)
-        return _described(row, log, tables)
+    summary, size = _summary(path)
+    small = size <= _SMALL
+    with open_log(path, whole=small) as log:
+        if summary and log.sealed and _fits(summary, log):
+            tables = summary.tables
+        elif log.sealed or small:
+            tables = _figures(log)
+        else:
+            tables = {name: _ends(log, name) for name in log.schemas}
+        return _described(_row_of(log, tables), log, tables)
+
+
+def _summary(path: Path) -> tuple[Summary | None, int]:
+    """Give a sealed log's summary, and a log's size."""
+    with guard.descriptor(path) as fd:
+        try:
+            return read_summary(fd), os.fstat(fd).st_size
+        except ValueError as error:
+            raise InputError(f"{path}: damaged log: {reason(error)}") from None
 
 
 def _fits(summary: Summary, log: LogFile) -> bool:
@@ -175,20 +130,13 @@ def _fits(summary: Summary, log: LogFile) -> bool:
 def _figures(log: LogFile) -> dict[str, TableFigures]:
     found = {}
     for name in log.schemas:
-        figures = _ends(log, name)
-        for i, block in enumerate(log.blocks(name)):
-            part = table_figures(block)
-            columns = {
-                c: joined(figures.columns[c], each) if i else each
-                for c, each in part.columns.items()
-            }
-            figures = TableFigures(rows=log.rows(name), columns=columns)
-        found[name] = figures
+        parts = map(table_figures, log.blocks(name))
+        found[name] = reduce(join_figures, parts, table_figures(log.slice(name, 0, 0)))
     return found
 
 
 def _described(
-    row: dict[str, Any], run: Run | LogFile, tables: Mapping[str, TableFigures]
+    row: dict[str, Any], run: LogFile, tables: Mapping[str, TableFigures]
 ) -> dict[str, Any]:
     return {
         **row,
@@ -211,12 +159,6 @@ def _plain(figures: Any) -> dict[str, Any]:
     return {name: value for name, value in figures if value is not None}
 
 
-def _row_of(run: Run) -> dict[str, Any]:
-    tables = {name: table_figures(columns) for name, columns in run.tables.items()}
-    summary = summarise(run.meta, run.status, run.heartbeat, run.events, tables)
-    return _row(run.path, summary, run.state, run.alive, _note(run))
-
-
 def _row(path: Path, summary: Summary, state: str, alive: bool, note: str) -> dict[str, Any]:
     start, now = datetime.fromisoformat(summary.start_time), time.time()
     return {
@@ -234,7 +176,7 @@ def _row(path: Path, summary: Summary, state: str, alive: bool, note: str) -> di
     }
 
 
-def _note(run: Run) -> str:
+def _note(run: LogFile) -> str:
     if run.dropped:
         lost = ", ".join(f"{n} of {name}" for name, n in run.dropped.items())
         return f"damaged rows: {lost}"

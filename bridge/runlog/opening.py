@@ -22,10 +22,9 @@ from bridge.errors import InputError, StorageError
 from bridge.runlog.faults import reason
 from bridge.runlog.journal import create_journal, first_segment
 from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
-from bridge.runlog.liveness import is_alive, open_here
+from bridge.runlog.liveness import open_here
 from bridge.runlog.output import DISK_FAILS, publish
 from bridge.runlog.provenance import provenance
-from bridge.runlog.reader import Contents, newest_status, read_contents
 from bridge.runlog.reserve import Reserve
 from bridge.runlog.schema import (
     EVENTS,
@@ -36,6 +35,7 @@ from bridge.runlog.schema import (
     table_schema,
 )
 from bridge.runlog.seal import remove_leftovers
+from bridge.runlog.stream import open_log
 from bridge.runlog.weights import as_array, create_weights
 from bridge.runlog.writer import RunLog
 
@@ -248,18 +248,8 @@ def refuse(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InputError(f"{path}: exists; choose another --out, or replace it with --overwrite")
     try:
-        contents = read_contents(path, whole=False)
+        with open_log(path, whole=False) as log:
+            pass
     except InputError:
         return
-    refuse_alive(path, contents)
-
-
-def refuse_alive(path: Path, contents: Contents) -> None:
-    """Refuse a log that is being written.
-
-    Raises:
-        InputError: it is.
-    """
-    if not contents.sealed and is_alive(contents.meta, *newest_status(contents)):
-        pid, host = contents.meta["pid"], contents.meta["host"]
-        raise InputError(f"{path}: still being written by process {pid} on {host}; stop it first")
+    log.refuse_alive("stop it first")

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from bridge.errors import InputError
 from bridge.runlog import facts, guard
 from bridge.runlog.digest import has_summary
-from bridge.runlog.journal import Place, Rows, find_journal, newest_rows, read_rows
+from bridge.runlog.journal import Place, find_journal
 from bridge.runlog.layout import CRC, meta_crc, stored_dtype
 from bridge.runlog.liveness import is_alive
+from bridge.runlog.replay import Rows, read_rows
 from bridge.runlog.schema import EVENTS, SCHEMA_VERSION, STATUS, TableSchema
 from bridge.runlog.weights import read_weights
 
@@ -116,7 +117,7 @@ def read_run(path: Path | str) -> Run:
     """
     path = Path(path)
     contents = read_contents(path)
-    status, heartbeat = newest_status(contents)
+    status, heartbeat = newest_status(contents.columns)
     return Run(
         path=path,
         meta=contents.meta,
@@ -135,27 +136,26 @@ def read_run(path: Path | str) -> Run:
     )
 
 
-def read_contents(path: Path, whole: bool = True) -> Contents:
-    """Read and verify all that a log holds but weights; see `read_run`.
-
-    Args:
-        path: the log.
-        whole: False to read the facts and the status only.
-    """
+def read_contents(path: Path) -> Contents:
+    """Read and verify all that a log holds but weights; see `read_run`."""
     reads = itertools.count()
 
     def is_whole(found: Contents) -> bool:
         """Whether no row was read half, while its writer was at it, or just before it ended."""
         lost = any(found.dropped.values())
-        again = next(reads) == 0 or is_alive(found.meta, *newest_status(found))
+        again = next(reads) == 0 or is_alive(found.meta, *newest_status(found.columns))
         return found.sealed or not (lost and again)
 
-    return guard.patiently(path, lambda: _contents(path, whole), is_whole)
+    return guard.patiently(path, lambda: _contents(path), is_whole)
 
 
-def newest_status(contents: Contents) -> tuple[str, float]:
-    """Give the newest status, and when it was written in seconds since 1970."""
-    columns = decoded(contents, STATUS.name)
+def newest_status(tables: Mapping[str, Mapping[str, NDArray[Any]]]) -> tuple[str, float]:
+    """Give the newest status, and when it was written in seconds since 1970.
+
+    Args:
+        tables: columns as they are stored, by table.
+    """
+    columns = decode(STATUS, tables[STATUS.name])
     return str(columns["status"][-1]), float(columns["time"][-1])
 
 
@@ -174,23 +174,22 @@ def decode(schema: TableSchema, stored: Mapping[str, NDArray[Any]]) -> dict[str,
     return columns
 
 
-def _contents(path: Path, whole: bool) -> Contents:
+def _contents(path: Path) -> Contents:
     with guard.opened(path) as (file, fd):
         meta, schemas = read_head(file)
         sealed = "sealed" in file.attrs
         if sealed:
             has_summary(file, fd)
         place = None if sealed else place_of_journal(file, fd, meta, schemas)
-        wanted = schemas if whole else (STATUS,)
         if place is None:
-            found = {s.name: read_table(file, fd, s, sealed) for s in wanted}
+            found = {s.name: read_table(file, fd, s, sealed) for s in schemas}
         else:
             # Before the journal, which never has less than the datasets.
-            claims = {s.name: claimed_rows(file, s) for s in wanted}
-            pieces = read_rows(fd, place) if whole else newest_rows(fd, place)
+            claims = {s.name: claimed_rows(file, s) for s in schemas}
+            pieces = read_rows(fd, place)
             found = {
-                s.name: _joined(file, fd, s, pieces[schemas.index(s)], claims[s.name], whole)
-                for s in wanted
+                s.name: _joined(file, fd, s, pieces[schemas.index(s)], claims[s.name])
+                for s in schemas
             }
         columns = {name: each[0] for name, each in found.items()}
         dropped = {name: each[1] for name, each in found.items()}
@@ -230,26 +229,27 @@ def claimed_rows(file: h5py.File, schema: TableSchema) -> int:
 
 
 def _joined(
-    file: h5py.File, fd: int, schema: TableSchema, pieces: list[Rows], claimed: int, whole: bool
+    file: h5py.File, fd: int, schema: TableSchema, pieces: list[Rows], claimed: int
 ) -> tuple[dict[str, NDArray[Any]], int]:
     """Join a table's rows from the journal; where it is damaged, from the datasets too."""
     end = max([claimed, *(piece.end for piece in pieces)])
-    if len(pieces) == 1 and pieces[0].end == end and not (whole and pieces[0].first):
-        return _unpacked(schema, pieces[0]), 0
+    if len(pieces) == 1 and (pieces[0].first, pieces[0].end) == (0, end):
+        return unpacked(schema, pieces[0]), 0
     empty = Rows(0)
-    columns = _unpacked(schema, empty)
+    columns = unpacked(schema, empty)
     with contextlib.suppress(InputError, *guard.DAMAGE):
         columns, _ = read_table(file, fd, schema, False)
     n = len(columns[CRC.name])
     for piece in pieces:
         if piece.first <= n < piece.end:
-            more = _unpacked(schema, piece.after(n, schema.packing.size))
+            more = unpacked(schema, piece.part(n, piece.end, schema.packing.size))
             columns = {name: np.concatenate([columns[name], more[name]]) for name in columns}
             n = piece.end
     return columns, end - n
 
 
-def _unpacked(schema: TableSchema, rows: Rows) -> dict[str, NDArray[Any]]:
+def unpacked(schema: TableSchema, rows: Rows) -> dict[str, NDArray[Any]]:
+    """Give the columns of rows from the journal as they are stored, `crc` among them."""
     columns = schema.unpacked(rows.packed)
     check_values(schema, columns)
     return {**columns, CRC.name: np.array(rows.crcs, stored_dtype(CRC))}

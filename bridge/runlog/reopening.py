@@ -16,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from bridge.config import config_json, load_config
 from bridge.errors import InputError
 from bridge.runlog import guard
-from bridge.runlog.layout import Meta
-from bridge.runlog.opening import folder_of, lay_out, publish_log, refuse_alive
+from bridge.runlog.layout import CRC, Meta, stored_dtype
+from bridge.runlog.opening import folder_of, lay_out, publish_log
 from bridge.runlog.provenance import provenance
-from bridge.runlog.reader import Contents, read_contents
 from bridge.runlog.reserve import Reserve
 from bridge.runlog.schema import EVENTS, STATUS, schemas_to_json, table_schema
+from bridge.runlog.stream import LogFile, open_log
 from bridge.runlog.weights import as_array, weights_in, write_weights
 from bridge.runlog.writer import RunLog
 
@@ -70,20 +68,20 @@ def reopen_run(
     path = Path(path)
     schemas = [*(table_schema(name, record) for name, record in tables.items()), EVENTS, STATUS]
     arrays = None if weights is None else {name: as_array(t) for name, t in weights.items()}
-    with folder_of(path) as temporary:
-        contents = read_contents(path)
-        refuse_alive(path, contents)
-        _require_same(path, contents.meta, schemas_to_json(schemas[:-2]), config, dataset)
-        kept = _kept(path, contents, rows)
+    with folder_of(path) as temporary, open_log(path) as old:
+        old.refuse_alive("stop it first")
+        _require_same(path, old.meta, schemas_to_json(schemas[:-2]), config, dataset)
+        counts = _counts(old, rows)
         saved = weights_in(path, step) if arrays is not None else None
         now = provenance()
-        meta = {**contents.meta, **{name: now[name] for name in _PROCESS}}
-        events = int(kept["events"]["event"].max(initial=-1)) + 1
-        counts = {name: len(columns["crc"]) for name, columns in kept.items()}
-        last = {n: int(kept[n]["step"][-1]) for n in tables if counts[n]}
+        meta = {**old.meta, **{name: now[name] for name in _PROCESS}}
+        events = int(old.own[EVENTS.name]["event"].max(initial=-1)) + 1
+        last = {
+            n: int(old.slice(n, counts[n] - 1, counts[n])["step"][0]) for n in tables if counts[n]
+        }
 
         def fill(file: h5py.File) -> None:
-            _fill(file, kept)
+            _fill(file, old, counts)
             if saved is not None:
                 write_weights(file, *saved)
 
@@ -144,26 +142,29 @@ def _same_config(was: str, config: BaseModel | Mapping[str, Any]) -> bool:
         return False
 
 
-def _kept(
-    path: Path, contents: Contents, rows: Mapping[str, int]
-) -> dict[str, dict[str, NDArray[Any]]]:
-    kept = {}
-    for name, columns in contents.columns.items():
-        n = rows.get(name, 0) if name not in (EVENTS.name, STATUS.name) else len(columns["crc"])
-        if n > len(columns["crc"]):
-            raise InputError(f"{path}: has {len(columns['crc'])} good rows of {name}, not {n}")
-        kept[name] = {column: values[:n] for column, values in columns.items()}
-    return kept
+def _counts(old: LogFile, rows: Mapping[str, int]) -> dict[str, int]:
+    """Count by table the rows that stay."""
+    counts = {name: rows.get(name, 0) for name in old.schemas}
+    for name, n in counts.items():
+        if n > old.rows(name):
+            raise InputError(f"{old.path}: has {old.rows(name)} good rows of {name}, not {n}")
+    return counts | {name: len(columns[CRC.name]) for name, columns in old.own.items()}
 
 
-def _fill(file: h5py.File, kept: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+def _fill(file: h5py.File, old: LogFile, counts: Mapping[str, int]) -> None:
     """Write the first rows, while the file is not yet shared with readers."""
-    nbytes = sum(values.nbytes for columns in kept.values() for values in columns.values())
+    schemas = {**old.schemas, EVENTS.name: EVENTS, STATUS.name: STATUS}
+    sizes = {
+        name: sum(stored_dtype(c).itemsize for c in (*s.columns, CRC))
+        for name, s in schemas.items()
+    }
+    nbytes = sum(counts[name] * size for name, size in sizes.items())
     Reserve(file).hold(nbytes + nbytes // 2 + (1 << 20))
-    for name, columns in kept.items():
+    for name, n in counts.items():
         group = guard.group(file, name)
-        for column, values in columns.items():
-            if len(values):
-                found = guard.dataset(group, column)
-                found.resize((len(values),))
-                found[...] = np.asarray(values)
+        columns = {c.name: guard.dataset(group, c.name) for c in (*schemas[name].columns, CRC)}
+        for each in columns.values():
+            each.resize((n,))
+        for start, stored in old.stored(name, n):
+            for column, values in stored.items():
+                columns[column][start : start + len(values)] = values

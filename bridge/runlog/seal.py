@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from bridge.disk import force
 from bridge.errors import InputError, StorageError
-from bridge.runlog.digest import summarise, table_figures, write_summary
+from bridge.runlog import guard
+from bridge.runlog.digest import (
+    join_figures,
+    place_summary,
+    summarise,
+    table_figures,
+    write_summary,
+)
+from bridge.runlog.facts import TableFigures
 from bridge.runlog.faults import reason
 from bridge.runlog.layout import (
     CRC,
@@ -26,11 +34,11 @@ from bridge.runlog.layout import (
     create_table,
     stored_dtype,
 )
-from bridge.runlog.liveness import is_alive
 from bridge.runlog.provenance import process_identity
-from bridge.runlog.reader import Contents, decoded, events_of, newest_status, read_contents
+from bridge.runlog.reader import decode, events_of, newest_status
 from bridge.runlog.reserve import Reserve, give_back
-from bridge.runlog.schema import EVENTS, STATUS, event_rows
+from bridge.runlog.schema import EVENTS, STATUS, TableSchema, event_rows
+from bridge.runlog.stream import Columns, LogFile, open_log
 from bridge.runlog.weights import create_weights, weights_in, write_weights
 
 # A dataset's header and the index of its chunks; generous, for what is too much is given back.
@@ -48,13 +56,14 @@ def seal(path: Path) -> None:
             FILE is then left as it is.
     """
     try:
-        contents = read_contents(path)
+        with open_log(path, whole=False) as log:
+            if log.dropped:
+                raise guard.Damaged(f"{path}: rows written but damaged: {log.dropped}")
+            _replace(path, log, log.own)
     except InputError as error:
-        raise StorageError(f"{error}; the disk did not keep what was written") from None
-    lost = {name: n for name, n in contents.dropped.items() if n}
-    if lost:
-        raise StorageError(f"{path}: rows written but damaged on the disk: {lost}; left unsealed")
-    _replace(path, contents)
+        raise StorageError(
+            f"{error}; the disk did not keep what was written, {path} is left unsealed"
+        ) from None
 
 
 def recover(path: Path | str) -> Mapping[str, int]:
@@ -73,27 +82,22 @@ def recover(path: Path | str) -> Mapping[str, int]:
         StorageError: the disk is full or fails.
     """
     path = Path(path)
-    contents = read_contents(path)
-    if contents.sealed:
-        return {}
-    status, heartbeat = newest_status(contents)
-    if is_alive(contents.meta, status, heartbeat):
-        raise InputError(
-            f"{path}: still being written by process {contents.meta['pid']} on "
-            f"{contents.meta['host']}; wait for its end, or stop it"
-        )
-    dropped = {name: n for name, n in contents.dropped.items() if n}
-    number = int(contents.columns["events"]["event"].max(initial=-1)) + 1
-    rows = event_rows(time.time(), number, {"kind": "recovered", "dropped": dropped})
-    _append(contents, EVENTS.name, rows)
-    if status == "running":
-        _append(contents, STATUS.name, [(time.time(), "failed")])
-    _replace(path, contents)
+    with open_log(path) as log:
+        if log.sealed:
+            return {}
+        log.refuse_alive("wait for its end, or stop it")
+        own = dict(log.own)
+        number = int(own[EVENTS.name]["event"].max(initial=-1)) + 1
+        event = event_rows(time.time(), number, {"kind": "recovered", "dropped": log.dropped})
+        own[EVENTS.name] = _longer(EVENTS, own[EVENTS.name], event)
+        if log.status == "running":
+            own[STATUS.name] = _longer(STATUS, own[STATUS.name], [(time.time(), "failed")])
+        _replace(path, log, own)
     remove_leftovers(path)
-    return dropped
+    return log.dropped
 
 
-def copy_as_it_stands(path: Path, contents: Contents, target: Path) -> None:
+def copy_as_it_stands(log: LogFile, target: Path) -> None:
     """Write what a log holds now into a new, ordinary HDF5 file elsewhere.
 
     Raises:
@@ -101,7 +105,9 @@ def copy_as_it_stands(path: Path, contents: Contents, target: Path) -> None:
     """
     try:
         with h5py.File(target, "w", libver=LIBVER) as file:
-            write_sealed(file, contents, weights_in(path))
+            write_sealed(file, log, log.own, weights_in(log.path))
+    except InputError:
+        raise
     except (OSError, RuntimeError) as error:
         raise StorageError(f"{target}: cannot be written: {reason(error)}") from None
 
@@ -116,14 +122,18 @@ def remove_leftovers(path: Path) -> None:
                     leftover.unlink()
 
 
-def _replace(path: Path, contents: Contents) -> None:
+def _replace(path: Path, log: LogFile, own: Mapping[str, Columns]) -> None:
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
-            write_sealed(file, contents, weights_in(path))
+            write_sealed(file, log, own, weights_in(path))
         give_back(temporary)
         force(temporary)
         os.replace(temporary, path)
+    except InputError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -135,52 +145,79 @@ def _replace(path: Path, contents: Contents) -> None:
 
 
 def write_sealed(
-    file: h5py.File, contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | None
+    file: h5py.File,
+    log: LogFile,
+    own: Mapping[str, Columns],
+    weights: tuple[int, dict[str, NDArray[Any]]] | None,
 ) -> None:
-    """Write a sealed log into a new file.
+    """Write a sealed log into a new file, a piece at a time.
 
     Args:
         file: the file.
-        contents: all but the weights.
+        log: what it is a copy of, but for the log's own tables and the weights.
+        own: events and status, as they are stored.
         weights: their step and the tensors; None if there are none.
+
+    Raises:
+        Damaged: a row that cannot be read.
     """
-    Reserve(file).hold(_room(contents, weights))
-    names = [s.name for s in contents.schemas if s not in (EVENTS, STATUS)]
-    create_root(file, names)
+    schemas = {**log.schemas, EVENTS.name: EVENTS, STATUS.name: STATUS}
+    rows = {name: log.rows(name) for name in log.schemas}
+    rows |= {name: len(columns[CRC.name]) for name, columns in own.items()}
+    Reserve(file).hold(_room(schemas, rows, log.meta, weights))
+    create_root(file, list(log.schemas))
     file.attrs["sealed"] = True
-    figures = {name: table_figures(decoded(contents, name)) for name in names}
-    events = events_of(Path(file.filename), contents.columns[EVENTS.name])
-    write_summary(file, summarise(contents.meta, *newest_status(contents), events, figures))
-    create_meta(file, contents.meta)
-    for schema in contents.schemas:
-        columns = contents.columns[schema.name]
-        for name, each in create_table(file, schema, len(columns[CRC.name])).items():
-            each[...] = columns[name]
+    place_summary(file)
+    create_meta(file, log.meta)
+    figures = {}
+    for name, schema in schemas.items():
+        datasets = create_table(file, schema, rows[name])
+        if name in own:
+            for column, each in datasets.items():
+                each[...] = own[name][column]
+        else:
+            figures[name] = _copy(log, name, datasets)
     if weights is not None:
         create_weights(file, weights[1], slots=1)
         write_weights(file, *weights)
+    events = events_of(log.path, own[EVENTS.name])
+    write_summary(file, summarise(log.meta, *newest_status(own), events, figures))
 
 
-def _room(contents: Contents, weights: tuple[int, dict[str, NDArray[Any]]] | None) -> int:
+def _copy(log: LogFile, name: str, datasets: Mapping[str, h5py.Dataset]) -> TableFigures:
+    schema, figures = log.schema(name), table_figures(log.slice(name, 0, 0))
+    for start, stored in log.stored(name):
+        end = start + len(stored[CRC.name])
+        for column, each in datasets.items():
+            each[start:end] = stored[column]
+        figures = join_figures(figures, table_figures(decode(schema, stored)))
+    return figures
+
+
+def _room(
+    schemas: Mapping[str, TableSchema],
+    rows: Mapping[str, int],
+    meta: Mapping[str, Any],
+    weights: tuple[int, dict[str, NDArray[Any]]] | None,
+) -> int:
     """Bound the bytes of the copy: whole chunks of all columns, the weights, and the headers."""
-    rows = datasets = 0
-    for schema in contents.schemas:
+    nbytes = datasets = 0
+    for name, schema in schemas.items():
         for column in (*schema.columns, CRC):
-            n = len(contents.columns[schema.name][column.name])
-            chunk = chunk_rows(column, n)
-            rows += -(-n // chunk) * chunk * stored_dtype(column).itemsize
+            chunk = chunk_rows(column, rows[name])
+            nbytes += -(-rows[name] // chunk) * chunk * stored_dtype(column).itemsize
             datasets += 1
     tensors = sum(each.nbytes for each in weights[1].values()) if weights else 0
-    facts = sum(len(str(fact)) for fact in contents.meta.values())
+    facts = sum(len(str(fact)) for fact in meta.values())
     facts += 500 * datasets  # in the summary
-    headers = _DATASET_BYTES * (datasets + len(contents.meta) + len(weights[1] if weights else ()))
-    return rows + rows // 8 + tensors + tensors // 4 + facts + headers
+    headers = _DATASET_BYTES * (datasets + len(meta) + len(weights[1] if weights else ()))
+    return nbytes + nbytes // 8 + tensors + tensors // 4 + facts + headers
 
 
-def _append(contents: Contents, table: str, rows: list[tuple[Any, ...]]) -> None:
-    schema = next(schema for schema in contents.schemas if schema.name == table)
-    columns = contents.columns[table]
+def _longer(schema: TableSchema, columns: Columns, rows: list[tuple[Any, ...]]) -> Columns:
+    """Add rows to a table."""
+    found = {}
     for i, column in enumerate(schema.columns):
         values = [column.names.index(row[i]) if column.names else row[i] for row in rows]
-        columns[column.name] = np.append(columns[column.name], np.array(values, column.dtype))
-    columns[CRC.name] = schema.crcs(columns)
+        found[column.name] = np.append(columns[column.name], np.array(values, column.dtype))
+    return {**found, CRC.name: schema.crcs(found)}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from bridge.runlog.reader import read_contents
 from bridge.runlog.seal import copy_as_it_stands
+from bridge.runlog.stream import open_log
 
 
 @contextlib.contextmanager
@@ -23,13 +23,12 @@ def snapshot(path: Path) -> Iterator[BinaryIO]:
         InputError: no log, or a damaged one.
         StorageError: there is no room for the copy.
     """
-    contents = read_contents(path)
-    if contents.sealed:
-        with path.open("rb") as file:
-            yield file
-        return
     with tempfile.TemporaryDirectory(prefix="run-log-") as folder:
-        copy = Path(folder) / "log.h5"
-        copy_as_it_stands(path, contents, copy)
-        with copy.open("rb") as file:
+        with open_log(path) as log:
+            shown = path if log.sealed else Path(folder) / "log.h5"
+            if log.sealed:
+                log.verify()
+            else:
+                copy_as_it_stands(log, shown)
+        with shown.open("rb") as file:
             yield file

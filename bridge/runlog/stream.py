@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -21,13 +21,16 @@ from bridge.runlog.reader import (
     Contents,
     Run,
     check_values,
+    claimed_rows,
     decode,
     events_of,
     newest_status,
+    place_of_journal,
     read_contents,
     read_head,
-    read_table,
+    unpacked,
 )
+from bridge.runlog.replay import Replay
 from bridge.runlog.schema import EVENTS, STATUS, TableSchema
 
 BLOCK = 1 << 16
@@ -36,40 +39,116 @@ BLOCK = 1 << 16
 Columns = dict[str, NDArray[Any]]
 
 
+class Source(Protocol):
+    """Where rows come from."""
+
+    def rows(self, schema: TableSchema) -> int:
+        """Count a table's rows."""
+        ...
+
+    def read(self, schema: TableSchema, start: int, end: int) -> Columns:
+        """Give some rows as they are stored, `crc` among the columns, each verified."""
+        ...
+
+
+class _Held:
+    """All rows, in memory."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._columns = contents.columns
+
+    def rows(self, schema: TableSchema) -> int:
+        return len(self._columns[schema.name][CRC.name])
+
+    def read(self, schema: TableSchema, start: int, end: int) -> Columns:
+        return {name: values[start:end] for name, values in self._columns[schema.name].items()}
+
+
+class _Sealed:
+    """The datasets of a sealed log."""
+
+    def __init__(self, file: h5py.File, fd: int) -> None:
+        self._file, self._fd = file, fd
+
+    def rows(self, schema: TableSchema) -> int:
+        return guard.dataset(guard.group(self._file, schema.name), schema.commit.name).shape[0]
+
+    def read(self, schema: TableSchema, start: int, end: int) -> Columns:
+        group = guard.group(self._file, schema.name)
+        columns = (*schema.columns, CRC)
+        total = (end - start) * sum(stored_dtype(c).itemsize for c in columns)
+        if total > os.fstat(self._fd).st_size:
+            raise guard.Damaged(f"/{schema.name} claims {total} bytes, but the file has fewer")
+        found: Columns = {}
+        for column in columns:
+            dataset = guard.column(group, column.name, stored_dtype(column))
+            found[column.name] = dataset[start:end]
+        good = schema.good_rows(found, found[CRC.name], start)
+        if good < end - start:
+            raise guard.Damaged(f"damaged log: /{schema.name}, row {start + good}")
+        check_values(schema, found)
+        return found
+
+
+class _Growing:
+    """The journal of a log that is not sealed, with the rows that there were at opening."""
+
+    def __init__(self, replay: Replay, schemas: Sequence[TableSchema]) -> None:
+        self.replay = replay
+        self._numbers = {schema.name: number for number, schema in enumerate(schemas)}
+
+    def rows(self, schema: TableSchema) -> int:
+        return self.replay.rows[self._numbers[schema.name]]
+
+    def read(self, schema: TableSchema, start: int, end: int) -> Columns:
+        return unpacked(schema, self.replay.read(self._numbers[schema.name], start, end))
+
+
 class LogFile:
-    """A log that is read piece by piece; made by `open_log`.
+    """A log that is read piece by piece, sealed or not; made by `open_log`."""
 
-    A sealed one stays on the disk. Of one that is not, the rows there were at opening are held in
-    memory as their bytes.
-    """
-
-    def __init__(self, path: Path, source: tuple[h5py.File, int] | Contents) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        meta: Mapping[str, Any],
+        schemas: Sequence[TableSchema],
+        sealed: bool,
+        dropped: Mapping[str, int] | None = None,
+    ) -> None:
         """Take over what `open_log` has opened."""
         self.path = path
+        self.meta = meta
+        self.config: Mapping[str, Any] = facts.from_json(meta["config"])
+        self.schemas = {s.name: s for s in schemas if s not in (EVENTS, STATUS)}
+        self.sealed = sealed
+        self.dropped = {name: n for name, n in (dropped or {}).items() if n}
         self._source = source
-        if isinstance(source, Contents):
-            own = source
-        else:
-            meta, schemas = read_head(source[0])
-            found = {s.name: read_table(*source, s, True) for s in (EVENTS, STATUS)}
-            columns = {name: each[0] for name, each in found.items()}
-            if not len(columns[STATUS.name][CRC.name]):
-                raise guard.Damaged("damaged log: it has no status")
-            own = Contents(meta, schemas, columns, {}, True)
-        self.meta: Mapping[str, Any] = own.meta
-        self.config: Mapping[str, Any] = facts.from_json(own.meta["config"])
-        self.schemas = {s.name: s for s in own.schemas if s not in (EVENTS, STATUS)}
-        self.sealed = own.sealed
-        self.dropped = {name: n for name, n in own.dropped.items() if n}
-        self.status, self.heartbeat = newest_status(own)
+        self.own: Mapping[str, Columns] = {
+            s.name: source.read(s, 0, source.rows(s)) for s in (EVENTS, STATUS)
+        }
+        """The log's own tables, events and status, as they are stored."""
+        if not len(self.own[STATUS.name][CRC.name]):
+            raise guard.Damaged("damaged log: it has no status")
+        self.status, self.heartbeat = newest_status(self.own)
         facts.check_time(self.heartbeat)
-        self.alive = not own.sealed and is_alive(own.meta, self.status, self.heartbeat)
-        self.events = events_of(path, own.columns["events"])
+        self.alive = not sealed and is_alive(meta, self.status, self.heartbeat)
+        self.events = events_of(path, self.own[EVENTS.name])
 
     @property
     def state(self) -> str:
         """See `Run.state`."""
         return "died" if self.status == "running" and not self.alive else self.status
+
+    def refuse_alive(self, remedy: str) -> None:
+        """Refuse a log that is being written.
+
+        Raises:
+            InputError: it is; says who does and the remedy.
+        """
+        if self.alive:
+            writer = f"process {self.meta['pid']} on {self.meta['host']}"
+            raise InputError(f"{self.path}: still being written by {writer}; {remedy}")
 
     def schema(self, table: str) -> TableSchema:
         """Give a table's schema.
@@ -84,10 +163,7 @@ class LogFile:
 
     def rows(self, table: str) -> int:
         """Count a table's rows."""
-        if isinstance(self._source, Contents):
-            return len(self._source.columns[table][CRC.name])
-        group = guard.group(self._source[0], table)
-        return guard.dataset(group, self.schema(table).commit.name).shape[0]
+        return self._source.rows(self.schema(table))
 
     def whole(self, table: str) -> Columns:
         """Give all rows of a table at once, each verified; choices as texts.
@@ -126,6 +202,19 @@ class LogFile:
         for start in range(0, rows, size):
             yield self.slice(table, start, min(start + size, rows))
 
+    def verify(self) -> None:
+        """Read all rows once.
+
+        Raises:
+            Damaged: one cannot be read.
+        """
+        if isinstance(self._source, _Growing):
+            self._source.replay.verify()
+            return
+        for name in self.schemas:
+            for _ in self.stored(name):
+                pass
+
     def slice(self, table: str, start: int, end: int) -> Columns:
         """Give some rows of a table, each verified; choices as texts.
 
@@ -133,7 +222,23 @@ class LogFile:
             Damaged: a row whose CRC is wrong.
         """
         schema = self.schema(table)
-        return decode(schema, self._stored(schema, start, end))
+        return decode(schema, self._source.read(schema, start, end))
+
+    def stored(self, table: str, rows: int | None = None) -> Iterator[tuple[int, Columns]]:
+        """Give a table's first rows in blocks as they are stored, with the number of the first.
+
+        Args:
+            table: its name.
+            rows: how many; all if not given.
+
+        Raises:
+            Damaged: a row whose CRC is wrong.
+        """
+        own = {EVENTS.name: EVENTS, STATUS.name: STATUS}
+        schema = own.get(table) or self.schema(table)
+        rows = self._source.rows(schema) if rows is None else rows
+        for start in range(0, rows, BLOCK):
+            yield start, self._source.read(schema, start, min(start + BLOCK, rows))
 
     def windows(self, table: str, size: int = BLOCK) -> Iterator[Columns]:
         """Give blocks that are cut where the step changes, so that a step is whole in one."""
@@ -147,47 +252,59 @@ class LogFile:
         if kept:
             yield kept
 
-    def _stored(self, schema: TableSchema, start: int, end: int) -> Columns:
-        if isinstance(self._source, Contents):
-            columns = self._source.columns[schema.name]
-            return {name: values[start:end] for name, values in columns.items()}
-        file, fd = self._source
-        group = guard.group(file, schema.name)
-        columns = (*schema.columns, CRC)
-        total = (end - start) * sum(stored_dtype(c).itemsize for c in columns)
-        if total > os.fstat(fd).st_size:
-            raise guard.Damaged(f"/{schema.name} claims {total} bytes, but the file has fewer")
-        found: Columns = {}
-        for column in columns:
-            dataset = guard.column(group, column.name, stored_dtype(column))
-            found[column.name] = dataset[start:end]
-        good = schema.good_rows(found, found[CRC.name], start)
-        if good < end - start:
-            raise guard.Damaged(f"damaged log: /{schema.name}, row {start + good}")
-        check_values(schema, found)
-        return found
-
 
 @contextmanager
-def open_log(path: Path | str) -> Iterator[LogFile]:
+def open_log(path: Path | str, whole: bool = True) -> Iterator[LogFile]:
     """Open a log to be read piece by piece.
+
+    Args:
+        path: the log.
+        whole: of a log that is not sealed read all rows once, so that those past a damaged one are
+            counted in `dropped`; else damage is met when its row is read.
 
     Raises:
         InputError: no log, or a damaged one; here or inside the block.
     """
     path = Path(path)
     with ExitStack() as stack:
-        log = guard.patiently(path, lambda: _sealed(path, stack))
-        yield log or LogFile(path, read_contents(path))
+        log = guard.patiently(path, lambda: _opened(path, stack))
+        if log is not None and whole and not log.sealed:
+            try:
+                log.verify()
+            except guard.Damaged:
+                log = None
+        yield log or held(path, read_contents(path))
 
 
-def _sealed(path: Path, stack: ExitStack) -> LogFile | None:
-    """Open a sealed log until the stack ends; None if it is none."""
+def held(path: Path, contents: Contents) -> LogFile:
+    """Give what was read whole as if it were read piece by piece."""
+    return LogFile(
+        path,
+        _Held(contents),
+        contents.meta,
+        contents.schemas,
+        contents.sealed,
+        contents.dropped,
+    )
+
+
+def _opened(path: Path, stack: ExitStack) -> LogFile | None:
+    """Open a log until the stack ends; None if rows must be looked for in more than one place."""
     with ExitStack() as ours:
         file, fd = ours.enter_context(guard.opened(path))
-        if "sealed" not in file.attrs:
-            return None
-        has_summary(file, fd)
-        log = LogFile(path, (file, fd))
+        meta, schemas = read_head(file)
+        if "sealed" in file.attrs:
+            has_summary(file, fd)
+            log = LogFile(path, _Sealed(file, fd), meta, schemas, True)
+        else:
+            place = place_of_journal(file, fd, meta, schemas)
+            # Before the journal, which never has less than the datasets.
+            claims = [claimed_rows(file, schema) for schema in schemas]
+            if place is None:
+                return None
+            replay = Replay(fd, place)
+            if any(has < claim for has, claim in zip(replay.rows, claims, strict=True)):
+                return None
+            log = LogFile(path, _Growing(replay, schemas), meta, schemas, False)
         stack.push(ours.pop_all())
         return log

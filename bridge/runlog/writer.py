@@ -31,6 +31,8 @@ _SHOW_SHARE = 0.01
 _FIRST_ROWS = 16
 """Rows of a table that are shown at once, so that there is something to see from the start."""
 
+_KEPT_ROWS = 1 << 14
+"""Rows of a log that is gone on with that are in memory at a time."""
 # Pages that a block of a column may take: its chunk, and blocks of its index.
 _COLUMN_BYTES = 3 * 4096
 
@@ -314,12 +316,9 @@ class _TableWriter:
         ]
         self._others = [(c.name, d, t) for c, d, t in columns if c != schema.commit]
         self._commit = next((c.name, d, t) for c, d, t in columns if c == schema.commit)
-        if rows:
-            kept = {
-                c.name: guard.read_column(group, c.name, stored_dtype(c), rows)
-                for c in (*schema.columns, CRC)
-            }
-            journal.append_all(number, schema.packed(kept), kept[CRC.name].tolist())
+        for start in range(0, rows, _KEPT_ROWS):
+            kept = {c: d[start : min(start + _KEPT_ROWS, rows)] for c, d in group.items()}
+            journal.append_all(number, schema.packed(kept, start), kept[CRC.name].tolist())
 
     def append(self, values: Sequence[Any]) -> bool:
         """Add a row; tell whether it must not wait to be shown."""
