@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.fields.linearisation import AbstractLinearisation
-from bioplaus.linear import gmres, ritz_values, unit
+from bioplaus.linear import gmres, ritz_values, unit, without
 
 DENSE_UP_TO = 2000
 """No dense Jacobian is formed for a larger state."""
@@ -124,10 +124,7 @@ def spectral_norm(
     for _ in range(min(iterations, start.shape[1])):
         w = transposed(product(basis[-1]))
         alphas.append((w * basis[-1]).sum(1))
-        stacked = torch.stack(basis, 1)
-        for _ in range(2):  # full orthogonalisation
-            w = w - torch.einsum("bkn,bk->bn", stacked, torch.einsum("bkn,bn->bk", stacked, w))
-        newest_vector, beta = unit(w)
+        newest_vector, beta = unit(without(torch.stack(basis, 1), w)[0])
         newest, last = _largest(alphas, betas)
         settled = (newest - value).abs() <= tolerance * newest.abs()
         value = newest

@@ -68,6 +68,8 @@ def solve(
         some = dynamics if rows is None else dynamics.take(rows)
         _search(some, s, kind, limits, end, rows, last=kind is attempts[-1])
         end.verify(dynamics)
+        if kind is attempts[-1]:
+            break
         rows = end.to_try_again(max_steps - len(dynamics.order))
         if len(rows) == 0:
             break
