@@ -73,7 +73,10 @@ def main(out: Path, processes: int, seeds: int, figure: Path) -> None:
                 f"{mean:.1f} ({a:.1f} to {b:.1f})" if np.isfinite(mean) else "diverged"
                 for mean, a, b in zip(values.mean(1), low, high, strict=True)
             ]
-    titles = {_test_error: "test error, %", _gradient_angle: "angle to the gradient, degrees"}
+    titles = {
+        _test_error: "test error, %",
+        _gradient_angle: "angle to the feedforward gradient, degrees",
+    }
     header = ["estimator", *(f"{angle}°" for angle in ANGLES)]
     for measure, title in titles.items():
         rows = [[f"`{method}`", *cells[measure, method]] for method in METHODS]
@@ -99,7 +102,7 @@ def _gradient_angle(run: Run) -> float:
     if run.status != "finished":
         return np.nan
     rows = run.table("gradients")
-    return rows["angle_degrees"][rows["parameter"] == "all"][-1]
+    return rows["angle_degrees"][rows["parameter"] == "feedforward"][-1]
 
 
 if __name__ == "__main__":

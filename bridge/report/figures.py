@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bridge.config import flatten
 from bridge.report.panels import Line, Panel
 from bridge.runlog.compare import Comparison, Group, over_seeds
+from bridge.runlog.ranking import overall
 from bridge.runlog.series import Curve, Series, at, common_steps, series
 
 _GAME = ("exploitability", "certificate", "kl_to_equilibrium", "kl_from_equilibrium")
@@ -128,7 +129,7 @@ def _by_context(column: str, runs: _Runs) -> Iterator[tuple[str, _Runs]]:
 
 def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, note: str) -> Panel:
     if kind in ("gradients", "symmetry"):
-        runs = [[each for each in of_run if _counts(each)] for of_run in runs]
+        runs = [_counted(of_run) for of_run in runs]
     if kind == "symmetry":
         runs = [_once(of_run) for of_run in runs]
     steps = {step for of_run in runs for each in of_run for step in each.curve.steps.tolist()}
@@ -157,8 +158,10 @@ def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, n
     )
 
 
-def _counts(each: Series) -> bool:
-    return each.keys.get("parameter", "all") == "all"
+def _counted(of_run: list[Series]) -> list[Series]:
+    """Keep of the parameters' curves those that speak for the estimate."""
+    chosen = overall(each.keys.get("parameter") for each in of_run)
+    return [each for each in of_run if each.keys.get("parameter", chosen) == chosen]
 
 
 def _once(of_run: list[Series]) -> list[Series]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ def rank_estimators(runs: Sequence[Run]) -> tuple[Rank, ...]:
     """Rank approximations by their mean angle, best first; those without a valid check last.
 
     Counts tables with the columns `estimator` and `angle_degrees`; of those with a column
-    `parameter` only the rows of "all". A check is valid if its angle is finite and its
+    `parameter` only the rows of `overall`. A check is valid if its angle is finite and its
     `converged`, the share of converged rows where a table has it, is 1.
     """
     valid: dict[_Identity, list[float]] = {}
@@ -67,12 +67,23 @@ def rank_estimators(runs: Sequence[Run]) -> tuple[Rank, ...]:
     return tuple(sorted(ranks, key=lambda rank: (not rank.checks, rank.angle_degrees)))
 
 
+def overall(parameters: Iterable[Any]) -> str:
+    """Which value of a column `parameter` speaks for an estimate: "feedforward", else "all".
+
+    Some rules give feedback weights a copy of the feedforward update, which stands for no gradient
+    of theirs: over "all" the copies count as errors of the rule.
+    """
+    return "feedforward" if "feedforward" in set(parameters) else "all"
+
+
 def _checks(columns: Mapping[str, NDArray[Any]]) -> Iterator[tuple[_Identity, float, bool]]:
     angles = columns["angle_degrees"]
     valid = np.isfinite(angles)
     if "converged" in columns:
         valid &= columns["converged"] >= 1
-    keep = columns["parameter"] == "all" if "parameter" in columns else np.ones(len(angles), bool)
+    keep = np.ones(len(angles), bool)
+    if "parameter" in columns:
+        keep = columns["parameter"] == overall(columns["parameter"].tolist())
     names = [name for name in _IDENTITY if name in columns]
     listed = [columns[name][keep].tolist() for name in names]
     rows = zip(*listed, angles[keep].tolist(), valid[keep].tolist(), strict=True)

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from bridge import compare_runs, open_run
 from bridge.errors import InputError
+from bridge.report.figures import sections
 from bridge.runlog import parse_tolerances
 from cli import main
 
@@ -186,6 +187,23 @@ def test_checks_that_did_not_converge_are_counted_and_not_compared(tmp_path: Pat
     assert [(r.estimator, r.checks, r.unconverged) for r in ranking] == [("b", 1, 1), ("a", 0, 1)]
     assert ranking[0].angle_degrees == 5.0
     assert math.isnan(ranking[1].angle_degrees)
+
+
+def test_an_estimator_is_ranked_by_its_feedforward_weights(tmp_path: Path) -> None:
+    kind = make_dataclass(
+        "Parted", [("step", int), ("estimator", Literal["a", "b"]),
+                   ("parameter", Literal["all", "feedback", "feedforward"]),
+                   ("angle_degrees", float)]
+    )  # fmt: skip
+    with open_run(tmp_path / "run.h5", tables={"gradients": kind}, config={}, seed=0) as log:
+        for name, everything, back, forth in (("a", 60.0, 89.0, 2.0), ("b", 10.0, 11.0, 9.0)):
+            for part, angle in (("all", everything), ("feedback", back), ("feedforward", forth)):
+                log.log("gradients", kind(0, name, part, angle))
+    found = compare_runs([log.path])
+    assert [(r.estimator, r.angle_degrees) for r in found.ranking] == [("a", 2.0), ("b", 9.0)]
+    panels = [panel for section in sections(found) for panel in section.panels]
+    (angles,) = [panel for panel in panels if panel.title.startswith("angle")]
+    assert [np.asarray(line.y).tolist() for line in angles.lines] == [[2.0], [9.0]]
 
 
 def test_tables_with_choices_have_a_curve_a_combination(tmp_path: Path) -> None:
