@@ -77,8 +77,9 @@ def large_log(path: Path, rows: int, seed: int) -> Path:
     contents = Contents(
         small.meta, small.schemas, {**small.columns, "metrics": columns}, small.dropped, True
     )
+    log = held(path, contents)
     with h5py.File(path, "w", libver=LIBVER) as file:
-        write_sealed(file, held(path, contents), contents.columns, None)
+        write_sealed(file, log, log.own, None)
     return path
 
 

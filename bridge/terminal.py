@@ -20,13 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENXIO, errno.ESHUTDOWN, errno.EBADF)
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENXIO, errno.ESHUTDOWN)
 """What a reader, or a terminal, that has gone away leaves behind."""
 _PIECE = 512  # what POSIX lets a pipe that says it is ready take at once
 _PATIENCE = 1.0  # seconds that a run waits for a reader that has stopped reading
 
 _owned: dict[str, _Stream] = {}
 _kept: dict[str, Any] = {}
+_missing: set[int] = set()
+"""Standard descriptors that were closed from the start."""
 
 
 class _Raw(io.RawIOBase):
@@ -39,6 +41,7 @@ class _Raw(io.RawIOBase):
         self._has_reader = not (stat.S_ISREG(mode) or stat.S_ISBLK(mode))
         self._stalled = False
         self.waits = True
+        self.used = False
         self.error: OSError | None = None
 
     def writable(self) -> bool:
@@ -53,6 +56,7 @@ class _Raw(io.RawIOBase):
     def write(self, data: Any) -> int:
         whole = memoryview(data).cast("B")
         rest = whole
+        self.used = self.used or bool(len(whole))
         while len(rest) and self.error is None and self._ready():
             try:
                 rest = rest[os.write(self._fd, rest if self.waits else rest[:_PIECE]) :]
@@ -152,7 +156,8 @@ def require() -> None:
 def loss() -> tuple[str, bool]:
     """What the system said when it refused to store what was written to stdout.
 
-    A reader that has gone away, as `head` does, has had what it wanted: that is no loss.
+    A reader that has gone away, as `head` does, has had what it wanted: that is no loss. Nor is a
+    stdout that was closed from the start, but for what has no other place.
 
     Returns:
         Why, and where the result is besides, "" if nothing was lost; and whether it was the
@@ -163,10 +168,13 @@ def loss() -> tuple[str, bool]:
         return "", False
     stream.flush()
     error, log = stream.raw.error, _kept.get("log")
+    required = log is None or "required" in _kept
+    if 1 in _missing and stream.raw.used and required:
+        error = OSError(errno.EBADF, "it is closed")
     if error is None or error.errno in _GONE:
         return "", False
     where = f"{log} has all of it" if log else "it is lost"
-    return f"{error.strerror or error}; {where}", log is None or "required" in _kept
+    return f"{error.strerror or error}; {where}", required
 
 
 def flush() -> None:
@@ -197,6 +205,7 @@ def _fill(fd: int) -> None:
     try:
         os.fstat(fd)
     except OSError:
+        _missing.add(fd)
         found = os.open(os.devnull, os.O_RDWR)
         if found != fd:
             os.dup2(found, fd)

@@ -85,7 +85,13 @@ FULL = "/dev/full"
         pytest.param("", "out", "closed", 0, "", marks=slow),
         pytest.param("", "out", FULL, 0, "", marks=slow),
         pytest.param("--json", "unread", "err", 0, "", marks=slow),
-        pytest.param("--json", "closed", "err", 0, "", marks=slow),
+        (
+            "--json",
+            "closed",
+            "err",
+            74,
+            "error: stdout: the result cannot be written: it is closed",
+        ),
         pytest.param("--json", FULL, "closed", 74, "", marks=slow),
         pytest.param("--seeds", FULL, "unread", 0, "", marks=slow),
     ],
@@ -113,6 +119,7 @@ def test_a_run_goes_on_without_its_terminal(
     [
         (" <&- >&- 2>&-", 0),
         (" --json > /dev/full", 74),
+        (" --json >&-", 74),
         (" 2>&1 | head -1", 0),
         (" < /dev/null 1</dev/null", 0),
     ],
@@ -156,8 +163,12 @@ def test_a_result_that_cannot_be_stored_is_a_failure_and_a_reader_that_leaves_is
         "error: stdout: the result cannot be written: No space left on device; it is lost\n",
     )
     Path(err).unlink()
-    for out in ("unread", "closed"):
-        assert process(command, out, err) == (0, "")
+    assert process(command, "closed", err) == (
+        74,
+        "error: stdout: the result cannot be written: it is closed; it is lost\n",
+    )
+    Path(err).unlink()
+    assert process(command, "unread", err) == (0, "")
 
 
 def test_a_name_beyond_the_terminals_encoding_is_an_escape(tmp_path: Path) -> None:
