@@ -128,6 +128,7 @@ def test_of_pairs(tmp_path: Path) -> None:
     rows += [{"prompt": "p0", "chosen": "bad", "rejected": "good"}]
     rows += [{"prompt": "p1", "chosen": "same", "rejected": "same"}]
     rows += [{"prompt": "p2", "chosen": "", "rejected": "bad"}]
+    rows += [{"prompt": " ", "chosen": "good", "rejected": "bad"}]
     pairs = lines(tmp_path / "pairs.jsonl", *rows)
     card = told(
         tmp_path / "p.h5", "preference-train", "--pairs", pairs, "--out", tmp_path / "m",
@@ -135,8 +136,12 @@ def test_of_pairs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (card.source, card.facts["pairs"], card.facts["left out"]) == (str(pairs), 13, 1)
     assert card.facts["identical answers"] == card.facts["pairs decided both ways"] == 1
-    assert card.facts["empty answers"] == 1
-    assert len(card.warnings) == 3
+    assert card.facts["empty answers"] == card.facts["lines left out"] == 1
+    assert card.facts["empty"] == ["line 14: prompt"]
+    assert len(card.warnings) == 4
+    lines(pairs, {"prompt": "", "chosen": "good", "rejected": "bad"})
+    bad = call("preference-train", "--pairs", pairs, "--out", tmp_path / "n")
+    assert refused(bad, "pairs.jsonl:1: prompt: empty, as in all lines")
 
 
 MODEL = ["--model", "tiny:a,b,<end>"]

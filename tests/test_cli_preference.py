@@ -117,7 +117,6 @@ def test_any_transformer_learns(pairs, tmp_path, kind, tune, head):
     ("line", "words"),
     [
         ("{", ["pairs.jsonl:25", "no JSON"]),
-        ('{"prompt": "", "chosen": "a", "rejected": "b"}', ["pairs.jsonl:25: prompt: empty"]),
         ('{"prompt": "x", "chosen": "a"}', ["pairs.jsonl:25: rejected: missing"]),
         ('{"prompt": "x", "response_a": "a"}', ["pairs.jsonl:25: response_b: missing"]),
         ('{"chosen": "a", "rejected": "b"}', ["pairs.jsonl:25: prompt: missing"]),

@@ -69,7 +69,7 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
     Raises:
         InputError: comparisons or encoder cannot be read, or none can be held out.
     """
-    comparisons = read_comparisons(config.pairs)
+    read = read_comparisons(config.pairs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(config.seed, "adapter"))
         encoder = load_encoder(config.model, config.max_length, config.tune)
@@ -85,7 +85,7 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
         first, second = model.rows(c.prompt, c.a, c.b)
         return encoder.reads(first), encoder.reads(second)
 
-    kept, facts = sift(comparisons, reads, config.pairs)
+    kept, facts = sift(read.kept, reads, config.pairs)
     split_by = generator(config.seed, "held out")
     learn, held = split(kept, config.holdout, config.holdout_by, split_by)
     learn, check = split(learn, config.check, config.holdout_by, split_by)
@@ -105,4 +105,5 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
     def order(epoch: int) -> Tensor:
         return torch.randperm(len(learn), generator=generator(config.seed, f"epoch {epoch}"))
 
+    facts = facts.leaving_out(read.left_out)
     return Fit(model, learn, check, held, optimizer, order, config.epochs, config.batch_size, facts)

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.prompts import Example, Prompt, as_answer, as_prompt, key_of, needed, read_rows
+from nlhf.language.prompts import (
+    Example,
+    Prompt,
+    Sifted,
+    as_answer,
+    as_prompt,
+    key_of,
+    needed,
+    read_rows,
+    text_of,
+)
 
 T = TypeVar("T", "Comparison", Example)
 VOTES = ("votes_a", "votes_b", "ties")
@@ -29,29 +39,40 @@ class Comparison:
     votes: float = 1.0
 
 
-def read_comparisons(path: Path | str) -> list[Comparison]:
+def read_comparisons(path: Path | str) -> Sifted[Comparison]:
     """Read {"prompt", "chosen", "rejected"} or {"prompt", "response_a", "response_b", "votes_a",
     "votes_b", "ties"} ("ties" may be left out), one a line; either kind on any line.
 
     The answer that won stands first in half of the comparisons only: which side a chosen answer
-    is on would otherwise be the whole secret.
+    is on would otherwise be the whole secret. Lines whose prompt is empty are left out.
 
     Raises:
-        InputError: a malformed line, as FILE:LINE: KEY, or no line at all.
+        InputError: a malformed line, as FILE:LINE: KEY; no line at all; or all prompts are empty.
     """
-    found = []
+    kept: list[Comparison] = []
+    empty: list[int] = []
     for number, row in read_rows(path):
-        where = f"{path}:{number}"
-        prompt = as_prompt(row, where)
-        if "chosen" in row or "rejected" in row:
-            chosen, rejected = (as_answer(row, key, where) for key in ("chosen", "rejected"))
-            if number % 2:
-                found.append(Comparison(prompt, chosen, rejected, 1.0))
-            else:
-                found.append(Comparison(prompt, rejected, chosen, 0.0))
+        comparison = _comparison(row, f"{path}:{number}", first=number % 2 == 1)
+        if text_of(comparison.prompt).strip():
+            kept.append(comparison)
         else:
-            found.append(_votes(prompt, row, where))
-    return found
+            empty.append(number)
+    if not kept:
+        raise InputError(
+            f"{path}:{empty[0]}: prompt: empty, as in all lines; give what the answers reply to"
+        )
+    return Sifted(kept, tuple(f"line {number}: prompt" for number in empty))
+
+
+def _comparison(row: Mapping[str, Any], where: str, *, first: bool) -> Comparison:
+    """A row as a comparison, with a chosen answer `first` or second."""
+    prompt = as_prompt(row, where)
+    if "chosen" not in row and "rejected" not in row:
+        return _votes(prompt, row, where)
+    chosen, rejected = (as_answer(row, key, where) for key in ("chosen", "rejected"))
+    if first:
+        return Comparison(prompt, chosen, rejected, 1.0)
+    return Comparison(prompt, rejected, chosen, 0.0)
 
 
 def _votes(prompt: Prompt, row: Mapping[str, Any], where: str) -> Comparison:

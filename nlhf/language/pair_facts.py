@@ -11,12 +11,25 @@ from nlhf.language.comparisons import Comparison
 from nlhf.language.prompts import key_of
 
 
+NAMED = 20
+"""So many lines that are left out are named."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Facts by name, in the order in which they are told, and warnings, a line each."""
 
     of: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def leaving_out(self, lines: Sequence[str]) -> Facts:
+        """The same with the lines that were left out because something in them is empty."""
+        if not lines:
+            return self
+        named = ", ".join(lines[:3]) + (", ..." if len(lines) > 3 else "")
+        told = f"{len(lines)} lines are left out, for something in them is empty: {named}"
+        facts = {**self.of, "lines left out": len(lines), "empty": list(lines[:NAMED])}
+        return Facts(facts, (*self.warnings, told))
 
 
 def sift(

@@ -30,12 +30,12 @@ class Example:
     completion: str
 
 
-T = TypeVar("T", Prompt, Example)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Sifted(Generic[T]):
-    """What a file holds, and which of its lines have nothing in them, as "line 3: prompt"."""
+    """What a file holds, and which of its lines lack something, as "line 3: prompt"."""
 
     kept: list[T]
     left_out: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def read_prompts(path: Path | str) -> Sifted[Prompt]:
     kept: list[Prompt] = []
     empty: list[int] = []
     for number, row in read_rows(path):
-        prompt = _any_prompt(row, f"{path}:{number}")
+        prompt = as_prompt(row, f"{path}:{number}")
         if text_of(prompt).strip():
             kept.append(prompt)
         else:
@@ -91,7 +91,7 @@ def read_answers(path: Path | str) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, row in read_rows(path):
         where = f"{path}:{number}"
-        prompt = _any_prompt(row, where)
+        prompt = as_prompt(row, where)
         key = key_of(prompt)
         name = next((n for n in ("answer", "completion", "response") if n in row), "answer")
         if key in found:
@@ -115,7 +115,7 @@ def read_examples(path: Path | str) -> Sifted[Example]:
     empty: list[tuple[int, str]] = []
     for number, row in read_rows(path):
         where = f"{path}:{number}"
-        prompt, completion = _any_prompt(row, where), as_answer(row, "completion", where)
+        prompt, completion = as_prompt(row, where), as_answer(row, "completion", where)
         if text_of(prompt).strip() and completion.strip():
             kept.append(Example(prompt, completion))
         else:
@@ -159,19 +159,11 @@ def read_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def as_prompt(row: Mapping[str, Any], where: str) -> Prompt:
-    """Take "prompt" out of a row.
+    """Take "prompt" out of a row, which may be empty.
 
     Raises:
-        InputError: it is missing, empty, or neither text nor messages.
+        InputError: it is missing, or neither text nor messages.
     """
-    prompt = _any_prompt(row, where)
-    if not text_of(prompt).strip():
-        raise InputError(f"{where}: prompt: empty; give text or messages")
-    return prompt
-
-
-def _any_prompt(row: Mapping[str, Any], where: str) -> Prompt:
-    """Take "prompt" out of a row, which may be empty."""
     value = needed(row, "prompt", where)
     if isinstance(value, str):
         return value

@@ -9,10 +9,6 @@ from typing import Any
 from nlhf.language.pair_facts import Facts
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
 
-NAMED = 20
-"""So many lines that are left out are named."""
-
-
 def prompt_facts(prompts: Sequence[Prompt], left_out: Sequence[str] = ()) -> Facts:
     """Count prompts, those given again, their characters, and empty lines, see `Sifted`."""
     lengths = [len(text_of(prompt)) for prompt in prompts]
@@ -23,8 +19,8 @@ def prompt_facts(prompts: Sequence[Prompt], left_out: Sequence[str] = ()) -> Fac
         "of messages": sum(not isinstance(prompt, str) for prompt in prompts),
         "prompts given again": again,
     }
-    told = [f"{again} prompts are given again"] if again else []
-    return _with_left_out(facts, told, left_out)
+    told = (f"{again} prompts are given again",) if again else ()
+    return Facts(facts, told).leaving_out(left_out)
 
 
 def example_facts(
@@ -46,18 +42,7 @@ def example_facts(
         "held-out examples whose prompt is learned": shared,
     }
     told = f"{shared} held-out examples have a prompt that is also learned from"
-    return _with_left_out(facts, [told] if shared else [], left_out)
-
-
-def _with_left_out(
-    facts: Mapping[str, Any], warnings: Sequence[str], left_out: Sequence[str]
-) -> Facts:
-    if not left_out:
-        return Facts(facts, tuple(warnings))
-    named = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-    told = f"{len(left_out)} lines are left out, for something in them is empty: {named}"
-    facts = {**facts, "lines left out": len(left_out), "empty": list(left_out[:NAMED])}
-    return Facts(facts, (*warnings, told))
+    return Facts(facts, (told,) if shared else ()).leaving_out(left_out)
 
 
 def tournament_facts(

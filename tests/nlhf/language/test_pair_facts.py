@@ -22,7 +22,7 @@ def reads(c: Comparison) -> tuple[object, object]:
 def test_pairs_that_are_all_identical_are_refused() -> None:
     path = CASES / "identical.jsonl"
     with pytest.raises(InputError, match="4 of 4 pairs have two identical answers; nothing is"):
-        sift(read_comparisons(path), reads, str(path))
+        sift(read_comparisons(path).kept, reads, str(path))
 
 
 def test_identical_pairs_among_others_are_left_out() -> None:
@@ -44,7 +44,7 @@ def test_identical_pairs_among_others_are_left_out() -> None:
 
 
 def test_contradictory_pairs_are_counted_and_kept() -> None:
-    pairs = read_comparisons(CASES / "contradictory.jsonl")
+    pairs = read_comparisons(CASES / "contradictory.jsonl").kept
     kept, facts = sift(pairs, reads, "pairs")
     assert kept == pairs
     assert facts.of["pairs decided both ways"] == 4
@@ -53,7 +53,7 @@ def test_contradictory_pairs_are_counted_and_kept() -> None:
 
 
 def test_empty_answers_are_counted() -> None:
-    _, facts = sift(read_comparisons(CASES / "empty_answers.jsonl"), reads, "pairs")
+    _, facts = sift(read_comparisons(CASES / "empty_answers.jsonl").kept, reads, "pairs")
     assert facts.of["empty answers"] == 4
     assert any("4 answers are empty" in w for w in facts.warnings)
     blank = [Comparison("p", " \n", "", 1.0), Comparison("p", "a", "\t", 1.0)]

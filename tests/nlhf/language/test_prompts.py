@@ -37,13 +37,14 @@ def test_votes_and_choices_become_shares(tmp_path):
     votes = {"response_a": "yes", "response_b": "no", "votes_a": 2, "votes_b": 1, "ties": 1}
     said = {"chosen": [{"role": "assistant", "content": "yes"}], "rejected": "no"}
     path = lines(tmp_path / "c.jsonl", *({"prompt": CHAT, **row} for row in (votes, said, said)))
-    first, second, third = read_comparisons(path)
+    first, second, third = read_comparisons(path).kept
     assert (first.share, first.votes) == (2.5 / 4, 4)
     # the chosen answer is not always the first
     assert (second.a, second.share) == ("no", 0.0)
     assert (third.a, third.share) == ("yes", 1.0)
 
 
+PAIR = {"chosen": "a", "rejected": "b"}
 VOTES = {"prompt": "x", "response_a": "a", "response_b": "b", "votes_a": 1, "votes_b": 1}
 
 
@@ -55,7 +56,6 @@ VOTES = {"prompt": "x", "response_a": "a", "response_b": "b", "votes_a": 1, "vot
         ('{"prompt": NaN}\n', "NaN"),
         ("[" * 100_000 + "\n", "no JSON"),
         ({"chosen": "a", "rejected": "b"}, "prompt: missing"),
-        ({"prompt": "  ", "chosen": "a", "rejected": "b"}, "prompt: empty"),
         ({"prompt": [], "chosen": "a", "rejected": "b"}, "an empty list"),
         ({"prompt": ["x"], "chosen": "a", "rejected": "b"}, "message"),
         ({"prompt": [{"role": "me", "content": "x"}]}, "'me'"),
@@ -73,6 +73,19 @@ def test_a_malformed_line_is_named(tmp_path, row, words):
     path = lines(tmp_path / "bad.jsonl", VOTES, row)
     with pytest.raises(InputError, match=f"bad.jsonl:2: .*{words}"):
         read_comparisons(path)
+
+
+def test_pairs_without_a_prompt_are_left_out_and_named(tmp_path):
+    blank = [{"role": "user", "content": " "}]
+    rows = [{"prompt": "  ", **PAIR}, {"prompt": "x", **PAIR}, {**VOTES, "prompt": blank}]
+    read = read_comparisons(lines(tmp_path / "c.jsonl", *rows))
+    assert ([c.prompt for c in read.kept], read.left_out) == (
+        ["x"],
+        ("line 1: prompt", "line 3: prompt"),
+    )
+    assert read.kept[0].a == "b"  # as the second line
+    with pytest.raises(InputError, match=r"n.jsonl:1: prompt: empty, as in all lines"):
+        read_comparisons(lines(tmp_path / "n.jsonl", {"prompt": "", **PAIR}))
 
 
 def test_files_that_hold_nothing_or_something_else(tmp_path):
@@ -107,7 +120,7 @@ def test_answers_by_prompt(tmp_path):
 
 def test_no_prompt_is_on_both_sides(tmp_path):
     rows = [{"prompt": f"{i % 7}", "chosen": "a", "rejected": "b"} for i in range(70)]
-    all_of = read_comparisons(lines(tmp_path / "c.jsonl", *rows))
+    all_of = read_comparisons(lines(tmp_path / "c.jsonl", *rows)).kept
     learn, out = split(all_of, 0.3, "prompt", torch.Generator().manual_seed(0))
     assert len(learn) + len(out) == 70
     assert len({c.prompt for c in out}) == 2
