@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,8 +148,18 @@ def _check_together(tensors: dict[str, Tensor], tau: Tau | None) -> None:
     shapes = {name: t.shape[: -2 if name == "P" else -1] for name, t in tensors.items()}
     if isinstance(tau, Tensor):
         shapes["tau"] = tau.shape
+    common_shape(shapes)
+
+
+def common_shape(shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """The shape to which all broadcast.
+
+    Raises:
+        InputError: there is none.
+    """
     try:
-        torch.broadcast_shapes(*shapes.values())
-    except RuntimeError:
+        # that of torch takes half a second to import what it needs
+        return np.broadcast_shapes(*map(tuple, shapes.values()))
+    except ValueError:
         listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise InputError(f"the leading dimensions do not broadcast: {listed}") from None

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
-from nlhf.checks import Tau, check_game, check_preferences
+from nlhf.checks import Tau, check_game, check_preferences, common_shape
 from nlhf.errors import InputError
 from nlhf.linear import solve
 from nlhf.regularised_game import exploitability
@@ -85,11 +84,7 @@ def solve_equilibrium(
     check_game(P, log_mu, tau)
     P, log_mu = P.double(), log_mu.to(P.device).double()
     taus = torch.as_tensor(tau, dtype=torch.float64, device=P.device)
-    try:
-        shape = torch.broadcast_shapes(P.shape[:-2], log_mu.shape[:-1], taus.shape)
-    except RuntimeError:
-        listed = f"P {list(P.shape[:-2])}, log_mu {list(log_mu.shape[:-1])}, tau {list(taus.shape)}"
-        raise InputError(f"the leading dimensions do not broadcast: {listed}") from None
+    shape = common_shape({"P": P.shape[:-2], "log_mu": log_mu.shape[:-1], "tau": taus.shape})
     k = P.shape[-1]
     # P + P^T = 1 beyond rounding too: the game of float32 numbers is played in float64
     P = (0.5 * (P + 1 - P.mT)).expand(*shape, k, k).reshape(-1, k, k)
@@ -172,6 +167,8 @@ def unregularised_equilibrium(P: Tensor) -> Tensor:
     Raises:
         InputError: see `check_game`.
     """
+    from scipy.optimize import linprog  # takes half a second, and is seldom needed
+
     check_preferences(P)
     k = P.shape[-1]
     found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 
 def clopper_pearson(wins: int, ties: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -19,6 +19,6 @@ def clopper_pearson(wins: int, ties: int, n: int, confidence: float = 0.95) -> t
     Source: Clopper and Pearson 1934 (Biometrika 26).
     """
     rest, most = (1 - confidence) / 2, wins + ties
-    low = float(beta.ppf(rest, wins, n - wins + 1)) if wins > 0 else 0.0
-    high = float(beta.ppf(1 - rest, most + 1, n - most)) if most < n else 1.0
+    low = float(betaincinv(wins, n - wins + 1, rest)) if wins > 0 else 0.0
+    high = float(betaincinv(most + 1, n - most, 1 - rest)) if most < n else 1.0
     return low, high

@@ -10,7 +10,6 @@ from nlhf.errors import InputError
 from nlhf.language.comparisons import Comparison
 from nlhf.language.prompts import key_of
 
-
 NAMED = 20
 """So many lines that are left out are named."""
 

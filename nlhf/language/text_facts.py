@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nlhf.language.pair_facts import Facts
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
+
 
 def prompt_facts(prompts: Sequence[Prompt], left_out: Sequence[str] = ()) -> Facts:
     """Count prompts, those given again, their characters, and empty lines, see `Sifted`."""

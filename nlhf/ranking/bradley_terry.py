@@ -19,6 +19,8 @@ Ties = Literal["half", "davidson", "rao-kupper"]
 RIDGE = 1e-8
 """Keeps scores finite where a resample has none; it moves a finite score by less than 1e-8."""
 _STEP = 3.0
+_CHUNK = 64
+"""Tables that are fitted together: what Newton's steps compute of them stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,35 @@ def fit(
     """
     shape = won.shape[:-1]
     w, n, t = (np.ascontiguousarray(a.reshape(-1, a.shape[-1])) for a in (won, lost, tied))
+    parts = [
+        _fit(cells, w[part], n[part], t[part], ties, start, iterations)
+        for part in (slice(at, at + _CHUNK) for at in range(0, max(len(w), 1), _CHUNK))
+    ]
+    theta, value, steps = (np.concatenate(column) for column in zip(*parts, strict=True))
+    k = cells.k
+    scores = theta[:, :k] - theta[:, :k].mean(-1, keepdims=True)
+    zero = np.zeros(len(w))
+    tie = theta[:, k] if ties != "half" else zero
+    place = theta[:, -1] if cells.sign is not None else zero
+    return Fit(
+        scores.reshape(*shape, k),
+        tie.reshape(shape),
+        place.reshape(shape),
+        value.reshape(shape),
+        int(steps.max()),
+    )
+
+
+def _fit(
+    cells: Cells,
+    w: Numbers,
+    n: Numbers,
+    t: Numbers,
+    ties: Ties,
+    start: Fit | None,
+    iterations: int,
+) -> tuple[Numbers, Numbers, Numbers]:
+    """The parameters [B, S] of some tables, their log-likelihoods [B], and the steps taken [1]."""
     k, batch = cells.k, len(w)
     has_tie, has_place = ties != "half", cells.sign is not None
     size = k + has_tie + has_place
@@ -107,16 +138,7 @@ def fit(
         live = live[(slope * step).sum(-1) > 1e-13]
         if not len(live):
             break
-    scores = theta[:, :k] - theta[:, :k].mean(-1, keepdims=True)
-    zero = np.zeros(batch)
-    tie, place = theta[:, k] if has_tie else zero, theta[:, -1] if has_place else zero
-    return Fit(
-        scores.reshape(*shape, k),
-        tie.reshape(shape),
-        place.reshape(shape),
-        value.reshape(shape),
-        steps,
-    )
+    return theta, value, np.array([float(steps)])
 
 
 def derivatives(
@@ -124,14 +146,14 @@ def derivatives(
 ) -> tuple[Numbers, Numbers, Numbers]:
     """The log-likelihood [B], its slope [B, S], minus its curvature [B, S, S]; with the ridge."""
     k, batch = cells.k, len(theta)
-    d = theta[:, cells.i] - theta[:, cells.j]
+    by_item = incidence(cells)
+    d = theta[:, :k] @ by_item.T
     if cells.sign is not None:
         d = d + theta[:, -1:] * cells.sign
     eta = theta[:, k : k + 1] if ties != "half" else None
     value, g, h, ge, hde, he = cell_derivatives(d, eta, w, n, t, ties)
     size = theta.shape[1]
     slope, curvature = np.zeros((batch, size)), np.zeros((batch, size, size))
-    by_item = incidence(cells)
     slope[:, :k] = g @ by_item
     block = curvature[:, :k, :k]
     pair = np.zeros((batch, k * k))
@@ -172,10 +194,10 @@ def cell_derivatives(
     """Of each cell: log-likelihood, d/dd, -d2/dd2, d/deta, -d2/(dd deta), -d2/deta2."""
     total = w + n + t
     if eta is None:
-        y, p = w + t / 2, expit(d)
-        value = y * d - total * np.logaddexp(0.0, d)
-        zero = np.zeros_like(d)
-        return value, y - total * p, total * p * (1 - p), zero, zero, zero
+        y, lost = w + t / 2, expit(-d)
+        value = y * d + total * np.log(np.maximum(lost, 1e-300))
+        expected, none = total * (1 - lost), np.zeros((1, 1))
+        return value, y - expected, expected * lost, none, none, none
     if ties == "davidson":
         top = np.maximum(np.abs(d) / 2, eta)
         a, b, c = np.exp(d / 2 - top), np.exp(-d / 2 - top), np.exp(eta - top)

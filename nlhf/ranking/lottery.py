@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from nlhf.oracle import solve_equilibrium, unregularised_equilibrium
 from nlhf.ranking.simplex import supports
@@ -226,6 +225,8 @@ def robust_lottery(P: Numbers) -> tuple[Numbers, float]:
     """
     contexts, k = P.shape[:2]
     A = (P - 0.5).transpose(0, 2, 1).reshape(contexts * k, k)
+    from scipy.optimize import linprog  # takes half a second, and is seldom needed
+
     end = linprog(
         c=np.append(np.zeros(k), -1.0),
         A_ub=np.hstack([-A, np.ones((contexts * k, 1))]),

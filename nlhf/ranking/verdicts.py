@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.special import betainc, ndtr
 
 from nlhf.ranking.bradley_terry import Numbers
 from nlhf.ranking.cycles import Misfit, Triads
@@ -74,7 +74,9 @@ def well_tested(wins: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
     """Whether i over j passes the exact binomial test, or has votes enough not to need it."""
     n = wins + wins.T
     few = np.minimum(wins, wins.T) < FEW
-    p = binom.sf(np.floor(wins) - 1, np.round(n), 0.5)
+    won, total = np.floor(wins), np.round(n)
+    # P(at least so many wins of a fair coin); scipy.stats would take a second to import
+    p = np.where(won > 0, betainc(np.maximum(won, 1), total - won + 1, 0.5), 1.0)
     return ~few | (p <= 1 - level)
 
 
@@ -162,7 +164,7 @@ def further(
         total = np.maximum(n + extra, 1e-9)
         share = np.clip((w + new) / total, 0.5 / (total + 1), 1 - 0.5 / (total + 1))
         z = (share - 0.5) * np.sqrt(total / (share * (1 - share)))
-        done = float(_decided(norm.cdf(z), level).mean())
+        done = float(_decided(ndtr(z), level).mean())
         if done >= 0.5:
             return Further(battles, battles, tuple(pairs))
     return Further(None, battles, tuple(pairs))
