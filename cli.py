@@ -7,6 +7,7 @@ import click
 from bridge.console import Commands
 from commands.compare import compare
 from commands.corpus import corpus
+from commands.data import data
 from commands.eqprop import eqprop_run
 from commands.export import export
 from commands.gradcheck import gradcheck
@@ -37,6 +38,7 @@ for command in (
     preference_train,
     tournament,
     rank,
+    data,
     corpus,
     compare,
     export,

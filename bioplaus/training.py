@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bioplaus.config import (
     EqpropConfig,
+    data_origins,
     estimator_settings,
     make_dataset,
     make_estimator,
@@ -37,6 +38,7 @@ from bridge.distributed import Group
 from bridge.errors import RunFailed
 from bridge.optim import Optimizer
 from bridge.seeding import generator
+from bridge.usercode import Provenance
 
 PATIENCE = 50
 """Steps in a row without one row inside the gate after which a run has failed."""
@@ -83,6 +85,7 @@ class Run:
     shards: Shards
     order: torch.Generator
     device: torch.device
+    origins: tuple[Provenance, ...] = ()  # of users' code
 
     @property
     def card(self) -> Card:
@@ -149,6 +152,7 @@ def build(
         shards=shards,
         order=generator(config.seed, "batches"),
         device=device,
+        origins=data_origins(config.data),
     )
 
 

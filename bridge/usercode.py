@@ -7,7 +7,8 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,9 +16,9 @@ from types import ModuleType
 from typing import Any
 
 from bridge.errors import InputError
-from bridge.failures import describe
+from bridge.failures import describe, user_place
 
-EVENT = "users' code"
+EVENT = "code"
 """Kind of a log's event that holds a provenance."""
 
 _loaded: dict[str, tuple[Path, str]] = {}
@@ -88,6 +89,24 @@ def load_object(spec: str, what: str) -> tuple[Any, Provenance]:
     file = _file_of(found, module)
     digest = hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
     return found, Provenance(what, spec, str(file or ""), digest)
+
+
+@contextmanager
+def running(told: str) -> Iterator[None]:
+    """Turn what users' code raises inside into one line that names its place.
+
+    Args:
+        told: what the line begins with, e.g. "dataset='mine:load'".
+
+    Raises:
+        InputError: users' code has failed; what other code raises is handed on.
+    """
+    try:
+        yield
+    except Exception as error:
+        if user_place(error) is None:
+            raise
+        raise InputError(f"{told}: {describe(error)}") from None
 
 
 def _import_file(path: Path, told: str) -> ModuleType:

@@ -16,7 +16,11 @@ from commands.sweeps import sweep
 
 @click.command("eqprop-run", cls=Spread)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
-@click.option("--dataset", help="mnist, fashion-mnist, or a folder of IDX files.")
+@click.option(
+    "--dataset",
+    metavar="NAME|DIR|FILE|module:function",
+    help="mnist, fashion-mnist; a folder or a file of data; a function that loads them.",
+)
 @click.option("--data-dir", help="Folder of a named data set's files.")
 @click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
 @click.option("--estimator", help="Where the update comes from.")
@@ -82,6 +86,7 @@ def _train(
     from bioplaus.gradient_row import CURES
     from bioplaus.training import StepRecord, build, train
     from bridge.progress import progress
+    from bridge.usercode import EVENT as CODE_EVENT
 
     run = build(settings, device, group)
     if group.rank == 0:
@@ -109,6 +114,8 @@ def _train(
         log = session.log
         if session.start is None:
             keep([run.card], log)
+            for origin in run.origins:
+                log.event(CODE_EVENT, **origin.as_event())
 
         def on_epoch(record: Any) -> None:
             log.log("epochs", record)

@@ -17,10 +17,11 @@ ONLY_IN = {
     "matplotlib": "bridge.report",
     "plotly": "bridge.report",
     "brian2": "bioplaus.engines",
+    "PIL": "bioplaus.data",
     "transformers": "nlhf.language",
     "peft": "nlhf.language",
 }
-OPTIONAL = ("matplotlib", "plotly", "brian2", "nir", "transformers", "peft")
+OPTIONAL = ("PIL", "matplotlib", "plotly", "brian2", "nir", "transformers", "peft")
 RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "joblib")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80

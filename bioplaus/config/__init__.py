@@ -1,6 +1,6 @@
 """The typed configs of the commands, and the plain objects that they describe."""
 
-from bioplaus.config.data import DataConfig, make_dataset
+from bioplaus.config.data import DataCheckConfig, DataConfig, data_origins, make_dataset
 from bioplaus.config.eqprop import (
     EqpropConfig,
     estimator_settings,
@@ -20,11 +20,13 @@ from bioplaus.config.gradcheck import (
 )
 
 __all__ = [
+    "DataCheckConfig",
     "DataConfig",
     "EqpropConfig",
     "GradcheckConfig",
     "check_settings",
     "check_settling",
+    "data_origins",
     "estimator_settings",
     "make_check",
     "make_dataset",

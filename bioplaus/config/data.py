@@ -3,35 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
 from bioplaus.config.fields import Count
 from bioplaus.data import Dataset, load_dataset
 from bridge.config import Config
+from bridge.usercode import Provenance, load_object, names_code, running
 
 
 class DataConfig(Config):
-    """What is learnt; `range` is the values that become 0 and 1, see `bioplaus.data.scaling`."""
+    """What is learnt.
+
+    `range` is the values that become 0 and 1, see `bioplaus.data.scaling`; `split` one of several
+    data sets in a folder; `holdout` a share of the training set, where it comes without a test set.
+    `dataset` and `reader` may be users' code: `module:function`, `module:Class`.
+    """
 
     dataset: str = "mnist"
     data_dir: str | None = None
     train_size: Count | None = None
     test_size: Count | None = None
     range: tuple[float, float] | None = None
+    split: str | None = None
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    holdout_seed: Annotated[int, Field(ge=0)] = 0
+    channels: Literal["first", "last"] | None = None
+    reader: str | None = None
+
+    def idle(self) -> dict[str, str]:
+        if self.holdout is None:
+            return {"holdout_seed": "without holdout; give it too"}
+        return {}
 
 
-def make_dataset(data: DataConfig, dtype: torch.dtype = torch.float32) -> Dataset:
-    """The data set of a run.
+class DataCheckConfig(Config):
+    """What `data check` looks at; the keys are those of `eqprop-run`."""
+
+    data: DataConfig = DataConfig()
+
+
+def make_dataset(
+    data: DataConfig, dtype: torch.dtype = torch.float32, needs_test: bool = True
+) -> Dataset:
+    """The data set of a run; without `needs_test`, a training set alone is one too.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or the user's code that reads it fails; names its place.
     """
-    return load_dataset(
-        data.dataset,
-        Path(data.data_dir) if data.data_dir else None,
-        dtype,
-        data.train_size,
-        data.test_size,
-        data.range,
-    )
+    source, reader = (_object_of(data, name) for name in ("dataset", "reader"))
+    with running(f"dataset={data.dataset!r}"):
+        return load_dataset(
+            source,
+            Path(data.data_dir) if data.data_dir else None,
+            dtype,
+            data.train_size,
+            data.test_size,
+            data.range,
+            split=data.split,
+            holdout=data.holdout,
+            holdout_seed=data.holdout_seed,
+            channels=data.channels,
+            reader=reader,
+            needs_test=needs_test,
+        )
+
+
+def data_origins(data: DataConfig) -> tuple[Provenance, ...]:
+    """Where the users' code comes from that a data set is read by."""
+    named = {name: getattr(data, name) for name in ("dataset", "reader")}
+    return tuple(load_object(s, name)[1] for name, s in named.items() if s and names_code(s))
+
+
+def _object_of(data: DataConfig, name: str) -> Any:
+    spec = getattr(data, name)
+    return load_object(spec, name)[0] if spec and names_code(spec) else spec

@@ -1,6 +1,9 @@
 """Data to learn from, in the forms that people have."""
 
-from bioplaus.data.dataset import Dataset, Examples, batches
+from bioplaus.data.dataset import Dataset
+from bioplaus.data.examples import Examples, batches
 from bioplaus.data.loading import load_dataset
+from bioplaus.data.raw import Part, Raw
+from bioplaus.data.reader import AbstractReader
 
-__all__ = ["Dataset", "Examples", "batches", "load_dataset"]
+__all__ = ["AbstractReader", "Dataset", "Examples", "Part", "Raw", "batches", "load_dataset"]

@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bioplaus.costs import one_hot
+from bioplaus.data.arrays import raw_arrays
+from bioplaus.data.assembling import Wishes, assemble
+from bioplaus.data.examples import Examples
 from bioplaus.data.facts import Facts
-from bioplaus.errors import InputError
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Inputs and what is to be said of them.
-
-    Attributes:
-        inputs: [N, D], floating point; images flat, channels x height x width.
-        targets: labels [N], int64 from 0; or target vectors [N, m], floating point.
-    """
-
-    inputs: Tensor = field(repr=False)
-    targets: Tensor = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Examples):
-            return NotImplemented
-        return _equal(self.inputs, other.inputs) and _equal(self.targets, other.targets)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        what = "labels" if self.targets.ndim == 1 else "target vectors"
-        return f"Examples({len(self)}, inputs {list(self.inputs.shape)}, {what})"
-
-    def first(self, n: int | None) -> Examples:
-        """The first `n`; all if None."""
-        return self if n is None else Examples(self.inputs[:n], self.targets[:n])
+from bioplaus.data.raw import Channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +41,59 @@ class Dataset:
     sha256: str
     class_names: tuple[str, ...] = ()
     facts: Facts = field(default_factory=Facts)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: Any,
+        y_train: Any,
+        x_test: Any = None,
+        y_test: Any = None,
+        *,
+        name: str = "arrays",
+        channels: Channels | None = None,
+        value_range: tuple[float, float] | None = None,
+        num_classes: int | None = None,
+        holdout: float | None = None,
+        holdout_seed: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> Dataset:
+        """Make a data set of arrays: numpy, torch, pandas or lists.
+
+        ```python
+        data = Dataset.from_arrays(x_train, y_train, x_test, y_test)
+        ```
+
+        Inputs are rows [N, D] or images [N, H, W], [N, C, H, W] or [N, H, W, C]; the last is
+        recognised by its 1, 3 or 4 channels. Floats are taken as they are. Integers are grey levels
+        0 to 255, of which floats 0 to 1 are made.
+
+        Args:
+            x_train: inputs to learn, [N, ...].
+            y_train: labels [N], integers from 0 or names of classes; or target vectors [N, m].
+            x_test: inputs to be tested on, if any.
+            y_test: their targets.
+            name: of the data set, for logs.
+            channels: "first" or "last" of [N, ., ., .], where that is not to be recognised.
+            value_range: the values that become 0 and 1.
+            num_classes: 1 + the largest label if not given.
+            holdout: share of the training set that is held out as a test set, in (0, 1).
+            holdout_seed: of the draw.
+            dtype: of the inputs; float64 for float64, else float32, if not given.
+
+        Raises:
+            InputError: names the argument that has a wrong type, shape, length or value.
+        """
+        wishes = Wishes(
+            value_range=value_range,
+            channels=channels,
+            holdout=holdout,
+            holdout_seed=holdout_seed,
+            num_classes=num_classes,
+            range_option="value_range=({}, {})",
+            needs_test=False,
+        )
+        return assemble(cls, raw_arrays(x_train, y_train, x_test, y_test), name, dtype, wishes)
 
     @property
     def input_size(self) -> int:
@@ -131,28 +156,3 @@ class Dataset:
             f"Dataset({self.name!r}, {len(self.train)} to learn, {len(self.test)} to test, "
             f"shape {self.shape}, {self.num_outputs} {kind})"
         )
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-
-
-def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Yield the indices 0..n-1 in batches, each index once, the last batch shorter if need be.
-
-    Args:
-        n: number of items, >= 1.
-        batch_size: >= 1.
-        generator: shuffles (on its device); without one the order is kept.
-
-    Raises:
-        InputError: `n` or `batch_size` is below 1.
-    """
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name}={value} gives no batch: use {name} >= 1")
-    if generator is None:
-        order = torch.arange(n)
-    else:
-        order = torch.randperm(n, generator=generator, device=generator.device)
-    return iter(order.split(batch_size))

@@ -1,4 +1,4 @@
-"""What labelled images are like: plain facts, and what is likely to spoil a training."""
+"""What examples are like: plain facts, and what is likely to spoil a training."""
 
 from __future__ import annotations
 
@@ -21,55 +21,89 @@ class Facts:
     warnings: tuple[str, ...] = ()
 
 
-def image_facts(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+Part = tuple[np.ndarray, np.ndarray]
+"""Inputs [N, ...] and targets, labels [N] or vectors [N, m]."""
+
+
+def facts_of(
+    parts: Sequence[Part],
     classes: int,
+    class_names: Sequence[str],
     values: str,
+    told: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Facts:
-    """Look at the images and labels that a run uses, as they are stored.
+    """Look at the examples that a run uses, as they are stored.
 
     Args:
-        train: images [N, ...] and labels [N].
-        test: likewise.
+        parts: the training set, and the test set if there is one.
         classes: number of outputs.
+        class_names: of each label, if known.
         values: their range, in words.
+        told: more facts.
         notes: warnings from reading them.
     """
-    counts = [np.bincount(labels, minlength=classes) for _, labels in (train, test)]
-    dead = np.flatnonzero((counts[0] == 0) & (counts[1] == 0))
-    unlearned = np.flatnonzero((counts[0] == 0) & (counts[1] > 0))
-    untested = np.flatnonzero((counts[0] > 0) & (counts[1] == 0))
-    constant = sum(_constant(images) for images, _ in (train, test))
-    same = _equal_images(train, test)
-    shape = train[0].shape[1:]
-    facts = {
-        "train images": len(train[0]),
-        "test images": len(test[0]),
-        "shape": " x ".join(map(str, shape)),
-        "values": values,
-        "classes": classes,
-        "train images a class": _by_class(counts[0]),
-        "test images a class": _by_class(counts[1]),
-        "classes without an image": _named(dead),
-        "classes in the test set only": _named(unlearned),
-        "classes in the training set only": _named(untested),
-        "images of one grey level": constant,
-        "training images seen before": same["train"],
-        "test images seen before": same["test"],
-        "test images that are in the training set": same["both"],
-        "equal images with different labels": same["contradictory"],
+    noun = "images" if parts[0][0].ndim > 2 else "rows"
+    labelled = parts[0][1].ndim == 1
+    sides = ("train", "test")[: len(parts)]
+    shape = " x ".join(map(str, parts[0][0].shape[1:]))
+    facts: dict[str, Any] = {
+        f"{side} {noun}": len(inputs) for side, (inputs, _) in zip(sides, parts, strict=True)
     }
-    warnings = [*notes, *_about_classes(counts[0], dead, unlearned)]
-    if constant:
+    facts |= {"shape": shape, "values": values}
+    warnings = list(notes)
+    if labelled:
+        facts["classes"] = classes
+        if class_names:
+            facts["class names"] = list(class_names)
+        found, doubts = _class_facts(parts, classes, noun)
+        facts |= found
+        warnings += doubts
+    else:
+        facts["numbers a target"] = classes
+    constant = sum(_constant(inputs) for inputs, _ in parts)
+    same = _equal_inputs(parts, labelled)
+    facts |= {
+        "images of one grey level" if noun == "images" else "rows of one value": constant,
+        f"training {noun} seen before": same["train"],
+    }
+    if len(parts) > 1:
+        facts |= {
+            f"test {noun} seen before": same["test"],
+            f"test {noun} that are in the training set": same["both"],
+        }
+    if labelled:
+        facts[f"equal {noun} with different labels"] = same["contradictory"]
+    one = noun[:-1]
+    if constant and noun == "images":
         warnings.append(f"{_times(constant, 'image')} of one grey level: black, or nothing in them")
     if same["both"]:
-        warnings.append(f"{_times(same['both'], 'test image')} also in the training set")
+        warnings.append(f"{_times(same['both'], f'test {one}')} also in the training set")
     if same["contradictory"]:
-        told = _times(same["contradictory"], "image")
-        warnings.append(f"{told} equal to an earlier one that has another label")
+        times = _times(same["contradictory"], one)
+        warnings.append(f"{times} equal to an earlier one that has another label")
+    facts |= {name: value for name, value in told.items() if value}
     return Facts(facts, tuple(warnings))
+
+
+def _class_facts(
+    parts: Sequence[Part], classes: int, noun: str
+) -> tuple[dict[str, Any], list[str]]:
+    counts = [np.bincount(labels, minlength=classes) for _, labels in parts]
+    total = sum(counts)
+    dead = np.flatnonzero(total == 0)
+    unlearned = np.flatnonzero((counts[0] == 0) & (total > 0))
+    facts: dict[str, Any] = {
+        f"{side} {noun} a class": _by_class(count)
+        for side, count in zip(("train", "test"), counts, strict=False)
+    }
+    one = "image" if noun == "images" else "row"
+    facts[f"classes without {'an' if one == 'image' else 'a'} {one}"] = _named(dead)
+    if len(parts) > 1:
+        untested = np.flatnonzero((counts[0] > 0) & (counts[1] == 0))
+        facts["classes in the test set only"] = _named(unlearned)
+        facts["classes in the training set only"] = _named(untested)
+    return facts, _about_classes(counts[0], dead, unlearned)
 
 
 def _about_classes(train: np.ndarray, dead: np.ndarray, unlearned: np.ndarray) -> list[str]:
@@ -104,8 +138,10 @@ def _named(classes: np.ndarray) -> str:
     return ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
 
 
-def _constant(images: np.ndarray) -> int:
-    flat = images.reshape(len(images), -1)
+def _constant(inputs: np.ndarray) -> int:
+    flat = inputs.reshape(len(inputs), -1)
+    if flat.shape[1] == 1:
+        return 0
     return int((flat.min(1) == flat.max(1)).sum())
 
 
@@ -113,39 +149,30 @@ def _times(count: int, noun: str) -> str:
     return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
 
 
-def _equal_images(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
-) -> dict[str, int]:
-    """Count images that were there before, within each part and across, and with other labels.
+def _equal_inputs(parts: Sequence[Part], labelled: bool) -> dict[str, int]:
+    """Count inputs that were there before, within each part and across, and with other labels.
 
-    Test images are held against training images only where both are stored in one type.
+    Test inputs are held against training inputs only where both are stored in one type.
     """
-    seen: dict[bytes, int] = {}
     count = {"train": 0, "test": 0, "both": 0, "contradictory": 0}
-    count["train"], count["contradictory"] = _compare(train, seen)
+    seen: dict[bytes, int] = {}
+    for digest, label in _digests(parts[0], labelled):
+        count["train"] += digest in seen
+        count["contradictory"] += seen.setdefault(digest, label) != label
+    if len(parts) == 1:
+        return count
     own: dict[bytes, int] = {}
-    known = seen if train[0].dtype == test[0].dtype else {}
-    for digest, label in _digests(test):
+    known = seen if parts[0][0].dtype == parts[1][0].dtype else {}
+    for digest, label in _digests(parts[1], labelled):
         count["test"] += digest in own
         count["both"] += digest in known
-        first = known.get(digest, own.get(digest, label))
-        count["contradictory"] += first != label
+        count["contradictory"] += known.get(digest, own.get(digest, label)) != label
         own.setdefault(digest, label)
     return count
 
 
-def _compare(part: tuple[np.ndarray, np.ndarray], seen: dict[bytes, int]) -> tuple[int, int]:
-    repeated = contradictory = 0
-    for digest, label in _digests(part):
-        if digest in seen:
-            repeated += 1
-            contradictory += seen[digest] != label
-        else:
-            seen[digest] = label
-    return repeated, contradictory
-
-
-def _digests(part: tuple[np.ndarray, np.ndarray]) -> list[tuple[bytes, int]]:
-    images = np.ascontiguousarray(part[0]).reshape(len(part[0]), -1).view(np.uint8)
-    made = [hashlib.blake2b(row, digest_size=16).digest() for row in images]
-    return list(zip(made, part[1].tolist(), strict=True))
+def _digests(part: Part, labelled: bool) -> list[tuple[bytes, int]]:
+    inputs, targets = part
+    rows = np.ascontiguousarray(inputs).reshape(len(inputs), -1).view(np.uint8)
+    made = [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+    return list(zip(made, targets.tolist() if labelled else [0] * len(made), strict=True))

@@ -64,6 +64,18 @@ def read_idx(path: Path) -> tuple[np.ndarray, str]:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
 
 
+def idx_header(path: Path) -> tuple[int, int] | None:
+    """The type code and the number of dimensions in a file's header; None if it has no header."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            start = gzip.GzipFile(fileobj=file).read(4) if packed else file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return (start[2], start[3]) if len(start) == 4 and start[:2] == b"\0\0" else None
+
+
 def _decode(path: Path, stream: BinaryIO, limit: int) -> tuple[np.ndarray, str]:
     """Decode an unpacked stream that can hold `limit` bytes at most."""
     start = stream.read(4)

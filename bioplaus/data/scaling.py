@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,15 +32,55 @@ class Scale:
 
     def states(self, images: np.ndarray, dtype: torch.dtype) -> Tensor:
         """Flatten images and scale them to [0, 1], [N, pixels]."""
-        values = torch.from_numpy(images.reshape(len(images), -1)).to(dtype)
+        flat = images.reshape(len(images), -1)
+        if flat.dtype in (np.uint16, np.uint32, np.uint64):  # torch computes with few of them
+            flat = flat.astype(np.float64)
+        values = torch.from_numpy(np.require(flat, requirements="W")).to(dtype)
+        if values.dtype == torch.from_numpy(flat[:0]).dtype:
+            values = values.clone()  # the states are nobody else's array
         if self.low:
             values = values.sub_(self.low)
         span = self.high - self.low
         return values if span == 1 else values.div_(span)
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """How a data set's range is chosen, and how messages say so.
+
+    Attributes:
+        given: what becomes 0 and 1; by the type of the values if None.
+        full: the value that becomes 1, where a file format says it, not the type of the array.
+        keep_floats: floats are states as they are.
+        option: how a user gives a range, with {} for its two ends.
+    """
+
+    given: tuple[float, float] | None = None
+    full: float | None = None
+    keep_floats: bool = False
+    option: str = "--set data.range=[{}, {}]"
+
+    def say(self, low: float, high: float) -> str:
+        """Write how to give a range."""
+        return self.option.format(f"{low:g}", f"{high:g}")
+
+    def of(self, array: np.ndarray) -> tuple[float, float]:
+        """What becomes 0 and 1."""
+        if self.given is not None:
+            return self.given
+        if not np.issubdtype(array.dtype, np.integer):
+            return 0.0, 1.0
+        return 0.0, self.full or 255.0
+
+    @property
+    def legal(self) -> str:
+        """What values may be without a range."""
+        floats = "any floats" if self.keep_floats else "floats 0 to 1"
+        return f"integers 0 to {self.full or 255:g} or {floats}"
+
+
 def scales(
-    paths: Sequence[Path], arrays: Sequence[np.ndarray], given: tuple[float, float] | None
+    names: Sequence[str], arrays: Sequence[np.ndarray], ranges: Ranges
 ) -> tuple[list[Scale], list[str]]:
     """Find how the values of files that belong together are scaled.
 
@@ -48,9 +88,9 @@ def scales(
     below, e.g. grey levels 0 to 16, their own highest value takes the place of 255 or 1.
 
     Args:
-        paths: of the files, for messages.
+        names: of the files, for messages.
         arrays: their images, whole.
-        given: what becomes 0 and 1, instead.
+        ranges: what becomes 0 and 1.
 
     Returns:
         A scale a file, and what the user should know, a line each.
@@ -61,49 +101,60 @@ def scales(
     ends = [(float(a.min()), float(a.max())) for a in arrays]
     if min(low for low, _ in ends) == max(high for _, high in ends):
         raise InputError(
-            f"{paths[0].parent}: every pixel of every image is {ends[0][0]:g}; there is nothing "
-            "to learn, give other files"
+            f"{names[0]}: every pixel of every image is {ends[0][0]:g}; there is nothing to learn, "
+            "give others"
         )
-    if given is not None and not given[0] < given[1]:
+    given = ranges.given
+    if given is not None and not (given[0] < given[1] and np.isfinite(given).all()):
         raise InputError(f"range={list(given)} is empty; give [low, high] with low < high")
-    fulls = [given or (0.0, _full(array)) for array in arrays]
-    for path, array, (low, high), full in zip(paths, arrays, ends, fulls, strict=True):
+    floats = [not np.issubdtype(array.dtype, np.integer) for array in arrays]
+    if given is None and ranges.keep_floats and all(floats):
+        _require_finite(names, arrays, ranges)
+        return [Scale(0.0, 1.0, *end) for end in ends], []
+    fulls = [ranges.of(array) for array in arrays]
+    for name, array, (low, high), full in zip(names, arrays, ends, fulls, strict=True):
         if not (full[0] <= low and high <= full[1]):  # NaN is outside too
-            raise InputError(_outside(path, array, low, high, given))
+            _require_finite([name], [array], ranges)
+            raise InputError(_outside(name, array, low, high, ranges))
     notes: list[str] = []
-    shares = [high / full[1] for (_, high), full in zip(ends, fulls, strict=True)]
+    shares = [high / (full[1] or 1.0) for (_, high), full in zip(ends, fulls, strict=True)]
     most = max(shares)
     if given is None and most <= FAR_BELOW:
+        was = fulls[0][1]
         fulls = [(0.0, most * full[1]) for full in fulls]
-        was, now = _full(arrays[0]), fulls[0][1]
+        now = fulls[0][1]
         notes.append(
             f"values end at {now:g}: divided by {now:g}, not by {was:g}; if they are dark on "
-            f"purpose, --set data.range=[0, {was:g}]"
+            f"purpose, {ranges.say(0, was)}"
         )
     elif given is None and min(shares) <= FAR_BELOW:
         told = " and ".join(
-            f"{p.name} ends at {h:g}" for p, (_, h) in zip(paths, ends, strict=True)
+            f"{os.path.basename(n)} ends at {h:g}" for n, (_, h) in zip(names, ends, strict=True)
         )
         notes.append(f"{told}: one of the two seems to be scaled otherwise")
-    found = [Scale(*full, *end) for full, end in zip(fulls, ends, strict=True)]
-    return found, notes
+    return [Scale(*full, *end) for full, end in zip(fulls, ends, strict=True)], notes
 
 
-def _full(array: np.ndarray) -> float:
-    return 255.0 if np.issubdtype(array.dtype, np.integer) else 1.0
+def _require_finite(names: Sequence[str], arrays: Sequence[np.ndarray], ranges: Ranges) -> None:
+    for name, array in zip(names, arrays, strict=True):
+        if array.dtype.kind != "f":
+            continue
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        if bad.any():
+            raise InputError(
+                f"{name} is NaN or infinite in row {int(bad.argmax())}, and in {int(bad.sum())} "
+                f"rows in all: legal are {ranges.legal}; leave them out, or replace what is not "
+                "finite"
+            )
 
 
-def _outside(
-    path: Path, array: np.ndarray, low: float, high: float, given: tuple[float, float] | None
-) -> str:
-    holds = f"{path} holds values from {low:g} to {high:g} as {array.dtype.name}"
-    if not np.isfinite([low, high]).all():
-        return f"{holds}: legal are integers 0 to 255 or floats 0 to 1; replace what is not finite"
-    if given is not None:
-        return f"{holds}, outside of range={list(given)}; give --set data.range=[{low:g}, {high:g}]"
+def _outside(name: str, array: np.ndarray, low: float, high: float, ranges: Ranges) -> str:
+    holds = f"{name} holds values from {low:g} to {high:g} as {array.dtype.name}"
+    if ranges.given is not None:
+        return f"{holds}, outside of range={list(ranges.given)}; give {ranges.say(low, high)}"
     return (
-        f"{holds}: legal are integers 0 to 255 or floats 0 to 1; say what becomes 0 and 1, e.g. "
-        f"--set data.range=[{_round_down(low):g}, {_round_up(high):g}]"
+        f"{holds}: legal are {ranges.legal}; say what becomes 0 and 1, e.g. "
+        f"{ranges.say(_round_down(low), _round_up(high))}"
     )
 
 

@@ -14,12 +14,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bioplaus.data import loading
-from bioplaus.data.dataset import batches
+from bioplaus.data import batches, known, load_dataset
 from bioplaus.data.idx import read_idx
-from bioplaus.data.loading import find_files, load_dataset
+from bioplaus.data.readers.idx import find_roles
 from bioplaus.errors import InputError
 from tests.bioplaus.idx_files import NAMES, arrays, encode, write
+
+
+def files_of(folder: Path) -> list[str]:
+    """Names of the one data set's files in a folder."""
+    (roles,) = find_roles(folder).values()
+    return [path.name for path in roles.values()]
+
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
@@ -51,9 +57,9 @@ def test_fashion_mnist_is_the_real_one() -> None:
 
 
 def test_fashion_mnist_missing_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = loading._KNOWN["fashion-mnist"]
-    gone = loading._Known(Path("/nowhere"), known.help, known.sha256)
-    monkeypatch.setitem(loading._KNOWN, "fashion-mnist", gone)
+    there = known.KNOWN["fashion-mnist"]
+    gone = known.Known(Path("/nowhere"), there.help, there.sha256)
+    monkeypatch.setitem(known.KNOWN, "fashion-mnist", gone)
     with pytest.raises(InputError, match=r"apt-get install dataset-fashion-mnist.*data_dir"):
         load_dataset("fashion-mnist")
 
@@ -118,21 +124,21 @@ def test_names_that_can_mean_one_file_only_are_found(tmp_path: Path, names: list
     names = [*names, "test-labels.idx1-ubyte"]
     for name in [*names, "train-notes.txt", "train-images.png", "trains-images-idx3-ubyte"]:
         (tmp_path / name).touch()
-    assert [path.name for path in find_files(tmp_path)] == names
+    assert files_of(tmp_path) == names
 
 
 def test_a_standard_name_comes_first_and_unpacked_before_packed(tmp_path: Path) -> None:
     write(tmp_path, arrays(), packed=True)
     write(tmp_path, arrays())
     (tmp_path / "other-train-images-idx3-ubyte").touch()
-    assert [path.name for path in find_files(tmp_path)] == list(NAMES.values())
+    assert files_of(tmp_path) == list(NAMES.values())
 
 
 def test_names_that_can_mean_several_files_are_refused(tmp_path: Path) -> None:
-    for name in ("a-train-images-idx3-ubyte", "b-train-images-idx3-ubyte"):
+    for name in ("a-train-images-idx3-ubyte", "b-train-images-idx3-ubyte", NAMES["train labels"]):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match="2 files that could be its train images"):
-        find_files(tmp_path)
+        find_roles(tmp_path)
 
 
 def test_packed_or_not_is_told_by_the_content(tmp_path: Path) -> None:
@@ -215,7 +221,7 @@ def test_another_data_set_under_a_known_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_known_name_can_come_from_another_folder(tmp_path: Path) -> None:
-    for path in (Path(loading.__file__).parent / "mnist").glob("*.gz"):
+    for path in (Path(known.__file__).parent / "mnist").glob("*.gz"):
         (tmp_path / path.name).symlink_to(path)
     part = load_dataset("mnist", data_dir=tmp_path, train_size=1, test_size=1)
     assert part.sha256 == load_dataset("mnist", train_size=1).sha256

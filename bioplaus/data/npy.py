@@ -1,0 +1,103 @@
+"""numpy's files: one array, or a zip archive of several; nothing in them is unpickled."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from bioplaus.errors import InputError
+
+_FRESH = "get a fresh copy, or save it again"
+_CHUNK = 1 << 20
+_DEFLATE_MAX_RATIO = 1032  # zlib's own bound: no stream grows more
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read a .npy file.
+
+    Raises:
+        InputError: it cannot be read, is damaged, or holds Python objects.
+    """
+    try:
+        with path.open("rb") as file:
+            return _decode(str(path), file, path.stat().st_size)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a .npz file.
+
+    Raises:
+        InputError: it cannot be read, is damaged, or holds Python objects.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not info.filename.endswith(".npy"):
+                    continue
+                name = info.filename.removesuffix(".npy")
+                limit = min(info.file_size, info.compress_size * _DEFLATE_MAX_RATIO)
+                with archive.open(info) as stream:
+                    where = f"{path} ({name[:60]!r})"
+                    arrays[name] = _decode(where, cast(BinaryIO, stream), limit)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{path} is corrupt or truncated ({said}): {_FRESH}") from None
+    except (RuntimeError, NotImplementedError) as error:  # encrypted; an unknown compression
+        raise InputError(f"{path} cannot be unpacked ({error}): save it with numpy.savez") from None
+    except OSError as error:
+        said = error.strerror or "it is damaged"
+        raise InputError(f"{path} cannot be read ({said}): check the path") from None
+    return arrays
+
+
+def _decode(where: str, stream: BinaryIO, limit: int) -> np.ndarray:
+    """Decode one array from a stream of `limit` bytes at most."""
+    fmt = np.lib.format
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a header that Python 2 wrote
+            version = fmt.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                raise InputError(
+                    f"{where} has fields with names, version {version}: save plain arrays"
+                )
+            read = fmt.read_array_header_1_0 if version[0] == 1 else fmt.read_array_header_2_0
+            shape, by_columns, dtype = read(stream)
+    except ValueError as error:
+        said = " ".join(str(error).split())[:120]
+        raise InputError(f"{where} is no array of numpy ({said}): {_FRESH}") from None
+    if dtype.hasobject:
+        raise InputError(
+            f"{where} holds Python objects: a pickle, which can run code when it is read; save it "
+            "as an array of numbers"
+        )
+    count = math.prod(shape) * dtype.itemsize
+    if any(n < 0 for n in shape) or count > limit:
+        raise InputError(
+            f"{where} is truncated: its header promises {list(shape)} elements of {dtype}, {count} "
+            f"bytes, more than the file can hold; {_FRESH}"
+        )
+    values = np.empty(count, np.uint8)
+    filled = 0
+    while filled < count:
+        chunk = stream.read(min(_CHUNK, count - filled))
+        if not chunk:
+            raise InputError(
+                f"{where} is truncated: {filled} of the {count} bytes promised by its header; "
+                f"{_FRESH}"
+            )
+        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        filled += len(chunk)
+    stream.read(1)  # lets a zip archive look at its checksum
+    array = values.view(dtype) if count else np.empty(0, dtype)
+    array = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+    return np.ascontiguousarray(array.astype(dtype.newbyteorder("="), copy=False))

@@ -1,0 +1,1 @@
+"""Readers, one format a file; `bioplaus.data.registry` finds them."""

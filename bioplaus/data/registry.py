@@ -1,0 +1,171 @@
+"""The readers that there are, and which of them reads a place."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from difflib import get_close_matches
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from bioplaus.data import readers
+from bioplaus.data.reader import AbstractReader, visible
+from bioplaus.errors import InputError
+
+GROUP = "bioplaus.readers"
+"""The entry points of installed packages that are readers."""
+_MOST_FOLDERS = 3
+"""How many folders that hold nothing but one folder are looked into."""
+
+
+def all_readers() -> list[AbstractReader]:
+    """Find the readers: those of `bioplaus.data.readers`, and those of installed packages.
+
+    Raises:
+        InputError: a package's reader cannot be imported, or is none.
+    """
+    return [*_own(), *_of_packages()]
+
+
+def get_reader(name: str) -> AbstractReader:
+    """Find a reader by name.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    known = {reader.name: reader for reader in all_readers()}
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"reader={name!r} is unknown: use one of {', '.join(known)}, or module:Class{hint}"
+        )
+    return known[name]
+
+
+def locate(place: Path) -> tuple[AbstractReader, Path]:
+    """Find what reads a file or a folder, there or in a folder where its format has its home.
+
+    Returns:
+        The reader, and the place for it.
+
+    Raises:
+        InputError: nothing does, or there is more than one data set.
+    """
+    known = all_readers()
+    start = place
+    for _ in range(_MOST_FOLDERS):
+        found = _recognised(place, known)
+        if found:
+            return found
+        if not place.is_dir():
+            break
+        files, folders = visible(place)
+        if files or len(folders) != 1:
+            break
+        place = place / folders[0]
+    raise InputError(_nothing(start, known))
+
+
+def _recognised(place: Path, known: list[AbstractReader]) -> tuple[AbstractReader, Path] | None:
+    here = _best([reader for reader in known if reader.recognises(place)], place)
+    if here is not None:
+        return here, place
+    found: dict[Path, list[AbstractReader]] = {}
+    for reader in known if place.is_dir() else []:
+        for home in reader.homes:
+            folder = place / home
+            if folder.is_dir() and reader.recognises(folder):
+                found.setdefault(folder, []).append(reader)
+    if len(found) > 1:
+        told = ", ".join(str(folder) for folder in found)
+        raise InputError(f"{place} holds {len(found)} data sets: name one of {told}")
+    for folder, able in found.items():
+        best = _best(able, folder)
+        assert best is not None
+        return best, folder
+    return None
+
+
+def _best(able: list[AbstractReader], place: Path) -> AbstractReader | None:
+    highest = max((reader.rank for reader in able), default=0)
+    best = [reader for reader in able if reader.rank == highest]
+    if len(best) > 1:
+        names = [reader.name for reader in best]
+        raise InputError(
+            f"{place} can be read as {' and '.join(names)}: choose one, e.g. "
+            f"--set data.reader={names[0]}"
+        )
+    return best[0] if best else None
+
+
+def _nothing(place: Path, known: list[AbstractReader]) -> str:
+    near = next(filter(None, (reader.near_miss(place) for reader in known)), "")
+    if near:
+        return near
+    if place.is_dir():
+        files, folders = visible(place)
+        inside = [*files, *(f"{name}/" for name in folders)]
+        shown = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "")
+        held = f"holds {shown}" if inside else "is empty"
+    else:
+        held = "is of no known format"
+        if place.name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")):
+            held += " (unpack it first)"
+    forms = "; ".join(reader.form for reader in known)
+    return f"{place} {held}: readable are {forms}"
+
+
+@cache
+def _own() -> tuple[AbstractReader, ...]:
+    names = sorted(info.name for info in pkgutil.iter_modules(readers.__path__))
+    modules = [importlib.import_module(f"{readers.__name__}.{name}") for name in names]
+    return tuple(kind() for module in modules for kind in _defined_in(module))
+
+
+def _defined_in(module: ModuleType) -> list[type[AbstractReader]]:
+    return [
+        kind
+        for kind in vars(module).values()
+        if inspect.isclass(kind)
+        and issubclass(kind, AbstractReader)
+        and kind.__module__ == module.__name__
+        and not kind.__name__.startswith("Abstract")
+    ]
+
+
+def _of_packages() -> list[AbstractReader]:
+    found = []
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            found.append(as_reader(entry.load(), entry.value))
+        except InputError:
+            raise
+        except Exception as error:  # whatever the package does when it is imported
+            raise InputError(
+                f"the entry point {entry.name} of {GROUP} ({entry.value}) cannot be loaded: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from None
+    return found
+
+
+def as_reader(made: object, told: str) -> AbstractReader:
+    """Take a reader's class, or a reader.
+
+    Raises:
+        InputError: it is neither, or lacks what a reader has.
+    """
+    if inspect.isclass(made) and issubclass(made, AbstractReader):
+        try:
+            made = made()
+        except TypeError as error:
+            raise InputError(f"reader {told} cannot be made: {error}") from None
+    if not isinstance(made, AbstractReader):
+        raise InputError(f"reader {told} is no AbstractReader: derive it from bioplaus.data's")
+    for name in ("name", "form"):
+        if not isinstance(getattr(made, name, None), str):
+            raise InputError(f"reader {told} has no {name}: give it one, a text")
+    return made
