@@ -195,5 +195,7 @@ def _text(x: float, y: float, text: str, anchor: str, whole: str = "") -> str:
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     return (
         f'<svg class="still" viewBox="0 0 {width:g} {height:g}" role="img" '
+        # its text is neither too small to read on a telephone nor blown up on a wide screen
+        f'style="min-width:{0.75 * width:.0f}px;max-width:{1.2 * width:.0f}px" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )

@@ -124,5 +124,6 @@ def _context(n: int, view: RankingView) -> list[str]:
 def _still(title: str, note: str, drawing: str) -> str:
     return (
         f"<figure><figcaption><b>{escape(title)}</b>"
-        f'<span class="note">{escape(note)}</span></figcaption>{drawing}</figure>'
+        f'<span class="note">{escape(note)}</span></figcaption>'
+        f'<div class="wide">{drawing}</div></figure>'
     )

@@ -82,8 +82,8 @@ def _lottery_doubt(c: ContextRanking) -> str:
         return f"{numerical}, and its weights differ by less than 0.01 between resamples."
     return (
         f"{numerical}, but sampling moves the weight of {short(widest.name)} between "
-        f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {_count(often, 'item')} of the "
-        f"lottery could not be left out in {LEVEL:.0%} of the resamples."
+        f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {_count(often, 'item') if often else 'no item'} "
+        f"of the lottery had to be in it in {LEVEL:.0%} of the resamples."
     )
 
 
@@ -147,4 +147,5 @@ def _names(names: Sequence[str]) -> str:
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
     shown = ", ".join(f"{short(a)} and {short(b)}" for a, b in pairs[:_SHOWN])
-    return shown + (f" and {len(pairs) - _SHOWN} more pairs" if len(pairs) > _SHOWN else "")
+    more = len(pairs) - _SHOWN
+    return shown + (f" and {_count(more, 'more pair')}" if more > 0 else "")
