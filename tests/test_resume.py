@@ -137,14 +137,15 @@ def skip_without_extras(name: str, arguments: dict[str, list[object]]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("number", "saved"),
+    ("number", "saved", "every"),
     [
-        (signal.SIGKILL, False),
-        (signal.SIGTERM, True),
-        pytest.param(signal.SIGKILL, True, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
+        (signal.SIGKILL, False, 4),
+        (signal.SIGTERM, True, 5),
+        pytest.param(signal.SIGKILL, False, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, True, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, 4, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, False, 4, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, False, 4, marks=pytest.mark.slow),
     ],
 )
 def test_goes_on_bit_for_bit_from_every_step(
@@ -154,13 +155,12 @@ def test_goes_on_bit_for_bit_from_every_step(
     name: str,
     number: int,
     saved: bool,
+    every: int,
 ) -> None:
     skip_without_extras(name, arguments)
-    # A signal that is not deadly saves a checkpoint wherever it comes.
-    every = 1 if number == signal.SIGKILL else 4
     if name == "nash-md model":
-        every = 3  # the slowest of those that are not marked slow
-    for step in range(1, STEPS[name] + 1, every):
+        every = max(every, 3)  # the slowest of those that are not marked slow
+    for step in range(1 + every // 2, STEPS[name] + 1, every):
         path = tmp_path / f"{step}.h5"
         interrupted(name, arguments[name], path, step, number, saved)
         assert same_as(path, references[name])

@@ -23,7 +23,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("there is no C compiler for the shim")
 
 
-@pytest.mark.parametrize("states", [120, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("states", [80, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_power_cut_takes_nothing_that_was_forced(
     shim: Path, quick_folder: Path, name: str, states: int
