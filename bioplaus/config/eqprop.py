@@ -55,6 +55,9 @@ class NetworkConfig(Config):
         if not self.hidden:
             why = "without a hidden layer, and so without feedback; give hidden"
             found |= dict.fromkeys(("tied", "feedback_gain", "angle"), why)
+            if self.linear_output:
+                why = "without a hidden layer and with linear outputs; give hidden"
+                found |= dict.fromkeys(("activation", "coordinates"), why)
         if self.activation == "linear" and self.coordinates != "clipped":
             found["linear_output"] = "with activation=linear"
         return found

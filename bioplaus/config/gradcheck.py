@@ -100,6 +100,8 @@ class GradcheckConfig(_Offered):
         if len(self.sizes) == 2:
             why = "without a hidden layer, and so without feedback; give three or more sizes"
             found |= dict.fromkeys(("asymmetry", "angle"), why)
+            why = "without a hidden layer, for outputs are linear; give three or more sizes"
+            found |= dict.fromkeys(("activation", "coordinates"), why)
         return found
 
 

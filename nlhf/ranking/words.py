@@ -78,12 +78,13 @@ def _lottery_doubt(c: ContextRanking) -> str:
         return f"{numerical}; its sampling error is unknown."
     widest = max(c.items, key=lambda item: item.lottery_high - item.lottery_low)
     often = sum(item.in_support >= LEVEL for item in c.items)
+    needed = _count(often, "item") if often else "no item"
     if widest.lottery_high - widest.lottery_low < 0.01:
         return f"{numerical}, and its weights differ by less than 0.01 between resamples."
     return (
         f"{numerical}, but sampling moves the weight of {short(widest.name)} between "
-        f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {_count(often, 'item') if often else 'no item'} "
-        f"of the lottery had to be in it in {LEVEL:.0%} of the resamples."
+        f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {needed} of the lottery "
+        f"had to be in it in {LEVEL:.0%} of the resamples."
     )
 
 

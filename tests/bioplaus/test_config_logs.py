@@ -109,6 +109,7 @@ def test_an_unknown_key_of_a_log_is_refused() -> None:
         (["network.tied=true", "network.feedback_gain=1"], "with tied=true"),
         (["network.hidden=[]", "network.angle=0"], "without a hidden layer"),
         (["network.hidden=[]", "network.tied=true"], "without a hidden layer"),
+        (["network.hidden=[]", "network.coordinates=membrane"], "with linear outputs"),
         (["check_rows=20"], "without check_gradients_every"),
     ],
 )
