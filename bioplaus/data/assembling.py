@@ -77,7 +77,7 @@ def assemble(
         [part.targets for part in raw.parts],
         [part.targets_name for part in raw.parts],
         raw.class_names,
-        wishes.num_classes,
+        wishes.num_classes or raw.num_classes,
     )
     parts = [
         dataclasses.replace(part, targets=array)

@@ -9,17 +9,14 @@ import numpy as np
 from bioplaus.data.raw import Channels
 from bioplaus.errors import InputError
 
-_CHANNELS = (1, 3, 4)
-"""Numbers of channels by which the last axis is recognised: grey, RGB, RGB with transparency."""
-
 
 def channels_first(
     arrays: Sequence[np.ndarray], names: Sequence[str], channels: Channels | None
 ) -> tuple[list[np.ndarray], str]:
     """Bring [N, H, W, C] to [N, C, H, W]; leave all else.
 
-    Without a word, the channels are last where the last axis has 1, 3 or 4 elements and the second
-    has not.
+    Without a word, the channels are last where the last axis has 1 or 3 elements and the second has
+    neither, or where the last has 4 and the second has none of these numbers.
 
     Args:
         arrays: inputs of one shape but for N.
@@ -44,7 +41,9 @@ def channels_first(
         return list(arrays), ""
     last = channels == "last"
     if channels is None:
-        last = shape[3] in _CHANNELS and shape[1] not in _CHANNELS
+        # four channels are RGB with transparency, and rarer than images four pixels high
+        usual = (1, 3) if shape[3] in (1, 3) else (1, 3, 4)
+        last = shape[3] in (1, 3, 4) and shape[1] not in usual
     if not last:
         return list(arrays), "channels x height x width"
     told = "height x width x channels, put into channels x height x width"

@@ -134,7 +134,7 @@ def _read(Image: Any, path: Path, said: Counter[str]) -> tuple[np.ndarray, str, 
     except MemoryError:
         raise InputError(f"{path} does not fit into memory: make it smaller") from None
     except Exception as error:  # Pillow raises many kinds of them for damaged files
-        said_of = " ".join(str(error).split())[:120].replace(f"{path}", "it")
+        said_of = " ".join(str(error).split()).partition(" <")[0][:120]
         raise InputError(
             f"{path} cannot be read as an image ({type(error).__name__}: {said_of}): replace it, "
             "or leave it out"

@@ -43,6 +43,7 @@ class Raw:
         told: more facts, by name.
         warnings: what is likely to spoil a training, a line each.
         class_names: of each label; none where the classes have only numbers.
+        num_classes: where the format says it; 1 + the largest label if None.
         full: the value that becomes 1, where the arrays' type does not say it.
         channels: where the channels of [N, ., ., .] stand; to be recognised if None.
         keep_floats: floats are states as they are, in whatever range.
@@ -57,6 +58,7 @@ class Raw:
     told: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    num_classes: int | None = None
     full: float | None = None
     channels: Channels | None = None
     keep_floats: bool = False

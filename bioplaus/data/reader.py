@@ -86,7 +86,7 @@ def hidden(folder: Path) -> tuple[str, ...]:
     return (f"{count} {'file' if count == 1 else 'files'}: begin with a dot",) if count else ()
 
 
-def others(names: Sequence[str], read: Sequence[str], why: str = "not of this format") -> list[str]:
+def others(names: Sequence[str], read: Sequence[str], why: str = "not read") -> list[str]:
     """Say which files of a folder are not read; of many, how many."""
     left = [name for name in names if name not in set(read)]
     if len(left) > 5:

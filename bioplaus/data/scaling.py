@@ -35,9 +35,7 @@ class Scale:
         flat = images.reshape(len(images), -1)
         if flat.dtype in (np.uint16, np.uint32, np.uint64):  # torch computes with few of them
             flat = flat.astype(np.float64)
-        values = torch.from_numpy(np.require(flat, requirements="W")).to(dtype)
-        if values.dtype == torch.from_numpy(flat[:0]).dtype:
-            values = values.clone()  # the states are nobody else's array
+        values = torch.from_numpy(np.array(flat)).to(dtype)  # nobody else's array
         if self.low:
             values = values.sub_(self.low)
         span = self.high - self.low

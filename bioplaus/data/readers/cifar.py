@@ -87,10 +87,11 @@ class AbstractCifarReader(AbstractReader):
             format=self.form,
             digests=tuple(digests),
             files=tuple(name for name in read_names if name in files),
-            left_out=(*others(files, read_names, "not read"), *hidden(place)),
+            left_out=(*others(files, read_names), *hidden(place)),
             told={} if len(self.labels) == 1 else {"split": f"{chosen} labels"},
             warnings=tuple(self.doubts(sides[0])),
             class_names=_class_names(place / labels.names, labels.classes),
+            num_classes=labels.classes,
             channels="first",
         )
 
