@@ -179,17 +179,35 @@ def runs_export(log: Path, form: str, tables: tuple[str, ...], out: Path, as_jso
 def runs_recover(logs: tuple[Path, ...], as_json: bool) -> None:
     """Make ordinary HDF5 files of the logs of runs that were killed; every good row is kept.
 
+    Of a run that had finished the checkpoints are removed too, which it could not remove itself.
+
     Example: python cli.py runs recover runs/eqprop-run-20260101-120000-abc123.h5
     """
     from bridge.runlog import recover
 
-    done = [{"log": str(log), "dropped": dict(recover(log))} for log in logs]
+    done = []
+    for log in logs:
+        done.append({"log": str(log), "dropped": dict(recover(log))})
+        _tidy(log)
     if as_json:
         print_json(done)
     else:
         table(
             ["log", "rows lost to damage"], [(d["log"], sum(d["dropped"].values())) for d in done]
         )
+
+
+def _tidy(log: Path) -> None:
+    """Remove the checkpoints of a finished run whose sealed log is in place."""
+    from bridge.runlog.stream import open_log
+
+    if log.with_name(f"{log.name}.checkpoints").is_dir():
+        with open_log(log) as found:
+            status = found.status
+        if status == "finished":
+            from bridge.session import tidy
+
+            tidy(log)
 
 
 @runs.command("index")

@@ -102,6 +102,28 @@ def test_a_signal_to_one_process_stops_all_and_any_number_goes_on(
 
 
 @pytest.mark.slow
+def test_a_signal_to_torchrun_itself_stops_all_though_stdout_is_closed(
+    images: Path, tmp_path: Path
+) -> None:
+    """As a scheduler sends it, and as a service runs it."""
+    args, alone, path = arguments(images, 20), tmp_path / "1.h5", tmp_path / "run.h5"
+    args.remove("--quiet")
+    assert call(*args, "--out", alone).exit_code == 0
+    line = ["bash", "-c", 'exec "$@" >&-', "-", *command(2, [*args, "--out", str(path)])]
+    with subprocess.Popen(line, env=environment(), text=True, stderr=subprocess.PIPE) as process:
+        wait_for_step(path, 10, process)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+    assert process.returncode != 0
+    assert said.count("stopped by SIGTERM after step") == 1, said
+    assert read_run(path).status == "stopped"
+    assert len(list(checkpoint_folder(path).iterdir())) == 1
+    done = run(2, ["eqprop-run", "--quiet", "--resume", "--out", str(path)])
+    assert done.returncode == 0, done.stderr
+    assert result(path) == result(alone)
+
+
+@pytest.mark.slow
 def test_a_language_model_goes_on_in_as_many_processes(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     prompts = tmp_path / "prompts.jsonl"

@@ -24,6 +24,7 @@ from bridge.ranks import open_rank
 from bridge.runlog import liveness, read_run
 from bridge.session import checkpoint_folder
 from tests.bridge.test_failing import losses, nothing, run
+from tests.command_line import call
 
 MINE = ("notes", "step-000000000001", "step-000000000002/notes", ".step-000000000009.123")
 
@@ -64,6 +65,23 @@ def test_a_strangers_files_among_checkpoints_outlive_every_end(tmp_path: Path) -
     run(path, "sgd", nothing)
     assert read_run(path).status == "finished"
     assert untouched(checkpoint_folder(path))
+
+
+def test_recovering_a_finished_runs_log_removes_what_it_could_not_remove_itself(
+    tmp_path: Path,
+) -> None:
+    path, other = tmp_path / "run.h5", tmp_path / "other.h5"
+    for each in (path, other):
+        stopped(each)
+        shutil.copytree(checkpoint_folder(each), tmp_path / f"{each.name}.kept")
+    run(path, "sgd", nothing)
+    for each in (path, other):
+        shutil.rmtree(checkpoint_folder(each), ignore_errors=True)
+        shutil.move(tmp_path / f"{each.name}.kept", checkpoint_folder(each))
+    (checkpoint_folder(path) / "notes").write_text("mine")
+    assert call("runs", "recover", path, other).exit_code == 0
+    assert [p.name for p in checkpoint_folder(path).iterdir()] == ["notes"]
+    assert len(checkpoints(checkpoint_folder(other))) == 1
 
 
 def test_checkpoints_of_another_run_are_neither_used_nor_removed(tmp_path: Path) -> None:
