@@ -32,13 +32,19 @@ def field_has_corners(field) -> bool:
     return field.activation.name == "hard-sigmoid"
 
 
-@pytest.mark.parametrize("code", ["poisson", "lif"])
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "code"),
     [
-        {"activation": "sigmoid"},
-        {"activation": "tanh", "linear_output": False},
-        clipped(),
+        ({"activation": "sigmoid"}, "poisson"),
+        (clipped(), "lif"),
+        pytest.param({"activation": "sigmoid"}, "lif", marks=pytest.mark.slow),
+        pytest.param(clipped(), "poisson", marks=pytest.mark.slow),
+        *(
+            pytest.param(
+                {"activation": "tanh", "linear_output": False}, code, marks=pytest.mark.slow
+            )
+            for code in ("poisson", "lif")
+        ),
     ],
 )
 def test_filtered_rates_follow_the_field(settings, code):
@@ -58,6 +64,7 @@ def test_filtered_rates_follow_the_field(settings, code):
     assert float(moved) > 0.1
 
 
+@pytest.mark.slow
 def test_the_angle_falls_as_the_square_root_of_neurons_and_of_time():
     p = symmetric(activation="sigmoid")
     truth = estimate_gradient(p.field, p.x, p.y, estimator="implicit", settling=TIGHT).updates
@@ -79,7 +86,7 @@ def test_the_angle_falls_as_the_square_root_of_neurons_and_of_time():
     assert 2.5 < angles[4, 250] / angles[4, 4000] < 6
 
 
-@pytest.mark.parametrize("code", ["poisson", "lif"])
+@pytest.mark.parametrize("code", ["poisson", pytest.param("lif", marks=pytest.mark.slow)])
 def test_the_raster_holds_the_first_input_s_spikes_at_its_rates(code):
     p = problem(sizes=(6, 5, 3), activation="sigmoid", linear_output=False, batch=1)
     run = spiking_estimate(
