@@ -17,7 +17,7 @@ def test_every_line_of_the_list_is_a_change_with_tests_that_exist():
     assert len(found) > 40
     for mutant in found:
         assert mutant.old != mutant.new
-        assert (mutants.ROOT / mutant.file).is_file()
+        mutant.applied_to((mutants.ROOT / mutant.file).read_text("utf-8"))
         assert mutant.tests
         assert all((mutants.ROOT / test.partition("::")[0]).is_file() for test in mutant.tests)
     assert 0 < len(read_mutants(["decoding"])) < len(found)
