@@ -12,15 +12,14 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from bioplaus.data.streams import DEFLATE_MAX_RATIO, read_exactly
 from bioplaus.errors import InputError
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """Element types by their code in the header; every number in the file is big-endian."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_DEFLATE_MAX_RATIO = 1032  # zlib's own bound: no stream grows more
 _MAX_DIMENSIONS = 8
-_CHUNK = 1 << 20
 _FRESH = "get a fresh copy"
 
 
@@ -53,7 +52,7 @@ def read_idx(path: Path) -> tuple[np.ndarray, str]:
             if not packed:
                 return _decode(path, file, limit=size)
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _decode(path, cast(BinaryIO, unpacked), limit=size * _DEFLATE_MAX_RATIO)
+                return _decode(path, cast(BinaryIO, unpacked), limit=size * DEFLATE_MAX_RATIO)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the path") from None
     except EOFError:
@@ -97,7 +96,7 @@ def _decode(path: Path, stream: BinaryIO, limit: int) -> tuple[np.ndarray, str]:
             f"{path} is truncated: its header promises {list(shape)} elements of {dtype.name}, "
             f"{promised} bytes, more than the file can hold; {_FRESH}"
         )
-    values = _read_exactly(path, stream, promised)
+    values = read_exactly(stream, promised, path, _FRESH)
     if stream.read(1):
         raise InputError(
             f"{path} is too long: bytes follow the {promised} that its header promises; {_FRESH}"
@@ -107,18 +106,3 @@ def _decode(path: Path, stream: BinaryIO, limit: int) -> tuple[np.ndarray, str]:
     return values.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False), (
         digest.hexdigest()
     )
-
-
-def _read_exactly(path: Path, stream: BinaryIO, count: int) -> np.ndarray:
-    values = np.empty(count, np.uint8)
-    filled = 0
-    while filled < count:
-        chunk = stream.read(min(_CHUNK, count - filled))
-        if not chunk:
-            raise InputError(
-                f"{path} is truncated: {filled} of the {count} bytes promised by its header; "
-                f"{_FRESH}"
-            )
-        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        filled += len(chunk)
-    return values

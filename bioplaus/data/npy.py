@@ -11,11 +11,10 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from bioplaus.data.streams import DEFLATE_MAX_RATIO, read_exactly
 from bioplaus.errors import InputError
 
 _FRESH = "get a fresh copy, or save it again"
-_CHUNK = 1 << 20
-_DEFLATE_MAX_RATIO = 1032  # zlib's own bound: no stream grows more
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -44,7 +43,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 if not info.filename.endswith(".npy"):
                     continue
                 name = info.filename.removesuffix(".npy")
-                limit = min(info.file_size, info.compress_size * _DEFLATE_MAX_RATIO)
+                limit = min(info.file_size, info.compress_size * DEFLATE_MAX_RATIO)
                 with archive.open(info) as stream:
                     where = f"{path} ({name[:60]!r})"
                     arrays[name] = _decode(where, cast(BinaryIO, stream), limit)
@@ -86,17 +85,7 @@ def _decode(where: str, stream: BinaryIO, limit: int) -> np.ndarray:
             f"{where} is truncated: its header promises {list(shape)} elements of {dtype}, {count} "
             f"bytes, more than the file can hold; {_FRESH}"
         )
-    values = np.empty(count, np.uint8)
-    filled = 0
-    while filled < count:
-        chunk = stream.read(min(_CHUNK, count - filled))
-        if not chunk:
-            raise InputError(
-                f"{where} is truncated: {filled} of the {count} bytes promised by its header; "
-                f"{_FRESH}"
-            )
-        values[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        filled += len(chunk)
+    values = read_exactly(stream, count, where, _FRESH)
     stream.read(1)  # lets a zip archive look at its checksum
     array = values.view(dtype) if count else np.empty(0, dtype)
     array = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
