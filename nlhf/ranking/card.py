@@ -10,6 +10,7 @@ import numpy as np
 from nlhf.preferences.base import Preferences
 from nlhf.preferences.battles import Battles
 from nlhf.ranking.bradley_terry import islands
+from nlhf.ranking.plan import Plan
 from nlhf.ranking.results import ContextRanking
 
 NAMED = 20
@@ -18,12 +19,17 @@ NAMED = 20
 
 def card(
     battles: Battles,
-    contexts: Sequence[str],
+    plan: Plan,
     found: Sequence[ContextRanking],
     cluster: str | None,
 ) -> dict[str, Any]:
     """The facts of what was read, a key each."""
     last = found[-1]
+    own = found[: -1 if plan.pooled else None]
+    pairs = [len(c.items) * (len(c.items) - 1) // 2 for c in found]
+    # of all items together, or of each context where they are not pooled
+    never = [len(c.never_compared) for c in found]
+    whole = plan.pooled or len(own) == 1
     counted = battles.shares is None
     return {
         "name": battles.name,
@@ -31,13 +37,13 @@ def card(
         "battles": battles.total if counted else None,
         "ties": battles.ties if counted else None,
         "items": len(battles.items),
-        "contexts": len(contexts) - (contexts[-1].startswith("pooled") and len(contexts) > 1),
-        "pairs": len(battles.items) * (len(battles.items) - 1) // 2,
-        "never_compared": len(last.never_compared),
-        "islands": len(last.islands),
+        "contexts": len(own),
+        "pairs": pairs[-1] if whole else sum(pairs),
+        "never_compared": never[-1] if whole else sum(never),
+        "islands": max(len(c.islands) for c in (found[-1:] if whole else own)),
         "cluster": cluster,
         "clusters": last.clusters,
-        "notes": list(battles.notes),
+        "notes": [*battles.notes, *plan.notes],
     }
 
 

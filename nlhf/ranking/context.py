@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from nlhf import regularised_game
 from nlhf.oracle import solve_equilibrium
 from nlhf.preferences.battles import Battles
 from nlhf.ranking.bradley_terry import Cells, Fit, Numbers, fit, islands, unbounded
-from nlhf.ranking.cycles import Misfit, Triads, misfit, triads
+from nlhf.ranking.cycles import Triads, triads
+from nlhf.ranking.draws import Draws, draw
 from nlhf.ranking.elo import elo_ratings
 from nlhf.ranking.errors_of_scores import percentiles, rank_ranges, sandwich
-from nlhf.ranking.lottery import exploitability, maximal_lotteries, top_cycles
+from nlhf.ranking.lottery import exploitability, maximal_lotteries
 from nlhf.ranking.results import ContextRanking, Cycle, Item, Path, Position, in_order
-from nlhf.ranking.sampling import Sample, make_sample, resample, share_table, win_table
+from nlhf.ranking.sampling import Sample, make_sample, share_table, win_table
 from nlhf.ranking.settings import Settings
 from nlhf.ranking.verdicts import FEW, Further, Verdict, decide, further, sure
 
@@ -31,18 +32,6 @@ _UNKNOWN = 7.0
 _NORMAL = 1.959963984540054
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """The resamples of a context: scores, win probabilities, lotteries, top cycles."""
-
-    scores: Numbers
-    shares: Numbers
-    lotteries: Numbers
-    tops: NDArray[np.bool_]
-    beats: NDArray[np.bool_]
-    misfit: Misfit
-
-
 def rank_context(
     battles: Battles,
     name: str,
@@ -50,8 +39,9 @@ def rank_context(
     cluster: str | None,
     settings: Settings,
     rng: np.random.Generator,
+    advance: Callable[[int], None] = lambda resamples: None,
 ) -> ContextRanking:
-    """Rank the items that occur in some rows of battles, see `nlhf.rank`."""
+    """Rank the items that occur in some rows of battles, see `nlhf.rank` and `draw`."""
     if battles.shares is not None:
         items = np.arange(len(battles.items))
         sample = _of_shares(battles.shares)
@@ -67,11 +57,11 @@ def rank_context(
     lottery = maximal_lotteries(P[None])[0]
     drawn = None
     if settings.bootstrap and battles.shares is None and sample.total.sum():
-        drawn = _draw(sample, fitted, pseudo, settings, rng, len(apart))
-    verdict, found, more = _decided(wins, drawn, rng)
+        drawn = draw(sample, fitted, pseudo, settings, rng, len(apart), advance)
+    verdict, found, more = _decided(sample, wins, drawn, rng)
     scores = _scores(sample, wins, fitted, drawn, apart, separated, settings)
     order = np.argsort(-np.nan_to_num(scores["score"], nan=-np.inf), kind="stable")
-    beats = np.full(P.shape, np.nan) if drawn is None else drawn.beats.mean(0)
+    beats = np.full(P.shape, np.nan) if drawn is None else drawn.beats
     known = sure(wins, np.nan_to_num(beats)) if drawn is not None else np.zeros(P.shape, bool)
     elo = np.full(len(items), np.nan)
     if settings.elo:
@@ -102,6 +92,8 @@ def rank_context(
         further_tried=more.tried,
         further_pairs=tuple((names[i], names[j]) for i, j in more.pairs),
         clusters=sample.clusters,
+        resamples=0 if drawn is None else len(drawn.tops),
+        lotteries=0 if drawn is None else len(drawn.lotteries),
         smoothing=pseudo,
         P=in_order(P, order),
         counts=in_order(counts, order),
@@ -121,45 +113,18 @@ def _fit(sample: Sample, pseudo: float, settings: Settings) -> Fit:
     return fit(sample.cells, sample.won + some, sample.lost + some, sample.tied, settings.ties)
 
 
-def _draw(
-    sample: Sample,
-    fitted: Fit,
-    pseudo: float,
-    settings: Settings,
-    rng: np.random.Generator,
-    parts: int,
-) -> _Draws:
-    won, lost, tied = resample(sample, settings.bootstrap, rng)
-    some = pseudo * (sample.total > 0)
-    fits = fit(sample.cells, won + some, lost + some, tied, settings.ties, start=fitted)
-    shares = share_table(win_table(sample.cells, won, lost, tied), settings.smoothing)
-    tops = top_cycles(shares - shares.swapaxes(-1, -2))
-    halves = (
-        fitted
-        if settings.ties == "half" and not pseudo
-        else fit(sample.cells, sample.won, sample.lost, sample.tied)
-    )
-    half_fits = fits
-    if settings.ties != "half" and sample.units is not None:
-        half_fits = fit(sample.cells, won, lost, tied, start=halves)
-    test = misfit(sample, halves, (won, lost, tied), half_fits, rng, parts)
-    return _Draws(fits.scores, shares, maximal_lotteries(shares), tops, shares > 0.5, test)
-
-
 def _decided(
-    wins: Numbers, drawn: _Draws | None, rng: np.random.Generator
+    sample: Sample, wins: Numbers, drawn: Draws | None, rng: np.random.Generator
 ) -> tuple[Verdict, Triads, Further]:
     none = np.zeros(0)
     if drawn is None:
         empty = Triads(np.zeros((0, 3), dtype=np.int64), none, none)
         return Verdict("undecided", None, (), np.nan), empty, Further(None, 0, ())
-    k = len(wins)
-    first = (drawn.beats.sum(-1) == k - 1).mean(0)
-    found = triads(drawn.beats, drawn.tops)
-    verdict = decide(wins, first, found, drawn.misfit)
+    found = triads(sample.cells, drawn.above, drawn.tops)
+    verdict = decide(wins, drawn.first, found, drawn.misfit)
     more = Further(None, 0, ())
     if verdict.decision == "undecided":
-        more = further(wins, drawn.beats.mean(0), drawn.tops, rng)
+        more = further(wins, drawn.beats, drawn.tops, rng)
     return verdict, found, more
 
 
@@ -167,7 +132,7 @@ def _scores(
     sample: Sample,
     wins: Numbers,
     fitted: Fit,
-    drawn: _Draws | None,
+    drawn: Draws | None,
     apart: list[list[int]],
     separated: list[list[int]],
     settings: Settings,
@@ -216,7 +181,7 @@ def _items(
     order: NDArray[np.int64],
     scores: dict[str, Numbers],
     lottery: Numbers,
-    drawn: _Draws | None,
+    drawn: Draws | None,
     fought: Numbers,
     elo: Numbers,
 ) -> tuple[Item, ...]:
@@ -224,9 +189,10 @@ def _items(
     none = np.full(k, np.nan)
     low, high, support, first = none, none, (lottery > PLAYED).astype(float), none
     if drawn is not None:
-        low, high = percentiles(drawn.lotteries)
-        support = (drawn.lotteries > PLAYED).mean(0)
-        first = (drawn.beats.sum(-1) == k - 1).mean(0)
+        first, support = drawn.first, none
+        if len(drawn.lotteries):
+            low, high = percentiles(drawn.lotteries)
+            support = (drawn.lotteries > PLAYED).mean(0)
     return tuple(
         Item(
             name=names[i],

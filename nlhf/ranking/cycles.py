@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,7 @@ def misfit(
     draw_fits: Fit,
     rng: np.random.Generator,
     islands: int = 1,
+    advance: Callable[[int], None] = lambda tables: None,
 ) -> Misfit:
     """Test whether scores explain the votes (ties as halves).
 
@@ -66,6 +68,7 @@ def misfit(
         draws, draw_fits: the bootstrap's tables [B, M], and their scores.
         rng: of the simulation.
         islands: sets of items that nothing joins.
+        advance: told how many simulated tables are done.
     """
     cells, n = sample.cells, sample.total
     y = sample.won + sample.tied / 2
@@ -88,7 +91,7 @@ def misfit(
         own = np.where(decided > 0, (n * p - sample.tied / 2) / (n - sample.tied), 0.5)
     won = rng.binomial(decided.astype(np.int64), np.clip(own, 0, 1), size=(b, len(n))).astype(float)
     tied = np.broadcast_to(sample.tied, won.shape)
-    again = fit(cells, won, decided - won, tied, start=fitted)
+    again = fit(cells, won, decided - won, tied, start=fitted, advance=advance)
     simulated = likelihood_ratio(
         won + tied / 2, decided + tied, expit(_difference(cells, again.scores))
     )
@@ -115,23 +118,30 @@ class Triads:
     on_top: Numbers
 
 
-def triads(beats: NDArray[np.bool_], tops: NDArray[np.bool_], least: float = LEAST) -> Triads:
+def triads(
+    cells: Cells, above: NDArray[np.bool_], tops: NDArray[np.bool_], least: float = LEAST
+) -> Triads:
     """Count in how many resamples each triad is a cycle, each way round by itself.
 
     Args:
-        beats: whether i beats j, [B, K, K].
+        cells: the compared pairs, M of them.
+        above: whether i beats j, and below that whether j beats i, [2 M, B].
         tops: who is in the top cycle, [B, K].
         least: the smallest probability to tell.
     """
-    often = beats.mean(0) >= least
+    m = len(cells.i)
+    edge = np.full((cells.k, cells.k), -1)
+    edge[cells.i, cells.j], edge[cells.j, cells.i] = np.arange(m), np.arange(m, 2 * m)
+    often = np.zeros((cells.k, cells.k), dtype=bool)
+    share = above.mean(-1) >= least
+    often[cells.i, cells.j], often[cells.j, cells.i] = share[:m], share[m:]
     i, j, k = _candidates(often)
     whole, top = np.zeros(len(i)), np.zeros(len(i))
-    packed = np.ascontiguousarray(beats.transpose(1, 2, 0))
     crowned = np.ascontiguousarray(tops.T)
     for start in range(0, len(i), _CHUNK):
         part = slice(start, start + _CHUNK)
         a, b, c = i[part], j[part], k[part]
-        round_ = packed[a, b] & packed[b, c] & packed[c, a]
+        round_ = above[edge[a, b]] & above[edge[b, c]] & above[edge[c, a]]
         whole[part] = round_.mean(-1)
         top[part] = (round_ & crowned[a] & crowned[b] & crowned[c]).mean(-1)
     order = np.argsort(-whole, kind="stable")

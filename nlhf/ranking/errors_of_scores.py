@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from nlhf.ranking.bradley_terry import (
     RIDGE,
@@ -35,13 +36,13 @@ def sandwich(sample: Sample, fitted: Fit, ties: Ties = "half") -> Numbers:
     slopes = _slopes(cells, theta, ties)
     if sample.units is None or sample.times is None:
         counts = np.concatenate([sample.won, sample.lost, sample.tied])
-        G = (slopes * counts[:, None]).T @ slopes
+        G = slopes.T @ sparse.diags_array(counts) @ slopes
     else:
         of_units = sample.units @ slopes
-        G = (of_units * sample.times[:, None]).T @ of_units
+        G = of_units.T @ sparse.diags_array(sample.times) @ of_units
     H = curvature[0] - RIDGE * np.eye(len(theta))
     inverse = np.linalg.pinv(H, rcond=1e-11, hermitian=True)
-    return inverse @ G @ inverse
+    return inverse @ G.toarray() @ inverse
 
 
 def _theta(cells: Cells, fitted: Fit, ties: Ties) -> Numbers:
@@ -50,7 +51,7 @@ def _theta(cells: Cells, fitted: Fit, ties: Ties) -> Numbers:
     return np.append(fitted.scores, extra)
 
 
-def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> Numbers:
+def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> sparse.csr_matrix:
     """The slope of the log-likelihood of one win, loss or tie in each cell, [3 M, S]."""
     k, m = cells.k, len(cells.i)
     d = theta[cells.i] - theta[cells.j]
@@ -61,11 +62,11 @@ def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> Numbers:
     parts = []
     for w, n, t in ((one, none, none), (none, one, none), (none, none, one)):
         _, g, _, ge, _, _ = cell_derivatives(d, eta, w, n, t, ties)
-        columns = [g[:, None] * by_item]
+        columns = [sparse.diags_array(g) @ by_item]
         columns += [ge[:, None]] if eta is not None else []
         columns += [(g * cells.sign)[:, None]] if cells.sign is not None else []
-        parts.append(np.hstack(columns))
-    return np.vstack(parts)
+        parts.append(sparse.hstack(columns))
+    return sparse.csr_matrix(sparse.vstack(parts))
 
 
 def percentiles(draws: Numbers, level: float = 0.95) -> tuple[Numbers, Numbers]:

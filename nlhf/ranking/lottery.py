@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.special import xlogy
 
 from nlhf.oracle import solve_equilibrium, unregularised_equilibrium
 from nlhf.ranking.simplex import supports
@@ -15,6 +17,8 @@ TOLERANCE = 1e-11
 _STRICT = 1e-9
 _SINGULAR = 1e8
 _TAUS = (3e-3, 3e-4)
+_FACTOR = 0.1
+"""Of the continuation: what a step too bold leaves unsolved is tried again or by a program."""
 _AT_ONCE = 128
 
 
@@ -69,8 +73,12 @@ def top_cycles(margins: Numbers) -> NDArray[np.bool_]:
     Sorted by wins plus half the ties, the first m are such a set where they have the largest
     possible sum, m (m - 1) / 2 + m (K - m).
     """
-    wins = (margins > 0).sum(-1) + ((margins == 0).sum(-1) - 1) / 2
-    k = margins.shape[-1]
+    return tops_of_wins((margins > 0).sum(-1) + ((margins == 0).sum(-1) - 1) / 2)
+
+
+def tops_of_wins(wins: Numbers) -> NDArray[np.bool_]:
+    """The top cycles, from how many others each item beats, ties as halves, [B, K]."""
+    k = wins.shape[-1]
     order = np.argsort(-wins, axis=-1, kind="stable")
     m = np.arange(1, k + 1)
     best = m * (m - 1) / 2 + m * (k - m)
@@ -94,6 +102,8 @@ def _solve(A: Numbers, inside: NDArray[np.bool_]) -> Numbers:
     p, only = _on_supports(A[left], inside[left], supports(A[left], inside[left]))
     out[left[only]] = p[only]
     left, vertex = left[~only], p[~only]
+    whole = ~_solve_parts(A, inside, left, out)
+    left, vertex = left[whole], vertex[whole]
     for tau in _TAUS:
         if not len(left):
             break
@@ -110,6 +120,42 @@ def _solve(A: Numbers, inside: NDArray[np.bool_]) -> Numbers:
         part = torch.from_numpy(A[game][np.ix_(keep, keep)] / 2 + 0.5)
         out[game, keep] = unregularised_equilibrium(part).exp().numpy()
     return out
+
+
+def _solve_parts(
+    A: Numbers, inside: NDArray[np.bool_], games: NDArray[np.int64], out: Numbers
+) -> NDArray[np.bool_]:
+    """Put the evenest lotteries of games that fall apart in `out`; and tell which games do, [G].
+
+    Between parts all margins are zero, so that any mixture of their lotteries is one. The evenest
+    plays each part in proportion to e^H, H the entropy of the part's own evenest lottery.
+    """
+    apart = np.zeros(len(games), dtype=bool)
+    parts: list[tuple[int, NDArray[np.int64]]] = []
+    for place, game in enumerate(games.tolist()):
+        here = np.flatnonzero(inside[game])
+        count, label = connected_components(A[game][np.ix_(here, here)] != 0, directed=False)
+        apart[place] = count > 1
+        if count > 1:
+            order = here[np.argsort(label, kind="stable")]
+            ends = np.cumsum(np.bincount(label))[:-1]
+            parts += [(game, part) for part in np.split(order, ends)]
+    # parts of about one size together, so that small ones stay small
+    parts.sort(key=lambda part: len(part[1]))
+    for start in range(0, len(parts), _AT_ONCE):
+        some = parts[start : start + _AT_ONCE]
+        width = len(some[-1][1])
+        small, there = np.zeros((len(some), width, width)), np.zeros((len(some), width), dtype=bool)
+        for place, (game, part) in enumerate(some):
+            small[place, : len(part), : len(part)] = A[game][np.ix_(part, part)]
+            there[place, : len(part)] = True
+        found = _solve(small, there)
+        weight = np.exp(-xlogy(found, found).sum(-1))
+        for p, w, (game, part) in zip(found, weight, some, strict=True):
+            out[game, part] = w * p[: len(part)]
+    split = games[apart]
+    out[split] /= out[split].sum(-1, keepdims=True)
+    return apart
 
 
 def _on_supports(
@@ -155,7 +201,8 @@ def _solved(matrix: Numbers, right: Numbers) -> Numbers:
 def _regularised(A: Numbers, inside: NDArray[np.bool_], tau: float) -> Numbers:
     log_mu = np.where(inside, -np.log(inside.sum(-1, keepdims=True)), -np.inf)
     P = torch.from_numpy(np.ascontiguousarray(A / 2 + 0.5))
-    return solve_equilibrium(P, torch.from_numpy(log_mu), tau).exp().numpy()
+    log_pi = solve_equilibrium(P, torch.from_numpy(log_mu), tau, factor=_FACTOR, throw=False)
+    return log_pi.exp().numpy()
 
 
 def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbers | None:
@@ -166,6 +213,8 @@ def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbe
     """
     order = np.argsort(-near)
     order = order[inside[order] & (near[order] > 0)]
+    if not len(order):
+        return None
     gaps = np.log(near[order[:-1]]) - np.log(near[order[1:]]) if len(order) > 1 else np.zeros(0)
     sizes = [int(g) + 1 for g in np.argsort(-gaps)[:6] if gaps[g] > 0.5]
     for size in dict.fromkeys([*sizes, len(order)]):

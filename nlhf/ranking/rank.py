@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nlhf.errors import InputError
 from nlhf.preferences.battles import Battles
@@ -16,11 +15,11 @@ from nlhf.preferences.reading.layouts import Values
 from nlhf.ranking.bradley_terry import Ties
 from nlhf.ranking.card import card
 from nlhf.ranking.context import rank_context
+from nlhf.ranking.draws import STAGES
 from nlhf.ranking.lottery import robust_lottery
+from nlhf.ranking.plan import Countdown, plan
 from nlhf.ranking.results import Ranking, Robust
 from nlhf.ranking.settings import Settings, check
-
-POOLED = "pooled"
 
 
 def rank(
@@ -36,7 +35,7 @@ def rank(
     intervals: Literal["bootstrap", "sandwich"] = "bootstrap",
     elo: bool = False,
     seed: int = 0,
-    advance: Callable[[int], None] = lambda contexts: None,
+    advance: Callable[[int], None] = lambda work: None,
 ) -> Ranking:
     """Rank items by battles, and say what the battles decide.
 
@@ -57,7 +56,7 @@ def rank(
         intervals: of scores: "bootstrap" or "sandwich".
         elo: compute Elo ratings too; battles need an order.
         seed: of the resamples.
-        advance: told each context that is done.
+        advance: told how much work is done, see `nlhf.ranking.plan.Plan.work`.
 
     Raises:
         InputError: battles that cannot be read, no such column, or a setting out of its range.
@@ -75,34 +74,19 @@ def rank(
             f"intervals=sandwich has no effect on {read.name}, which holds {read.layout} and no "
             "numbers of battles; give each (--each N) if they are known"
         )
-    names, group = read.groups(by)
-    rows = [np.flatnonzero(group == c) for c in range(len(names))]
-    pool = len(names) > 1 and _share_items(read, rows)
-    if pool:
-        pooled = POOLED if POOLED not in names else f"{POOLED} (all contexts)"
-        names, rows = (*names, pooled), [*rows, np.arange(len(group))]
+    parts = plan(read, by)
     contexts = []
-    for number, (name, part) in enumerate(zip(names, rows, strict=True)):
+    for number, (name, part) in enumerate(zip(parts.names, parts.rows, strict=True)):
         rng = np.random.default_rng([seed, number])
-        contexts.append(rank_context(read, name, part, cluster, settings, rng))
-        advance(1)
+        left = Countdown(STAGES * bootstrap, advance)
+        contexts.append(rank_context(read, name, part, cluster, settings, rng, left.take))
+        left.rest()
     robust = None
-    if pool:
-        tables = np.stack([read.preferences_of(part, smoothing) for part in rows[:-1]])
+    if parts.pooled:
+        tables = np.stack([read.preferences_of(part, smoothing) for part in parts.rows[:-1]])
         weights, value = robust_lottery(tables)
         robust = Robust(read.items, weights, value)
-    return Ranking(tuple(contexts), robust, card(read, names, contexts, cluster), bootstrap)
-
-
-def _share_items(battles: Battles, rows: Sequence[NDArray[np.int64]]) -> bool:
-    """Whether some item occurs in two contexts; answers to prompts do not."""
-    seen: set[int] = set()
-    for part in rows:
-        items = {*battles.first[part].tolist(), *battles.second[part].tolist()}
-        if seen & items:
-            return True
-        seen |= items
-    return False
+    return Ranking(tuple(contexts), robust, card(read, parts, contexts, cluster), bootstrap)
 
 
 def with_counts(battles: Battles, each: float) -> Battles:

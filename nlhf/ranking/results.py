@@ -114,6 +114,8 @@ class ContextRanking:
         further_tried: the largest number tried.
         further_pairs: pairs to compare for it.
         clusters: clusters or ballots that were resampled as a whole, or None.
+        resamples: their number.
+        lotteries: of how many of them the lottery was solved, see `nlhf.ranking.draws`.
         smoothing: pseudo-votes a side behind scores and shares.
         P, counts, beats: win probabilities, numbers of battles, and the probability that row beats
             column, [K, K] in the order of `items`; `beats` has NaN where nothing was resampled.
@@ -142,6 +144,8 @@ class ContextRanking:
     further_tried: int
     further_pairs: tuple[tuple[str, str], ...]
     clusters: int | None
+    resamples: int
+    lotteries: int
     smoothing: float
     P: Numbers
     counts: Numbers
@@ -224,6 +228,8 @@ def context_json(c: ContextRanking) -> dict[str, Any]:
         "unbounded": c.unbounded,
         "further_battles": None if c.verdict != "undecided" else further,
         "clusters": c.clusters,
+        "resamples": c.resamples,
+        "lottery_resamples": c.lotteries,
         "smoothing": c.smoothing,
         "tau_path": [
             {"tau": tau, "policy": p, "exploitability": f, "certificate": b}

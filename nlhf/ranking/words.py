@@ -21,7 +21,8 @@ def in_words(c: ContextRanking) -> list[str]:
     pairs = len(c.items) * (len(c.items) - 1) // 2
     if c.beats[0, -1] == c.beats[0, -1]:
         open_ = len(c.unordered)
-        beside = sum((a.name, b.name) in set(c.unordered) for a, b in _neighbours(c))
+        unordered = set(c.unordered)
+        beside = sum((a.name, b.name) in unordered for a, b in _neighbours(c))
         said.append(
             f"The votes order {pairs - open_} of {pairs} pairs with {LEVEL:.0%}, and "
             f"{len(c.items) - 1 - beside} of {len(c.items) - 1} neighbours in the ranking."
@@ -76,15 +77,19 @@ def _lottery_doubt(c: ContextRanking) -> str:
     numerical = f"its numerical exploitability is {c.exploitability:.1g}"
     if c.beats[0, -1] != c.beats[0, -1]:
         return f"{numerical}; its sampling error is unknown."
+    many = f"{len(c.items):,} items are too many to solve it in all {c.resamples:,} resamples"
+    if not c.lotteries:
+        return f"{numerical}; its sampling error is unknown, since {many}."
+    part = f" ({many}: these are {c.lotteries:,})" if c.lotteries < c.resamples else ""
     widest = max(c.items, key=lambda item: item.lottery_high - item.lottery_low)
     often = sum(item.in_support >= LEVEL for item in c.items)
     needed = _count(often, "item") if often else "no item"
     if widest.lottery_high - widest.lottery_low < 0.01:
-        return f"{numerical}, and its weights differ by less than 0.01 between resamples."
+        return f"{numerical}, and its weights differ by less than 0.01 between resamples{part}."
     return (
         f"{numerical}, but sampling moves the weight of {short(widest.name)} between "
         f"{widest.lottery_low:.2f} and {widest.lottery_high:.2f}; {needed} of the lottery "
-        f"had to be in it in {LEVEL:.0%} of the resamples."
+        f"had to be in it in {LEVEL:.0%} of the resamples{part}."
     )
 
 
