@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bridge.card import Card
     from nlhf.ranking.results import ContextRanking, Ranking
 
+_LONG, _SHORT = 20.0, 3.0
+"""Seconds from which a ranking is announced, and below which it shows no progress."""
+
 
 @click.command()
 @click.argument("file", metavar="FILE")
@@ -65,11 +68,10 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
       python cli.py rank battles.csv --by language --cluster user_id --report ranking.html
       python cli.py rank sound-quality
     """
-    import nlhf
     from bridge import open_run
     from bridge.card import Card
     from nlhf.ranking.card import facts_told
-    from nlhf.ranking.records import TABLES, names, records
+    from nlhf.ranking.records import TABLES, names, records, without_pairs
 
     if report is not None:
         from bridge.runlog.output import check_new_file
@@ -84,7 +86,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
     given = ("cluster", "bootstrap", "ties", "smoothing", "intervals", "values", "each", "elo")
     settings: dict[str, Any] = {name: options[name] for name in given} | {"seed": seed}
     columns = [name.strip() for name in (by or "").split(",") if name.strip()]
-    ranking = nlhf.rank(file, by=columns, **settings)
+    ranking = _ranked(file, columns, settings, options["quiet"])
     facts = ranking.card
     cards = [Card(facts["name"], facts_told(facts), facts["notes"])]
     tell(cards, options)
@@ -102,7 +104,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
         keep(cards, run)
         for name, record in records(ranking):
             run.log(name, record)
-        run.event("summary", of=said)
+        run.event("summary", of=without_pairs(said))
     if report is not None:
         _write_report(report, ranking, cards[0], options["overwrite"])
     if options["as_json"]:
@@ -112,6 +114,39 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
         if report is not None:
             click.echo(f"report: {report}")
+
+
+def _ranked(file: str, by: list[str], settings: dict[str, Any], quiet: bool) -> Ranking:
+    """Rank, and say beforehand how long it takes where that is long."""
+    import nlhf
+    from bridge.progress import progress
+    from nlhf.preferences.reading import read_battles
+    from nlhf.ranking.plan import plan
+    from nlhf.ranking.settings import Settings, check
+
+    given = {name: settings[name] for name in Settings.__dataclass_fields__}
+    check(Settings(**given))
+    battles = read_battles(file, settings["values"])
+    parts, bootstrap = plan(battles, by), settings["bootstrap"]
+    seconds = parts.seconds(bootstrap) if battles.shares is None else 0.0
+    if seconds >= _LONG and not quiet:
+        tables = "one table" if len(parts.names) == 1 else f"{len(parts.names)} tables"
+        largest = max(items for items, _ in parts.sizes)
+        click.echo(
+            f"rank: {bootstrap:,} resamples of {tables} of up to {largest:,} items take about "
+            f"{_rounded(seconds)}; a smaller --bootstrap takes less",
+            err=True,
+        )
+    with progress(parts.work(bootstrap), "resampling", quiet or seconds < _SHORT) as bar:
+        return nlhf.rank(
+            battles, by=by, advance=bar.advance, **{k: v for k, v in settings.items() if k != "values"}
+        )
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} seconds"
+    return f"{seconds / 60:.0f} minutes"
 
 
 def _write_report(path: Path, ranking: Ranking, card: Card, overwrite: bool) -> None:

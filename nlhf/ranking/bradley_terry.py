@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ _STEP = 3.0
 _LARGE = 150
 """Items from which tables share one curvature, since solving with each one's own takes minutes."""
 _SWEEPS = 40
+_CLOSE = 1e-14
+"""What a sweep may leave to gain, which is twice the log-likelihood that is missing."""
 _CHUNK = 64
 """Tables that are fitted together: what Newton's steps compute of them stays in the cache."""
 
@@ -39,6 +42,26 @@ class Cells:
     i: NDArray[np.int64]
     j: NDArray[np.int64]
     sign: Numbers | None = None
+
+    @cached_property
+    def incidence(self) -> sparse.csr_matrix:
+        """+1 for i and -1 for j of each cell, [M, K]."""
+        rows, one = np.arange(len(self.i)), np.ones(len(self.i))
+        entries, where = np.concatenate([one, -one]), np.concatenate([self.i, self.j])
+        return sparse.csr_matrix((entries, (np.tile(rows, 2), where)), shape=(len(rows), self.k))
+
+    @cached_property
+    def transposed(self) -> sparse.csr_matrix:
+        """The incidence the other way, [K, M]."""
+        return sparse.csr_matrix(self.incidence.T)
+
+    def differences(self, scores: Numbers) -> Numbers:
+        """Subtract j's score from i's, [B, K or more] -> [B, M]."""
+        return np.take(scores, self.i, 1) - np.take(scores, self.j, 1)
+
+    def of_items(self, cells: Numbers) -> Numbers:
+        """Add up cells, +1 for i and -1 for j, [B, M] -> [B, K]."""
+        return (self.transposed @ cells.T).T
 
 
 @dataclass(frozen=True)
@@ -131,8 +154,8 @@ def _fit(
         if has_place:
             theta[:, -1] = start.position
     live, steps, value = np.arange(batch), 0, np.zeros(batch)
-    if start is not None and k > _LARGE:
-        value, done = _sweep(cells, theta, w, n, t, ties)
+    if start is not None and k > _LARGE and size == k:
+        value, done = _sweep(cells, theta, w, n, t)
         live = np.flatnonzero(~done)
         if not len(live):
             return theta, value, np.array([float(_SWEEPS)])
@@ -155,62 +178,53 @@ def _fit(
 
 
 def _sweep(
-    cells: Cells, theta: Numbers, w: Numbers, n: Numbers, t: Numbers, ties: Ties
+    cells: Cells, theta: Numbers, w: Numbers, n: Numbers, t: Numbers
 ) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Move theta by the slopes of its tables and the curvature of their mean, in place.
+    """Move scores by the slopes of their tables and the curvature of the mean table, in place.
+
+    Ties count half, and there is no position.
 
     Returns:
         The log-likelihoods, and which tables have arrived; the others are left where they began.
     """
     means = (each.mean(0, keepdims=True) for each in (w, n, t))
-    inverse = np.linalg.inv(derivatives(cells, theta[:1], *means, ties)[2][0])
-    began, value = theta.copy(), np.zeros(len(theta))
+    inverse = np.linalg.inv(derivatives(cells, theta[:1], *means, "half")[2][0])
+    y, total, began = w + t / 2, w + n + t, theta.copy()
     live, done = np.arange(len(theta)), np.zeros(len(theta), dtype=bool)
     for _ in range(_SWEEPS):
-        part = theta[live]
-        value[live], slope, _ = derivatives(cells, part, w[live], n[live], t[live], ties, False)
+        part, rows = theta[live], slice(None) if len(live) == len(theta) else live
+        expected = total[rows] * expit(cells.differences(part))
+        slope = cells.of_items(y[rows] - expected) - RIDGE * part
         step = slope @ inverse
         theta[live] = part + step
         sane = np.abs(step).max(-1) < _STEP
-        # errors shrink by a factor a sweep only, so that less may be left than for Newton's
-        arrived = sane & ((slope * step).sum(-1) <= 1e-19)
+        arrived = sane & ((slope * step).sum(-1) <= _CLOSE)
         done[live[arrived]] = True
         live = live[sane & ~arrived]
         if not len(live):
             break
     theta[~done] = began[~done]
-    return value, done
+    d = cells.differences(theta)
+    return (y * d - total * np.logaddexp(0, d)).sum(-1), done
 
 
 def derivatives(
-    cells: Cells,
-    theta: Numbers,
-    w: Numbers,
-    n: Numbers,
-    t: Numbers,
-    ties: Ties,
-    curved: bool = True,
+    cells: Cells, theta: Numbers, w: Numbers, n: Numbers, t: Numbers, ties: Ties
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """The log-likelihood [B], its slope [B, S], minus its curvature [B, S, S]; with the ridge.
-
-    Without `curved` the curvature is left out, [B, 0, 0].
-    """
+    """The log-likelihood [B], its slope [B, S], minus its curvature [B, S, S]; with the ridge."""
     k, batch = cells.k, len(theta)
-    by_item = incidence(cells)
-    d = np.take(theta, cells.i, 1) - np.take(theta, cells.j, 1)
+    d = cells.differences(theta)
     if cells.sign is not None:
         d = d + theta[:, -1:] * cells.sign
     eta = theta[:, k : k + 1] if ties != "half" else None
     value, g, h, ge, hde, he = cell_derivatives(d, eta, w, n, t, ties)
     size = theta.shape[1]
     slope = np.zeros((batch, size))
-    slope[:, :k] = g @ by_item - RIDGE * theta[:, :k]
+    slope[:, :k] = cells.of_items(g) - RIDGE * theta[:, :k]
     if eta is not None:
         slope[:, k] = ge.sum(-1) - RIDGE * theta[:, k]
     if cells.sign is not None:
         slope[:, -1] = (g * cells.sign).sum(-1) - RIDGE * theta[:, -1]
-    if not curved:
-        return value.sum(-1), slope, np.zeros((batch, 0, 0))
     curvature = np.zeros((batch, size, size))
     block = curvature[:, :k, :k]
     pair = np.zeros((batch, k * k))
@@ -224,21 +238,14 @@ def derivatives(
     block[:, index, index] += pair.sum(-1) + RIDGE
     if eta is not None:
         curvature[:, k, k] = he.sum(-1) + RIDGE
-        curvature[:, k, :k] = curvature[:, :k, k] = hde @ by_item
+        curvature[:, k, :k] = curvature[:, :k, k] = cells.of_items(hde)
     if cells.sign is not None:
         s = cells.sign
         curvature[:, -1, -1] = (h * s * s).sum(-1) + RIDGE
-        curvature[:, -1, :k] = curvature[:, :k, -1] = (h * s) @ by_item
+        curvature[:, -1, :k] = curvature[:, :k, -1] = cells.of_items(h * s)
         if eta is not None:
             curvature[:, -1, k] = curvature[:, k, -1] = (hde * s).sum(-1)
     return value.sum(-1), slope, curvature
-
-
-def incidence(cells: Cells) -> sparse.csr_matrix:
-    """+1 for i and -1 for j of each cell, [M, K]."""
-    rows, one = np.arange(len(cells.i)), np.ones(len(cells.i))
-    entries, where = np.concatenate([one, -one]), np.concatenate([cells.i, cells.j])
-    return sparse.csr_matrix((entries, (np.tile(rows, 2), where)), shape=(len(rows), cells.k))
 
 
 def cell_derivatives(

@@ -13,7 +13,6 @@ from nlhf.ranking.bradley_terry import (
     Ties,
     cell_derivatives,
     derivatives,
-    incidence,
 )
 from nlhf.ranking.sampling import Sample
 
@@ -58,7 +57,7 @@ def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> sparse.csr_matrix:
     if cells.sign is not None:
         d = d + theta[-1] * cells.sign
     eta = theta[k] if ties != "half" else None
-    by_item, one, none = incidence(cells), np.ones(m), np.zeros(m)
+    by_item, one, none = cells.incidence, np.ones(m), np.zeros(m)
     parts = []
     for w, n, t in ((one, none, none), (none, one, none), (none, none, one)):
         _, g, _, ge, _, _ = cell_derivatives(d, eta, w, n, t, ties)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
+from scipy.linalg import qr
 from scipy.special import xlogy
 
 from nlhf.oracle import solve_equilibrium, unregularised_equilibrium
@@ -16,7 +16,9 @@ TOLERANCE = 1e-11
 """Exploitability that a lottery has at most."""
 _STRICT = 1e-9
 _SINGULAR = 1e8
-_TAUS = (3e-3, 3e-4)
+_TAUS = (3e-4, 3e-5, 3e-6)
+_MANY = 200
+"""Items from which the evenest lottery is sought once only."""
 _FACTOR = 0.1
 """Of the continuation: what a step too bold leaves unsolved is tried again or by a program."""
 _AT_ONCE = 128
@@ -30,7 +32,7 @@ def maximal_lotteries(P: Numbers) -> Numbers:
     played, and the linear equations that make them even give their weights. Where that solution
     may not be the only one, the regularised equilibrium for a small tau tells who is played in
     the evenest. Every solution is certified: no item is preferred to it by more than TOLERANCE.
-    What is left is solved by linear programming, one table at a time.
+    What is left is solved by linear programming, one table at a time, and need not be the evenest.
 
     Args:
         P: win probabilities, [B, K, K].
@@ -104,7 +106,7 @@ def _solve(A: Numbers, inside: NDArray[np.bool_]) -> Numbers:
     left, vertex = left[~only], p[~only]
     whole = ~_solve_parts(A, inside, left, out)
     left, vertex = left[whole], vertex[whole]
-    for tau in _TAUS:
+    for tau in _TAUS if A.shape[-1] <= _MANY else _TAUS[:1]:
         if not len(left):
             break
         near = _regularised(A[left], inside[left], tau)
@@ -130,16 +132,15 @@ def _solve_parts(
     Between parts all margins are zero, so that any mixture of their lotteries is one. The evenest
     plays each part in proportion to e^H, H the entropy of the part's own evenest lottery.
     """
-    apart = np.zeros(len(games), dtype=bool)
+    labels = _labels(A[games] != 0)
+    first = np.take_along_axis(labels, inside[games].argmax(-1)[:, None], 1)
+    apart = (inside[games] & (labels != first)).any(-1)
     parts: list[tuple[int, NDArray[np.int64]]] = []
-    for place, game in enumerate(games.tolist()):
+    for game, label in zip(games[apart].tolist(), labels[apart], strict=True):
         here = np.flatnonzero(inside[game])
-        count, label = connected_components(A[game][np.ix_(here, here)] != 0, directed=False)
-        apart[place] = count > 1
-        if count > 1:
-            order = here[np.argsort(label, kind="stable")]
-            ends = np.cumsum(np.bincount(label))[:-1]
-            parts += [(game, part) for part in np.split(order, ends)]
+        order = here[np.argsort(label[here], kind="stable")]
+        ends = np.flatnonzero(np.diff(label[order])) + 1
+        parts += [(game, part) for part in np.split(order, ends)]
     # parts of about one size together, so that small ones stay small
     parts.sort(key=lambda part: len(part[1]))
     for start in range(0, len(parts), _AT_ONCE):
@@ -156,6 +157,20 @@ def _solve_parts(
     split = games[apart]
     out[split] /= out[split].sum(-1, keepdims=True)
     return apart
+
+
+def _labels(edges: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The smallest item that a chain of edges leads to, of each item, [G, m]."""
+    m = edges.shape[-1]
+    labels = np.tile(np.arange(m), (len(edges), 1))
+    while True:
+        nearest = np.where(edges, labels[:, None, :], m).min(-1, initial=m)
+        new = np.minimum(labels, nearest)
+        # what one's own label leads to is nearer still
+        new = np.minimum(new, np.take_along_axis(new, new, 1))
+        if (new == labels).all():
+            return labels
+        labels = new
 
 
 def _on_supports(
@@ -234,8 +249,10 @@ def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
 
     Items whose weight the equations force to zero count as beaten but not as played.
     """
-    _, s, vt = np.linalg.svd(A)
-    null = vt[s <= 1e-11 * max(s[0], 1e-300)]
+    # the null space of A is that of A^T; pivoted QR tells ranks at a fifth of the cost of the SVD
+    q, r, _ = qr(A, pivoting=True, check_finite=False)
+    size = np.abs(np.diag(r))
+    null = q.T[size <= 1e-11 * max(size[0], 1e-300)]
     if not len(null):
         return None
     free = np.abs(null).max(0) > 1e-9
@@ -250,7 +267,10 @@ def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
         slope = space.T @ np.log(p)
         if not len(slope) or np.abs(slope).max() < 1e-13:
             break
-        step = space @ np.linalg.solve(space.T @ (space / p[:, None]), -slope)
+        try:
+            step = space @ np.linalg.solve(space.T @ (space / p[:, None]), -slope)
+        except np.linalg.LinAlgError:
+            return None  # a weight went to zero: its item is not played
         short = step < 0
         length = min(1.0, 0.95 * float((p[short] / -step[short]).min())) if short.any() else 1.0
         p = p + length * step

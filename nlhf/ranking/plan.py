@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlhf.preferences.battles import Battles
-from nlhf.ranking.draws import STAGES
+from nlhf.ranking.draws import LOTTERY_WORK, STAGES
 
 POOLED = "pooled"
 SHARED = 0.1
@@ -104,4 +104,7 @@ def _sizes(
 
 
 def _seconds(k: int, pairs: int, bootstrap: int) -> float:
-    return 0.0
+    """Scores by Newton's method or by sweeps over pairs, ranges of ranks, and lotteries."""
+    fits = 1e-8 * k**3 if k <= 150 else 1.6e-6 * pairs
+    lotteries = 1e-8 * min(bootstrap * k**3, max(LOTTERY_WORK, k**3))
+    return bootstrap * (fits + 4e-8 * k**2) + lotteries

@@ -93,6 +93,16 @@ def names(ranking: Ranking) -> dict[str, Any]:
     }
 
 
+def without_pairs(said: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of `Ranking.to_json` the lists of pairs, which the table of pairs tells by number.
+
+    Items can be whole answers, and the names of all pairs would fill a hundred megabytes.
+    """
+    lists = {"unordered", "never_compared"}
+    contexts = [{k: v for k, v in c.items() if k not in lists} for c in said["contexts"]]
+    return {**said, "contexts": contexts}
+
+
 def _of_context(number: int, c: ContextRanking) -> Iterator[tuple[str, Any]]:
     place = {item.name: n for n, item in enumerate(c.items)}
     columns = ItemRecord.__dataclass_fields__.keys() - {"step", "context", "item"}
