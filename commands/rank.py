@@ -138,9 +138,8 @@ def _ranked(file: str, by: list[str], settings: dict[str, Any], quiet: bool) -> 
             err=True,
         )
     with progress(parts.work(bootstrap), "resampling", quiet or seconds < _SHORT) as bar:
-        return nlhf.rank(
-            battles, by=by, advance=bar.advance, **{k: v for k, v in settings.items() if k != "values"}
-        )
+        rest = {name: value for name, value in settings.items() if name != "values"}
+        return nlhf.rank(battles, by=by, advance=bar.advance, **rest)
 
 
 def _rounded(seconds: float) -> str:

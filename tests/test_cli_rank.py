@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from xml.dom import minidom
@@ -166,4 +169,70 @@ def test_the_report_draws_cycles_and_what_a_name_holds(tmp_path):
     text = page.read_text("utf-8")
     assert "&lt;b&gt;rock" in text
     assert "<b>rock" not in text
-    assert 'marker-end="url(#arrow)"' in text
+    assert 'marker-end="url(#arrow-0)"' in text
+
+
+def test_a_page_of_several_contexts_has_each_id_once(tmp_path):
+    votes = tmp_path / "v.csv"
+    rows = [("a", "b"), ("b", "c"), ("c", "a")]
+    lines = [f"{a},{b},70,30,{where}" for where in ("here", "there") for a, b in rows]
+    votes.write_text("\n".join(["item_a,item_b,wins_a,wins_b,context", *lines]) + "\n")
+    page = tmp_path / "r.html"
+    args = ["--bootstrap", 50, "--report", page, "--quiet", "--out", tmp_path / "r.h5"]
+    assert call(votes, *args).exit_code == 0
+    ids = re.findall(r' id="([^"]+)"', page.read_text("utf-8"))
+    assert {"arrow-0", "arrow-1", "arrow-2"} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def many_battles(path, items, battles):
+    """Battles of random pairs of many items."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, items, battles)
+    b = (a + rng.integers(1, items, battles)) % items
+    sides = np.where(rng.random(battles) < 0.5, "model_a", "model_b")
+    rows = [f"m{i},m{j},{side}" for i, j, side in zip(a, b, sides, strict=True)]
+    path.write_text("\n".join(["model_a,model_b,winner", *rows]) + "\n")
+    return path
+
+
+def test_a_long_ranking_says_so_and_shows_how_far_it_is(tmp_path, monkeypatch):
+    from commands import rank as command
+
+    monkeypatch.setattr(command, "_LONG", 0.0)
+    monkeypatch.setattr(command, "_SHORT", 0.0)
+    args = ["--bootstrap", 100, "--out", tmp_path / "r.h5"]
+    told = call(CASES / "battles.csv", *args).stderr.splitlines()
+    assert told[0].startswith("rank: 100 resamples of one table of up to 3 items take about")
+    assert "--bootstrap" in told[0]
+    assert told[1].startswith("resampling: 300/300 (100 %)")
+    quiet = call(CASES / "battles.csv", *args, "--overwrite", "--quiet")
+    assert quiet.stderr == ""
+
+
+def test_ctrl_c_ends_a_long_ranking_and_leaves_nothing(tmp_path):
+    votes = many_battles(tmp_path / "v.csv", 300, 6000)
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; sys.argv[0] = 'cli.py'; import cli; cli.main()"
+    command = [sys.executable, "-c", program, "rank", str(votes), "--out", str(tmp_path / "r.h5")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert first.startswith("rank: 1,000 resamples")
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["v.csv"]
+
+
+def test_the_log_holds_no_lists_of_names_of_pairs(tmp_path):
+    votes = many_battles(tmp_path / "v.csv", 12, 20)
+    args = ["--bootstrap", 30, "--json", "--quiet", "--out", tmp_path / "r.h5"]
+    said = json.loads(call(votes, *args).stdout)
+    assert said["contexts"][0]["never_compared"]
+    assert said["contexts"][0]["unordered"]
+    assert said["contexts"][0]["resamples"] == said["contexts"][0]["lottery_resamples"] == 30
+    run = read_run(tmp_path / "r.h5")
+    assert "never_compared" not in repr(run.events)
+    assert len(run.table("pairs")["step"]) == 12 * 11 // 2

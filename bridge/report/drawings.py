@@ -150,8 +150,11 @@ class Edge:
     probability: float
 
 
-def graph(names: Sequence[str], edges: Sequence[Edge]) -> str:
-    """Draw items on a circle and arrows from who beats whom; the surer, the darker."""
+def graph(names: Sequence[str], edges: Sequence[Edge], mark: str = "arrow") -> str:
+    """Draw items on a circle and arrows from who beats whom; the surer, the darker.
+
+    `mark` is the id of the arrow's head, which a page must have once only.
+    """
     n, radius, middle = len(names), 120, (_WIDTH / 2, 165)
     places = [
         (
@@ -161,7 +164,7 @@ def graph(names: Sequence[str], edges: Sequence[Edge]) -> str:
         for i in range(n)
     ]
     parts = [
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        f'<defs><marker id="{mark}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path class="arrow" d="M0 0L8 4L0 8Z"/></marker></defs>'
     ]
     for edge in edges:
@@ -170,7 +173,7 @@ def graph(names: Sequence[str], edges: Sequence[Edge]) -> str:
         dx, dy = 12 * (x2 - x1) / length, 12 * (y2 - y1) / length
         told = f"{names[edge.start]} beats {names[edge.end]} in {edge.probability:.1%} of resamples"
         parts.append(
-            f'<g><title>{escape(told)}</title><path class="line c1" marker-end="url(#arrow)" '
+            f'<g><title>{escape(told)}</title><path class="line c1" marker-end="url(#{mark})" '
             f'opacity="{0.15 + 0.85 * edge.probability:.2f}" d="M{x1 + dx:.1f} {y1 + dy:.1f}'
             f'L{x2 - dx:.1f} {y2 - dy:.1f}"/></g>'
         )

@@ -105,7 +105,7 @@ def _context(n: int, view: RankingView) -> list[str]:
             _still(
                 "Cycles",
                 "arrows go from who beats to who is beaten; faint ones are unsure",
-                graph(view.members, view.edges),
+                graph(view.members, view.edges, f"arrow-{n}"),
             )
         )
     parts.append("</div>")

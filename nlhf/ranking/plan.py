@@ -1,4 +1,4 @@
-"""What is ranked: each context, and all pooled where that means something; and how long it takes."""
+"""What is ranked: each context, and all pooled where that has a meaning; how long it takes."""
 
 from __future__ import annotations
 
@@ -81,18 +81,14 @@ def plan(battles: Battles, by: Sequence[str] = ()) -> Plan:
     several, items = int((occurs > 1).sum()), int((occurs > 0).sum())
     if several < SHARED * items:
         have = "occurs" if several == 1 else "occur"
-        note = (
-            f"contexts are not pooled: {several or 'none'} of {items:,} items {have} in several"
-        )
+        note = f"contexts are not pooled: {several or 'none'} of {items:,} items {have} in several"
         return Plan(names, tuple(rows), False, _sizes(battles, rows), (note,))
     pooled = POOLED if POOLED not in names else f"{POOLED} (all contexts)"
     rows.append(np.arange(len(group)))
     return Plan((*names, pooled), tuple(rows), True, _sizes(battles, rows), ())
 
 
-def _sizes(
-    battles: Battles, rows: Sequence[NDArray[np.int64]]
-) -> tuple[tuple[int, int], ...]:
+def _sizes(battles: Battles, rows: Sequence[NDArray[np.int64]]) -> tuple[tuple[int, int], ...]:
     if battles.shares is not None:
         return tuple((len(battles.items), 0) for _ in rows)
     found = []
