@@ -231,17 +231,22 @@ def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbe
     if not len(order):
         return None
     gaps = np.log(near[order[:-1]]) - np.log(near[order[1:]]) if len(order) > 1 else np.zeros(0)
-    sizes = [int(g) + 1 for g in np.argsort(-gaps)[:6] if gaps[g] > 0.5]
-    for size in dict.fromkeys([*sizes, len(order)]):
+    sizes = [int(g) + 1 for g in np.argsort(-gaps)[:4] if gaps[g] > 0.5]
+    best, most = None, -1.0
+    # the more are played, the evener
+    for size in sorted({*sizes, len(order)}, reverse=True):
         keep = np.sort(order[:size])
         p = _evenest(A[np.ix_(keep, keep)], near[keep])
         if p is None:
             continue
         full = np.zeros(len(near))
         full[keep] = p
-        if float((A @ full)[inside].max()) <= TOLERANCE:
-            return full
-    return None
+        entropy = float(-xlogy(p, p).sum())
+        if entropy > most and float((A @ full)[inside].max()) <= TOLERANCE:
+            best, most = full, entropy
+            if (p > 0).all():
+                break
+    return best
 
 
 def _evenest(A: Numbers, start: Numbers) -> Numbers | None:

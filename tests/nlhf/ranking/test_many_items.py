@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.special import expit, logit, xlogy
+from scipy.special import expit, xlogy
 
 import nlhf
 from nlhf.preferences.battles import Battles
@@ -77,16 +77,20 @@ def test_a_game_that_falls_apart_plays_each_part_by_its_entropy():
     expected = [*(weights[0] * inner), weights[1], 0, weights[2], weights[3]]
     np.testing.assert_allclose(found, expected, atol=1e-9)
     # no other mixture of the parts' lotteries is more even
-    end = minimize(lambda w: (xlogy(w, w)).sum() - w[0] * entropy(inner), [0.25] * 4,
-                   bounds=[(1e-9, 1)] * 4, constraints={"type": "eq", "fun": lambda w: w.sum() - 1})  # fmt: skip
+    end = minimize(
+        lambda w: xlogy(w, w).sum() - w[0] * entropy(inner),
+        [0.25] * 4,
+        bounds=[(1e-9, 1)] * 4,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+    )
     np.testing.assert_allclose(end.x, weights, atol=1e-3)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(20))
 def test_sparse_lotteries_are_the_evenest(seed):
     votes = battles(9, 14, seed)
-    P = share_table(win_table(*(lambda s: (s.cells, s.won, s.lost, s.tied))(
-        make_sample(votes, np.arange(14), np.arange(9)))))  # fmt: skip
+    sample = make_sample(votes, np.arange(14), np.arange(9))
+    P = share_table(win_table(sample.cells, sample.won, sample.lost, sample.tied))
     p = maximal_lotteries(P[None])[0]
     assert exploitability(P, p) < 1e-10
     end = minimize(
@@ -130,7 +134,6 @@ def test_rare_ties_of_unequal_items_have_scores():
     # P(tie) = (e^(2 eta) - 1) P(win) P(loss), and P(win) = 1 here
     assert value[0] == pytest.approx(np.log(np.expm1(0.4)) - d - 0.2)
     assert slope[0, 0] == pytest.approx(-1.0)
-    assert logit(0.5) == 0
 
 
 def test_contexts_that_share_next_to_nothing_are_not_pooled():
@@ -175,4 +178,4 @@ def test_bounded_lotteries_are_said(most, solved, monkeypatch):
     assert "12 items are too many to solve it in all 100 resamples" in words
     assert np.isnan(c.items[0].lottery_low) == (solved == 0)
     # everything else rests on all of them
-    assert np.isfinite([c.items[0].low, c.items[0].first]).all()
+    assert not np.isnan([i.low for i in c.items] + [i.first for i in c.items]).any()
