@@ -281,5 +281,6 @@ def _allowed(places: NDArray[np.int64], one: float) -> Numbers:
     """How far P + P^T may be from 1, by the decimals printed; whole percent may be one off."""
     fewest = np.minimum(places, places.T) + (2 if one > 1 else 0)
     fewest = np.where((places == 0) & (one > 1), 2, fewest)
-    unit = 1.001 * 10.0 ** -fewest.astype(float)
+    # sixteen digits do not sum to one exactly either
+    unit = np.maximum(1.001 * 10.0 ** -fewest.astype(float), 1e-12)
     return np.where(fewest >= (2 if one > 1 else 3), unit, ROUNDING)

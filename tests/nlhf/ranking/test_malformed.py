@@ -63,6 +63,10 @@ BAD = [
 ]
 
 
+def test_there_are_twenty_malformed_tables_and_more():
+    assert len({text for _, text, _ in BAD}) >= 20
+
+
 @pytest.mark.parametrize(("name", "text", "message"), BAD)
 def test_refused_by_the_reader(name, text, message, tmp_path):
     path = tmp_path / name
