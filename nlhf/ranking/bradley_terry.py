@@ -187,8 +187,8 @@ def _sweep(
     Returns:
         The log-likelihoods, and which tables have arrived; those that strayed are where they began.
     """
-    means = (each.mean(0, keepdims=True) for each in (w, n, t))
-    mean = derivatives(cells, theta[:1], *means, "half")[2][0]
+    won, lost, tied = (each.mean(0, keepdims=True) for each in (w, n, t))
+    mean = derivatives(cells, theta[:1], won, lost, tied, "half")[2][0]
     inverse, usual, sides = np.linalg.inv(mean), np.diag(mean), abs(cells.transposed)
     y, total, began = w + t / 2, w + n + t, theta.copy()
     live, done = np.arange(len(theta)), np.zeros(len(theta), dtype=bool)

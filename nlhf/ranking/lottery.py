@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -255,7 +257,7 @@ def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
     Items whose weight the equations force to zero count as beaten but not as played.
     """
     # the null space of A is that of A^T; pivoted QR tells ranks at a fifth of the cost of the SVD
-    q, r, _ = qr(A, pivoting=True, check_finite=False)
+    q, r, _ = cast("tuple[Numbers, Numbers, Any]", qr(A, pivoting=True, check_finite=False))
     size = np.abs(np.diag(r))
     null = q.T[size <= 1e-11 * max(size[0], 1e-300)]
     if not len(null):
