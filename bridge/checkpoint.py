@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bridge.disk import force, make_folders
+from bridge.disk import force, force_all, make_folders
 from bridge.errors import InputError, StorageError
 from bridge.state_files import (
     force_file,
@@ -84,12 +84,8 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
     tensors: dict[str, Tensor] = {}
     text = json.dumps({"step": step, "facts": dict(facts), "state": plain(state, "", tensors)})
     run_id = facts.get("run_id")
-    final = folder / f"step-{step:012d}"
-    temporary = folder / f".{final.name}.{run_id}.{os.getpid()}"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        make_folders(folder)
-        temporary.mkdir()
+
+    def fill(temporary: Path) -> Mapping[str, str]:
         files = {}
         for name, write in (
             (TENSORS, lambda file: write_tensors(file, tensors)),
@@ -102,6 +98,52 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
         with (temporary / MANIFEST).open("wb") as file:
             file.write(json.dumps(manifest).encode())
             force_file(file)
+        return files
+
+    final = _place(folder, step, run_id, fill)
+    mine = own_checkpoints(folder, run_id)
+    for old in [path for path in mine if path > final] + mine[mine.index(final) + KEPT :]:
+        remove_checkpoint(old)
+    return final
+
+
+def place_checkpoint(
+    folder: Path, step: int, run_id: str, write: Callable[[Sequence[str], Path], None]
+) -> Path:
+    """Put a checkpoint that was kept elsewhere back among those of its run.
+
+    Args:
+        folder: where a run's checkpoints are; made if need be.
+        step: steps done, >= 0.
+        run_id: whose it is.
+        write: writes the files of these names into a folder.
+
+    Returns:
+        The checkpoint's folder; whether it is whole, `load_checkpoint` finds out.
+
+    Raises:
+        StorageError: the disk is full or fails.
+    """
+
+    def fill(temporary: Path) -> Mapping[str, str]:
+        write((TENSORS, STATE, MANIFEST), temporary)
+        force_all(temporary)
+        return {}
+
+    return _place(folder, step, run_id, fill)
+
+
+def _place(
+    folder: Path, step: int, run_id: str | None, fill: Callable[[Path], Mapping[str, str]]
+) -> Path:
+    """Make a checkpoint of what `fill` writes and forces; it gives the sha256 of the files."""
+    final = folder / f"step-{step:012d}"
+    temporary = folder / f".{final.name}.{run_id}.{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        make_folders(folder)
+        temporary.mkdir()
+        files = fill(temporary)
         force(temporary)
         before = _make_way(final, run_id)
         temporary.rename(final)
@@ -117,9 +159,6 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
         ) from None
     if before is not None:
         _remove_files(before)
-    mine = own_checkpoints(folder, run_id)
-    for old in [path for path in mine if path > final] + mine[mine.index(final) + KEPT :]:
-        remove_checkpoint(old)
     return final
 
 
@@ -136,20 +175,35 @@ def own_checkpoints(folder: Path, run_id: str | None) -> list[Path]:
     return [path for path in checkpoints(folder) if _is_of(path, run_id)]
 
 
-def remove_checkpoints(folder: Path, run_id: str) -> None:
+def remove_checkpoints(folder: Path, run_id: str, spared: Path | None = None) -> None:
     """Remove a run's checkpoints, what it had begun to write, and the folder if it is empty then.
 
-    What anyone else has put there stays.
+    What anyone else has put there stays, and so does the checkpoint that is `spared`.
     """
     if not folder.is_dir():
         return
     for path in own_checkpoints(folder, run_id):
-        remove_checkpoint(path)
+        if path != spared:
+            remove_checkpoint(path)
     begun = re.compile(rf"\.step-\d{{12}}\.{re.escape(run_id)}\.\d+(\.old)?")
     for path in [each for each in folder.iterdir() if begun.fullmatch(each.name)]:
         _remove_files(path)
     with contextlib.suppress(OSError):
         folder.rmdir()
+
+
+def last_checkpoint(folder: Path, run_id: str) -> tuple[Path, int] | None:
+    """Find the checkpoint of a run's last step, and the step; None if there is none."""
+    for path in own_checkpoints(folder, run_id)[:1]:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            found = json.loads(read_json(path / STATE))
+            if found["step"] == found["facts"]["end"] and {e.name for e in path.iterdir()} == {
+                MANIFEST,
+                STATE,
+                TENSORS,
+            }:
+                return path, found["step"]
+    return None
 
 
 def whose(path: Path) -> str | None:

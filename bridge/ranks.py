@@ -114,7 +114,8 @@ def open_rank(
     found = _rank_file(mine) if mine.exists() else None
     if found is not None and found.meta["parent"] == run_id and step:
         rows = int(np.searchsorted(found.table(TABLE)["step"], step, "right"))
-        log = reopen_run(mine, tables=tables, config=config, rows={TABLE: rows}, step=step)
+        # Its config stays, also where that of the run has become longer.
+        log = reopen_run(mine, tables=tables, config=found.config, rows={TABLE: rows}, step=step)
     else:
         log = open_run(
             mine,

@@ -68,3 +68,11 @@ def learning_rate_schedule(
         return 1.0
 
     return at
+
+
+def course(name: str, total_steps: int, warmup_steps: int) -> dict[str, Schedule]:
+    """Give an optimizer's schedule for `Config.courses`; nothing where the end is all one to it."""
+    if name == "constant":
+        return {}
+    made = learning_rate_schedule(name, total_steps, warmup_steps=warmup_steps)
+    return {f"optimizer.schedule={name}": made}

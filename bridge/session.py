@@ -31,14 +31,15 @@ from pydantic import BaseModel
 from bridge import terminal
 from bridge.checkpoint import (
     Checkpoint,
+    last_checkpoint,
     load_checkpoint,
-    remove_checkpoint,
     remove_checkpoints,
     save_checkpoint,
 )
 from bridge.config import config_json
 from bridge.distributed import Group
 from bridge.errors import LogGone, RunFailed, Stopped, StorageError
+from bridge.extending import Plan
 from bridge.failures import describe, trace
 from bridge.held import Held
 from bridge.ranks import (
@@ -51,25 +52,19 @@ from bridge.ranks import (
     rank_files,
 )
 from bridge.resuming import (
-    WITHOUT_LOG,
     checkpoint_folder,
-    find_start,
-    find_without_log,
-    left_behind,
-    readable_log,
-    require_free,
-    require_resumable,
-    require_same_place,
-    require_settings,
     settings_here,
 )
-from bridge.runlog import RunLog, open_run, read_run, recover
-from bridge.runlog.reopening import reopen_run
+from bridge.runlog import RunLog, read_run, recover
+from bridge.runlog.keeping import size_of
 from bridge.signals import noted
+from bridge.starting import start_log
 
 SECONDS = 60.0
 """Between checkpoints, unless they are asked for by steps."""
 _SHARE = 0.02  # of the time that checkpoints may take
+KEPT_BYTES = 256 << 20
+"""A last state of more bytes stays beside its run's log; it is not put into it."""
 
 
 class Session:
@@ -85,6 +80,7 @@ class Session:
         log_option: str = "--out",
         group: Group | None = None,
         ranks: RankLog | None = None,
+        end: int | None = None,
     ) -> None:
         """Take over a log; made by `training_session`."""
         self.log = log
@@ -96,6 +92,7 @@ class Session:
         self._signals = signals
         self._group = group or Group()
         self._ranks = ranks
+        self._end = end
         self._due = time.monotonic() + SECONDS
         self._held = Held()
         self.log.defers_loss = True
@@ -123,6 +120,7 @@ class Session:
         stop = self._group.largest(self._signals[0] if self._signals else 0)
         every = self._every
         due = step % every == 0 if every else time.monotonic() >= self._due
+        due = due or step == self._end
         self.step = step
         if self._group.rank == 0 and snapshot is not None:
             state, rows = snapshot(), self.log.rows
@@ -151,7 +149,7 @@ class Session:
         # The rows that the checkpoint counts must survive whatever the checkpoint survives.
         if self.log.gone is None:
             self.log.sync()
-        facts = {**self._facts, "run_id": self.log.run_id, "rows": dict(rows)}
+        facts = {**self._facts, "end": self._end, "run_id": self.log.run_id, "rows": dict(rows)}
         save_checkpoint(checkpoint_folder(self.log.path), step, state, facts)
         self._saved = step
         now = time.monotonic()
@@ -192,15 +190,16 @@ def training_session(
     group: Group | None = None,
     ranks: bool = False,
     processes: int | None = None,
+    plan: Plan | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Session]:
     """Open a run's log, new or where its last good checkpoint stands, for the length of a block.
 
-    On leaving the log is sealed: "finished", and then the checkpoints are removed; or "failed" or
-    "stopped", and they stay. What fails in the block is told in one line, with the user's code that
-    it came out of, and a checkpoint of the last whole step is written. In a group of processes the
-    first one writes log and checkpoints, and all must have the same snapshot; the log of the others
-    takes everything and writes nothing.
+    On leaving the log is sealed: "finished", and then it takes in the last state and the
+    checkpoints are removed; or "failed" or "stopped", and they stay. What fails in the block is
+    told in one line, with the user's code that it came out of, and a checkpoint of the last whole
+    step is written. In a group of processes the first one writes log and checkpoints, and all must
+    have the same snapshot; the log of the others takes everything and writes nothing.
 
     Args:
         path: the log.
@@ -213,6 +212,7 @@ def training_session(
         group: the processes of the run; this one alone if None.
         ranks: add a table of where each process's time goes, see `bridge.ranks`.
         processes: their number, if results depend on it; a checkpoint goes on only in as many.
+        plan: how long the run is to be, if it may become longer; see `bridge.extending`.
         warn: told in a line what may change the last bits of a resumed run's numbers.
 
     Raises:
@@ -233,7 +233,7 @@ def training_session(
     with _noted_signals(group) as signals, terminal.unwaiting():
         if group.rank == 0:
             with group.telling() as told:
-                log, start = _open_log(path, resume, of_run, new, facts, warn)
+                log, start = start_log(path, resume, of_run, new, facts, warn, plan)
                 told |= {"run_id": log.run_id, "start": start and str(start.path)}
         else:
             told = group.hear()
@@ -248,7 +248,7 @@ def training_session(
                 done = start.step if start else 0
                 mine = open_rank(path, group, log.run_id, done, config, seed, overwrite)
                 files.enter_context(mine.log)
-            session = Session(*given, mine)
+            session = Session(*given, mine, plan and plan.end)
             failing.append(session)
             with _rescuing(session):
                 yield session
@@ -258,51 +258,10 @@ def training_session(
                 if group.rank == 0:
                     merge_ranks(log)
             log.status = "finished"
+            if group.rank == 0:
+                log.keep = _to_keep(path, log.run_id)
         if group.rank == 0:
             _remove_parts(path, log.run_id)
-
-
-def _open_log(
-    path: Path,
-    resume: bool,
-    of_run: Mapping[str, Any],
-    new: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    warn: Callable[[str], None],
-) -> tuple[RunLog, Checkpoint | None]:
-    """Open a log, new or to go on with, and find where it starts; see `training_session`.
-
-    Args:
-        path: the log.
-        resume: go on with it, or with its checkpoints where it is lost.
-        of_run: what `open_run` and `reopen_run` take.
-        new: what `open_run` takes besides.
-        facts: where the loop computes.
-        warn: see `training_session`.
-    """
-    run = readable_log(path, warn) if resume else None
-    if run is not None:
-        require_resumable(run)
-        start = find_start(run, facts, warn)
-        rows, step = ({}, 0) if start is None else (start.facts["rows"], start.step)
-        return reopen_run(path, **of_run, rows=rows, step=step), start
-    start = find_without_log(path) if resume else None
-    if start is not None:
-        require_settings(start.path, start.facts["run"])
-        require_same_place(start, facts)
-        warn(
-            f"{path}: there is no such log; going on from {start.path.name} of its run, the rows "
-            "before are lost"
-        )
-        log = open_run(path, **of_run, **new, run_id=start.facts["run_id"])
-        log.event(WITHOUT_LOG, step=start.step)
-        return log, start
-    require_free(path, new["overwrite"])
-    log = open_run(path, **of_run, **new)
-    # --overwrite has replaced the log that these belong to.
-    for each in left_behind(path):
-        remove_checkpoint(each)
-    return log, None
 
 
 @contextlib.contextmanager
@@ -372,12 +331,21 @@ def tidy(path: Path) -> None:
         InputError: no log, or a damaged one.
         StorageError: the disk is full or fails.
     """
-    recover(path)
-    _remove_parts(path, read_run(path).meta["run_id"])
+    run_id = read_run(path).meta["run_id"]
+    recover(path, _to_keep(path, run_id))
+    _remove_parts(path, run_id)
+
+
+def _to_keep(path: Path, run_id: str) -> tuple[Path, int] | None:
+    """The last state of a finished run that its sealed log takes in, and its step."""
+    last = last_checkpoint(checkpoint_folder(path), run_id)
+    return None if last is None or size_of(last[0]) > KEPT_BYTES else last
 
 
 def _remove_parts(path: Path, run_id: str) -> None:
-    remove_checkpoints(checkpoint_folder(path), run_id)
+    folder = checkpoint_folder(path)
+    last, kept = last_checkpoint(folder, run_id), _to_keep(path, run_id)
+    remove_checkpoints(folder, run_id, spared=last[0] if last and kept is None else None)
     for each in rank_files(path, run_id):
         each.unlink(missing_ok=True)
 

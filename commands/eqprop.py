@@ -34,7 +34,7 @@ from commands.sweeps import sweep
     metavar="FILE.png",
     help="Draw the trained network in Brian2.",
 )
-@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
@@ -103,6 +103,7 @@ def _train(
             settings,
             options,
             device,
+            steps=-(-len(run.dataset.train) // settings.batch_size),
             tables=tables,
             dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
             weights=run.field.parameters,

@@ -38,7 +38,7 @@ from commands.sweeps import sweep
     metavar="N",
     help="Resample the votes N times: what they decide beside the equilibrium.",
 )
-@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
 def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
@@ -92,6 +92,8 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
             settings,
             options,
             device,
+            steps=1,
+            in_passing=lambda table, step: step == 1 or step % settings.log_every == 0,
             tables={"metrics": StepRecord},
             dataset=run.source,
         ) as session,

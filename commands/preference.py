@@ -37,7 +37,7 @@ from commands.sweeps import sweep
 @click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
 @click.option("--epochs", type=int, help="Passes over the comparisons.")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
-@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options("json", "seed", "overwrite", "device", "threads", "quiet")
 def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     """Fit a preference model, and say how good, how honest and how cyclic it is.
@@ -77,6 +77,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
             settings,
             options,
             device,
+            steps=state.batches,
             tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
             dataset={"name": settings.pairs, "sha256": digest},
             log_option=f"--out {out} --log",

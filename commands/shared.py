@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,8 +94,9 @@ def prepare(
     """The config and the log of a training command, new or to go on with; sets torch's threads.
 
     With --resume and a log at --out, what is not given is as it is in the log, and what is given
-    must be. Where that run has finished, its summary is printed and the command ends. Where
-    torchrun has started the run's processes again, `options` gets resume.
+    must be, but for the run's length: with another one `options` gets `was`, the config before.
+    Where that run has finished, its summary is printed and the command ends. Where torchrun has
+    started the run's processes again, `options` gets resume.
 
     Args:
         command: its name.
@@ -161,6 +162,8 @@ def _prepare(
 
     if options["resume"] and options["out"] is None:
         raise click.UsageError(f"--resume needs {log_option} FILE.h5: the log to go on with")
+    if options.get("reschedule") and not options["resume"]:
+        raise click.UsageError("--reschedule is for a run that --resume makes longer; add --resume")
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume goes on with a log, --overwrite replaces it; give one")
     threads = options["threads"]
@@ -190,11 +193,15 @@ def _resumed(
     path = options["out"]
     base = load_config(model, base=was, base_name=str(path))
     settings = load_config(model, toml, flags, options["sets"], base=was, base_name=str(path))
-    check_same(path, base, settings, "leave it out to go on, or start another log")
-    if not path.exists() or read_run(path).status != "finished":
+    check_same(path, base, of_length(settings, base), "leave it out to go on, or start another log")
+    longer = of_length(settings, base) != settings
+    if longer:
+        options["was"] = base
+    if not path.exists() or (run := read_run(path)).status != "finished":
         return settings
-    run = read_run(path)
     tidy(path)
+    if longer:
+        return settings
     kept_in(path)
     summaries = [e["of"] for e in run.events if e["kind"] == "summary"]
     summary = summaries[-1] if summaries else {}
@@ -204,6 +211,12 @@ def _resumed(
         mark = ", NOT CONVERGED" if summary.get("converged") is False else ""
         click.echo(f"log: {path} (finished before{mark})")
     raise click.exceptions.Exit(0)
+
+
+def of_length(settings: C, other: C) -> C:
+    """Give a config with the length of another one."""
+    length = getattr(settings, "length", "")
+    return settings.model_copy(update={length: getattr(other, length)} if length else None)
 
 
 def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
@@ -222,11 +235,32 @@ def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
 
 
 def session_of(
-    path: Path, settings: Any, options: dict[str, Any], device: str, **more: Any
+    path: Path,
+    settings: Any,
+    options: dict[str, Any],
+    device: str,
+    *,
+    steps: int | None = None,
+    in_passing: Callable[[str, int], bool] = lambda table, step: True,
+    **more: Any,
 ) -> AbstractContextManager[Session]:
-    """Open a command's `training_session`, with what its options say; `more` goes to it too."""
+    """Open a command's `training_session`, with what its options say.
+
+    Args:
+        path: the log.
+        settings: the config.
+        options: of the command line.
+        device: where it computes.
+        steps: of one epoch or iteration, where the run may become longer.
+        in_passing: see `bridge.extending.Plan`.
+        more: goes to the session as it is.
+    """
+    from bridge.extending import Plan
     from bridge.session import training_session
 
+    plan = None
+    if steps is not None:
+        plan = Plan(settings, steps, options.get("was"), options["reschedule"], in_passing)
     kept_in(path)
     return training_session(
         path,
@@ -237,6 +271,7 @@ def session_of(
         checkpoint_every=options["checkpoint_every"],
         device=device,
         command=sys.argv,
+        plan=plan,
         warn=lambda text: click.echo(f"warning: {text}", err=True),
         **more,
     )

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from bridge.console import kept_in, print_json
 from commands.folders import check_new_folder
-from commands.shared import check_same
+from commands.shared import check_same, of_length
 
 if TYPE_CHECKING:
     from bridge.sweep import AbstractLauncher, Job
@@ -187,8 +187,9 @@ def _job(
                 f"{run.meta['host']}; wait for its end, or stop it"
             )
         base = load_config(model, base=run.config, base_name=str(path))
-        check_same(path, base, settings, "give the same options, or another --out")
-        status = "finished" if run.status == "finished" else status
+        check_same(path, base, of_length(settings, base), "give the same options, or another --out")
+        as_long = of_length(settings, base) == settings
+        status = "finished" if run.status == "finished" and as_long else status
     else:
         if path.exists() and not options["overwrite"]:
             raise InputError(f"{path} exists; go on with --resume or replace with --overwrite")

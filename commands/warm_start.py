@@ -30,7 +30,7 @@ from commands.sweeps import LOG_AND_MODEL, sweep
     help="Where the model goes, for nash-md --model; beside the log if not given.",
 )
 @click.option("--epochs", type=int, help="Passes over the examples.")
-@common_options("set", "resume", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
 @common_options()
 def warm_start(config: Path | None, **options: Any) -> None:
     """Teach a language model people's answers, before nash-md asks which of its own they prefer.
@@ -60,10 +60,8 @@ def warm_start(config: Path | None, **options: Any) -> None:
     facts = example_facts(state.examples, state.held, state.left_out)
     card = Card(settings.examples, facts.of, facts.warnings)
     tell([card], options)
-    columns = {"epoch": "d", "eval_loss": ".4f", "eval_perplexity": ".2f"}
-    columns |= {"eval_mean_token_accuracy": ".3f", "eval_entropy": ".3f"}
     silent = options["quiet"] or options["as_json"] or not state.held
-    shown = {name.removeprefix("eval_").replace("_", " "): f for name, f in columns.items()}
+    shown = {name.removeprefix("eval_").replace("_", " "): f for name, f in _COLUMNS.items()}
     rows = RowTable(shown, quiet=silent)
     files = {name: getattr(settings, name) for name in ("examples", "held_out")}
     digests = {n: hashlib.sha256(Path(f).read_bytes()).hexdigest() for n, f in files.items() if f}
@@ -75,6 +73,8 @@ def warm_start(config: Path | None, **options: Any) -> None:
             settings,
             options,
             device,
+            steps=state.steps,
+            in_passing=lambda table, step: table != "metrics" or step % settings.log_every == 0,
             tables={"metrics": ExampleRecord, "held_out": HeldOutRecord},
             dataset={"name": settings.examples, "sha256": digests},
         ) as session,
@@ -96,7 +96,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
 
         def on_held(record: HeldOutRecord) -> None:
             log.log("held_out", record)
-            rows.row(*(getattr(record, name) for name in columns))
+            rows.row(*(getattr(record, name) for name in _COLUMNS))
 
         try:
             learn(
@@ -120,6 +120,15 @@ def warm_start(config: Path | None, **options: Any) -> None:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+
+
+_COLUMNS = {
+    "epoch": "d",
+    "eval_loss": ".4f",
+    "eval_perplexity": ".2f",
+    "eval_mean_token_accuracy": ".3f",
+    "eval_entropy": ".3f",
+}
 
 
 def _about(config: Any, last: dict[str, Any]) -> dict[str, Any]:

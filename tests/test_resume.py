@@ -253,8 +253,8 @@ def test_a_model_saved_before_the_log_was_sealed_is_replaced_and_no_other(
     assert refused(call(*line(name, other), "--resume"), "exists")
     assert mine.read_text() == "x"
     mine.unlink()
-    key, words = ("epochs", "epochs=2") if name == "preference-train" else ("iterations", "=10")
-    assert refused(call(*line(name, other), "--resume", f"--{key}", 12), words, "not 12")
+    key = "epochs" if name == "preference-train" else "iterations"
+    assert refused(call(*line(name, other), "--resume", f"--{key}", 1), f"{key}=1 is no more")
     assert command([*line(name, other), "--resume"]) == 0
     assert same_as(other, references[name])
 
@@ -284,7 +284,7 @@ def test_what_would_give_other_numbers_is_refused(
     for more, words in (
         (["--threads", "2"], ["threads=1", "not 2", "--threads"]),
         (["--seed", "4"], ["seed=3", "not 4"]),
-        (["--epochs", "9"], ["epochs=2", "not 9"]),
+        (["--epochs", "1"], ["epochs=1 is no more than it has done"]),
         (["--set", "optimizer.weight_decay=0.5"], ["optimizer.weight_decay=0.0", "not 0.5"]),
         (["--set", "optimizer.momentun=0.5"], ["momentun", "optimizer.momentum"]),
         (["--overwrite"], ["--overwrite", "--resume"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from bioplaus.fields import LeakyField
 from bioplaus.phases import Settling
 from bridge.config import Config, load_config
 from bridge.optim import Optimizer
+from bridge.schedules import Schedule, course
 from bridge.seeding import generator
 
 
@@ -70,6 +71,8 @@ class EqpropConfig(Config):
     number of processes that divides it gives the same numbers.
     """
 
+    length: ClassVar[str] = "epochs"
+
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     phases: PhaseChoice = SOLVER_CONFIGS["sweeps"]()
@@ -84,6 +87,10 @@ class EqpropConfig(Config):
     log_every: Count = 1
     check_gradients_every: Annotated[int, Field(ge=0)] = 0
     check_rows: Count = 20
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        settings = self.optimizer
+        return course(settings.schedule, steps, settings.warmup_steps)
 
     def idle(self) -> dict[str, str]:
         found = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
@@ -25,6 +25,17 @@ class Config(BaseModel):
         validate_default=True,
         protected_namespaces=(),
     )
+
+    length: ClassVar[str] = ""
+    """The setting that says how long a run is, where it may become longer."""
+
+    def courses(self, steps: int) -> Mapping[str, Callable[[int], float]]:
+        """Tell what depends on where a run of so many steps ends.
+
+        Returns:
+            By setting, as "optimizer.schedule=cosine", its value at step 0, 1, ...
+        """
+        return {}
 
     def idle(self) -> Mapping[str, str]:
         """Tell which settings have no effect under the others.

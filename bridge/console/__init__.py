@@ -72,6 +72,12 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Go on with the log at --out, bit for bit; start it if there is none.",
     ),
+    "reschedule": click.option(
+        "--reschedule",
+        is_flag=True,
+        help="Let --resume make a run longer whose schedule goes over its length: from here on it "
+        "goes over the new one.",
+    ),
     "checkpoint-every": click.option(
         "--checkpoint-every",
         type=click.IntRange(min=1),
@@ -140,8 +146,8 @@ def common_options(*names: str) -> Callable[[F], F]:
     """Decorate a command with the options that commands share.
 
     The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
-    whatever else is named: `sets`, `resume`, `checkpoint_every`, `deterministic`, `seeds`,
-    `sweeps`, `jobs`, `launcher`, `slurm`.
+    whatever else is named: `sets`, `resume`, `reschedule`, `checkpoint_every`, `deterministic`,
+    `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`.
 
     Args:
         names: some of OPTIONS; none at all means those that every command has.

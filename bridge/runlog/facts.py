@@ -210,6 +210,14 @@ class _Resumed(_Event):
     step: int
 
 
+class _Extended(_Event):
+    key: str
+    was: int
+    now: int
+    step: int
+    rescheduled: list[str]
+
+
 class _Folder(_Event):
     path: str | None
     replace: bool
@@ -219,6 +227,7 @@ _EVENTS: Mapping[str, type[_Event]] = {
     "exception": _Exception,
     "summary": _Summary,
     "resumed": _Resumed,
+    "extended": _Extended,
     "folder": _Folder,
 }
 

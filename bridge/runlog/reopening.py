@@ -11,14 +11,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 from pydantic import BaseModel
 
-from bridge.config import config_json, load_config
+from bridge.config import config_json, config_sha256, load_config
 from bridge.errors import InputError
 from bridge.runlog import guard
 from bridge.runlog.layout import CRC, Meta, stored_dtype
@@ -45,6 +45,8 @@ def reopen_run(
     step: int,
     dataset: Mapping[str, Any] | None = None,
     weights: Mapping[str, Any] | None = None,
+    was: BaseModel | Mapping[str, Any] | None = None,
+    events: Sequence[Mapping[str, Any]] = (),
 ) -> RunLog:
     """Open a log of a run that has ended or died, to go on after its first rows.
 
@@ -59,6 +61,8 @@ def reopen_run(
         step: steps done, of which these rows tell.
         dataset: as it was opened with.
         weights: as it was opened with.
+        was: the config that it was opened with, if it is to have another one from now on.
+        events: what it is to tell from the moment at which it has its name.
 
     Raises:
         InputError: no log, one that is still being written, one of other tables or of another
@@ -70,12 +74,16 @@ def reopen_run(
     arrays = None if weights is None else {name: as_array(t) for name, t in weights.items()}
     with folder_of(path) as temporary, open_log(path) as old:
         old.refuse_alive("stop it first")
-        _require_same(path, old.meta, schemas_to_json(schemas[:-2]), config, dataset)
+        _require_same(
+            path, old.meta, schemas_to_json(schemas[:-2]), config if was is None else was, dataset
+        )
         counts = _counts(old, rows)
         saved = weights_in(path, step) if arrays is not None else None
         now = provenance()
         meta = {**old.meta, **{name: now[name] for name in _PROCESS}}
-        events = int(old.own[EVENTS.name]["event"].max(initial=-1)) + 1
+        if was is not None:
+            meta |= {"config": config_json(config), "config_sha256": config_sha256(config)}
+        told = int(old.own[EVENTS.name]["event"].max(initial=-1)) + 1
         last = {
             n: int(old.slice(n, counts[n] - 1, counts[n])["step"][0]) for n in tables if counts[n]
         }
@@ -85,20 +93,26 @@ def reopen_run(
             if saved is not None:
                 write_weights(file, *saved)
 
-        log = publish_log(
-            path,
-            temporary,
-            lambda: lay_out(temporary, schemas, meta, arrays, fill),
-            lambda file: RunLog(
+        def make(file: h5py.File) -> RunLog:
+            log = RunLog(
                 path,
                 file,
                 tables,
                 schemas,
                 meta["run_id"],
-                {**counts, "event": events},
+                {**counts, "event": told},
                 last,
                 saved=int(saved is not None),
-            ),
+            )
+            for each in events:
+                log.event(**each)
+            return log
+
+        log = publish_log(
+            path,
+            temporary,
+            lambda: lay_out(temporary, schemas, meta, arrays, fill),
+            make,
             meta["run_id"],
             overwrite=True,
         )

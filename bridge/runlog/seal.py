@@ -25,6 +25,7 @@ from bridge.runlog.digest import (
 )
 from bridge.runlog.facts import TableFigures
 from bridge.runlog.faults import reason
+from bridge.runlog.keeping import kept_step, put_files, size_of
 from bridge.runlog.layout import (
     CRC,
     LIBVER,
@@ -45,11 +46,15 @@ from bridge.runlog.weights import create_weights, weights_in, write_weights
 _DATASET_BYTES = 4096
 
 
-def seal(path: Path) -> None:
+def seal(path: Path, keep: tuple[Path, int] | None = None) -> None:
     """Replace a closed log by a compact copy that any HDF5 reader opens.
 
     The copy is made beside it, as FILE.tmp.PID, verified on the way, forced to the disk and then
     renamed: at every moment FILE is one of the two.
+
+    Args:
+        path: the log.
+        keep: a folder whose files go into it, and what step they belong to, see `keeping`.
 
     Raises:
         StorageError: the disk is full or fails, or a row that was written cannot be read back;
@@ -59,20 +64,21 @@ def seal(path: Path) -> None:
         with open_log(path, whole=False) as log:
             if log.dropped:
                 raise guard.Damaged(f"{path}: rows written but damaged: {log.dropped}")
-            _replace(path, log, log.own)
+            _replace(path, log, log.own, keep)
     except InputError as error:
         raise StorageError(
             f"{error}; the disk did not keep what was written, {path} is left unsealed"
         ) from None
 
 
-def recover(path: Path | str) -> Mapping[str, int]:
+def recover(path: Path | str, keep: tuple[Path, int] | None = None) -> Mapping[str, int]:
     """Seal the log of a run that was killed; one that is sealed already stays as it is.
 
     The log's status becomes "failed" if it was "running", and an event "recovered" is added.
 
     Args:
         path: the log.
+        keep: see `seal`; put into a sealed log too, if it has none.
 
     Returns:
         By table, rows that were damaged and are left out; empty after a mere kill.
@@ -84,6 +90,8 @@ def recover(path: Path | str) -> Mapping[str, int]:
     path = Path(path)
     with open_log(path) as log:
         if log.sealed:
+            if keep is not None and kept_step(path) is None:
+                _replace(path, log, log.own, keep)
             return {}
         log.refuse_alive("wait for its end, or stop it")
         own = dict(log.own)
@@ -92,7 +100,7 @@ def recover(path: Path | str) -> Mapping[str, int]:
         own[EVENTS.name] = _longer(EVENTS, own[EVENTS.name], event)
         if log.status == "running":
             own[STATUS.name] = _longer(STATUS, own[STATUS.name], [(time.time(), "failed")])
-        _replace(path, log, own)
+        _replace(path, log, own, keep)
     remove_leftovers(path)
     return log.dropped
 
@@ -122,11 +130,15 @@ def remove_leftovers(path: Path) -> None:
                     leftover.unlink()
 
 
-def _replace(path: Path, log: LogFile, own: Mapping[str, Columns]) -> None:
+def _replace(
+    path: Path, log: LogFile, own: Mapping[str, Columns], keep: tuple[Path, int] | None
+) -> None:
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=LIBVER) as file:
-            write_sealed(file, log, own, weights_in(path))
+            write_sealed(file, log, own, weights_in(path), size_of(keep[0]) if keep else 0)
+            if keep is not None:
+                put_files(file, *keep)
         give_back(temporary)
         force(temporary)
         os.replace(temporary, path)
@@ -149,6 +161,7 @@ def write_sealed(
     log: LogFile,
     own: Mapping[str, Columns],
     weights: tuple[int, dict[str, NDArray[Any]]] | None,
+    more: int = 0,
 ) -> None:
     """Write a sealed log into a new file, a piece at a time.
 
@@ -157,6 +170,7 @@ def write_sealed(
         log: what it is a copy of, but for the log's own tables and the weights.
         own: events and status, as they are stored.
         weights: their step and the tensors; None if there are none.
+        more: bytes that will be written after it.
 
     Raises:
         Damaged: a row that cannot be read.
@@ -164,7 +178,7 @@ def write_sealed(
     schemas = {**log.schemas, EVENTS.name: EVENTS, STATUS.name: STATUS}
     rows = {name: log.rows(name) for name in log.schemas}
     rows |= {name: len(columns[CRC.name]) for name, columns in own.items()}
-    Reserve(file).hold(_room(schemas, rows, log.meta, weights))
+    Reserve(file).hold(_room(schemas, rows, log.meta, weights) + more)
     create_root(file, list(log.schemas))
     file.attrs["sealed"] = True
     place_summary(file)

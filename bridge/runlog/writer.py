@@ -66,6 +66,8 @@ class RunLog:
         # What finishes its step first looks for itself whether the file is gone.
         self.defers_loss = False
         self.gone: LogGone | None = None
+        # A folder whose files the sealed log takes in, and the step that they belong to.
+        self.keep: tuple[Path, int] | None = None
         self._file = file
         self._inode = os.fstat(file.id.get_vfd_handle()).st_ino
         self._records = {name: (record, values_of(record)) for name, record in tables.items()}
@@ -203,7 +205,7 @@ class RunLog:
             raise LogGone(f"{self.path}: this log was moved or replaced while the run wrote it")
         with self._storage():
             give_back(self.path)
-        seal(self.path)
+        seal(self.path, self.keep)
 
     def __enter__(self) -> Self:
         """Give the log itself."""

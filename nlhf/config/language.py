@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
@@ -13,6 +13,8 @@ from torch import Tensor
 from bridge.config import Config, either
 from bridge.distributed import launched
 from bridge.optim import Optimizer
+from bridge.schedules import course
+from nlhf.algorithms.base import Schedule
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.errors import InputError
 from nlhf.language.decoding import Sampling
@@ -79,6 +81,8 @@ class LanguageConfig(Config):
     lists all answers of a tiny language and measures the policy against the oracle.
     """
 
+    length: ClassVar[str] = "iterations"
+
     model: str
     prompts: str
     preference: str
@@ -109,6 +113,15 @@ class LanguageConfig(Config):
     measure_exact: bool = False
     log_every: Count = 1
     seed: Seed = 0
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        found = course(self.optimizer.schedule, steps, self.optimizer.warmup_steps)
+        for name in ("tau", "mixture"):
+            start, end = getattr(self, f"{name}_start"), getattr(self, name)
+            way = getattr(self, f"{name}_schedule")
+            if start not in (None, end) and way != "constant":
+                found[f"{name}_schedule={way}"] = schedule(way, start, end, steps)
+        return found
 
     def idle(self) -> dict[str, str]:
         found = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Annotated, Literal
+from collections.abc import Hashable, Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bridge.config import Config
 from bridge.optim import Optimizer
+from bridge.schedules import Schedule, learning_rate_schedule
 from bridge.seeding import generator, seed_for
 from nlhf.config.fields import Count, Positive, Seed, Share
 from nlhf.language.comparisons import Comparison, read_comparisons, split
@@ -28,6 +29,8 @@ class PreferenceConfig(Config):
     comparisons is only for the report; the share `check` of the others says which epoch is kept.
     `holdout_by` prompt keeps every prompt on one side.
     """
+
+    length: ClassVar[str] = "epochs"
 
     pairs: str
     model: str = "hashed"
@@ -49,6 +52,13 @@ class PreferenceConfig(Config):
     holdout_by: Literal["prompt", "pair"] = "prompt"
     log_every: Count = 1
     seed: Seed = 0
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        told = f"schedule={self.schedule}"
+        if self.schedule == "constant":
+            told = f"warmup={self.warmup:g}"  # a share of the run
+        warmup = round(self.warmup * steps)
+        return {told: learning_rate_schedule(self.schedule, steps, warmup_steps=warmup)}
 
     def idle(self) -> dict[str, str]:
         found = {}

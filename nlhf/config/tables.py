@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from bridge.config import Config, either
 from nlhf.algorithms import ALGORITHMS, AbstractAlgorithm, get_algorithm
+from nlhf.algorithms.base import Schedule
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.errors import InputError
 from nlhf.games import GAMES
@@ -33,6 +35,8 @@ class NashConfig(Config):
     elsewhere; likewise `mixture` is eta tau. A schedule goes from the value to `..._end`.
     """
 
+    length: ClassVar[str] = "iterations"
+
     game: str = "sound-quality"
     smoothing: Annotated[float, Field(ge=0)] = 0.0
     reference: tuple[Share, ...] | None = None
@@ -52,6 +56,19 @@ class NashConfig(Config):
     log_every: Count = 10
     dtype: Literal["float32", "float64"] = "float64"
     seed: Seed = 0
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        given = {
+            "tau": (self.tau_start, self.tau),
+            "eta": (self.eta, self.eta_end),
+            "mixture": (self.mixture, self.mixture_end),
+        }
+        found = {}
+        for name, (start, end) in given.items():
+            way = getattr(self, f"{name}_schedule")
+            if start is not None and end is not None and way != "constant":
+                found[f"{name}_schedule={way}"] = schedule(way, start, end, steps)
+        return found
 
     def idle(self) -> dict[str, str]:
         found = {}

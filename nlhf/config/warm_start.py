@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from bridge.config import Config
+from bridge.schedules import Schedule, course
 from bridge.seeding import generator, seed_for
 from nlhf.config.fields import Count, Seed
 from nlhf.config.language import LanguageOptimizerConfig, LoraConfig, make_language_optimizer
@@ -28,6 +30,8 @@ class WarmStartConfig(Config):
     `precision`, `mixed_precision`, `chat` and `end_token` are as in `LanguageConfig`.
     """
 
+    length: ClassVar[str] = "epochs"
+
     model: str
     examples: str
     held_out: str | None = None
@@ -43,6 +47,9 @@ class WarmStartConfig(Config):
     end_token: str | None = None
     log_every: Count = 1
     seed: Seed = 0
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        return course(self.optimizer.schedule, steps, self.optimizer.warmup_steps)
 
     def idle(self) -> dict[str, str]:
         why = "with held_out, whose examples are all held out; give one of the two"

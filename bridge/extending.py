@@ -1,0 +1,130 @@
+"""A run that becomes longer, or shorter, than it was planned: what that changes, and what not.
+
+It goes on from its last state, or from a checkpoint. Where what it has done is what a run of the
+new length would have done, it ends as that one would, bit for bit. A schedule that depends on the
+end has gone otherwise: that is refused, unless it is to be taken over the new end from here on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridge.checkpoint import (
+    Checkpoint,
+    last_checkpoint,
+    load_checkpoint,
+    place_checkpoint,
+    remove_checkpoints,
+)
+from bridge.config import Config
+from bridge.errors import InputError
+from bridge.ranks import TABLE
+from bridge.resuming import checkpoint_folder
+from bridge.runlog import Run
+from bridge.runlog.keeping import kept_step, take_files
+
+EVENT = "extended"
+"""Kind of the event of a new length; `was` and `now` in units of `key`, `step` is what was done,
+`rescheduled` lists the schedules that do not go as in a run of the new length."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is to be.
+
+    Args:
+        config: of the run; `config.length` names what says how long.
+        steps: that one of it takes.
+        was: the config that the log has, if it has another length.
+        reschedule: let schedules go over the new length though they went over the old one.
+        in_passing: whether a table has a row of a step whether the run ends there or not.
+    """
+
+    config: Config
+    steps: int
+    was: Config | None = None
+    reschedule: bool = False
+    in_passing: Callable[[str, int], bool] = lambda table, step: True
+
+    @property
+    def end(self) -> int:
+        """The last step."""
+        return self._units(self.config) * self.steps
+
+    def extension(self, path: Path, done: int) -> dict[str, Any]:
+        """Tell what changes for a run that has done so many steps, as an event of its log.
+
+        Raises:
+            InputError: they are not fewer than the new end, or a schedule has gone otherwise.
+        """
+        assert self.was is not None
+        key, was, now = self.config.length, self._units(self.was), self._units(self.config)
+        if self.end <= done:
+            raise InputError(
+                f"{path}: {key}={now} is no more than it has done, {done / self.steps:g}; "
+                f"give {key} more than that, or start another log"
+            )
+        before, after = self.was.courses(was * self.steps), self.config.courses(self.end)
+        # Most likely they differ in the end.
+        differs = [
+            name
+            for name, course in before.items()
+            if any(course(t) != after[name](t) for t in reversed(range(done)))
+        ]
+        if differs and not self.reschedule:
+            raise InputError(
+                f"{path}: {differs[0]} depends on where the run ends, and has gone toward "
+                f"{key}={was}, not {now}; add --reschedule to take it over the new end from step "
+                f"{done + 1} on, or start another log"
+            )
+        return {"kind": EVENT, "key": key, "was": was, "now": now, "step": done,
+                "rescheduled": differs}  # fmt: skip
+
+    def kept_rows(self, run: Run, start: Checkpoint | None) -> dict[str, int]:
+        """Count the rows of each table that a run of the new length would have, too."""
+        rows = {} if start is None else dict(start.facts["rows"])
+        for name in rows:
+            steps = run.tables[name]["step"][: rows[name]]
+            if start is not None and not self.in_passing(name, start.step):
+                rows[name] = int(np.searchsorted(steps, start.step, "left"))
+        if run.status == "finished" and TABLE in run.tables:
+            rows[TABLE] = len(run.tables[TABLE]["step"])  # their files are gone
+        return rows
+
+    def _units(self, config: Config) -> int:
+        return getattr(config, config.length)
+
+
+def bring_back(run: Run, plan: Plan) -> None:
+    """Put the last state of a finished run back among its checkpoints, if the run may go on.
+
+    Raises:
+        InputError: it may not, see `Plan.extension`, or its last state was not kept, or is damaged.
+        StorageError: the disk is full or fails.
+    """
+    path, run_id = run.path, run.meta["run_id"]
+    folder, step = checkpoint_folder(path), kept_step(path)
+    last = last_checkpoint(folder, run_id)
+    if step is None and last is None:
+        raise InputError(
+            f"{path}: finished, and its last state was not kept (an older version wrote the log, "
+            "or the weights lay in shards, or its checkpoints were removed); start another log"
+        )
+    plan.extension(path, last[1] if step is None and last is not None else step or 0)
+    if step is None:
+        return
+    placed = place_checkpoint(
+        folder, step, run_id, lambda names, into: take_files(path, names, into)
+    )
+    try:
+        load_checkpoint(placed)
+    except InputError:
+        remove_checkpoints(folder, run_id)
+        raise InputError(
+            f"{path}: finished, and its last state is damaged; start another log"
+        ) from None
