@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,14 @@ import click
 
 from bridge.console import (
     common_options,
-    kept_in,
     print_json,
     resolve_device,
-    set_threads,
     table,
 )
 from commands.cards import keep, tell
+from commands.contest import Contest
 from commands.rank import print_context
-from commands.shared import Spread, new_log
+from commands.shared import Spread, prepare, session_of
 
 if TYPE_CHECKING:
     from bridge.card import Card
@@ -29,70 +28,94 @@ if TYPE_CHECKING:
 @click.option(
     "--policies",
     multiple=True,
-    required=True,
     metavar="NAME|DIR|FILE.jsonl...",
     help="Two or more: models, folders, or files of answers.",
 )
 @click.option("--prompts", metavar="FILE.jsonl", help="What they are asked.")
 @click.option("--preference", metavar="DIR|module:function", help="Who judges the answers.")
-@common_options("set", "json", "seed", "out", "overwrite", "device", "threads", "quiet")
+@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("json", "seed", "out", "overwrite", "device", "threads", "quiet")
 def tournament(policies: tuple[str, ...], **options: Any) -> None:
     """Let policies answer the same prompts, and compare all pairs in both orders.
 
     Example: python cli.py tournament --policies tuned smollm2 docstrings/test.jsonl
     --prompts docstrings/test.jsonl --preference preference
     """
-    from bridge import open_run
-    from bridge.config import load_config
-    from bridge.progress import progress
     from nlhf.config import TournamentConfig
     from nlhf.language.judging import get_judge
     from nlhf.language.prompts import read_prompts
-    from nlhf.language.tournament import PairRecord, PolicyRecord, play
+    from nlhf.language.tournament import PairRecord, PolicyRecord
 
     given = {name: options[name] for name in ("prompts", "preference", "seed")}
-    settings = load_config(
-        TournamentConfig, None, {"policies": list(policies), **given}, options["sets"]
-    )
+    flags = {"policies": list(policies) or None, **given}
+    settings, path = prepare("tournament", TournamentConfig, None, flags, options)
     names = list(settings.policies)
-    path = new_log("tournament", options)
-    set_threads(options["threads"])
     device = resolve_device(options["device"])
     read = read_prompts(settings.prompts)
     prompts = read.kept[: settings.limit]
     judge = get_judge(settings.preference, device)
-    card = _card(settings, prompts, read.left_out)
+    card, files = _card(settings, prompts, read.left_out)
     tell([card], options)
-    answers = _answers(settings, prompts, device, options["quiet"])
-    total = len(prompts) * settings.draws * len(names) * (len(names) - 1) // 2
-    with progress(total, "judging", options["quiet"]) as bar:
-        result = play(judge, prompts, answers, advance=bar.advance, names=names, seed=settings.seed)
-    # opened last: a refused policy or judge leaves nothing behind
-    run = open_run(
+    digests = {name: _digest(name) for name in (settings.prompts, *files)}
+    dataset = {"name": settings.prompts, "prompts": len(prompts), "policies": names}
+    if not (options["resume"] and path.exists()):
+        _try(settings, prompts, files, judge, device)
+    with session_of(
         path,
+        settings,
+        options,
+        device,
         tables={"metrics": PairRecord, "policies": PolicyRecord},
-        config=settings,
-        seed=settings.seed,
-        overwrite=options["overwrite"],
-        command=sys.argv,
-        dataset={"name": settings.prompts, "prompts": len(prompts), "policies": names},
-    )
-    with run:
-        keep([card], run)
+        dataset={**dataset, "sha256": digests},
+    ) as session:
+        log = session.log
+        if session.start is None:
+            keep([card], log)
+        contest = Contest(settings, prompts, session, device)
+        contest.answer(options["quiet"])
+        result = contest.judge(judge, options["quiet"])
         for record in result.pairs:
-            run.log("metrics", record)
+            log.log("metrics", record)
         for record in result.policies:
-            run.log("policies", record)
-    kept_in(path)
+            log.log("policies", record)
+        said = _as_json(names, result)
+        log.event("summary", of=said)
     if options["as_json"]:
-        print_json(_as_json(names, result, path))
+        print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _show(names, result)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
 
-def _card(settings: Any, prompts: list[Any], left_out: tuple[str, ...]) -> Card:
-    """What is asked, and what is known of the answers; before models have answered for hours.
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _try(
+    settings: Any, prompts: list[Any], files: dict[str, list[str]], judge: Any, device: str
+) -> None:
+    """Load each model once, and ask the judge once, so that a refused one leaves nothing behind.
+
+    Raises:
+        InputError: one of them is refused.
+    """
+    from nlhf.language.loading import load_policy
+
+    for name in settings.policies:
+        if name not in files:
+            options = {"chat": settings.chat, "end_token": settings.end_token}
+            policy = load_policy(name, device=device, reference=False, **options)
+            policy.check_room(prompts, settings.generation.max_new_tokens, name)
+    if len(files) > 1:
+        first, second = ([answers[0]] for answers in list(files.values())[:2])
+        judge(prompts[:1], first, second)
+        judge(prompts[:1], second, first)
+
+
+def _card(
+    settings: Any, prompts: list[Any], left_out: tuple[str, ...]
+) -> tuple[Card, dict[str, list[str]]]:
+    """What is asked and known of the answers, before models answer for hours; and those in files.
 
     Raises:
         InputError: a file of answers cannot be read, or has none to a prompt.
@@ -103,40 +126,13 @@ def _card(settings: Any, prompts: list[Any], left_out: tuple[str, ...]) -> Card:
     from nlhf.language.tournament import answers_in
 
     files = {name: read_answers(name) for name in settings.policies if Path(name).is_file()}
-    for name, known in files.items():
-        answers_in(name, prompts, known)
+    picked = {name: answers_in(name, prompts, known) for name, known in files.items()}
     models = [name for name in settings.policies if name not in files]
     facts = tournament_facts(prompts, files, models, left_out)
-    return Card(settings.prompts, facts.of, facts.warnings)
+    return Card(settings.prompts, facts.of, facts.warnings), picked
 
 
-def _answers(settings: Any, prompts: list[Any], device: str, quiet: bool) -> list[list[list[str]]]:
-    """The answers of all policies, [K][draws][N]."""
-    from bridge.progress import progress
-    from bridge.seeding import generator
-    from nlhf.config import make_cut_sampling
-    from nlhf.language.tournament import answers_of
-
-    names = settings.policies
-    with progress(len(prompts) * len(names), "answering", quiet) as bar:
-        return [
-            answers_of(
-                name,
-                prompts,
-                make_cut_sampling(settings.generation),
-                # the same numbers for every policy: luck is shared
-                generator(settings.seed, "answers"),
-                draws=settings.draws,
-                batch_size=settings.batch_size,
-                device=device,
-                options={"chat": settings.chat, "end_token": settings.end_token},
-                advance=bar.advance,
-            )
-            for name in names
-        ]
-
-
-def _as_json(names: list[str], result: Any, path: Path) -> dict[str, Any]:
+def _as_json(names: list[str], result: Any) -> dict[str, Any]:
     from nlhf.ranking.results import context_json
 
     pairs = [
@@ -152,7 +148,6 @@ def _as_json(names: list[str], result: Any, path: Path) -> dict[str, Any]:
         "P": result.P.tolist(),
         "lottery_exploitability": result.lottery_exploitability,
         "ranking": context_json(result.ranking),
-        "log": str(path),
     }
 
 

@@ -49,9 +49,13 @@ CHECK = ["--sizes", "6,8,4", "--batch", 3, "--beta", 0.01, "--beta", 0.05, "--se
 CHECK += ["--nudging", "random-sign", "--oracle", "implicit", "--oracle", "recurrent-backprop"]
 for estimator in ("vector-field", "asym-ep", "dyadic", "holomorphic", "continual"):
     CHECK += ["--estimator", estimator]
+# Eight batches of answers, then two of comparisons.
+PLAY = ["--policies", "tiny:a,b,c", "tiny:a,b,<end>", "--seed", 3, "--set", "draws=20"]
+PLAY += ["--preference", "tests.trainers:longer_wins", "--set", "batch_size=1"]
+PLAY += ["--set", "generation.max_new_tokens=3"]
 SLOW = ("preference-train lora", "nash-md lora")
 STEPS = {"eqprop-run": 10, "nash-md": 10, "preference-train": 10, "nash-md model": 10}
-STEPS["warm-start"] = STEPS["gradcheck"] = 10
+STEPS["warm-start"] = STEPS["gradcheck"] = STEPS["tournament"] = 10
 STEPS |= dict.fromkeys(SLOW, 10)
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STEPS]
 
@@ -90,6 +94,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
         prompts = pairs.with_name("prompts.jsonl")
         prompts.write_text("".join(f'{{"prompt": "{x}"}}\n' for x in ("a", "b a", "c", "a a b")))
         made["nash-md model"] = ["--prompts", prompts, *MODEL, *EMA]
+        made["tournament"] = ["--prompts", prompts, *PLAY]
         if importlib.util.find_spec("peft"):
             importlib.import_module("peft")
             said = [{"prompt": p, "completion": c} for p in ("a", "b", "c", "a b") for c in "abc"]
@@ -158,8 +163,8 @@ def test_goes_on_bit_for_bit_from_every_step(
     every: int,
 ) -> None:
     skip_without_extras(name, arguments)
-    if name == "nash-md model":
-        every = max(every, 3)  # the slowest of those that are not marked slow
+    if name in ("nash-md model", "tournament"):
+        every = max(every, 3)  # the slowest that are not marked so
     for step in range(1 + every // 2, STEPS[name] + 1, every):
         path = tmp_path / f"{step}.h5"
         interrupted(name, arguments[name], path, step, number, saved)

@@ -93,6 +93,8 @@ def play(
     advance: Callable[[int], None] = lambda comparisons: None,
     names: Sequence[str] | None = None,
     seed: int = 0,
+    asked: list[Tensor] | None = None,
+    after: Callable[[], None] = lambda: None,
 ) -> Tournament:
     """Compare the answers of K policies, each pair of policies on every prompt and draw.
 
@@ -110,6 +112,9 @@ def play(
         advance: told how many comparisons of an unordered pair are done.
         names: of the policies, in the ranking; their numbers if not given.
         seed: of the ranking's resamples.
+        asked: what the judge has said so far, P(a > b) and P(b > a), [2, n], of each unordered
+            pair; those that it is asked for still are added.
+        after: called when another batch is among `asked`.
 
     Raises:
         InputError: fewer than two policies, no prompt, or a judge that gives no probabilities.
@@ -120,18 +125,22 @@ def play(
     if k < 2 or not prompts:
         raise InputError(f"{k} policies on {len(prompts)} prompts; give two policies and a prompt")
     P = torch.full((k, k), 0.5, dtype=torch.float64)
+    asked = [] if asked is None else asked
     played: list[tuple[int, int, Tensor]] = []
     pairs: dict[tuple[int, int], PairRecord] = {}
-    for i, j in itertools.combinations(range(k), 2):
+    for number, (i, j) in enumerate(itertools.combinations(range(k), 2)):
         xs = list(prompts) * len(answers[i])
         a, b = ([y for draw in answers[side] for y in draw] for side in (i, j))
-        parts = []
-        for start in range(0, len(xs), batch_size):
+        if number == len(asked):
+            asked.append(torch.empty(2, 0, dtype=torch.float64))
+        for start in range(asked[number].shape[1], len(xs), batch_size):
             part = slice(start, start + batch_size)
-            asked = judge(xs[part], a[part], b[part]), judge(xs[part], b[part], a[part])
-            parts.append(torch.stack([each.double().cpu() for each in asked]))
+            said = judge(xs[part], a[part], b[part]), judge(xs[part], b[part], a[part])
+            said = torch.stack([each.double().cpu() for each in said])
+            asked[number] = torch.cat((asked[number], said), 1)
             advance(len(xs[part]))
-        forward, backward = torch.cat(parts, 1)
+            after()
+        forward, backward = asked[number]
         # an answer against itself is even, however the judge rounds
         same = torch.tensor([y == z for y, z in zip(a, b, strict=True)])
         p = torch.where(same, 0.5, (forward + 1 - backward) / 2)
@@ -196,6 +205,8 @@ def answers_of(
     device: torch.device | str = "cpu",
     options: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda answers: None,
+    found: list[list[str]] | None = None,
+    after: Callable[[], None] = lambda: None,
 ) -> list[list[str]]:
     """The answers of one policy, [draws][N].
 
@@ -210,17 +221,21 @@ def answers_of(
         device: where a model computes.
         options: of `load_policy`.
         advance: told how many prompts are answered.
+        found: the answers so far, [draws][n], of which the generator knows; the others are added.
+        after: called when those of another batch are among them.
 
     Raises:
         InputError: no such file or model, or a prompt without an answer or too long.
     """
+    found = [] if found is None else found
     if Path(spec).is_file():
+        found[:] = [answers_in(spec, prompts, read_answers(spec))] * draws
         advance(len(prompts))
-        return [answers_in(spec, prompts, read_answers(spec))] * draws
+        return found
     policy = load_policy(spec, device=device, reference=False, **(options or {}))
     policy.check_room(prompts, sampling.max_new_tokens, spec)
-    found: list[list[str]] = [[] for _ in range(draws)]
-    for start in range(0, len(prompts), batch_size):
+    found[:] = found or [[] for _ in range(draws)]
+    for start in range(len(found[0]), len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         uniforms = draw_uniforms(len(part) * draws, sampling.max_new_tokens, generator)
         drawn = decode(policy, policy.encode(part), draws, 0, 0.0, sampling, uniforms)
@@ -228,6 +243,7 @@ def answers_of(
         for d in range(draws):
             found[d] += texts[d::draws]
         advance(len(part))
+        after()
     return found
 
 
