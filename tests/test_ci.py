@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 STUB = """#!/bin/bash
 call="$(basename "$0") $*"
 echo "$call" >>"$CALLS"
+if [[ "$call" == "pip install"* ]]; then echo "${PIP_CONSTRAINT-none}" >>"$CALLS.pins"; fi
 if [[ -n "$FAIL" && "$call" == "$FAIL"* ]]; then exit "$EXIT"; fi
 case "$call" in
   *"-m venv"*)
@@ -39,7 +44,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run_ci(
-    checkout: Path, fail: str = "", status: int = 1, skips: str = ""
+    checkout: Path, fail: str = "", status: int = 1, skips: str = "", versions: str = ""
 ) -> tuple[int, str, list[str]]:
     """Run the copy of .ci/run on stubs; give its exit status, its output and the calls made."""
     environment = os.environ | {
@@ -50,7 +55,7 @@ def run_ci(
         "SKIPS": skips,
     }
     done = subprocess.run(
-        [checkout / ".ci" / "run"],
+        [checkout / ".ci" / "run", *versions.split()],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -114,3 +119,39 @@ def test_a_test_skipped_for_a_missing_package_fails_the_whole(
     status, output, _ = run_ci(checkout, skips=skips)
     assert status == code
     assert skips in output
+
+
+@pytest.mark.parametrize(
+    ("versions", "pins"), [("", ".ci/constraints.txt"), ("pinned", ".ci/constraints.txt"),
+                           ("newest", "none")],
+)  # fmt: skip
+def test_it_installs_the_pinned_versions_or_the_newest(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, versions: str, pins: str
+) -> None:
+    monkeypatch.setenv("PIP_CONSTRAINT", "somebody's own")
+    status, output, calls = run_ci(checkout, versions=versions)
+    assert status == 0, output
+    assert set((checkout / "calls.pins").read_text().splitlines()) == {pins}
+    assert calls[-1] == "pip freeze --exclude bioplaus"
+
+
+def test_it_refuses_other_versions(checkout: Path) -> None:
+    (checkout / "calls").touch()
+    status, output, calls = run_ci(checkout, versions="oldest")
+    assert (status, calls) == (2, [])
+    assert "error: .ci/run oldest: give newest" in output
+
+
+def test_the_pins_are_versions_that_the_project_admits() -> None:
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[a-zA-Z0-9.]+", pin) for pin in pins)  # and no host
+    pinned = {name: Version(version) for name, version in (pin.split("==") for pin in pins)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    named = [*project["dependencies"], *(each for extra in extras for each in extra)]
+    wanted = [Requirement(each) for each in named]
+    for each in wanted:
+        assert pinned[re.sub(r"[-_.]+", "-", each.name).lower()] in each.specifier
+    torch = next(each for each in wanted if each.name == "torch")
+    assert "2.13.0" in torch.specifier
