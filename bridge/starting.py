@@ -21,7 +21,7 @@ from bridge.resuming import (
     require_settings,
 )
 from bridge.runlog import Run, RunLog, open_run
-from bridge.runlog.reopening import reopen_run
+from bridge.runlog.reopening import machine_differences, reopen_run
 
 
 def start_log(
@@ -88,6 +88,8 @@ def _go_on(
     else:
         require_resumable(run)
     start = find_start(run, facts, warn)
+    for name in machine_differences(run.meta):
+        warn(f"{run.path}: {name} differ from what wrote it; the last bits of the numbers may, too")
     step = 0 if start is None else start.step
     rows = {} if start is None else start.facts["rows"]
     if finished and start is None:

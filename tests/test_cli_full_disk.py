@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("resource", reason="the limit on file sizes is POSIX's")
 
+from bridge.resuming import checkpoint_folder, find_start
 from bridge.runlog import read_run, recover
-from bridge.session import checkpoint_folder, find_start
 from tests.bioplaus import idx_files
 from tests.bridge.filling import can_mount, small_disk, take_room
 from tests.command_line import call

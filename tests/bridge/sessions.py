@@ -13,8 +13,9 @@ import torch
 
 from bridge.checkpoint import random_states, set_random_states
 from bridge.errors import InputError
+from bridge.resuming import find_start
 from bridge.runlog import Run
-from bridge.session import find_start, training_session
+from bridge.session import training_session
 from tests.bridge.killing import Say
 from tests.bridge.records import Step
 
