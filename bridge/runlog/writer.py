@@ -201,7 +201,9 @@ class RunLog:
             liveness.open_here.discard(self.run_id)
         if self.gone is not None:
             raise self.gone
-        if not self.path.exists() or self.path.stat().st_ino != self._inode:
+        with self._storage():
+            in_place = self.path.exists() and self.path.stat().st_ino == self._inode
+        if not in_place:
             raise LogGone(f"{self.path}: this log was moved or replaced while the run wrote it")
         with self._storage():
             give_back(self.path)
