@@ -167,7 +167,7 @@ def test_elsewhere_and_with_another_torch(tmp_path: Path, reference: dict[str, s
 
     def other_torch() -> None:
         here = provenance()
-        packages = json.loads(here["packages"]) | {"torch": "2.6.0"}
+        packages = json.loads(str(here["packages"])) | {"torch": "2.6.0"}
         reopening.provenance = lambda: {**here, "packages": json.dumps(packages)}
 
     assert command([*RUN, "--out", moved, "--resume"], other_torch) == 0

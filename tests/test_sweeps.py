@@ -161,7 +161,9 @@ def test_a_sweep_is_its_runs_and_is_not_run_again(tmp_path: Path) -> None:
         {"tau": 0.5},
     ]
     assert refused(call("nash-md", *sweep), "tau=0.1.h5 exists", "--resume")
-    assert refused(call("nash-md", *sweep, "--resume", "--set", "votes=3"), "votes=None, not 3")
+    assert refused(
+        call("nash-md", *sweep, "--resume", "--set", "log_every=7"), "log_every=", "not 7"
+    )
     (folder / "index.json").write_text("[]")
     assert refused(call("nash-md", *sweep, "--resume"), "no index of a sweep")
 
