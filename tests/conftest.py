@@ -1,6 +1,11 @@
 """What every test begins with."""
 
+import os
 import signal
+
+# Tests run in one process a core: see addopts in pyproject.toml. More threads would only wait.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:

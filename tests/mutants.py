@@ -121,7 +121,7 @@ def _pytest(tests: Iterable[str], tree: Path, report: Path) -> None:
         os.dup2(file.fileno(), 2)
     # imported before the fork: not the program, so that its asserts need no rewriting
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *quiet, *tests]))
+    os._exit(pytest.main(["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *quiet, *tests]))
 
 
 def main(words: list[str]) -> int:

@@ -1,8 +1,7 @@
 """The maximal lottery against OpenSpiel's solution of the same matrix game.
 
 OpenSpiel asks its solver for 1e-7, and the solver does not end where it is asked for much more.
-The comparison to 1e-9 is with scipy's linear programming, see `test_lottery.py`. cvxpy and ecos
-are large and no requirement of the tests.
+The comparison to 1e-9 is with scipy's linear programming, see `test_lottery.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,6 @@ import pytest
 
 from nlhf.ranking.lottery import maximal_lotteries
 from tests.nlhf.ranking.test_lottery import games
-
-pytest.importorskip("cvxpy")
-pytest.importorskip("ecos")
 
 
 @pytest.mark.filterwarnings("ignore")
