@@ -29,7 +29,7 @@ case "$call" in
       cp "$0" "$3/bin/$name"
     done ;;
   *tomllib*) echo "one,two" ;;
-  "pytest -n"*) echo "$SKIPS" ;;
+  "pytest -rs"*) echo "$SKIPS" ;;
 esac
 """
 
@@ -94,8 +94,8 @@ def test_every_step_is_run_once(checkout: Path) -> None:
         ("python cli.py eqprop-run", 1, "the README's run command, reduced"),
         ("bioplaus eqprop-run", 1, "the installed program"),
         ("python -m json.tool", 1, "the installed program"),
-        ("pytest -n", 1, "all tests, every extra installed"),
-        ("pytest -n", 5, "all tests, every extra installed"),
+        ("pytest -rs", 1, "all tests, every extra installed"),
+        ("pytest -rs", 5, "all tests, every extra installed"),
     ],
 )
 def test_a_failing_step_fails_the_whole(checkout: Path, fail: str, status: int, step: str) -> None:

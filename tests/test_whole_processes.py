@@ -85,6 +85,7 @@ def rows(path: Path) -> dict[int, list[float]]:
     return dict(zip(table["step"].tolist(), map(list, values), strict=True))
 
 
+@pytest.mark.slow
 def test_a_strangers_files_outlive_a_run_a_stop_and_the_loss_of_its_log(
     tmp_path: Path, whole: Path
 ) -> None:

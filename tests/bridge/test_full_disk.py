@@ -19,7 +19,7 @@ small_disk = pytest.param(
 
 
 @pytest.mark.parametrize("kind", ["limit", small_disk])
-@pytest.mark.parametrize("runs", [4, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [2, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_full_disk_keeps_all_that_was_acknowledged(tmp_path: Path, kind: str, runs: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.bridge.filling", str(tmp_path), str(runs), kind],
