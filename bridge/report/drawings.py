@@ -199,6 +199,6 @@ def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     return (
         f'<svg class="still" viewBox="0 0 {width:g} {height:g}" role="img" '
         # its text is neither too small to read on a telephone nor blown up on a wide screen
-        f'style="min-width:{0.75 * width:.0f}px;max-width:{1.2 * width:.0f}px" '
+        f'style="min-width:{0.7 * width:.0f}px;max-width:{1.2 * width:.0f}px" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
