@@ -32,29 +32,31 @@ MASK = torch.tensor([[True] * 3] * 4 + [[True, False, False]] + [[True] * 3])
 INDEX = torch.tensor([0, 0, 1, 1, 2, 2])
 
 
-def sampling_and_scores_are_exact(name, kind, dtype, most):
+def largest_kl(name, kind, dtype):
+    """Largest KL of a position from the models' own rows, in sampling and in scoring."""
     policy = policy_of(name, kind, dtype)
     check_suitable(policy)
     error, apart = largest_errors(policy, name, dtype)
-    assert error <= most
     assert apart > 0.1  # pi and mu differ, or nothing would be shown
+    found = [error]
     pi, mu = independent(policy, name, dtype)
     for share in (False, policy.shares):
         for model, reference in ((pi, False), (mu, True)):
-            found = score(
+            scores = score(
                 policy, prompts(), ANSWERS, MASK, index=INDEX, reference=reference, share=share
             )
             for row, i in enumerate(INDEX.tolist()):
                 for t in range(int(MASK[row].sum())):
                     p = next_log_probs(model, PROMPTS[i] + ANSWERS[row, :t].tolist())
-                    q = found.log_all[row, t].detach().double()
-                    assert float((p.exp() * (p - q)).sum()) <= most
+                    q = scores.log_all[row, t].detach().double()
+                    found.append(float((p.exp() * (p - q)).sum()))
+    return float(torch.tensor(found, dtype=torch.float64).max())  # NaN if one is
 
 
 # softmax and norms in these models are of float32 whatever the weights
 @pytest.mark.parametrize("name", ["opt", "qwen3-moe"])
 def test_flattened_rows_and_wrapped_experts_are_exact_with_an_adapter(name):
-    sampling_and_scores_are_exact(name, "lora", torch.float64, 1e-12)
+    assert largest_kl(name, "lora", torch.float64) <= 1e-12
 
 
 @pytest.mark.parametrize("name", ["bloom", pytest.param("gemma2", marks=pytest.mark.slow)])
@@ -66,14 +68,14 @@ def test_left_padding_in_float64_is_not_nan(name):
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_all_architectures_are_exact_in_float32(name, kind):
-    sampling_and_scores_are_exact(name, kind, torch.float32, 1e-6)
+    assert largest_kl(name, kind, torch.float32) <= 1e-6
 
 
 @pytest.mark.parametrize(
     "name", ["mamba", *(pytest.param(n, marks=pytest.mark.slow) for n in STATEFUL if n != "mamba")]
 )
 def test_caches_of_states_are_exact(name):
-    sampling_and_scores_are_exact(name, "full", torch.float32, 1e-6)
+    assert largest_kl(name, "full", torch.float32) <= 1e-6
 
 
 @pytest.mark.parametrize(
