@@ -148,11 +148,17 @@ def test_a_run_that_outlives_its_sweep_is_waited_for(tmp_path: Path) -> None:
     sweep = subprocess.Popen([sys.executable, "cli.py", *long], cwd=ROOT)
     while not (folder / "seed=0.h5").exists():
         time.sleep(0.02)
+    pid = int(read_run(folder / "seed=0.h5").meta["pid"])
+    os.kill(pid, signal.SIGSTOP)  # or a fast machine ends it first
     sweep.kill()
     sweep.wait()
     assert refused(call(*long, "--resume"), "seed=0.h5", "still being written by process")
-    pid = int(read_run(folder / "seed=0.h5").meta["pid"])
     os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGCONT)
     while Path("/proc", str(pid)).exists():
         time.sleep(0.05)
     assert call(*long, "--resume").exit_code == 0
+    (run,) = json.loads((folder / "index.json").read_text())["runs"]
+    found = read_run(folder / run["log"])
+    assert (run["status"], found.status, found.sealed) == ("finished", "finished", True)
+    assert found.table()["step"].tolist()[-1] == 6000

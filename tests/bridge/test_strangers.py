@@ -70,7 +70,7 @@ def _watch(path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "seed"), [(80, 150), pytest.param(2000, 5000, marks=pytest.mark.slow)]
+    ("n", "seed"), [(80, 150), pytest.param(5000, 5000, marks=pytest.mark.slow)]
 )
 def test_a_log_with_right_checksums_and_odd_content_is_one_line(
     tmp_path: Path, n: int, seed: int
