@@ -1,4 +1,4 @@
-"""Activation functions rho, their derivatives, and which of them are holomorphic."""
+"""Activation functions rho, their derivatives and differences, and which are holomorphic."""
 
 from __future__ import annotations
 
@@ -8,32 +8,56 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from bioplaus.errors import InputError
+
+Elementwise = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise nonlinearity `rho` with its first derivative.
+    """An elementwise nonlinearity `rho`; its value alone is enough.
 
     Attributes:
         name: the name used in configs.
+        value: `s -> rho(s)`, any torch code.
+        derivative: `s -> rho'(s)`; None takes it from autograd.
+        change: `(s, d) -> rho(s + d) - rho(s)` to the last digits of a small d; None subtracts.
+        into: `(s, out) -> rho(s)` written into `out`, which may be `s`; None copies.
         holomorphic: whether `rho` extends analytically to a complex neighbourhood of the real
             line, which the `holomorphic` estimator needs.
         bounds: the range of `rho`, or None where it is unbounded on a side.
-        apply: `(s, out) -> rho(s)`, written into `out` (which may be `s`) unless that is None.
-        slope: `s -> rho'(s)`.
+
+    Example:
+        >>> swish = Activation("swish", lambda s: s * torch.sigmoid(s))
+        >>> swish.slope(torch.zeros(2))
+        tensor([0.5000, 0.5000])
     """
 
     name: str
-    holomorphic: bool
-    bounds: tuple[float, float] | None
-    apply: Callable[[Tensor, Tensor | None], Tensor]
-    slope: Callable[[Tensor], Tensor]
+    value: Elementwise
+    derivative: Elementwise | None = None
+    change: Callable[[Tensor, Tensor], Tensor] | None = None
+    into: Callable[[Tensor, Tensor], Tensor] | None = None
+    holomorphic: bool = False
+    bounds: tuple[float, float] | None = None
 
     def __call__(self, s: Tensor, out: Tensor | None = None) -> Tensor:
         """rho(s), of the shape of `s`; without `out`, autograd can go through it."""
-        return self.apply(s, out)
+        if out is None:
+            return self.value(s)
+        return out.copy_(self.value(s)) if self.into is None else self.into(s, out)
+
+    def slope(self, s: Tensor) -> Tensor:
+        """rho'(s)."""
+        if self.derivative is not None:
+            return self.derivative(s)
+        return jvp(self.value, (s,), (torch.ones_like(s),))[1]
+
+    def difference(self, s: Tensor, d: Tensor) -> Tensor:
+        """rho(s + d) - rho(s)."""
+        return self.value(s + d) - self.value(s) if self.change is None else self.change(s, d)
 
     def __reduce__(self) -> Any:
         # the functions of the known ones are no pickle's business
@@ -41,71 +65,146 @@ class Activation:
         return (get_activation, (self.name,)) if known else super().__reduce__()
 
 
-def _steep_sigmoid(s: Tensor, out: Tensor | None) -> Tensor:
-    return torch.sigmoid(torch.mul(s, 4.0, out=out).sub_(2.0), out=out)
-
-
-def _identity(s: Tensor, out: Tensor | None) -> Tensor:
-    return s if out is None else out.copy_(s)
-
-
 def _sigmoid_slope(s: Tensor) -> Tensor:
     y = torch.sigmoid(s)
     return y * (1 - y)
 
 
-def _softplus(s: Tensor, out: Tensor | None) -> Tensor:
+def _tanh_change(s: Tensor, d: Tensor) -> Tensor:
+    # tanh(a + b) = (tanh a + tanh b) / (1 + tanh a tanh b)
+    here, moved = torch.tanh(s), torch.tanh(d)
+    return moved * (1 - here * here) / (1 + here * moved)
+
+
+def _sigmoid_change(s: Tensor, d: Tensor) -> Tensor:
+    return 0.5 * _tanh_change(0.5 * s, 0.5 * d)
+
+
+def _softplus(s: Tensor) -> Tensor:
     # log(1 + exp(s)) without overflow; the complex branch serves small imaginary parts
     if s.is_complex():
-        return torch.log(1 + torch.exp(s), out=out)
-    return torch.logaddexp(s, torch.zeros((), dtype=s.dtype, device=s.device), out=out)
+        return torch.log(1 + torch.exp(s))
+    return torch.logaddexp(s, torch.zeros((), dtype=s.dtype, device=s.device))
 
 
-def _inside(s: Tensor) -> Tensor:
-    return ((s > 0) & (s < 1)).to(s.dtype)
+def _softplus_change(s: Tensor, d: Tensor) -> Tensor:
+    if s.is_complex() or d.is_complex():
+        return torch.log(1 + torch.expm1(d) * torch.sigmoid(s))
+    return torch.log1p(torch.expm1(d) * torch.sigmoid(s))
 
+
+def _bent(low: float, high: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The change of a clamp: d itself between the corners."""
+
+    def change(s: Tensor, d: Tensor) -> Tensor:
+        if low == 0.0 and high == float("inf"):
+            floor = -s
+            return torch.maximum(d, floor) - floor.clamp_min(0.0)
+        floor, ceiling = low - s, high - s
+        rest = torch.clamp(torch.zeros_like(s), floor, ceiling)
+        return torch.clamp(d, floor, ceiling) - rest
+
+    return change
+
+
+def _between(low: float, high: float) -> Elementwise:
+    return lambda s: ((s > low) & (s < high)).to(s.dtype)
+
+
+LEAK = 0.01
+"""Slope of leaky-relu below zero."""
+
+_RELU_CHANGE = _bent(0.0, float("inf"))
 
 ACTIVATIONS: dict[str, Activation] = {
     a.name: a
     for a in (
         Activation(
             "tanh",
-            True,
-            (-1.0, 1.0),
-            lambda s, out: torch.tanh(s, out=out),
+            torch.tanh,
             lambda s: 1 - torch.tanh(s) ** 2,
+            _tanh_change,
+            lambda s, out: torch.tanh(s, out=out),
+            holomorphic=True,
+            bounds=(-1.0, 1.0),
         ),
         Activation(
-            "sigmoid", True, (0.0, 1.0), lambda s, out: torch.sigmoid(s, out=out), _sigmoid_slope
+            "sigmoid",
+            torch.sigmoid,
+            _sigmoid_slope,
+            _sigmoid_change,
+            lambda s, out: torch.sigmoid(s, out=out),
+            holomorphic=True,
+            bounds=(0.0, 1.0),
         ),
         Activation(
             "sigmoid-4s-2",
-            True,
-            (0.0, 1.0),
-            _steep_sigmoid,
+            lambda s: torch.sigmoid(4 * s - 2),
             lambda s: 4 * _sigmoid_slope(4 * s - 2),
+            lambda s, d: _sigmoid_change(4 * s - 2, 4 * d),
+            lambda s, out: torch.sigmoid(torch.mul(s, 4.0, out=out).sub_(2.0), out=out),
+            holomorphic=True,
+            bounds=(0.0, 1.0),
         ),
         Activation(
             "hard-sigmoid",
-            False,
-            (0.0, 1.0),
+            lambda s: torch.clamp(s, 0.0, 1.0),
+            _between(0.0, 1.0),
+            _bent(0.0, 1.0),
             lambda s, out: torch.clamp(s, 0.0, 1.0, out=out),
-            _inside,
+            bounds=(0.0, 1.0),
         ),
-        Activation("softplus", True, None, _softplus, lambda s: torch.sigmoid(s)),
+        Activation("softplus", _softplus, torch.sigmoid, _softplus_change, holomorphic=True),
         Activation(
-            "linear", True, None, lambda s, out: s if out is None else out.copy_(s), torch.ones_like
+            "linear",
+            lambda s: s,
+            torch.ones_like,
+            lambda s, d: d,
+            lambda s, out: out.copy_(s),
+            holomorphic=True,
+        ),
+        Activation("relu", torch.relu, lambda s: (s > 0).to(s.dtype), _RELU_CHANGE),
+        Activation(
+            "relu6",
+            torch.nn.functional.relu6,
+            _between(0.0, 6.0),
+            _bent(0.0, 6.0),
+            lambda s, out: torch.clamp(s, 0.0, 6.0, out=out),
+            bounds=(0.0, 6.0),
+        ),
+        Activation(
+            "leaky-relu",
+            lambda s: torch.nn.functional.leaky_relu(s, LEAK),
+            lambda s: torch.where(s > 0, 1.0, LEAK).to(s.dtype),
+            lambda s, d: LEAK * d + (1 - LEAK) * _RELU_CHANGE(s, d),
+        ),
+        # the derivative of s sigmoid(s); Elfwing et al. 2018 (arXiv 1702.03118)
+        Activation(
+            "dsilu",
+            lambda s: torch.sigmoid(s) * (1 + s * (1 - torch.sigmoid(s))),
+            lambda s: _sigmoid_slope(s) * (2 + s * (1 - 2 * torch.sigmoid(s))),
+            holomorphic=True,
         ),
     )
 }
 
 
-def get_activation(name: str) -> Activation:
-    """Look up an activation by name.
+def get_activation(activation: str | Activation | Elementwise) -> Activation:
+    """Look up an activation by name; an object is handed through, a function is made one.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or the value is none of these.
     """
-    if name not in ACTIVATIONS:
-        raise InputError(f"activation={name!r} is unknown; use one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, str):
+        if activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise InputError(f"activation={activation!r} is unknown; use one of {known}")
+        return ACTIVATIONS[activation]
+    if callable(activation):
+        return Activation(getattr(activation, "__name__", "custom"), activation)
+    raise InputError(
+        f"activation={activation!r} is a {type(activation).__name__}; give a name, a function of a "
+        "tensor or an Activation"
+    )

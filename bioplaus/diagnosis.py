@@ -12,7 +12,7 @@ from bioplaus.config import EqpropConfig, make_field
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LeakyField
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.base import VectorField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Status
 
@@ -27,7 +27,7 @@ ENOUGH = 0.9
 
 
 @torch.no_grad()
-def stability(field: AbstractField, x: Tensor, settling: Settling) -> float:
+def stability(field: VectorField, x: Tensor, settling: Settling) -> float:
     """The largest real part of the Jacobian's eigenvalues over the free points that converge.
 
     Negative where all of them attract; NaN where none converges. See `solvers.stability`.

@@ -15,7 +15,7 @@ from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, Estimate, get_estimator
 from bioplaus.estimators.adjoint import cost_slope
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.base import VectorField
 from bioplaus.gradient_row import (
     CURES,
     DISAGREEMENT,
@@ -114,7 +114,7 @@ class GradientReport:
 
 
 def check_gradients(
-    field: AbstractField,
+    field: VectorField,
     x: Tensor,
     y: Tensor,
     cost: str | AbstractCost = "squared-error",
@@ -162,7 +162,7 @@ def check_gradients(
     if not estimators or not oracles or not betas:
         raise InputError("give at least one estimator, one oracle and one beta")
     settling = settling or default_settling(field.dtype)
-    target = y if y.ndim == 2 else one_hot(y, field.output.stop - field.output.start, field.dtype)
+    target = y if y.ndim == 2 else one_hot(y, field.n_output, field.dtype)
     free = free_phase(field, x, settling=settling)
     layout = Layout.of(field.parameters, field.partners())
     exact = Exact.of(field, x, target, free, settling, oracle_settling)
@@ -187,7 +187,7 @@ def check_gradients(
     return GradientReport(asymmetry, tuple(rows), settling.tolerance, agreement, free)
 
 
-def default_oracles(field: AbstractField) -> tuple[str, ...]:
+def default_oracles(field: VectorField) -> tuple[str, ...]:
     """`implicit`, and `unrolled`, which shares no derivative with it, where the size allows."""
     return ("implicit", "unrolled") if field.n <= EXACT_UP_TO else ("implicit",)
 
@@ -216,7 +216,7 @@ def variants(
 
 
 def _asymmetry_and_bounds(
-    field: AbstractField,
+    field: VectorField,
     x: Tensor,
     target: Tensor,
     cost: AbstractCost,
@@ -258,8 +258,8 @@ def _asymmetry_and_bounds(
     if d is not None:
         common += inverse * torch.linalg.vector_norm(c - d * c, dim=1)
     norms = field.parameter_norms(x, s)
-    bounds = {}
-    for row in layout.rows:
+    bounds: dict[str, float | None] = dict.fromkeys(layout.rows)
+    for row in layout.rows if norms is not None else ():
         squares = torch.stack([norms[name].square() for name in layout.members(row)]).sum(0)
         norm = torch.minimum(squares.sqrt(), norms["all"])
         bounds[row] = _known(float((common * norm).mean()))
@@ -272,14 +272,14 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def weight_angles(field: AbstractField) -> dict[str, float | None]:
+def weight_angles(field: VectorField) -> dict[str, float | None]:
     """Degrees between each feedback matrix and its transposed feedforward partner.
 
     None where one of them is zero.
     """
     angles = {}
     for name, partner in field.partners().items():
-        back, forward = field.parameters[name], field.parameters[partner].T
+        back, forward = field.parameters[name], field.mirror(name, field.parameters[partner])
         found, _ = measures(back.reshape(-1).double(), forward.reshape(-1).double())
         angles[f"weight_angle.{name.rpartition('.')[2]}"] = found["angle_degrees"]
     return angles

@@ -44,9 +44,9 @@ class Asymmetry:
 @torch.no_grad()
 def dense_jacobian(at: AbstractLinearisation) -> Tensor:
     """J_s of each row, [B, n, n]."""
-    n, rows = at.n, len(at.slope)
-    eye = torch.eye(n, dtype=at.slope.dtype, device=at.slope.device)
-    each = torch.arange(rows, device=at.slope.device)
+    n, rows = at.n, len(at.s)
+    eye = torch.eye(n, dtype=at.s.dtype, device=at.s.device)
+    each = torch.arange(rows, device=at.s.device)
     return torch.stack([at.take(row.expand(n)).jvp(eye).T for row in each])
 
 
@@ -54,7 +54,7 @@ def dense_jacobian(at: AbstractLinearisation) -> Tensor:
 def exact_asymmetry(at: AbstractLinearisation) -> Asymmetry:
     """The asymmetry from dense Jacobians, one row at a time."""
     ratios = []
-    for row in range(len(at.slope)):
+    for row in range(len(at.s)):
         j = dense_jacobian(at.take(slice(row, row + 1)))[0]
         ratios.append(torch.linalg.matrix_norm(j - j.T) / torch.linalg.matrix_norm(j + j.T))
     return _asymmetry(torch.stack(ratios), torch.zeros(len(ratios)), 0)
@@ -74,8 +74,8 @@ def hutchinson_asymmetry(
     """
     draws = []
     for _ in range(probes):
-        coins = torch.randint(0, 2, at.slope.shape, generator=generator)
-        e = (2 * coins - 1).to(at.slope)
+        coins = torch.randint(0, 2, at.s.shape, generator=generator)
+        e = (2 * coins - 1).to(at.s)
         forth, back = at.jvp(e), at.vjp(e)
         draws.append(torch.stack(((forth - back).square().sum(1), (forth + back).square().sum(1))))
     a, b = torch.stack(draws, -1)  # [B, probes] each
@@ -145,7 +145,7 @@ def inverse_norm(at: AbstractLinearisation, *, generator: torch.Generator) -> Te
     """
     if _dense_fits(at):
         return 1 / torch.linalg.svdvals(dense_jacobian(at))[:, -1]
-    start = _random_like(at.slope, generator)
+    start = _random_like(at.s, generator)
     tolerance = torch.finfo(start.dtype).eps ** 0.5
     solved = torch.ones(len(start), dtype=torch.bool, device=start.device)
 
@@ -169,7 +169,7 @@ def asymmetry_norm(
     at: AbstractLinearisation, seen: Tensor | None, *, generator: torch.Generator
 ) -> Tensor:
     """||D J_s - J_s^T D||_2 of each row, [B], D what the local rule sees of ds (None: 1)."""
-    start = _random_like(at.slope, generator)
+    start = _random_like(at.s, generator)
 
     def odd(v: Tensor) -> Tensor:
         if seen is None:
@@ -188,9 +188,9 @@ def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) ->
     NaN where the largest still moves by more than AT_REST of itself.
     """
     if _dense_fits(at):
-        eye = torch.eye(at.n, dtype=at.slope.dtype, device=at.slope.device)
+        eye = torch.eye(at.n, dtype=at.s.dtype, device=at.s.device)
         return torch.linalg.eigvals(dense_jacobian(at) + eye).abs().amax(1)
-    start = _random_like(at.slope, generator)
+    start = _random_like(at.s, generator)
     moving = _Moving()
     radius = ritz_values(lambda v: at.jvp(v) + v, start, products=150, enough=moving).abs().amax(1)
     if at.n <= 150:
@@ -212,7 +212,7 @@ class _Moving:
 
 
 def _dense_fits(at: AbstractLinearisation) -> bool:
-    return at.n <= DENSE_UP_TO and at.slope.numel() * at.n <= 4_000_000
+    return at.n <= DENSE_UP_TO and at.s.numel() * at.n <= 4_000_000
 
 
 def _random_like(s: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,8 +8,7 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
 from bioplaus.estimators import Estimate
-from bioplaus.fields import LeakyField
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.base import VectorField
 from bioplaus.phases import Settling, free_phase
 
 MEASURES = (
@@ -27,7 +26,7 @@ MEASURES = (
 LARGEST = ("free_residual", "nudged_residual", "status")
 
 
-def test_errors(field: LeakyField, dataset: Dataset, settling: Settling, rows: Tensor) -> int:
+def test_errors(field: VectorField, dataset: Dataset, settling: Settling, rows: Tensor) -> int:
     """Of some test images, count those whose largest output is not their label."""
     rows = rows.to(dataset.test.inputs.device)
     free = free_phase(field, dataset.test.inputs[rows], settling=settling)
@@ -35,18 +34,20 @@ def test_errors(field: LeakyField, dataset: Dataset, settling: Settling, rows: T
     return int((guess != dataset.test.targets[rows]).sum())
 
 
-def alignments(field: LeakyField) -> dict[str, float]:
-    """tr(W_f W_b) / (||W_f|| ||W_b||) of each pair of layers: 1 is transposed, 0 unrelated."""
+def alignments(field: VectorField) -> dict[str, float]:
+    """tr(W_f W_b) / (||W_f|| ||W_b||) of each pair of weights: 1 is transposed, 0 unrelated."""
     result = {}
-    for k in range(len(field.layers) - 1):
-        forward, back = field.forward_weight(k + 1).T, field.feedback_weight(k)
+    for k, (name, partner) in enumerate(field.partners().items(), 1):
+        back = field.parameters[name]
+        forward = field.mirror(name, field.parameters[partner])
         product = (forward * back).sum() / (forward.norm() * back.norm())
-        result[f"alignment_{k + 1}"] = float(product)
-    return result
+        result[f"alignment_{k}"] = float(product)
+    tied = (f"alignment_{len(result) + k + 1}" for k in range(field.tied_pairs()))
+    return result | dict.fromkeys(tied, 1.0)
 
 
 def measure(
-    field: AbstractField, cost: AbstractCost, estimate: Estimate, y: Tensor
+    field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor
 ) -> dict[str, float]:
     """The MEASURES of one step, fetched from the device at once."""
     free = estimate.free

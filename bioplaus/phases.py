@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.fields.base import AbstractField
-from bioplaus.nudging import Nudge, Nudged
+from bioplaus.fields.base import VectorField
+from bioplaus.nudging import Nudge, absolute, deviations
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, solve
 
-DynamicsFactory = Callable[[AbstractField, Tensor, Nudge, Tensor], AbstractDynamics]
-"""Makes a nudged phase's dynamics from the field, its drive, the nudge and the free state."""
+DynamicsFactory = Callable[[VectorField, Tensor, Nudge, Tensor], AbstractDynamics]
+"""Makes a nudged phase's dynamics, in deviations from s*, from field, drive, nudge and s*."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Settling:
 
 @torch.no_grad()
 def free_phase(
-    field: AbstractField,
+    field: VectorField,
     x: Tensor,
     *,
     settling: Settling | None = None,
@@ -53,7 +54,7 @@ def free_phase(
 
     Args:
         field: the vector field.
-        x: clamped input, [B, n_in].
+        x: clamped input, one a row.
         settling: solver, tolerance and step limits.
         start: first state [B, n] (a warm start); None starts from one pass upwards.
         drive: `field.drive(x)` if it is known already.
@@ -63,7 +64,7 @@ def free_phase(
     settling = settling or Settling()
     drive = field.drive(x) if drive is None else drive
     return solve(
-        Nudged(field, drive),
+        absolute(field, drive),
         field.initial_state(drive) if start is None else start,
         settling.solver,
         tolerance=settling.tolerance,
@@ -73,16 +74,9 @@ def free_phase(
     )
 
 
-def plain_dynamics(
-    field: AbstractField, drive: Tensor, nudge: Nudge, free: Tensor
-) -> AbstractDynamics:
-    """The field and its nudge, nothing else."""
-    return Nudged(field, drive, nudge)
-
-
 @torch.no_grad()
 def nudged_phase(
-    field: AbstractField,
+    field: VectorField,
     drive: Tensor,
     free: Tensor,
     cost: AbstractCost,
@@ -90,9 +84,12 @@ def nudged_phase(
     beta: float | Tensor,
     *,
     settling: Settling | None = None,
-    dynamics: DynamicsFactory = plain_dynamics,
+    dynamics: DynamicsFactory = deviations,
 ) -> Solution:
     """Settle to s_beta with mu(x, s) - beta dC/ds = 0, starting from the free fixed point.
+
+    What is settled is the deviation d = s_beta - s*, and given back beside the state. What the
+    free phase has left of mu(x, s*) is left out.
 
     Args:
         field: the vector field.
@@ -102,27 +99,28 @@ def nudged_phase(
         target: y, [B, m].
         beta: strength of the nudge, not zero; one for all or one a row [B, 1].
         settling: solver, tolerance and step limits.
-        dynamics: another field to settle in.
+        dynamics: what to settle in.
 
     Raises:
         InputError: beta is zero.
     """
     settling = settling or Settling()
     strength = per_row(beta, free)
-    return solve(
+    end = solve(
         dynamics(field, drive, Nudge(cost, target, strength), free),
-        free,
+        torch.zeros_like(free),
         settling.solver,
         tolerance=settling.tolerance,
         max_steps=settling.nudged_steps,
         check_every=settling.check_every,
         verify=settling.verify,
     )
+    return dataclasses.replace(end, s=free + end.s, deviation=end.s)
 
 
 @torch.no_grad()
 def phase_pair(
-    field: AbstractField,
+    field: VectorField,
     drive: Tensor,
     free: Tensor,
     cost: AbstractCost,
@@ -130,7 +128,7 @@ def phase_pair(
     beta: float,
     *,
     settling: Settling | None = None,
-    dynamics: DynamicsFactory = plain_dynamics,
+    dynamics: DynamicsFactory = deviations,
 ) -> tuple[Solution, Solution]:
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
     strength = per_row(beta, free)

@@ -21,7 +21,7 @@ from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset, batches
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
-from bioplaus.fields import LeakyField
+from bioplaus.fields import VectorField
 from bioplaus.measuring import LARGEST, MEASURES, measure, test_errors
 from bioplaus.phases import Settling
 
@@ -58,7 +58,7 @@ class Shards:
         count: shards a batch, >= 1; with 1 the batch is estimated whole.
     """
 
-    def __init__(self, field: LeakyField, count: int, group: AbstractGroup) -> None:
+    def __init__(self, field: VectorField, count: int, group: AbstractGroup) -> None:
         """Share out the shards.
 
         Raises:
@@ -80,7 +80,7 @@ class Shards:
     def estimate(
         self,
         estimator: AbstractEstimator,
-        field: LeakyField,
+        field: VectorField,
         x: Tensor,
         target: Tensor,
         cost: AbstractCost,
@@ -126,7 +126,7 @@ class Shards:
     def _part(
         self,
         estimator: AbstractEstimator,
-        field: LeakyField,
+        field: VectorField,
         x: Tensor,
         target: Tensor,
         cost: AbstractCost,
@@ -140,7 +140,7 @@ class Shards:
         flat = torch.cat([estimate.updates[name].flatten() for name in self._updates])
         return flat, torch.tensor([values[name] for name in MEASURES], dtype=torch.float64)
 
-    def test_error(self, field: LeakyField, dataset: Dataset, settling: Settling, n: int) -> float:
+    def test_error(self, field: VectorField, dataset: Dataset, settling: Settling, n: int) -> float:
         """Share of test images whose largest output is not their label, in percent.
 
         NaN without test images, or where their targets are vectors.
@@ -157,7 +157,7 @@ class Shards:
         wrong = sum(test_errors(field, dataset, settling, rows) for rows in turns)
         return 100.0 * self._group.total(wrong) / len(dataset.test)
 
-    def require_equal(self, field: LeakyField, step: int) -> None:
+    def require_equal(self, field: VectorField, step: int) -> None:
         """Compare the parameters of all processes.
 
         Raises:

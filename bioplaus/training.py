@@ -95,7 +95,7 @@ class Run:
     @cached_property
     def epoch_record(self) -> type:
         """The type of an epoch's record; it has one alignment for each pair of weights."""
-        pairs = [(f"alignment_{k + 1}", float) for k in range(len(self.field.layers) - 1)]
+        pairs = [(name, float) for name in alignments(self.field)]
         return dataclasses.make_dataclass("EpochRecord", _EPOCH_FIELDS + pairs, frozen=True)
 
     @cached_property
@@ -197,6 +197,7 @@ def train(
             x, y = dataset.train.inputs[rows], targets[rows]
             done = run.shards.estimate(run.estimator, run.field, x, y, run.cost)
             run.optimizer.step(done.updates)
+            run.field.constrain()
             values, at.status = done.values, Status(int(done.values.pop("status")))
             if not dataset.has_labels:
                 values["train_error"] = math.nan

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators import Estimate, get_oracle
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.base import VectorField
 from bioplaus.gradient_row import Layout
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution
@@ -44,7 +44,7 @@ class Truth:
 class Exact:
     """A problem in float64, and its free phase as the oracles have it."""
 
-    field: AbstractField
+    field: VectorField
     x: Tensor
     target: Tensor
     free: Solution
@@ -53,7 +53,7 @@ class Exact:
     @classmethod
     def of(
         cls,
-        field: AbstractField,
+        field: VectorField,
         x: Tensor,
         target: Tensor,
         free: Solution,

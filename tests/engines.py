@@ -11,7 +11,7 @@ from bioplaus.costs import get_cost
 from bioplaus.engines import Course
 from bioplaus.engines.package import load_brian2
 from bioplaus.errors import InputError
-from bioplaus.nudging import Nudge, Nudged
+from bioplaus.nudging import Layered, Nudge
 from bioplaus.solvers import Euler
 from tests.fields import Problem
 
@@ -24,10 +24,10 @@ def require_brian2() -> None:
         pytest.skip(f"could not import 'brian2': {error}", allow_module_level=True)
 
 
-def dynamics(p: Problem, cost: str, beta: float) -> tuple[Nudged, Nudged]:
+def dynamics(p: Problem, cost: str, beta: float) -> tuple[Layered, Layered]:
     """The free field and the nudged one."""
     drive, strength = p.field.drive(p.x), torch.full((len(p.x), 1), beta, dtype=p.x.dtype)
-    return Nudged(p.field, drive), Nudged(p.field, drive, Nudge(get_cost(cost), p.y, strength))
+    return Layered(p.field, drive), Layered(p.field, drive, Nudge(get_cost(cost), p.y, strength))
 
 
 def euler(p: Problem, cost: str, beta: float, course: Course) -> Tensor:
@@ -43,7 +43,7 @@ def euler(p: Problem, cost: str, beta: float, course: Course) -> Tensor:
     return torch.stack(states)
 
 
-def force(part: Nudged, s: np.ndarray) -> np.ndarray:
+def force(part: Layered, s: np.ndarray) -> np.ndarray:
     """F(s) of flattened states, in membrane time constants."""
     state = torch.from_numpy(s.reshape(-1, part.field.n))
     return part.force(state, torch.empty_like(state)).numpy().ravel()

@@ -14,7 +14,7 @@ from bioplaus.engines.circuit import Circuit
 from bioplaus.engines.package import duration, generated, load_brian2
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
-from bioplaus.nudging import Nudge, Nudged
+from bioplaus.nudging import Layered, Nudge
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def nudged_dynamics(
     cost: str | AbstractCost,
     beta: float | Tensor,
     course: Course,
-) -> Nudged:
+) -> Layered:
     """The field with its drive and the nudge of a course.
 
     Raises:
@@ -138,13 +138,13 @@ def nudged_dynamics(
     """
     drive = field.drive(x)
     if course.nudged is None:
-        return Nudged(field, drive)
+        return Layered(field, drive)
     if y is None:
         raise InputError("a nudged phase needs targets: give y, or leave out course.nudged")
     m = field.output.stop - field.output.start
     target = y if y.ndim == 2 else one_hot(y, m, field.dtype)
     strength = torch.as_tensor(beta, dtype=field.dtype).expand(len(x), 1)
-    return Nudged(field, drive, Nudge(get_cost(cost), target, strength))
+    return Layered(field, drive, Nudge(get_cost(cost), target, strength))
 
 
 def monitor(circuit: Circuit, names: str = "s") -> list[Any]:

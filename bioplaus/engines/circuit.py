@@ -12,9 +12,8 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost, CrossEntropy, SquaredError
 from bioplaus.engines.package import METHODS, check_choice, load_brian2, spared_collection
 from bioplaus.errors import InputError
-from bioplaus.estimators.asymmetric import Symmetrised
 from bioplaus.fields import LeakyField
-from bioplaus.nudging import Nudged
+from bioplaus.nudging import Layered, Symmetrised
 from bioplaus.solvers.loop import DIVERGED_AT
 
 MAX_SYNAPSES = 30_000_000
@@ -112,7 +111,7 @@ class Circuit:
         """Add monitors or further groups."""
         self.network.add(*objects)
 
-    def load(self, dynamics: Nudged, s: Tensor, onset: Any) -> None:
+    def load(self, dynamics: Layered, s: Tensor, onset: Any) -> None:
         """Set weights, inputs, nudge and state; rows beyond those given are left at rest.
 
         Args:
@@ -132,7 +131,9 @@ class Circuit:
             if k == len(self.layers) - 1 and nudge is not None:
                 columns |= {"y": nudge.target, "beta": nudge.beta.expand(-1, field.sizes[-1])}
             if isinstance(dynamics, Symmetrised):
-                parts = {"rest": dynamics.free, "slope": dynamics.slope, "base": dynamics.base}
+                rest, excess = dynamics.origin, dynamics.excess
+                base = None if excess is None else rest + excess
+                parts = {"rest": rest, "slope": dynamics.slope, "base": base}
                 for name, whole in parts.items():
                     if whole is not None:
                         columns[name] = field.split(whole)[k]

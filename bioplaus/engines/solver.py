@@ -16,9 +16,8 @@ from bioplaus.engines.circuit import (
 )
 from bioplaus.engines.package import METHODS, check_choice, duration, generated
 from bioplaus.errors import InputError
-from bioplaus.estimators.asymmetric import Symmetrised
 from bioplaus.fields import LeakyField
-from bioplaus.nudging import Nudged
+from bioplaus.nudging import Deviations, Layered, Symmetrised
 from bioplaus.solvers import AbstractDynamics, AbstractSolver
 from bioplaus.solvers.base import Carry
 
@@ -101,15 +100,16 @@ class Brian2(AbstractSolver):
         carry.fresh = False
         return taken
 
-    def _advance(self, dynamics: Nudged, s: Tensor, most: int, tolerance: float) -> int:
+    def _advance(self, dynamics: Layered, s: Tensor, most: int, tolerance: float) -> int:
         with generated(self.target):
             circuit = self._circuit(dynamics, len(s))
-            circuit.load(dynamics, s, 0 * circuit.clock.dt)
+            origin = dynamics.origin if isinstance(dynamics, Deviations) else 0.0
+            circuit.load(dynamics, origin + s, 0 * circuit.clock.dt)
             steps = circuit.run_until(most, len(s), tolerance, len(dynamics.order))
-        s.copy_(circuit.state(len(s)))
+        s.copy_(circuit.state(len(s)) - origin)
         return steps
 
-    def _circuit(self, dynamics: Nudged, rows: int) -> Circuit:
+    def _circuit(self, dynamics: Layered, rows: int) -> Circuit:
         field, nudge = _leaky(dynamics), dynamics.nudge
         cost = nudge and nudge.cost
         require_equation(cost)
@@ -134,23 +134,23 @@ class Brian2(AbstractSolver):
         return known
 
 
-def _served(dynamics: AbstractDynamics, s: Tensor) -> Nudged:
+def _served(dynamics: AbstractDynamics, s: Tensor) -> Layered:
     """The dynamics, if a circuit can be built for it.
 
     Raises:
         InputError: there is none.
     """
-    if type(dynamics) not in (Nudged, Symmetrised) or s.is_complex():
+    if type(dynamics) not in (Layered, Deviations, Symmetrised) or s.is_complex():
         what = "complex states" if s.is_complex() else type(dynamics).__name__
         raise InputError(
             f"the engine brian2 has no circuit for {what}; use one of the estimators "
             f"{', '.join(SERVED)}, or the engine torch"
         )
-    assert isinstance(dynamics, Nudged)
+    assert isinstance(dynamics, Layered)
     return dynamics
 
 
-def _leaky(dynamics: Nudged) -> LeakyField:
+def _leaky(dynamics: Layered) -> LeakyField:
     if not isinstance(dynamics.field, LeakyField):
         raise InputError(
             f"the engine brian2 has no circuit for a {type(dynamics.field).__name__}; use a "

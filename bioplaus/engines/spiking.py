@@ -175,7 +175,7 @@ def spiking_estimate(
     free = means[0].unflatten(0, (2, -1)).mean(0).to(field.dtype)
     plus, minus = (part.to(field.dtype) for part in means[1].chunk(2))
     kind: Any = get_estimator("vector-field")
-    delta = kind(beta=beta).displacement(field, plus, minus) / (2 * beta)
+    delta = kind(beta=beta).displacement(field, minus, plus - minus) / (2 * beta)
     updates = field.local_update(x, free, delta)
     free, plus, minus = (_confined(boxed, part) for part in (free, plus, minus))
     return Spiking(updates, free, plus, minus, count, drawn, float(onset))

@@ -18,12 +18,12 @@ from bioplaus.estimators.implicit import Implicit
 from bioplaus.estimators.kolen_pollack import KolenPollack
 from bioplaus.estimators.recurrent_backprop import RecurrentBackprop
 from bioplaus.estimators.unrolled import Unrolled
-from bioplaus.estimators.vector_field import VectorField
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.vector_field import VectorFieldEP
+from bioplaus.fields.base import VectorField
 
 ESTIMATORS: dict[str, type[AbstractEstimator]] = {
     e.name: e
-    for e in (VectorField, AsymEP, Dyadic, Holomorphic, Continual, Homeostasis, KolenPollack)
+    for e in (VectorFieldEP, AsymEP, Dyadic, Holomorphic, Continual, Homeostasis, KolenPollack)
 }
 ORACLES: dict[str, type[AbstractEstimator]] = {
     e.name: e for e in (Implicit, RecurrentBackprop, Unrolled, FiniteDifference)
@@ -54,7 +54,7 @@ def get_oracle(name: str) -> type[AbstractEstimator]:
 
 
 def estimate_gradient(
-    field: AbstractField,
+    field: VectorField,
     x: Tensor,
     y: Tensor,
     cost: str | AbstractCost = "squared-error",
@@ -74,7 +74,7 @@ def estimate_gradient(
     Raises:
         InputError: an unknown name, or a value outside its range.
     """
-    target = y if y.ndim == 2 else one_hot(y, field.output.stop - field.output.start, field.dtype)
+    target = y if y.ndim == 2 else one_hot(y, field.n_output, field.dtype)
     return get_estimator(estimator)(**settings)(field, x, target, get_cost(cost))
 
 
@@ -94,7 +94,7 @@ __all__ = [
     "KolenPollack",
     "RecurrentBackprop",
     "Unrolled",
-    "VectorField",
+    "VectorFieldEP",
     "estimate_gradient",
     "get_estimator",
     "get_oracle",

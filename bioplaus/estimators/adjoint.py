@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.base import AbstractEstimator, Batch
+from bioplaus.fields.base import VectorField
 from bioplaus.fields.linearisation import AbstractLinearisation
-from bioplaus.phases import Settling, free_phase
+from bioplaus.phases import Settling
 from bioplaus.solvers import Solution, Status
 
 
@@ -31,27 +31,12 @@ class AbstractAdjoint(AbstractEstimator):
     def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
         """J_s^-T c [B, n], and the steps that each row took [B]."""
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        drive = field.drive(x)
-        if free is None:
-            free = free_phase(field, x, settling=self.settling, drive=drive)
-        c = cost_slope(field, free.s, target, cost)
-        at = field.linearise(free.s, drive)
+    def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
+        c = cost_slope(batch.field, batch.free.s, batch.target, batch.cost)
+        at = batch.field.linearise(batch.free.s, batch.drive)
         adjoint, steps = self.adjoint(at, c)
         solved = judged(adjoint, adjoint_residual(at, adjoint, c), steps, self.settling)
-        # in a box dmu/dtheta is zero for the units outside
-        delta = adjoint * at.slope if field.is_linear() else adjoint
-        return self.apply_rule(field, x, free, [solved], delta, out)
+        return [solved], at.reached(adjoint)
 
 
 def judged(adjoint: Tensor, residual: Tensor, steps: Tensor, settling: Settling) -> Solution:
@@ -77,7 +62,7 @@ def rounding(dtype: torch.dtype) -> float:
     return 100 * torch.finfo(dtype).eps
 
 
-def cost_slope(field: AbstractField, s: Tensor, target: Tensor, cost: AbstractCost) -> Tensor:
+def cost_slope(field: VectorField, s: Tensor, target: Tensor, cost: AbstractCost) -> Tensor:
     """c = dC/ds on all units, [B, n]: zero but on the outputs."""
     c = torch.zeros_like(s)
     c[:, field.output] = cost.slope(s[:, field.output], target)

@@ -1,20 +1,20 @@
-"""The interface of an estimator of dJ/dtheta."""
+"""An estimator of dJ/dtheta: the one call of all of them, and what each has to say."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.fields.base import AbstractField
-from bioplaus.phases import Settling
+from bioplaus.fields.base import VectorField
+from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
 
 
@@ -36,6 +36,27 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What an estimator is asked for: the slope of the mean cost of some rows, at their s*.
+
+    Attributes:
+        field: the vector field.
+        x: clamped input, one a row.
+        drive: `field.drive(x)`.
+        free: the free phase.
+        target: y, [B, m].
+        cost: C.
+    """
+
+    field: VectorField
+    x: Tensor
+    drive: Tensor
+    free: Solution
+    target: Tensor
+    cost: AbstractCost
+
+
+@dataclass(frozen=True)
 class AbstractEstimator(ABC):
     """An estimator of -dJ/dtheta, J the mean of C(s*) over the batch.
 
@@ -52,7 +73,7 @@ class AbstractEstimator(ABC):
     settling: Settling = field(default_factory=Settling)
     gate: float = math.inf
 
-    def check(self, field: AbstractField, cost: AbstractCost) -> None:
+    def check(self, field: VectorField, cost: AbstractCost) -> None:
         """Whether this estimator can serve a field and a cost.
 
         Leaky integrators nudged away from the target, at -beta, are unstable once beta times the
@@ -77,7 +98,7 @@ class AbstractEstimator(ABC):
         """|beta|, and the largest share of it that nudges away from the target in any phase."""
         return 0.0, 0.0
 
-    def unfit(self, field: AbstractField) -> str | None:
+    def unfit(self, field: VectorField) -> str | None:
         """Why this estimator cannot serve a field; None where it can."""
         return None
 
@@ -85,10 +106,11 @@ class AbstractEstimator(ABC):
         """The same estimator with nothing in its update but the estimate of -dJ/dtheta."""
         return self
 
-    @abstractmethod
+    @final
+    @torch.no_grad()
     def __call__(
         self,
-        field: AbstractField,
+        field: VectorField,
         x: Tensor,
         target: Tensor,
         cost: AbstractCost,
@@ -100,34 +122,41 @@ class AbstractEstimator(ABC):
 
         Args:
             field: the vector field.
-            x: clamped input, [B, n_in].
+            x: clamped input, one a row.
             target: y, [B, m].
             cost: C.
             free: the free phase if it is known already.
             out: buffers for the updates.
-        """
 
-    def apply_rule(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        free: Solution,
-        nudged: Sequence[Solution],
-        delta: Tensor,
-        out: dict[str, Tensor] | None,
-    ) -> Estimate:
-        """The local rule on the rows whose residual is within the gate in every phase.
-
-        Args:
-            field, x, free, nudged, out: as in `__call__` and `Estimate`.
-            delta: an estimate of ds/dbeta, [B, n].
+        Raises:
+            InputError: the estimator cannot serve the field or the cost.
         """
-        accepted = self.accepted(free, *nudged)
-        s = free.s
+        self.check(field, cost)
+        drive = field.drive(x)
+        if free is None:
+            free = free_phase(field, x, settling=self.settling, drive=drive)
+        return self.estimate(Batch(field, x, drive, free, target, cost), out)
+
+    def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
+        """The local rule (dmu/dtheta)^T delta on the rows that are within the gate everywhere."""
+        nudged, delta = self.response(batch)
+        accepted, s = self.accepted(batch.free, *nudged), batch.free.s
         if not bool(accepted.all()):
             delta = torch.where(accepted[:, None], delta, 0.0)
             s = torch.where(accepted[:, None], s, 0.0)
-        return Estimate(field.local_update(x, s, delta, out), free, nudged, accepted)
+        updates = batch.field.local_update(batch.x, s, delta, out)
+        self.adjust(updates, batch, accepted)
+        return Estimate(updates, batch.free, nudged, accepted)
+
+    def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
+        """The nudged phases, and the estimate of ds/dbeta [B, n] that follows from them.
+
+        An estimator that is no local rule writes `estimate` in place of this.
+        """
+        raise NotImplementedError
+
+    def adjust(self, updates: dict[str, Tensor], batch: Batch, accepted: Tensor) -> None:
+        """Change the updates in place where a rule adds to the estimate of -dJ/dtheta."""
 
     def accepted(self, *phases: Solution) -> Tensor:
         """Rows that are within the gate in every phase, [B]."""

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import Estimate
-from bioplaus.estimators.vector_field import VectorField
-from bioplaus.fields.base import AbstractField
-from bioplaus.nudging import Nudge
-from bioplaus.phases import free_phase, plain_dynamics
+from bioplaus.estimators.base import Batch, Estimate
+from bioplaus.estimators.vector_field import VectorFieldEP
+from bioplaus.fields.base import VectorField
+from bioplaus.nudging import Nudge, absolute
 from bioplaus.solvers import Solution, solve
 
 
@@ -27,7 +26,7 @@ class _Path:
 
 
 @dataclass(frozen=True)
-class Continual(VectorField):
+class Continual(VectorFieldEP):
     """sum_t (dmu/dtheta)^T (s_{t+1} - s_t) / beta, each term applied as soon as it is known.
 
     While the nudged phase runs, parameters follow theta_{t+1} = theta_t + rate u_t; the update
@@ -50,27 +49,15 @@ class Continual(VectorField):
         if self.rate < 0:
             raise InputError(f"rate={self.rate} must not be negative")
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        self.check(field, cost)
-        if free is None:
-            free = free_phase(field, x, settling=self.settling)
+    def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
+        field, x, free, target, cost = batch.field, batch.x, batch.free, batch.target, batch.cost
         beta, times = self.signed_beta(free.s), 1
         if self.nudging == "centered":
             beta, times = torch.cat((beta, -beta)), 2
         # a row without a free phase must not move the parameters that all rows share
         usable = self.accepted(free)[:, None]
-        s, x = torch.where(usable, free.s, 0.0), torch.where(usable, x, 0.0)
-        s, x, target, usable = (t.repeat(times, 1) for t in (s, x, target, usable))
+        s, x = torch.where(usable, free.s, 0.0), torch.where(usable, x.flatten(1), 0.0).view_as(x)
+        s, x, target, usable = (torch.cat([t] * times) for t in (s, x, target, usable))
         path = self._nudged_phase(field, x, target, cost, s, beta, usable)
         nudged = path.end.chunk(times)
         accepted = self.accepted(free, *nudged)
@@ -79,12 +66,12 @@ class Continual(VectorField):
         kept = accepted.repeat(times * steps)[:, None]
         s = torch.where(kept, torch.cat(path.states), 0.0)
         delta = torch.where(kept, torch.cat(path.changes), 0.0) * steps
-        updates = field.local_update(x.repeat(steps, 1), s, delta, out)
+        updates = field.local_update(torch.cat([x] * steps), s, delta, out)
         return Estimate(updates, free, nudged, accepted)
 
     def _nudged_phase(
         self,
-        field: AbstractField,
+        field: VectorField,
         x: Tensor,
         target: Tensor,
         cost: AbstractCost,
@@ -99,14 +86,14 @@ class Continual(VectorField):
         nudge = Nudge(cost, target, beta)
         while True:
             end = solve(
-                plain_dynamics(moving, moving.drive(x), nudge, s),
+                absolute(moving, moving.drive(x), nudge),
                 s,
                 settling.solver,
                 tolerance=settling.tolerance,
                 max_steps=1,
             )
             states.append(s)
-            changes.append(torch.where(usable, field.displacement(end.s, s).div_(beta), 0.0))
+            changes.append(torch.where(usable, field.displacement(s, end.s - s) / beta, 0.0))
             moving.local_update(x, s, changes[-1], update)
             for name, parameter in moving.parameters.items():
                 parameter.add_(update[name], alpha=self.rate)

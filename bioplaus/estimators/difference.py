@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.base import AbstractEstimator, Batch
+from bioplaus.fields.base import VectorField
 from bioplaus.nudging import Nudge
-from bioplaus.phases import free_phase, nudged_phase, per_row, phase_pair
+from bioplaus.phases import nudged_phase, per_row, phase_pair
 from bioplaus.solvers import AbstractDynamics, Solution
 
 NUDGINGS = ("one-sided", "centered", "random-sign")
@@ -47,13 +46,13 @@ class AbstractDifference(AbstractEstimator):
 
     @abstractmethod
     def dynamics(
-        self, field: AbstractField, drive: Tensor, nudge: Nudge, free: Tensor
+        self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
     ) -> AbstractDynamics:
         """The dynamics of a nudged phase."""
 
     @abstractmethod
-    def displacement(self, field: AbstractField, s_plus: Tensor, s_minus: Tensor) -> Tensor:
-        """The change of state that the local rule sees, [B, n]."""
+    def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
+        """What the local rule sees of a deviation `d` from the free state `s`, [B, n]."""
 
     def signed_beta(self, s: Tensor) -> Tensor:
         """beta as a column [B, 1], for `random-sign` with a sign drawn for each row."""
@@ -63,55 +62,17 @@ class AbstractDifference(AbstractEstimator):
             return beta * (2 * coin - 1).to(beta)
         return beta
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        self.check(field, cost)
-        drive = field.drive(x)
-        if free is None:
-            free = free_phase(field, x, settling=self.settling, drive=drive)
-        nudged, delta = self._difference(field, drive, free.s, target, cost)
-        estimate = self.apply_rule(field, x, free, nudged, delta, out)
-        self.adjust(estimate, field, drive)
-        return estimate
-
-    def adjust(self, estimate: Estimate, field: AbstractField, drive: Tensor) -> None:
-        """Change the updates in place where a rule adds to the estimate of -dJ/dtheta."""
-
-    def _difference(
-        self, field: AbstractField, drive: Tensor, s: Tensor, target: Tensor, cost: AbstractCost
-    ) -> tuple[list[Solution], Tensor]:
-        """The nudged phases from the free fixed point `s` and their estimate of ds/dbeta."""
+    def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
+        field, s = batch.field, batch.free.s
+        common = (field, batch.drive, s, batch.cost, batch.target)
         if self.nudging == "centered":
-            pair = phase_pair(
-                field,
-                drive,
-                s,
-                cost,
-                target,
-                self.beta,
-                settling=self.settling,
-                dynamics=self.dynamics,
-            )
-            change = self.displacement(field, pair[0].s, pair[1].s)
-            return list(pair), change.div_(2 * self.beta)
+            pair = phase_pair(*common, self.beta, settling=self.settling, dynamics=self.dynamics)
+            plus, minus = (self._seen(field, s, end) for end in pair)
+            return list(pair), (plus - minus).div_(2 * self.beta)
         beta = self.signed_beta(s)
-        end = nudged_phase(
-            field,
-            drive,
-            s,
-            cost,
-            target,
-            beta,
-            settling=self.settling,
-            dynamics=self.dynamics,
-        )
-        return [end], self.displacement(field, end.s, s).div_(beta)
+        end = nudged_phase(*common, beta, settling=self.settling, dynamics=self.dynamics)
+        return [end], self._seen(field, s, end) / beta
+
+    def _seen(self, field: VectorField, s: Tensor, end: Solution) -> Tensor:
+        assert end.deviation is not None
+        return self.displacement(field, s, end.deviation)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.base import AbstractEstimator, Batch
+from bioplaus.fields.base import VectorField
+from bioplaus.fields.layered import LayeredField
 from bioplaus.nudging import Nudge
-from bioplaus.phases import free_phase, per_row
+from bioplaus.phases import per_row
 from bioplaus.precision import double
 from bioplaus.solvers import AbstractDynamics, Solution, solve
 
@@ -30,7 +31,7 @@ class Dyad(AbstractDynamics):
 
     def __init__(
         self,
-        field: AbstractField,
+        field: LayeredField,
         drive: Tensor,
         cost: AbstractCost,
         target: Tensor,
@@ -84,10 +85,11 @@ class Dyad(AbstractDynamics):
         m, d = (pair[0] + pair[1]) / 2, pair[0] - pair[1]
         v, means = self.field.split(d), self.field.split(m)
         r = [self.field.activity(own, k) for k, own in enumerate(means)]
+        wires = self.field.wires_at(r)
         plus, minus = {}, {}
         for k in layers:
             a = self.field.current(r, self.drive, k, torch.empty_like(means[k]))
-            back = self.field.transposed_current(v, k, torch.empty_like(a))
+            back = self.field.transposed_current(v, k, torch.empty_like(a), wires)
             back.mul_(self.field.layer_slope(means[k], a, k))
             plus[k] = torch.add(a, back, alpha=0.5)
             minus[k] = torch.add(a, back, alpha=-0.5)
@@ -101,6 +103,61 @@ class Dyad(AbstractDynamics):
         if k == len(self.field.layers) - 1:
             step = self.nudges[side].scaled(step)
         self.field.confine(own.add_(step), k)
+
+
+class WholeDyad(AbstractDynamics):
+    """The same of any vector field, all units at once."""
+
+    groups = ((0,),)
+    order = (0,)
+
+    def __init__(
+        self,
+        field: VectorField,
+        drive: Tensor,
+        cost: AbstractCost,
+        target: Tensor,
+        beta: Tensor,
+    ) -> None:
+        """Fix the clamped input, the cost and the strength [B, 1]."""
+        self.field, self.drive = field, drive
+        self.cost, self.target, self.beta = cost, target, beta
+        self.nudges = (Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2))
+
+    @property
+    def depth(self) -> int:
+        return self.field.depth
+
+    def force(self, s: Tensor, out: Tensor) -> Tensor:
+        plus, minus = s.chunk(2, 1)
+        at = self.field.linearise((plus + minus) / 2, self.drive)
+        mu, back = self.field.driven(self.drive, at.s), at.vjp(plus - minus) / 2
+        here, start = self.field.output, self.field.output.start
+        for side, own in enumerate((plus, minus)):
+            force = mu + back if side == 0 else mu - back
+            nudged = self.nudges[side].added_to(force[:, here], own[:, here])
+            torch.cat((force[:, :start], nudged), 1, out=out.chunk(2, 1)[side])
+        return out
+
+    def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
+        return self.force(s, out)
+
+    def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
+        self.shift(s, group, self.force(s, torch.empty_like(s)))
+
+    def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
+        start = self.field.output.start
+        for side, (own, move) in enumerate(zip(s.chunk(2, 1), step.chunk(2, 1), strict=True)):
+            own[:, :start] += move[:, :start]
+            own[:, start:] += self.nudges[side].scaled(move[:, start:])
+
+    def take(self, rows: Tensor) -> WholeDyad:
+        some = (self.drive[rows], self.cost, self.target[rows], self.beta[rows])
+        return WholeDyad(self.field, *some)
+
+    def precise(self) -> WholeDyad:
+        drive, target, beta = (double(t) for t in (self.drive, self.target, self.beta))
+        return WholeDyad(self.field.precise(), drive, self.cost, target, beta)
 
 
 @dataclass(frozen=True)
@@ -124,25 +181,12 @@ class Dyadic(AbstractEstimator):
     def away(self) -> tuple[float, float]:
         return abs(self.beta), 0.5  # each of the pair is nudged with half of beta
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        self.check(field, cost)
-        drive = field.drive(x)
-        if free is None:
-            free = free_phase(field, x, settling=self.settling, drive=drive)
-        beta = per_row(self.beta, free.s)
+    def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
+        beta, free = per_row(self.beta, batch.free.s), batch.free.s
+        kind = Dyad if isinstance(batch.field, LayeredField) else WholeDyad
         end = solve(
-            Dyad(field, drive, cost, target, beta),
-            torch.cat((free.s, free.s), 1),
+            kind(batch.field, batch.drive, batch.cost, batch.target, beta),  # pyright: ignore[reportArgumentType]
+            torch.cat((free, free), 1),
             self.settling.solver,
             tolerance=self.settling.tolerance,
             max_steps=self.settling.nudged_steps,
@@ -150,4 +194,4 @@ class Dyadic(AbstractEstimator):
             verify=self.settling.verify,
         )
         plus, minus = end.s.chunk(2, 1)
-        return self.apply_rule(field, x, free, [end], (plus - minus).div_(self.beta), out)
+        return [end], (plus - minus).div_(self.beta)

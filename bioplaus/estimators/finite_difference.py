@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.base import AbstractEstimator, Batch, Estimate
+from bioplaus.fields.base import VectorField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
 
@@ -35,25 +35,14 @@ class FiniteDifference(AbstractEstimator):
     name = "finite-difference"
     h: float = 1e-3
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
+    def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
+        field, x, free, target, cost = batch.field, batch.x, batch.free, batch.target, batch.cost
         count = sum(p.numel() for p in field.parameters.values())
         if count > MOST_PARAMETERS:
             raise InputError(
                 f"finite-difference with {count} parameters needs {4 * count} free phases; use at "
                 f"most {MOST_PARAMETERS} parameters, or the oracle implicit"
             )
-        if free is None:
-            free = free_phase(field, x, settling=self.settling)
         accepted = self.accepted(free)
         moved = field.with_parameters({k: p.clone() for k, p in field.parameters.items()})
         phases = _Perturbed(
@@ -78,7 +67,7 @@ class _Perturbed:
     def __init__(
         self,
         settling: Settling,
-        field: AbstractField,
+        field: VectorField,
         x: Tensor,
         target: Tensor,
         cost: AbstractCost,

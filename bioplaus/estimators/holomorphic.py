@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.fields.base import AbstractField
-from bioplaus.phases import free_phase, nudged_phase
+from bioplaus.estimators.base import AbstractEstimator, Batch
+from bioplaus.fields.base import VectorField
+from bioplaus.phases import nudged_phase
 from bioplaus.solvers import Solution
 
 
@@ -42,7 +41,7 @@ class Holomorphic(AbstractEstimator):
         if self.points < 1:
             raise InputError(f"points={self.points} must be at least 1")
 
-    def unfit(self, field: AbstractField) -> str | None:
+    def unfit(self, field: VectorField) -> str | None:
         reason = field.not_holomorphic()
         return reason and f"needs a field that extends to complex states: {reason}"
 
@@ -50,54 +49,34 @@ class Holomorphic(AbstractEstimator):
         turns = (2 * math.pi * k / self.points for k in range(self.points))
         return self.beta, max(0.0, -min(math.cos(turn) for turn in turns))
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        self.check(field, cost)
-        drive = field.drive(x)
-        if free is None:
-            free = free_phase(field, x, settling=self.settling, drive=drive)
+    def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
+        free, drive = batch.free.s, batch.drive
         upper = range(self.points // 2 + 1)
         turns = torch.tensor([2 * math.pi * k / self.points for k in upper], dtype=torch.float64)
-        circle = torch.polar(torch.ones_like(turns), turns).to(drive.dtype.to_complex())
+        circle = torch.polar(torch.ones_like(turns), turns).to(free.dtype.to_complex())
         circle = circle.to(drive.device)
-        nudged = self._settle(field, drive, free.s, target, cost, self.beta * circle)
-        delta = torch.zeros_like(free.s)
+        nudged = self._settle(batch, self.beta * circle)
+        delta = torch.zeros_like(free)
         for k, (point, phase) in enumerate(zip(circle, nudged, strict=True)):
             # a conjugate pair counts twice; 1 and, for even N, -1 have no partner
             count = 1 if k in (0, self.points / 2) else 2
-            moved = field.displacement(phase.s, free.s)
+            assert phase.deviation is not None
+            moved = batch.field.displacement(free.to(circle.dtype), phase.deviation)
             delta += (count / (self.points * self.beta)) * (moved * point.conj()).real
-        return self.apply_rule(field, x, free, nudged, delta, out)
+        return nudged, delta
 
-    def _settle(
-        self,
-        field: AbstractField,
-        drive: Tensor,
-        s: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        beta: Tensor,
-    ) -> list[Solution]:
+    def _settle(self, batch: Batch, beta: Tensor) -> list[Solution]:
         """The nudged phases of all points, settled as one batch of complex rows."""
-        rows, points = len(s), len(beta)
+        field, rows, points = batch.field, len(batch.free.s), len(beta)
         complex_field = field.with_parameters(
             {name: p.to(beta.dtype) for name, p in field.parameters.items()}
         )
         end = nudged_phase(
             complex_field,
-            drive.to(beta.dtype).repeat(points, 1),
-            s.to(beta.dtype).repeat(points, 1),
-            cost,
-            target.repeat(points, 1),
+            torch.cat([batch.drive.to(beta.dtype)] * points),
+            torch.cat([batch.free.s.to(beta.dtype)] * points),
+            batch.cost,
+            torch.cat([batch.target] * points),
             beta.repeat_interleave(rows)[:, None],
             settling=self.settling,
         )

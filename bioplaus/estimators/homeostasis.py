@@ -8,18 +8,17 @@ from typing import Self
 from torch import Tensor
 
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import Estimate
-from bioplaus.estimators.vector_field import VectorField
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.base import Batch
+from bioplaus.estimators.vector_field import VectorFieldEP
 
 
 @dataclass(frozen=True)
-class Homeostasis(VectorField):
+class Homeostasis(VectorFieldEP):
     """The update of `vector-field` minus strength times the gradient of the homeostatic loss.
 
     The loss is E[||J_s e||^2 - e^T J_s^2 e] = ||J_s - J_s^T||_F^2 / 2, e standard normal, at the
-    free fixed point, which is held. The layered field has its gradient in closed form, so that no
-    e is drawn.
+    free fixed point, which is held. Leaky integrators have its gradient in closed form, so that no
+    e is drawn; other fields draw a few where their state is large.
 
     Attributes:
         strength: weight of the homeostatic loss, >= 0; 0 leaves the estimate of -dJ/dtheta.
@@ -38,9 +37,9 @@ class Homeostasis(VectorField):
     def without_regulariser(self) -> Self:
         return replace(self, strength=0.0)
 
-    def adjust(self, estimate: Estimate, field: AbstractField, drive: Tensor) -> None:
-        kept = estimate.accepted
-        if self.strength and bool(kept.any()):
-            at = field.linearise(estimate.free.s[kept], drive[kept])
-            for name, update in field.symmetrising_update(at).items():
-                estimate.updates[name].add_(update, alpha=self.strength)
+    def adjust(self, updates: dict[str, Tensor], batch: Batch, accepted: Tensor) -> None:
+        if self.strength and bool(accepted.any()):
+            s, drive = batch.free.s[accepted], batch.drive[accepted]
+            found = batch.field.symmetrising_update(s, drive, self.generator)
+            for name, update in found.items():
+                updates[name].add_(update, alpha=self.strength)

@@ -8,13 +8,13 @@ from typing import Self
 from torch import Tensor
 
 from bioplaus.errors import InputError
-from bioplaus.estimators.base import Estimate
-from bioplaus.estimators.vector_field import VectorField
-from bioplaus.fields.base import AbstractField
+from bioplaus.estimators.base import Batch
+from bioplaus.estimators.vector_field import VectorFieldEP
+from bioplaus.fields.base import VectorField
 
 
 @dataclass(frozen=True)
-class KolenPollack(VectorField):
+class KolenPollack(VectorFieldEP):
     """u_W = nu_W - decay W and u_B = nu_W^T - decay B, with nu of `vector-field`.
 
     The difference B - W^T sees only the decay: under gradient steps of rate r it shrinks by the
@@ -38,9 +38,18 @@ class KolenPollack(VectorField):
     def without_regulariser(self) -> Self:
         return replace(self, decay=0.0)
 
-    def adjust(self, estimate: Estimate, field: AbstractField, drive: Tensor) -> None:
+    def unfit(self, field: VectorField) -> str | None:
+        if field.partners() or not field.lacks_partners():
+            return None
+        return (
+            f"needs pairs of feedforward and feedback parameters, and {field!r} has none; use "
+            "estimator='vector-field'"
+        )
+
+    def adjust(self, updates: dict[str, Tensor], batch: Batch, accepted: Tensor) -> None:
+        field = batch.field
         for feedback, forward in field.partners().items():
-            estimate.updates[feedback].copy_(estimate.updates[forward].T)
+            updates[feedback].copy_(field.mirror(feedback, updates[forward]))
         for names in field.partners().items():
             for name in names:
-                estimate.updates[name].add_(field.parameters[name], alpha=-self.decay)
+                updates[name].add_(field.parameters[name], alpha=-self.decay)

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators.adjoint import judged, relative, rounding
-from bioplaus.estimators.base import AbstractEstimator, Estimate
-from bioplaus.fields.base import AbstractField
-from bioplaus.phases import free_phase
-from bioplaus.solvers import Solution
+from bioplaus.estimators.base import AbstractEstimator, Batch, Estimate
+from bioplaus.fields.base import VectorField
 
 
 class _End(NamedTuple):
@@ -49,18 +47,8 @@ class Unrolled(AbstractEstimator):
     steps: int = 300
     most_steps: int = 1200
 
-    def __call__(
-        self,
-        field: AbstractField,
-        x: Tensor,
-        target: Tensor,
-        cost: AbstractCost,
-        *,
-        free: Solution | None = None,
-        out: dict[str, Tensor] | None = None,
-    ) -> Estimate:
-        if free is None:
-            free = free_phase(field, x, settling=self.settling)
+    def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
+        field, x, free, target, cost = batch.field, batch.x, batch.free, batch.target, batch.cost
         accepted = self.accepted(free)
         kept = (x[accepted], free.s.detach()[accepted], target[accepted])
         steps, tolerance = self.steps, max(self.settling.tolerance, rounding(free.s.dtype))
@@ -81,7 +69,7 @@ class Unrolled(AbstractEstimator):
         return Estimate(updates, free, [judged(adjoint, residual, taken, self.settling)], accepted)
 
     def _unroll(
-        self, field: AbstractField, x: Tensor, s: Tensor, target: Tensor, cost: AbstractCost, t: int
+        self, field: VectorField, x: Tensor, s: Tensor, target: Tensor, cost: AbstractCost, t: int
     ) -> _End:
         theta = {k: p.detach().clone().requires_grad_() for k, p in field.parameters.items()}
         rows = max(len(x), 1)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bioplaus.estimators.difference import AbstractDifference
-from bioplaus.fields.base import AbstractField
-from bioplaus.nudging import Nudge
-from bioplaus.phases import plain_dynamics
+from bioplaus.fields.base import VectorField
+from bioplaus.nudging import Nudge, deviations
 from bioplaus.solvers import AbstractDynamics
 
 
 @dataclass(frozen=True)
-class VectorField(AbstractDifference):
+class VectorFieldEP(AbstractDifference):
     """nu = (dmu/dtheta)^T ds_beta/dbeta with mu(x, s_beta) - beta dC/ds = 0.
 
     As beta -> 0, nu -> (dmu/dtheta)^T J_s^-1 c, which is -dJ/dtheta where J_s is symmetric.
@@ -25,9 +24,9 @@ class VectorField(AbstractDifference):
     name = "vector-field"
 
     def dynamics(
-        self, field: AbstractField, drive: Tensor, nudge: Nudge, free: Tensor
+        self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
     ) -> AbstractDynamics:
-        return plain_dynamics(field, drive, nudge, free)
+        return deviations(field, drive, nudge, free)
 
-    def displacement(self, field: AbstractField, s_plus: Tensor, s_minus: Tensor) -> Tensor:
-        return field.displacement(s_plus, s_minus)
+    def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
+        return field.displacement(s, d)

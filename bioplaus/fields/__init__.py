@@ -1,6 +1,20 @@
 """Vector fields mu(x, s; theta)."""
 
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.base import VectorField
+from bioplaus.fields.connections import Connection, Conv, Dense, Lateral, Tied
+from bioplaus.fields.function import FunctionField
+from bioplaus.fields.layered import Layer, LayeredField
 from bioplaus.fields.leaky import LeakyField
 
-__all__ = ["AbstractField", "LeakyField"]
+__all__ = [
+    "Connection",
+    "Conv",
+    "Dense",
+    "FunctionField",
+    "Lateral",
+    "Layer",
+    "LayeredField",
+    "LeakyField",
+    "Tied",
+    "VectorField",
+]

@@ -1,48 +1,84 @@
-"""The interface of a vector field mu(x, s; theta) whose zero is the network's answer."""
+"""A vector field mu(x, s; theta): its formula is the user's, all derivatives follow from it."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Self, final
+from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 
 from bioplaus.errors import InputError
-from bioplaus.fields.linearisation import AbstractLinearisation
+from bioplaus.fields.linearisation import AbstractLinearisation, FunctionalLinearisation
+from bioplaus.fields.norms import parameter_norms
 from bioplaus.fields.parameters import Parameters
+from bioplaus.fields.symmetry import symmetrising_update
 from bioplaus.precision import double
 
 
-class AbstractField(ABC):
-    """A layered vector field. The state of a batch is one tensor `s` [B, n].
+class VectorField(ABC):
+    """ds/dt = mu(x, s; theta); the zero s* of mu is the network's answer to the input x.
 
-    mu of a layer is `change(current, s)`, its current confined to the state space minus its state:
-    phases, oracles and `field` all evaluate this one formula, and no class may write another.
+    A subclass says what its parameters are and what `field(x, s)` is, in any torch code that
+    keeps the rows of a batch apart, follows the dtype and device of its arguments and reads
+    `self.parameters` each time. Jacobian products, the local update, norms and the symmetrising
+    update follow by `torch.func`. A method written by hand in place of one of these is a faster
+    path; `check_field` holds each against the default.
 
-    The clamped input `x` enters only through `drive(x)`, computed once a batch. Parameters are
-    plain tensors, changed in place and never replaced (`with_parameters` gives a field with
-    others); no autograd graph is ever built over them.
+    Parameters are plain tensors, changed in place and never replaced (`with_parameters` gives a
+    field with others); no autograd graph is kept over them.
 
     Attributes:
-        layers: the columns of `s` that belong to each layer, input excluded, output last.
-        groups: layers (by index) that do not act on one another, so that a group can be settled
-            at once while the others are held.
+        n: state variables.
+        n_output: of these the last so many are the outputs.
+        depth: steps after which a signal has crossed the network; no phase ends earlier.
+        box: (lo, hi) that bound the states, or None.
+
+    Example:
+        >>> class Gated(VectorField):
+        ...     def field(self, x, s):
+        ...         p = self.parameters
+        ...         gate = torch.sigmoid(s @ p["gate"].T)
+        ...         return gate * torch.tanh(s @ p["w"].T + x @ p["u"].T) - s
+        >>> g = torch.Generator().manual_seed(0)
+        >>> draw = {"gate": (5, 5), "w": (5, 5), "u": (5, 3)}
+        >>> weights = {k: 0.3 * torch.randn(*v, generator=g) for k, v in draw.items()}
+        >>> Gated(weights, n=5, n_output=2)
+        Gated(n=5, n_output=2, parameters=65)
     """
 
-    layers: tuple[slice, ...]
-    groups: tuple[tuple[int, ...], ...]
-    _parameters: Parameters
+    box: tuple[float, float] | None = None
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        for name in ("field", "explicit_field", "change"):
-            if name in vars(cls):
-                raise InputError(
-                    f"{cls.__name__} writes `{name}` anew, which the phases would not see; say "
-                    "what mu is in `current`, `activity` and `confine`"
-                )
+    def __init__(
+        self, parameters: Mapping[str, Tensor], *, n: int, n_output: int, depth: int = 4
+    ) -> None:
+        """Name the parameters and the size of the state.
+
+        Raises:
+            InputError: a size is out of range, or a parameter is no tensor of real floats.
+        """
+        for name, value in (("n", n), ("n_output", n_output), ("depth", depth)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name}={value!r} must be a whole number of at least 1")
+        if n_output > n:
+            raise InputError(f"n_output={n_output} outputs are more than the n={n} state variables")
+        self._parameters = Parameters(checked(parameters))
+        self.n, self.n_output, self.depth = n, n_output, depth
+
+    @abstractmethod
+    def field(self, x: Tensor, s: Tensor) -> Tensor:
+        """mu(x, s) = ds/dt.
+
+        Args:
+            x: the clamped input, one a row.
+            s: the state, [B, n].
+
+        Returns:
+            [B, n], per unit of time; autograd can go through it.
+        """
 
     @property
     def parameters(self) -> Parameters:
@@ -50,14 +86,9 @@ class AbstractField(ABC):
         return self._parameters
 
     @property
-    def n(self) -> int:
-        """Number of state variables."""
-        return self.layers[-1].stop
-
-    @property
     def output(self) -> slice:
-        """The columns of the output layer."""
-        return self.layers[-1]
+        """The columns of the outputs."""
+        return slice(self.n - self.n_output, self.n)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,9 +100,15 @@ class AbstractField(ABC):
         """The parameters' device."""
         return next(iter(self.parameters.values())).device
 
-    @abstractmethod
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.parameters.values())
+        return f"{type(self).__name__}(n={self.n}, n_output={self.n_output}, parameters={count})"
+
     def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
         """The same field over other tensors of the same names and shapes (any dtype, device)."""
+        other = copy.copy(self)
+        other._parameters = Parameters(parameters)
+        return other
 
     def to(self, device: torch.device | str) -> Self:
         """The same field with its parameters on another device."""
@@ -81,120 +118,124 @@ class AbstractField(ABC):
         """The same field in double precision."""
         return self.with_parameters({k: double(p) for k, p in self.parameters.items()})
 
-    @abstractmethod
     def drive(self, x: Tensor) -> Tensor:
-        """The constant input current that `x` [B, n_in] causes."""
+        """What of the effect of `x` is computed once a batch, one a row; here `x` itself."""
+        return x
 
-    @abstractmethod
-    def initial_state(self, drive: Tensor) -> Tensor:
-        """A start for the free phase, [B, n]: one pass upwards without feedback."""
+    def driven(self, drive: Tensor, s: Tensor) -> Tensor:
+        """mu(x, s) from `drive(x)`, [B, n]."""
+        return self.field(drive, s)
 
-    @abstractmethod
-    def is_linear(self, layer: int | None = None) -> bool:
-        """Whether rho is the identity on the state space of a layer (None: of all layers)."""
-
-    @abstractmethod
-    def activity(self, s: Tensor, layer: int, out: Tensor | None = None) -> Tensor:
-        """rho(s) of one layer's columns [B, n_layer]."""
-
-    def split(self, s: Tensor) -> list[Tensor]:
-        """The columns of each layer, as views."""
-        return [s[:, here] for here in self.layers]
-
-    @abstractmethod
-    def current(
-        self, r: Sequence[Tensor], drive: Tensor, layer: int, out: Tensor | None = None
-    ) -> Tensor:
-        """The input current of one layer, sum_j W_ij r_j + b_i.
-
-        Args:
-            r: activities, a tensor a layer; only the layers that act on `layer` are read.
-            drive: what `drive(x)` returned.
-            layer: index into `layers`.
-            out: [B, n_layer], where the current is written; without it, autograd can go through.
-        """
-
-    @abstractmethod
-    def transposed_current(self, v: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
-        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]; `v` a tensor a layer."""
-
-    @abstractmethod
-    def confine(self, s: Tensor, layer: int) -> Tensor:
-        """Bring a layer's columns back into the state space, in place (a box, or everything)."""
-
-    @final
-    def change(self, current: Tensor, own: Tensor, layer: int) -> Tensor:
-        """mu of one layer from its current, in place: confine(current) - s."""
-        return self.confine(current, layer).sub_(own)
-
-    @final
-    def field(self, s: Tensor, drive: Tensor) -> Tensor:
-        """mu(x, s), [B, n]; autograd can go through it."""
-        parts = self.split(s)
-        r = [self.activity(own, k) for k, own in enumerate(parts)]
-        return torch.cat(
-            [self.change(self.current(r, drive, k), own, k) for k, own in enumerate(parts)], 1
-        )
-
-    @final
     def explicit_field(self, parameters: Mapping[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
         """mu(x, s; parameters), so that autograd can go through the parameters, [B, n]."""
         other = self.with_parameters(parameters)
-        return other.field(s, other.drive(x))
+        return other.driven(other.drive(x), s)
 
-    @abstractmethod
-    def layer_slope(self, own: Tensor, current: Tensor, layer: int) -> Tensor:
-        """D of one layer, [B, n_layer]: rho'(s); in a box, 1 where the current lies inside it.
+    def initial_state(self, drive: Tensor) -> Tensor:
+        """A start for the free phase, [B, n]: at rest."""
+        s = torch.zeros(len(drive), self.n, dtype=drive.dtype, device=drive.device)
+        return self.confine_state(s)
 
-        A unit in a box follows its current, not its own state, so that a state near a wall says
-        nothing about the slope.
+    def confine_state(self, s: Tensor) -> Tensor:
+        """Bring states [B, n] back into the box, in place."""
+        return s if self.box is None else s.clamp_(*self.box)
 
-        Args:
-            own: the layer's columns of the state.
-            current: its `current` there, read in a box only.
-            layer: index into `layers`.
-        """
-
-    @abstractmethod
     def linearise(self, s: Tensor, drive: Tensor) -> AbstractLinearisation:
         """J_s = dmu/ds at each row of `s` [B, n] under its drive."""
+        return FunctionalLinearisation(s, drive, self.driven)
 
-    def partners(self) -> dict[str, str]:
-        """Feedback parameters, and the feedforward ones whose transposes would be symmetric."""
-        return {}
-
-    @abstractmethod
-    def symmetrising_update(self, at: AbstractLinearisation) -> dict[str, Tensor]:
-        """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2, with D held.
-
-        Only parameters that the Jacobian depends on are named.
-        """
-
-    @abstractmethod
-    def not_holomorphic(self) -> str | None:
-        """Why the field has no analytic extension to complex states; None where it has one."""
-
-    @abstractmethod
-    def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor]:
-        """Upper bounds of ||dmu/dtheta||_2 of each row, [B], by parameter and for "all"."""
-
-    def displacement(self, s_plus: Tensor, s_minus: Tensor) -> Tensor:
-        """The change of state that the local rule sees, [B, n]."""
-        return s_plus - s_minus
-
-    def seen(self, at: AbstractLinearisation) -> Tensor | None:
-        """D with `displacement` = D ds for small ds, [B, n]; None where it is ds itself."""
-        return None
-
-    @abstractmethod
     def local_update(
         self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """(dmu/dtheta)^T delta in closed form, averaged over the batch.
+        """(dmu/dtheta)^T delta, averaged over the batch.
 
         Args:
-            x: the clamped input [B, n_in].
+            x: the clamped input, one a row.
             s: the presynaptic state, the free fixed point, [B, n].
             delta: the postsynaptic change, an estimate of ds/dbeta, [B, n].
             out: buffers named and shaped like the parameters.
         """
+        _, pull = vjp(lambda theta: self.explicit_field(theta, x, s), dict(self.parameters))
+        (updates,) = pull(delta / len(delta))
+        if out is None:
+            return {name: updates[name] for name in self.parameters}
+        for name, buffer in out.items():
+            buffer.copy_(updates[name])
+        return out
+
+    def displacement(self, s: Tensor, d: Tensor) -> Tensor:
+        """What the local rule sees of a deviation `d` from the state `s`, [B, n]: d itself."""
+        return d
+
+    def seen(self, at: AbstractLinearisation) -> Tensor | None:
+        """D with `displacement` = D d for small d, [B, n]; None where it is d itself."""
+        return None
+
+    def partners(self) -> dict[str, str]:
+        """Feedback parameters, and the feedforward ones that they would mirror if symmetric."""
+        return {}
+
+    def lacks_partners(self) -> bool:
+        """Whether there is feedback, and none of it has a partner."""
+        return not self.partners()
+
+    def tied_pairs(self) -> int:
+        """Pairs of layers whose feedback is the feedforward weight itself."""
+        return 0
+
+    def mirror(self, feedback: str, values: Tensor) -> Tensor:
+        """Values of the partner of a feedback parameter as they would stand in it."""
+        return values.T if values.ndim == 2 else values
+
+    def symmetrising_update(
+        self, s: Tensor, drive: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2, `s` and slopes held.
+
+        Args:
+            s: the states, [B, n].
+            drive: that of each.
+            generator: source of random probes, drawn where the state is large.
+        """
+        return symmetrising_update(
+            lambda theta, z: self.with_parameters(theta).driven(drive, z),
+            self.parameters,
+            s,
+            generator,
+        )
+
+    def constrain(self) -> None:
+        """Bring the parameters back, in place, to what they may be, after an optimizer's step."""
+
+    def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor] | None:
+        """Upper bounds of ||dmu/dtheta||_2 of each row, [B], by parameter and for "all".
+
+        None where the field is too large for them.
+        """
+        return parameter_norms(self.explicit_field, self.parameters, x, s)
+
+    def not_holomorphic(self) -> str | None:
+        """Why the field has no analytic extension to complex states; None where it has one."""
+        return f"{type(self).__name__} does not say that it has one"
+
+
+def checked(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters as they were given, if a field can learn them.
+
+    Raises:
+        InputError: there are none, or one is no tensor of floats; the message names it.
+    """
+    if not isinstance(parameters, Mapping) or not parameters:
+        raise InputError("parameters must be a dict of at least one tensor by name")
+    for name, p in parameters.items():
+        if not isinstance(p, Tensor):
+            raise InputError(f"parameter {name!r} is a {type(p).__name__}; give a torch tensor")
+        if not (p.is_floating_point() or p.is_complex()):
+            raise InputError(f"parameter {name!r} is of {p.dtype}; give float32 or float64")
+    dtypes = {p.dtype for p in parameters.values()}
+    if len(dtypes) > 1:
+        raise InputError(
+            f"parameters are of several dtypes ({', '.join(sorted(map(str, dtypes)))}); "
+            "give them one"
+        )
+    return {name: p.detach() for name, p in parameters.items()}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
+from torch.func import jvp, vjp
+
+from bioplaus.fields.connections.wires import Wires
 
 
 @dataclass(frozen=True)
@@ -16,15 +20,15 @@ class AbstractLinearisation(ABC):
     """J_s = dmu/ds at one state a row.
 
     Attributes:
-        slope: D, the derivative of each unit's nonlinearity, [B, n].
+        s: the states, [B, n].
     """
 
-    slope: Tensor
+    s: Tensor
 
     @property
     def n(self) -> int:
         """Number of state variables."""
-        return self.slope.shape[1]
+        return self.s.shape[1]
 
     @abstractmethod
     def jvp(self, v: Tensor) -> Tensor:
@@ -38,42 +42,111 @@ class AbstractLinearisation(ABC):
     def take(self, rows: Tensor | slice) -> Self:
         """The same at some of the states, given by index; a state may be given many times."""
 
+    def reached(self, delta: Tensor) -> Tensor:
+        """A change of states [B, n] as `local_update` is to be given it for (dmu/dtheta)^T delta.
+
+        A field whose rule takes for granted that units on a wall of their box do not move has
+        these units left out here.
+        """
+        return delta
+
+
+@dataclass(frozen=True)
+class FunctionalLinearisation(AbstractLinearisation):
+    """J_s by forward and reverse mode of autograd.
+
+    Attributes:
+        drive: that of each state, one a row.
+        mu: (drive, s) -> mu, [B, n].
+    """
+
+    drive: Tensor
+    mu: Callable[[Tensor, Tensor], Tensor]
+
+    @cached_property
+    def _pull(self) -> Callable[[Tensor], tuple[Tensor]]:
+        return vjp(lambda s: self.mu(self.drive, s), self.s)[1]
+
+    @cached_property
+    def _push(self) -> Callable[[Tensor], Tensor]:
+        """Forward mode; where an operation has none, reverse mode of reverse mode."""
+
+        def forward(v: Tensor) -> Tensor:
+            return jvp(lambda s: self.mu(self.drive, s), (self.s,), (v,))[1]
+
+        try:
+            forward(torch.zeros_like(self.s))
+        except (NotImplementedError, RuntimeError):
+            return vjp(lambda u: self._pull(u)[0], torch.zeros_like(self.s))[1]
+        return forward
+
+    def jvp(self, v: Tensor) -> Tensor:
+        found = self._push(v)
+        return found[0] if isinstance(found, tuple) else found
+
+    def vjp(self, v: Tensor) -> Tensor:
+        return self._pull(v)[0]
+
+    def take(self, rows: Tensor | slice) -> FunctionalLinearisation:
+        return FunctionalLinearisation(self.s[rows], self.drive[rows], self.mu)
+
 
 @dataclass(frozen=True)
 class LayeredLinearisation(AbstractLinearisation):
-    """J_s = W D - 1, or D W - 1 in a box, with W the recurrent weights of all layers.
+    """J_s = G W D - 1: D = rho' of units without a box, G = 1 or 0 of those in or out of theirs.
 
     Attributes:
-        product: v -> W v, from layers to layers.
-        transposed: v -> W^T v.
-        split: s [B, n] -> its layers' columns, as views.
-        boxed: whether units follow their current inside a box.
+        slope: G of boxed layers and D of the others, [B, n].
+        wires: W, the connections at these states.
+        layers: the columns of each layer.
+        boxed: which layers have a box.
     """
 
-    product: Callable[[Sequence[Tensor], int, Tensor], Tensor]
-    transposed: Callable[[Sequence[Tensor], int, Tensor], Tensor]
-    split: Callable[[Tensor], list[Tensor]]
-    boxed: bool
+    slope: Tensor
+    wires: Wires
+    layers: tuple[slice, ...]
+    boxed: tuple[bool, ...]
+
+    @cached_property
+    def _factors(self) -> tuple[Tensor | None, Tensor | None]:
+        """G and D; None where it is 1 everywhere."""
+        if not any(self.boxed):
+            return None, self.slope
+        g, d = torch.ones_like(self.slope), torch.ones_like(self.slope)
+        for here, boxed in zip(self.layers, self.boxed, strict=True):
+            (g if boxed else d)[:, here] = self.slope[:, here]
+        return g, None if bool((d == 1).all()) else d
 
     def jvp(self, v: Tensor) -> Tensor:
-        inner = v if self.boxed else self.slope * v
-        out = self._all_layers(self.product, inner)
-        return (out.mul_(self.slope) if self.boxed else out).sub_(v)
+        g, d = self._factors
+        parts, out = self._split(v if d is None else v * d), torch.empty_like(v)
+        for there, into in zip(self._split(out), self.wires.within, strict=True):
+            base = None
+            for j, wire in into:
+                base = wire.add(base, parts[j], there)
+            if base is None:
+                there.zero_()
+        return (out if g is None else out.mul_(g)).sub_(v)
 
     def vjp(self, v: Tensor) -> Tensor:
-        inner = self.slope * v if self.boxed else v
-        out = self._all_layers(self.transposed, inner)
-        return (out if self.boxed else out.mul_(self.slope)).sub_(v)
+        g, d = self._factors
+        parts, out = self._split(v if g is None else v * g), torch.empty_like(v)
+        for there, leaving in zip(self._split(out), self.wires.leaving, strict=True):
+            base = None
+            for k, wire in leaving:
+                base = wire.add_transposed(base, parts[k], there)
+            if base is None:
+                there.zero_()
+        return (out if d is None else out.mul_(d)).sub_(v)
 
     def take(self, rows: Tensor | slice) -> LayeredLinearisation:
         return LayeredLinearisation(
-            self.slope[rows], self.product, self.transposed, self.split, self.boxed
+            self.s[rows], self.slope[rows], self.wires.take(rows), self.layers, self.boxed
         )
 
-    def _all_layers(
-        self, product: Callable[[Sequence[Tensor], int, Tensor], Tensor], v: Tensor
-    ) -> Tensor:
-        out, parts = torch.empty_like(v), self.split(v)
-        for k, there in enumerate(self.split(out)):
-            product(parts, k, there)
-        return out
+    def reached(self, delta: Tensor) -> Tensor:
+        g, _ = self._factors
+        return delta if g is None else delta * g
+
+    def _split(self, v: Tensor) -> list[Tensor]:
+        return [v[:, here] for here in self.layers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import ClassVar
 
@@ -43,6 +43,15 @@ class AbstractDynamics(ABC):
     """Layers that can be settled at once, in the order in which to settle the groups."""
     order: tuple[int, ...]
     """All layers, in the order in which the phase's signal crosses the network."""
+
+    @property
+    def depth(self) -> int:
+        """Steps of all units at once after which a signal has crossed the network."""
+        return len(self.order)
+
+    def scale(self, size: Tensor) -> Tensor:
+        """What ||F(s)|| has to be small against, [B], where ||s|| is `size`: that itself."""
+        return size
 
     @abstractmethod
     def force(self, s: Tensor, out: Tensor) -> Tensor:
@@ -148,12 +157,13 @@ class Solution:
 
     Attributes:
         s: the states, [B, n].
-        residual: ||F(s)|| / ||s|| of the states returned, [B].
+        residual: ||F(s)|| / ||s|| of the states returned, [B]; of deviations over ||s*||.
         status: codes of `Status`, [B], int8.
         n_steps: steps taken, in all attempts, [B], int32.
         abscissa: largest real part of the eigenvalues of dF/ds, per unit of time, [B], float64:
             an attractor's is negative. NaN of rows that did not converge; None where it was not
             asked for.
+        deviation: s - s* of a nudged phase, to its own last digits, [B, n]; None of other searches.
     """
 
     s: Tensor
@@ -161,6 +171,7 @@ class Solution:
     status: Tensor
     n_steps: Tensor
     abscissa: Tensor | None = None
+    deviation: Tensor | None = None
 
     @property
     def converged(self) -> Tensor:
@@ -169,6 +180,6 @@ class Solution:
 
     def chunk(self, parts: int) -> list[Solution]:
         """The rows in so many equal parts, in order."""
-        columns = (t.chunk(parts) for t in (self.s, self.residual, self.status, self.n_steps))
-        abscissas = [None] * parts if self.abscissa is None else self.abscissa.chunk(parts)
-        return [Solution(*part) for part in zip(*columns, abscissas, strict=True)]
+        found = (getattr(self, f.name) for f in fields(self))
+        columns = ([None] * parts if t is None else t.chunk(parts) for t in found)
+        return [Solution(*part) for part in zip(*columns, strict=True)]

@@ -112,7 +112,7 @@ def _search(
         left = most - step
         step += solver.advance(dynamics, s, carry, min(until_look, left), left, limits.tolerance)
         until_look, looks = limits.check_every, looks + 1
-        residual, status = _judge(s, solver.measure(dynamics, s, carry), limits.tolerance)
+        residual, status = _judge(dynamics, s, solver.measure(dynamics, s, carry), limits.tolerance)
         done = status != Status.MAX_STEPS
         if used is not None:
             done |= used + step >= limits.max_steps
@@ -188,11 +188,13 @@ class _Ending:
         return Solution(self.s, self.residual, self.status, self.n_steps, self.abscissa)
 
 
-def _judge(s: Tensor, force: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+def _judge(
+    dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """Relative residual and status of each row; MAX_STEPS means 'not there yet'."""
     size = torch.linalg.vector_norm(s, dim=1)
-    tiny = torch.finfo(size.dtype).tiny
-    residual = torch.linalg.vector_norm(force, dim=1) / size.clamp_min(tiny)
+    scale, tiny = dynamics.scale(size), torch.finfo(size.dtype).tiny
+    residual = torch.linalg.vector_norm(force, dim=1) / scale.clamp_min(tiny)
     status = torch.full(residual.shape, Status.MAX_STEPS, dtype=torch.int8, device=s.device)
     if tolerance > 0:
         status[residual <= tolerance] = Status.CONVERGED

@@ -25,7 +25,7 @@ class Euler(AbstractSolver):
         return self.dt
 
     def reach(self, dynamics: AbstractDynamics) -> int:
-        return len(dynamics.order)
+        return dynamics.depth
 
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
         s.add_(self.measure(dynamics, s, carry), alpha=self.dt)

@@ -34,6 +34,8 @@ class Sweeps(AbstractSolver):
         return SweepCarry(torch.empty_like(s))
 
     def reach(self, dynamics: AbstractDynamics) -> int:
+        if len(dynamics.order) == 1:
+            return dynamics.depth
         return 1 if len(dynamics.order) <= 2 else 2
 
     def measure(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> Tensor:
@@ -85,7 +87,7 @@ class DampedSweeps(AbstractSolver):
         return self.omega
 
     def reach(self, dynamics: AbstractDynamics) -> int:
-        return len(dynamics.order)
+        return dynamics.depth
 
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
         for group in dynamics.groups:

@@ -40,5 +40,5 @@ def test_range_and_output_buffer(name):
 
 
 def test_unknown_name_lists_the_legal_ones():
-    with pytest.raises(InputError, match=r"'relu' is unknown; use one of tanh, sigmoid"):
-        get_activation("relu")
+    with pytest.raises(InputError, match=r"'reul' is unknown; use one of tanh, sigmoid"):
+        get_activation("reul")

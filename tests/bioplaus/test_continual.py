@@ -6,7 +6,7 @@ import torch
 
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
-from bioplaus.estimators import Continual, VectorField
+from bioplaus.estimators import Continual, VectorFieldEP
 from bioplaus.phases import Settling
 from bioplaus.solvers import Euler
 from tests.fields import TIGHT, clipped, distance, flat, problem
@@ -32,7 +32,7 @@ def test_tends_to_the_resting_parameters_update_linearly_in_the_rate(kw, nudging
 @pytest.mark.parametrize(("nudging", "order"), [("one-sided", 1.0), ("centered", 2.0)])
 def test_resting_parameters_give_the_vector_field_as_beta_falls(nudging, order):
     p = problem()
-    limit = flat(VectorField(TIGHT, beta=1e-5)(p.field, p.x, p.y, COST).updates)
+    limit = flat(VectorFieldEP(TIGHT, beta=1e-5)(p.field, p.x, p.y, COST).updates)
     found = [distance(update(p, rate=0.0, nudging=nudging, beta=b), limit) for b in (0.02, 0.01)]
     assert abs(np.log2(found[0] / found[1]) - order) < 0.1, found
 

@@ -39,7 +39,7 @@ def test_the_pair_follows_its_formula(kw):
     for sign, s in ((1, plus), (-1, minus)):
         c = torch.zeros_like(s)
         c[:, p.field.output] = COST.slope(s[:, p.field.output], p.y)
-        force = p.field.field(m, drive) + sign * (p.at(m).vjp(d) - beta * c) / 2
+        force = p.field.driven(drive, m) + sign * (p.at(m).vjp(d) - beta * c) / 2
         expected.append(force)
     dynamics = Dyad(p.field, drive, COST, p.y, torch.full((4, 1), beta, dtype=free.dtype))
     pair = torch.cat((plus, minus), 1)

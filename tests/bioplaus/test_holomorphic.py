@@ -7,7 +7,8 @@ import torch
 from bioplaus import estimate_gradient
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
-from bioplaus.estimators import Holomorphic, VectorField
+from bioplaus.estimators import Holomorphic, VectorFieldEP
+from bioplaus.estimators.base import Batch
 from tests.fields import (
     SMOOTH,
     TIGHT,
@@ -37,7 +38,7 @@ def test_n_points_reach_order_n(activation, points):
 def test_one_and_two_points_are_the_real_differences(kw, points, nudging):
     p = problem(**kw)
     got = Holomorphic(TIGHT, beta=0.3, points=points)(p.field, p.x, p.y, COST)
-    expected = VectorField(TIGHT, beta=0.3, nudging=nudging)(p.field, p.x, p.y, COST)
+    expected = VectorFieldEP(TIGHT, beta=0.3, nudging=nudging)(p.field, p.x, p.y, COST)
     torch.testing.assert_close(flat(got.updates), flat(expected.updates), atol=1e-11, rtol=0)
 
 
@@ -47,9 +48,10 @@ def test_the_lower_half_of_the_circle_is_the_conjugate_of_the_upper():
     got = estimator(p.field, p.x, p.y, COST)
     assert len(got.nudged) == 3
     # the same sum over all five points, each settled for itself
-    free, total, drive = got.free.s, 0, p.field.drive(p.x)
+    free, total = got.free.s, 0
+    batch = Batch(p.field, p.x, p.field.drive(p.x), got.free, p.y, COST)
     for point in torch.exp(2j * torch.pi * torch.arange(5, dtype=torch.float64) / 5):
-        (phase,) = estimator._settle(p.field, drive, free, p.y, COST, 0.3 * point.reshape(1))
+        (phase,) = estimator._settle(batch, 0.3 * point.reshape(1))
         total = total + (phase.s - free) * point.conj()
     assert total.imag.abs().max() < 1e-12
     expected = p.field.local_update(p.x, free, total.real / (5 * 0.3))

@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
 from bioplaus.interchange import from_nir, in_steps, metadata, read_nir, to_nir, write_nir
-from bioplaus.nudging import Nudged
+from bioplaus.nudging import Layered
 from tests.fields import clipped, problem
 
 nir = pytest.importorskip("nir")
@@ -98,7 +98,7 @@ def test_sinabs_takes_the_same_steps():
 def test_sinabs_tends_to_the_trajectory_of_the_network():
     field, x = linear()
     exact = field.with_parameters({k: p.double() for k, p in field.parameters.items()})
-    free = Nudged(exact, exact.drive(x.double()))
+    free = Layered(exact, exact.drive(x.double()))
 
     def force(t: float, s: np.ndarray) -> np.ndarray:
         state = torch.from_numpy(s.reshape(len(x), -1))
@@ -134,7 +134,7 @@ def about(graph, **values) -> None:
         (lambda g: g.metadata.clear(), "not written by bioplaus"),
         (lambda g: g.metadata.update(bioplaus="{"), "not those of format 1"),
         (lambda g: about(g, format=2), "not those of format 1"),
-        (lambda g: about(g, activation="relu"), "activation='relu' is unknown"),
+        (lambda g: about(g, activation="reul"), "activation='reul' is unknown"),
         (lambda g: about(g, sizes=[4, 6, 3]), "forward.1 is of shape"),
         (lambda g: about(g, dtype="float32"), "not float32"),
         (lambda g: about(g, dtype="int8"), "int8"),

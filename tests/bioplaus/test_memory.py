@@ -9,7 +9,7 @@ PROGRAM = """
 import resource, torch
 from bioplaus import LeakyField, Settling
 from bioplaus.costs import get_cost
-from bioplaus.estimators import VectorField
+from bioplaus.estimators import VectorFieldEP
 from bioplaus.solvers import get_solver
 
 torch.set_num_threads(1)
@@ -19,7 +19,7 @@ x, y = torch.rand(200, 20), torch.eye(10)[torch.arange(200) % 10]
 
 def peak(steps):
     settling = Settling(get_solver("{solver}"), 0.0, steps, steps)
-    VectorField(settling)(field, x, y, get_cost("squared-error"))
+    VectorFieldEP(settling)(field, x, y, get_cost("squared-error"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 peak(20)

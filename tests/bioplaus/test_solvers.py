@@ -14,7 +14,7 @@ from torch import Tensor
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
-from bioplaus.nudging import Nudge, Nudged
+from bioplaus.nudging import Layered, Nudge
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Anderson, Euler, Status, Sweeps, get_solver, solve
 from bioplaus.solvers.base import AbstractDynamics
@@ -153,9 +153,9 @@ def test_bad_solver_settings():
 def _dynamics(p, beta):
     drive = p.field.drive(p.x)
     if beta is None:
-        return Nudged(p.field, drive)
+        return Layered(p.field, drive)
     strength = torch.full((len(p.x), 1), beta, dtype=torch.float64)
-    return Nudged(p.field, drive, Nudge(get_cost("cross-entropy"), p.y, strength))
+    return Layered(p.field, drive, Nudge(get_cost("cross-entropy"), p.y, strength))
 
 
 @pytest.mark.parametrize("solver", [Euler(0.5), Euler(1.0), Sweeps(), Anderson(5)], ids=str)
@@ -322,7 +322,7 @@ def test_beta_times_curvature_decides_over_the_phase_away_from_the_target(factor
     p = problem(sizes=(3, 1))
     strength = torch.full((len(p.x), 1), -factor, dtype=torch.float64)
     nudge = Nudge(get_cost("squared-error"), p.y, strength)
-    dynamics = Nudged(p.field, p.field.drive(p.x), nudge)
+    dynamics = Layered(p.field, p.field.drive(p.x), nudge)
     s = torch.zeros(len(p.x), 1, dtype=torch.float64)
     torch.testing.assert_close(abscissa(dynamics, s), torch.full((4,), factor - 1).double())
 
@@ -334,7 +334,7 @@ def test_complex_anderson_needs_no_more_steps_than_sweeps():
     )
     drive = p.field.drive(p.x).to(torch.complex128)
     beta = torch.polar(torch.tensor(0.3), torch.tensor(1.0)).to(torch.complex128).expand(4, 1)
-    dynamics = Nudged(complex_field, drive, Nudge(get_cost("squared-error"), p.y, beta))
+    dynamics = Layered(complex_field, drive, Nudge(get_cost("squared-error"), p.y, beta))
     start = complex_field.initial_state(drive)
     steps = {}
     for solver in (Sweeps(), Anderson(5)):

@@ -8,7 +8,7 @@ import torch
 from bioplaus.costs import SquaredError
 from bioplaus.engines import Brian2
 from bioplaus.errors import InputError
-from bioplaus.estimators import VectorField, estimate_gradient
+from bioplaus.estimators import VectorFieldEP, estimate_gradient
 from bioplaus.gradient_check import check_gradients
 from bioplaus.phases import Settling
 from tests.engines import require_brian2
@@ -118,6 +118,6 @@ def test_a_cost_without_an_equation_is_refused():
     settling = Settling(Brian2(), 1e-6)
     for warm in (False, True):  # also once a circuit for the known cost is there
         if warm:
-            VectorField(settling)(p.field, p.x, p.y, SquaredError())
+            VectorFieldEP(settling)(p.field, p.x, p.y, SquaredError())
         with pytest.raises(InputError, match="the cost Doubled; use one of squared-error"):
-            VectorField(settling)(p.field, p.x, p.y, Doubled())
+            VectorFieldEP(settling)(p.field, p.x, p.y, Doubled())

@@ -1,4 +1,4 @@
-"""The nudged field mu(x, s) - beta dC/ds: THE sign of beta, for every estimator and engine."""
+"""Phases of layered fields: layer by layer, each against the newest others."""
 
 from __future__ import annotations
 
@@ -8,60 +8,28 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
-from bioplaus.fields.base import AbstractField
+from bioplaus.fields.layered import LayeredField
+from bioplaus.nudging.nudge import Nudge
 from bioplaus.precision import double
 from bioplaus.solvers.base import AbstractDynamics
 
 
-class Nudge:
-    """The force -beta dC/ds on the output units.
-
-    Attributes:
-        cost: C.
-        target: y, [B, m].
-        beta: the strength, one a row, [B, 1].
-    """
-
-    def __init__(self, cost: AbstractCost, target: Tensor, beta: Tensor) -> None:
-        """Fix cost, target and strength."""
-        self.cost, self.target, self.beta = cost, target, beta
-        self._minus_beta = -beta
-        self._scale = 1.0 / (1.0 + beta * cost.curvature)
-
-    def added_to(self, current: Tensor, s: Tensor) -> Tensor:
-        """current - beta dC/ds at the output state `s` [B, m]: beta > 0 pulls to the target."""
-        return torch.addcmul(current, self._minus_beta, self.cost.slope(s, self.target))
-
-    def scaled(self, step: Tensor) -> Tensor:
-        """A step of the outputs, shortened by the curvature of the cost."""
-        return step * self._scale
-
-    def take(self, rows: Tensor) -> Nudge:
-        """The nudge of a subset of rows."""
-        return Nudge(self.cost, self.target[rows], self.beta[rows])
-
-    def precise(self) -> Nudge:
-        """The same in double precision."""
-        return Nudge(self.cost, double(self.target), double(self.beta))
-
-
-class Nudged(AbstractDynamics):
+class Layered(AbstractDynamics):
     """F(s) = mu(x, s) - beta dC/ds; without a nudge, the free field mu(x, s).
 
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 3.
     """
 
-    def __init__(self, field: AbstractField, drive: Tensor, nudge: Nudge | None = None) -> None:
+    def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge | None = None) -> None:
         """Fix the clamped input, by its drive [B, ...], and the nudge."""
         self.field, self.drive, self.nudge = field, drive, nudge
         layers = tuple(range(len(field.layers)))
-        self.depth, self.last = len(layers), layers[-1]
+        self.last, self.looped = layers[-1], [field.acts_on_itself(k) for k in layers]
         # the signal comes from the input in a free phase, from the output in a nudged one
         self.order = layers if nudge is None else layers[::-1]
         first = [g for g in field.groups if self.order[0] in g]
         self.groups = (*first, *(g for g in field.groups if g not in first))
-        self._bound: Tensor | None = None
+        self._bound_to: Tensor | None = None
         self._output_current: Tensor | None = None
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
@@ -75,9 +43,17 @@ class Nudged(AbstractDynamics):
         """
         return self.field.current(r, self.drive, layer, out)
 
+    def confine(self, s: Tensor, layer: int) -> Tensor:
+        """Bring a layer's columns back into what they may be, in place."""
+        return self.field.confine(s, layer)
+
+    def outputs(self, own: Tensor) -> Tensor:
+        """The state of the outputs from their columns here."""
+        return own
+
     def force(self, s: Tensor, out: Tensor) -> Tensor:
         parts, r = self._bind(s)
-        self._fire(range(self.depth))
+        self._fire(self.order)
         for k, there in enumerate(self.field.split(out)):
             self._to_force(self.current(r, parts, k, there), parts[k], k)
         return out
@@ -88,7 +64,7 @@ class Nudged(AbstractDynamics):
         parts, r = self._bind(s)
         self._fire(self.groups[-1])
         for k, there in enumerate(self.field.split(out)):
-            if k not in self.groups[-1]:
+            if k not in self.groups[-1] or self.looped[k]:
                 self._to_force(self.current(r, parts, k, there), parts[k], k)
             else:
                 there.zero_()
@@ -96,12 +72,15 @@ class Nudged(AbstractDynamics):
 
     def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
         parts, r = self._bind(s)
-        self._fire([k for k in range(self.depth) if k not in group])
+        self._fire([k for k in self.order if k not in group or self.looped[k]])
         for k in group:
             if k == self.last and self.nudge is not None:
                 self._settle_output(r, parts, self.nudge)
+            elif self.looped[k]:
+                there = self.current(r, parts, k, torch.empty_like(parts[k]))
+                self.confine(parts[k].copy_(there), k)
             else:
-                self.field.confine(self.current(r, parts, k, parts[k]), k)
+                self.confine(self.current(r, parts, k, parts[k]), k)
 
     def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
         parts, _ = self._bind(s)
@@ -109,18 +88,18 @@ class Nudged(AbstractDynamics):
         for k in group:
             self._shift(parts[k], moves[k], k)
 
-    def take(self, rows: Tensor) -> Nudged:
+    def take(self, rows: Tensor) -> Layered:
         new = copy.copy(self)
         new.drive = self.drive[rows]
         new.nudge = self.nudge and self.nudge.take(rows)
-        new._bound = new._output_current = None
+        new._bound_to = new._output_current = None
         return new
 
-    def precise(self) -> Nudged:
+    def precise(self) -> Layered:
         new = copy.copy(self)
         new.field, new.drive = self.field.precise(), double(self.drive)
         new.nudge = self.nudge and self.nudge.precise()
-        new._bound = new._output_current = None
+        new._bound_to = new._output_current = None
         return new
 
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -128,9 +107,9 @@ class Nudged(AbstractDynamics):
 
         Slicing costs as much as a small product, so it is done once a state.
         """
-        if s is not self._bound:
-            self._bound, self._parts = s, self.field.split(s)
-            self._nonlinear = [not self.field.is_linear(k) for k in range(self.depth)]
+        if s is not self._bound_to:
+            self._bound_to, self._parts = s, self.field.split(s)
+            self._nonlinear = [not self.field.is_linear(k) for k in range(len(self._parts))]
             self._r = [
                 torch.empty_like(part) if nonlinear else part
                 for part, nonlinear in zip(self._parts, self._nonlinear, strict=True)
@@ -146,8 +125,8 @@ class Nudged(AbstractDynamics):
     def _to_force(self, current: Tensor, own: Tensor, k: int) -> None:
         """Turn a layer's current into its force, in place."""
         if k == self.last and self.nudge is not None:
-            current.copy_(self.nudge.added_to(current, own))
-        self.field.change(current, own, k)
+            current.copy_(self.nudge.added_to(current, self.outputs(own)))
+        self.confine(current, k).sub_(own)
 
     def _settle_output(self, r: Sequence[Tensor], parts: Sequence[Tensor], nudge: Nudge) -> None:
         """Step towards s = a - beta dC/ds at the current a, scaled by the curvature of C.
@@ -158,9 +137,9 @@ class Nudged(AbstractDynamics):
         if self._output_current is None:
             self._output_current = torch.empty_like(own)
         a = self.current(r, parts, self.last, self._output_current)
-        self._shift(own, nudge.added_to(a, own).sub_(own), self.last)
+        self._shift(own, nudge.added_to(a, self.outputs(own)).sub_(own), self.last)
 
     def _shift(self, own: Tensor, step: Tensor, k: int) -> None:
         if k == self.last and self.nudge is not None:
             step = self.nudge.scaled(step)
-        self.field.confine(own.add_(step), k)
+        self.confine(own.add_(step), k)

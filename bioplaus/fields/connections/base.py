@@ -1,0 +1,252 @@
+"""What joins two layers: a current from a weight and activities, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.func import vjp
+
+from bioplaus.errors import InputError
+
+Shape = tuple[int, ...]
+
+
+def units(shape: Shape) -> int:
+    """Units of a layer: of its one size, or channels times height times width."""
+    return math.prod(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Connection(ABC):
+    """A current into the layer `target` from the activities of the layer `source`.
+
+    Layers are counted from 1; 0 is the clamped input. A subclass says the shape of its weight and
+    what the current is; the transposed current, the linear part at a state and the local update
+    follow by `torch.func`. `wire` may give a faster path.
+
+    Attributes:
+        source, target: the layers.
+        name: of the weight among the parameters; by default `forward.k` from layer k-1 to k,
+            `feedback.k` from k+1 to k, `lateral.k` within k, else `between.i.j`.
+        gain: weights are drawn from N(0, gain^2 / fan_in).
+        trainable: whether the weight learns; a fixed one is no parameter.
+        mask: 0 or 1, of the weight's shape (or what broadcasts to it): which synapses exist.
+        signs: Dale's law, +1 or -1 for each unit (or channel) of the source: the sign of all its
+            weights. They are drawn so, and a step that would cross zero ends there.
+    """
+
+    source: int
+    target: int
+    name: str = ""
+    gain: float = 1.0
+    trainable: bool = True
+    mask: Tensor | None = None
+    signs: Tensor | None = None
+
+    linear: ClassVar[bool] = True
+    """Whether the current is linear in the activities."""
+
+    def __post_init__(self) -> None:
+        for which, least in (("source", 0), ("target", 1)):
+            value = getattr(self, which)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{which}={value!r} must be a layer's number, {least} or more")
+        if not 0 < self.gain < math.inf:
+            raise InputError(f"gain={self.gain} must be positive and finite")
+        if not self.name:
+            object.__setattr__(self, "name", _default_name(self.source, self.target))
+        if self.signs is not None and not bool((self.signs.abs() == 1).all()):
+            raise InputError(f"signs of {self.name} must be +1 or -1, one a unit of the source")
+
+    @abstractmethod
+    def weight_shape(self, source: Shape, target: Shape) -> Shape:
+        """The weight's shape between layers of these shapes.
+
+        Raises:
+            InputError: it cannot join them; the message names what it would give.
+        """
+
+    @abstractmethod
+    def current(self, weight: Tensor, r: Tensor) -> Tensor:
+        """The current [B, *target] of activities [B, *source]; autograd can go through it."""
+
+    def fan_in(self, weight: Shape) -> int:
+        """Synapses onto one unit."""
+        return math.prod(weight[1:])
+
+    def sources(self, weight: Shape) -> tuple[int, ...]:
+        """The weight's shape with 1 but for the dimension that counts units of the source."""
+        return (1, weight[1], *(1 for _ in weight[2:]))
+
+    def mirrored(self, weight: Tensor) -> Tensor:
+        """The weight as it stands in a connection the other way."""
+        return weight.T
+
+    def draw(self, shape: Shape, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
+        """A first weight."""
+        weight = torch.randn(shape, generator=generator, dtype=dtype)
+        weight *= self.gain / math.sqrt(self.fan_in(shape))
+        return self.constrain(weight, flip=True)
+
+    def constrain(self, weight: Tensor, *, flip: bool = False) -> Tensor:
+        """Give a weight, in place, its mask and its signs; what has the other sign becomes 0.
+
+        Args:
+            weight: in the connection's shape.
+            flip: turn the other sign round instead, as at the first draw.
+        """
+        if self.mask is not None:
+            weight.mul_(self.mask.to(weight))
+        if self.signs is not None:
+            signs = self.signs.to(weight).view(self.sources(tuple(weight.shape)))
+            weight.copy_(weight.abs() * signs if flip else (weight * signs).clamp_min_(0) * signs)
+        return weight
+
+    def effective(self, weight: Tensor) -> Tensor:
+        """The weight with the synapses that its mask leaves."""
+        return weight if self.mask is None else weight * self.mask.to(weight)
+
+    def require_fitting(self, weight: Shape) -> None:
+        """Refuse a mask or signs that do not fit the weight."""
+        if self.mask is not None:
+            try:
+                fits = torch.broadcast_shapes(tuple(self.mask.shape), weight) == weight
+            except RuntimeError:
+                fits = False
+            if not fits:
+                raise InputError(
+                    f"the mask of {self.name} is of shape {tuple(self.mask.shape)}, and does not "
+                    f"fit its weight's {weight}"
+                )
+        if self.signs is not None and self.signs.numel() != weight[1]:
+            raise InputError(
+                f"signs of {self.name} has {self.signs.numel()} entries for {weight[1]} units of "
+                "the source; give one each"
+            )
+
+    def wire(self, weight: Tensor, source: Shape, target: Shape) -> Wire:
+        """The connection with its weight, between layers of these shapes."""
+        return Wire(self, weight, source, target)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.source, self.target, self.name))
+
+
+@dataclass(eq=False)
+class Wire:
+    """A connection with its weight: products between flat activities and flat currents.
+
+    Attributes:
+        connection: what it is.
+        weight: its tensor, a parameter or a fixed one.
+        source, target: shapes of the layers.
+    """
+
+    connection: Connection
+    weight: Tensor
+    source: Shape
+    target: Shape
+
+    def formula(self, weight: Tensor, r: Tensor) -> Tensor:
+        """The connection's current from flat activities [B, n_source], flat."""
+        connection = self.connection
+        current = connection.current(connection.effective(weight), r.view(len(r), *self.source))
+        return current.reshape(len(r), units(self.target))
+
+    def add(self, base: Tensor | None, r: Tensor, out: Tensor | None = None) -> Tensor:
+        """base + current, [B, n_target].
+
+        Args:
+            base: what broadcasts to the current; None is nothing. It may be `out`.
+            r: activities of the source, [B, n_source].
+            out: where the sum is written; without it, autograd can go through.
+        """
+        current = self.formula(self.weight, r)
+        if base is not None:
+            return torch.add(base, current, out=out)
+        return current if out is None else out.copy_(current)
+
+    def back(self, v: Tensor) -> Tensor:
+        """W^T v, [B, n_source], of a linear wire only; autograd can go through it."""
+        rest = v.new_zeros(len(v), units(self.source))
+        return vjp(lambda r: self.formula(self.weight, r), rest)[1](v)[0]
+
+    def add_transposed(self, base: Tensor | None, v: Tensor, out: Tensor) -> Tensor:
+        """base + W^T v, [B, n_source], written to `out`; of a linear wire only."""
+        back = self.back(v)
+        return out.copy_(back) if base is None else torch.add(base, back, out=out)
+
+    def update(self, r: Tensor, post: Tensor) -> Tensor:
+        """(d current / d weight)^T post, summed over the batch, of the weight's shape.
+
+        Args:
+            r: activities of the source, [B, n_source].
+            post: [B, n_target].
+        """
+        _, pull = vjp(lambda weight: self.formula(weight, r), self.weight)
+        return pull(post)[0]
+
+    def update_into(self, out: Tensor, r: Tensor, post: Tensor) -> None:
+        """`update`, written to `out`."""
+        out.copy_(self.update(r, post))
+
+    def at(self, r: Tensor) -> Wire:
+        """The linear part of the current at activities `r` [B, n_source]."""
+        return self if self.connection.linear else Tangent(*_parts(self), r)
+
+    def take(self, rows: Tensor) -> Wire:
+        """The same for some of the rows for which it was linearised."""
+        return self
+
+    def with_weight(self, weight: Tensor) -> Self:
+        """The same with another weight."""
+        return replace(self, weight=weight)
+
+
+@dataclass(eq=False)
+class Tangent(Wire):
+    """The linear part of a wire that is not linear, at activities `r` [B, n_source]."""
+
+    r: Tensor
+
+    def add(self, base: Tensor | None, r: Tensor, out: Tensor | None = None) -> Tensor:
+        _, current = torch.func.jvp(lambda z: self.formula(self.weight, z), (self.r,), (r,))
+        if base is not None:
+            return torch.add(base, current, out=out)
+        return current if out is None else out.copy_(current)
+
+    def back(self, v: Tensor) -> Tensor:
+        return vjp(lambda z: self.formula(self.weight, z), self.r)[1](v)[0]
+
+    def at(self, r: Tensor) -> Wire:
+        return self
+
+    def take(self, rows: Tensor) -> Wire:
+        return replace(self, r=self.r[rows])
+
+
+def _parts(wire: Wire) -> tuple[Connection, Tensor, Shape, Shape]:
+    return wire.connection, wire.weight, wire.source, wire.target
+
+
+def _default_name(source: int, target: int) -> str:
+    if source == target:
+        return f"lateral.{target}"
+    known = {target - 1: "forward", target + 1: "feedback"}
+    return f"{known[source]}.{target}" if source in known else f"between.{source}.{target}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    return type(a) is type(b) and a == b

@@ -1,0 +1,74 @@
+"""All connections of a field with their weights, sorted by the layers that they join."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from torch import Tensor
+
+from bioplaus.errors import InputError
+from bioplaus.fields.connections.base import Wire
+
+
+class Wires:
+    """The connections of a field with their weights.
+
+    Attributes:
+        into: of each layer, the sources (by index; -1 is the input) and wires that reach it.
+        within: the same without those from the input.
+        leaving: of each layer, the targets and wires that leave it.
+    """
+
+    def __init__(self, into: list[list[tuple[int, Wire]]]) -> None:
+        """Sort them."""
+        self.into = into
+        self.within = [[(j, wire) for j, wire in some if j >= 0] for some in into]
+        self.linear = all(w.connection.linear for some in self.within for _, w in some)
+        self.leaving: list[list[tuple[int, Wire]]] = [[] for _ in into]
+        for k in reversed(range(len(into))):
+            for j, wire in self.within[k]:
+                self.leaving[j].append((k, wire))
+
+    def sum(
+        self,
+        base: Tensor | None,
+        layer: int,
+        r: Sequence[Tensor],
+        out: Tensor | None = None,
+        rows: int = 1,
+        of: Collection[int] | None = None,
+    ) -> Tensor:
+        """base + sum_j W_j r_j of one layer.
+
+        Args:
+            base: what broadcasts to [B, n_layer]; None is nothing.
+            layer: index of the layer.
+            r: a tensor a layer.
+            out: where it is written; without it, autograd can go through.
+            rows: B, where nothing else tells it.
+            of: the layers j that are added; None is all.
+        """
+        total, empty = base, True
+        for j, wire in self.within[layer]:
+            if of is None or j in of:
+                total, empty = wire.add(total, r[j], out), False
+        if not empty:
+            assert total is not None
+            return total
+        if out is not None:
+            return out.zero_() if base is None else out.copy_(base)
+        if base is None:
+            raise InputError("a layer has neither a bias nor a connection that reaches it")
+        return base.clone() if base.ndim == 2 else base.expand(rows, -1).clone()
+
+    def at(self, r: Sequence[Tensor]) -> Wires:
+        """Their linear parts at activities `r`, a tensor a layer."""
+        if self.linear:
+            return self
+        return Wires([[(j, wire.at(r[j])) for j, wire in some] for some in self.within])
+
+    def take(self, rows: Tensor | slice) -> Wires:
+        """The same for some of the rows at which they were made."""
+        if self.linear:
+            return self
+        return Wires([[(j, wire.take(rows)) for j, wire in some] for some in self.within])

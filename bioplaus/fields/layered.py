@@ -1,0 +1,558 @@
+"""Leaky integrators in layers that connections of any kind join."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from bioplaus.activations import Activation, get_activation
+from bioplaus.errors import InputError
+from bioplaus.fields.base import VectorField
+from bioplaus.fields.connections import Connection, Shape, Tied, Wire, units
+from bioplaus.fields.connections.tied import TiedWire
+from bioplaus.fields.connections.wires import Wires
+from bioplaus.fields.linearisation import AbstractLinearisation, LayeredLinearisation
+from bioplaus.fields.parameters import Parameters
+
+COORDINATES = ("membrane", "activity")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The units of one layer.
+
+    Attributes:
+        shape: units, or (channels, height, width).
+        activation: rho: a name, an `Activation` or a function of a tensor; `clipped` keeps states
+            in the box [0, 1], where rho is the identity.
+        box: (lo, hi) that bound the states; rho is the identity inside. None is no box.
+        bias: whether the units (or channels) have a bias that learns.
+    """
+
+    shape: int | Shape
+    activation: str | Activation | Any = "tanh"
+    box: tuple[float, float] | None = None
+    bias: bool = True
+    rho: Activation = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+        if len(shape) not in (1, 3) or any(
+            isinstance(side, bool) or int(side) != side or side < 1 for side in shape
+        ):
+            raise InputError(
+                f"shape={self.shape!r} of a layer must be a number of units, or "
+                "(channels, height, width), all at least 1"
+            )
+        object.__setattr__(self, "shape", tuple(int(side) for side in shape))
+        clipped = isinstance(self.activation, str) and self.activation == "clipped"
+        if clipped and self.box is None:
+            object.__setattr__(self, "box", (0.0, 1.0))
+        rho = get_activation("linear" if clipped else self.activation)
+        object.__setattr__(self, "rho", rho)
+        if self.box is not None:
+            low, high = self.box
+            if not low < high:
+                raise InputError(f"box={self.box} must be (lo, hi) with lo < hi")
+            if rho.name != "linear":
+                raise InputError(
+                    f"a layer with box={self.box} has the identity for rho, not "
+                    f'{rho.name!r}; use activation="clipped" or "linear", or no box'
+                )
+
+    @property
+    def size(self) -> Shape:
+        """The shape as a tuple."""
+        assert isinstance(self.shape, tuple)
+        return self.shape
+
+
+class LayeredField(VectorField):
+    """mu_i(x, s) = sum_j W_ij rho_j(s_j) + b_i - s_i; in a box, clip(sum_j W_ij s_j + b_i) - s_i.
+
+    Time is in units of the membrane time constant. W is whatever the connections make of it:
+    dense, convolutional, sparse, lateral, skipping layers, in cycles; see `Connection`.
+
+    Attributes:
+        specs: the layers, without the input.
+        layers: the columns of `s` that belong to each layer, output last.
+        groups: layers (by index) that do not act on one another, so that a group can be settled
+            at once while the others are held.
+        connections: in the order in which they were given.
+        coordinates: which change the local rule sees: that of the state (`membrane`), or that of
+            rho(s) (`activity`), which is exact for tied weights with linear outputs, where the
+            former is not.
+
+    Source: Scellier et al. 2018 (arXiv 1808.04873), section 4.
+
+    Example:
+        >>> from bioplaus.fields import Conv, Dense
+        >>> LayeredField(
+        ...     (1, 8, 8),
+        ...     [Layer((4, 4, 4), "clipped"), Layer(10, "linear")],
+        ...     [
+        ...         Conv(0, 1, pool="average"),
+        ...         Dense(1, 2),
+        ...         Dense(2, 1, gain=0.5),
+        ...     ],
+        ... )
+        LayeredField((1, 8, 8) -> (4, 4, 4) -> 10, connections=3, parameters=1330)
+    """
+
+    def __init__(
+        self,
+        input: int | Shape,
+        layers: Sequence[Layer],
+        connections: Sequence[Connection],
+        *,
+        coordinates: str = "membrane",
+        weights: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Draw the weights; biases begin at zero.
+
+        Args:
+            input: shape of the clamped input: units or (channels, height, width).
+            layers: without the input, the output last.
+            connections: between them; 0 is the input.
+            coordinates: `membrane` or `activity`.
+            weights: weights and biases that are known, by name, in the order of the parameters;
+                the rest is drawn.
+            generator: source of the random numbers (on the CPU); None is torch's global one.
+            dtype: float32 or float64.
+            device: where the parameters live.
+
+        Raises:
+            InputError: layers and connections do not fit together; the message names which.
+        """
+        if coordinates not in COORDINATES:
+            raise InputError(f"coordinates={coordinates!r}: use one of {', '.join(COORDINATES)}")
+        if not layers:
+            raise InputError("give at least one layer beside the input")
+        self.input = Layer(input).size
+        self.specs = tuple(layers)
+        self.connections = tuple(connections)
+        self.coordinates = coordinates
+        self.shapes = (self.input, *(layer.size for layer in layers))
+        bounds = list(itertools.accumulate((units(s) for s in self.shapes[1:]), initial=0))
+        self.layers = tuple(slice(a, b) for a, b in itertools.pairwise(bounds))
+        self._require_joined()
+        known, self._fixed = dict(weights or {}), {}
+        parameters: dict[str, Tensor] = {k: v for k, v in known.items()}
+        for connection in self.connections:
+            if isinstance(connection, Tied):
+                continue
+            shape = connection.weight_shape(
+                self.shapes[connection.source], self.shapes[connection.target]
+            )
+            connection.require_fitting(shape)
+            weight = known.get(connection.name)
+            if weight is None:
+                weight = connection.draw(shape, generator, dtype)
+            elif tuple(weight.shape) != shape:
+                raise InputError(
+                    f"the weight {connection.name} is of shape {tuple(weight.shape)}, not {shape}"
+                )
+            if connection.trainable:
+                parameters[connection.name] = weight.to(device)
+            else:
+                parameters.pop(connection.name, None)
+                self._fixed[connection.name] = weight.to(device)
+        for k, layer in enumerate(self.specs, 1):
+            if layer.bias:
+                name, size = f"bias.{k}", layer.size[0]
+                parameters.setdefault(name, torch.zeros(size, dtype=dtype))
+                parameters[name] = parameters[name].to(device)
+        super().__init__(
+            parameters, n=bounds[-1], n_output=units(self.shapes[-1]), depth=len(self.specs)
+        )
+        self.groups = _groups(len(self.specs), self.connections)
+        self._wire(self._parameters)
+
+    def __repr__(self) -> str:
+        sizes = " -> ".join(str(s[0]) if len(s) == 1 else str(s) for s in self.shapes)
+        count = sum(p.numel() for p in self.parameters.values())
+        return (
+            f"{type(self).__name__}({sizes}, connections={len(self.connections)}, "
+            f"parameters={count})"
+        )
+
+    def _require_joined(self) -> None:
+        """Refuse connections that name no layer, or one name twice."""
+        last, names = len(self.specs), set()
+        for connection in self.connections:
+            for which in ("source", "target"):
+                if getattr(connection, which) > last:
+                    raise InputError(
+                        f"{which}={getattr(connection, which)} of {connection.name} names no "
+                        f"layer; the last is {last}"
+                    )
+            if connection.name in names:
+                raise InputError(
+                    f"two connections are named {connection.name!r}; give one a name of its own"
+                )
+            names.add(connection.name)
+
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> LayeredField:
+        other = copy.copy(self)
+        if self._fixed:
+            like = next(iter(parameters.values()))
+            other._fixed = {k: v.to(like) for k, v in self._fixed.items()}
+        other._wire(parameters)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the views of the wiring would come back from a pickle as copies
+        return {k: v for k, v in vars(self).items() if k not in _WIRING}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._wire(self.parameters)
+
+    def _wire(self, parameters: Mapping[str, Tensor]) -> None:
+        """Keep the parameters, and of each layer what its current is made of.
+
+        Looking up and transposing costs as much as a small product, so it is done once, and again
+        where a tensor was given other storage (`tensor.data = ...`).
+        """
+        self._parameters = Parameters(parameters)
+        self._storage = [p.data_ptr() for p in self._parameters.values()]
+        weights = self._fixed | self._parameters
+        wires: dict[str, Wire] = {}
+        for c in self.connections:
+            if not isinstance(c, Tied):
+                shapes = (self.shapes[c.source], self.shapes[c.target])
+                wires[c.name] = c.wire(weights[c.name], *shapes)
+        for c in self.connections:
+            if isinstance(c, Tied):
+                wires[c.name] = self._tied(c, wires)
+        self._wires = Wires(
+            [
+                [(c.source - 1, wires[c.name]) for c in self.connections if c.target == k]
+                for k in range(1, len(self.shapes))
+            ]
+        )
+        self._biases = [self._bias(k) for k in range(len(self.specs))]
+        self._driven = [k for k, into in enumerate(self._wires.into) if any(j < 0 for j, _ in into)]
+        self._boxed = [layer.box is not None for layer in self.specs]
+        self._linear = [layer.rho.name == "linear" for layer in self.specs]
+
+    def _tied(self, tied: Tied, wires: Mapping[str, Wire]) -> Wire:
+        ends = (tied.target, tied.source)
+        named = [c.name for c in self.connections if (c.source, c.target) == ends]
+        of = tied.of or next((name for name in named if name in wires), "")
+        if of not in named or of not in wires:
+            raise InputError(
+                f"{tied.name} is tied to no connection from layer {ends[0]} to {ends[1]}; add "
+                "one, or name it: Tied(..., of=...)"
+            )
+        if not wires[of].connection.linear:
+            raise InputError(
+                f"{tied.name} cannot be tied to {of}, whose pooling is not linear; use average "
+                "pooling or kernels of its own (Conv(..., feedback=True))"
+            )
+        return tied.tie(wires[of])
+
+    def _bias(self, k: int) -> Tensor | None:
+        return self._parameters.get(f"bias.{k + 1}")
+
+    def is_linear(self, layer: int | None = None) -> bool:
+        """Whether rho is the identity on the state space of a layer (None: of all layers)."""
+        return all(self._linear) if layer is None else self._linear[layer]
+
+    def is_boxed(self, layer: int) -> bool:
+        """Whether a layer's states are bounded by a box."""
+        return self._boxed[layer]
+
+    def acts_on_itself(self, layer: int) -> bool:
+        """Whether a layer has lateral connections."""
+        return any(j == layer for j, _ in self._wires.into[layer])
+
+    def split(self, s: Tensor) -> list[Tensor]:
+        """The columns of each layer, as views."""
+        return [s[:, here] for here in self.layers]
+
+    def wires_at(self, r: Sequence[Tensor]) -> Wires:
+        """The connections as they act around activities `r`, a tensor a layer."""
+        return self._wires.at(r)
+
+    @final
+    def field(self, x: Tensor, s: Tensor) -> Tensor:
+        parts, x = self.split(s), x.flatten(1)
+        r = [x, *(layer.rho(own) for layer, own in zip(self.specs, parts, strict=True))]
+        mu = []
+        for k, own in enumerate(parts):
+            a = own.new_zeros(own.shape)
+            if (bias := self._spread_bias(k)) is not None:
+                a = a + bias
+            for j, wire in self._wires.into[k]:
+                a = a + wire.formula(wire.weight, r[j + 1])
+            box = self.specs[k].box
+            mu.append((a if box is None else torch.clamp(a, *box)) - own)
+        return torch.cat(mu, 1)
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Bias and current from the input of the layers that the input reaches, side by side."""
+        if self._storage != [p.data_ptr() for p in self._parameters.values()]:
+            self._wire(self._parameters)
+        x = self._flat(x)
+        parts = []
+        for k in self._driven:
+            base = self._spread_bias(k)
+            for j, wire in self._wires.into[k]:
+                if j < 0:
+                    base = wire.add(base, x)
+            assert base is not None
+            parts.append(base)
+        if not parts:  # the input reaches nothing: the rows still have a number
+            return x.new_zeros(len(x), 0)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        if flat.shape[1] != units(self.input):
+            size = self.input[0] if len(self.input) == 1 else self.input
+            raise InputError(f"x is of shape {tuple(x.shape)}; its rows must be of {size} inputs")
+        return flat
+
+    def _spread_bias(self, k: int) -> Tensor | None:
+        """The bias of each unit of a layer, [n_k]."""
+        bias, shape = self._biases[k], self.specs[k].size
+        if bias is None or len(shape) == 1:
+            return bias
+        return bias[:, None].expand(shape[0], shape[1] * shape[2]).reshape(-1)
+
+    def base(self, drive: Tensor, layer: int) -> Tensor | None:
+        """What a layer's current is besides that from other layers: drive, bias or nothing."""
+        if layer not in self._driven:
+            return self._spread_bias(layer)
+        if len(self._driven) == 1:
+            return drive
+        before = sum(units(self.specs[k].size) for k in self._driven if k < layer)
+        return drive[:, before : before + units(self.specs[layer].size)]
+
+    def initial_state(self, drive: Tensor) -> Tensor:
+        """A start for the free phase, [B, n]: one pass upwards without feedback."""
+        s = drive.new_empty(len(drive), self.n)
+        parts, r = self.split(s), []
+        for k, own in enumerate(parts):
+            base = self.base(drive, k)
+            own.copy_(base) if base is not None else own.zero_()
+            for j, wire in self._wires.within[k]:
+                if j < k:
+                    wire.add(own, r[j], own)
+            self.confine(own, k)
+            r.append(self.activity(own, k))
+        return s
+
+    def activity(self, s: Tensor, layer: int, out: Tensor | None = None) -> Tensor:
+        """rho(s) of one layer's columns [B, n_layer]."""
+        if self._linear[layer]:
+            return s if out is None else out.copy_(s)
+        return self.specs[layer].rho(s, out)
+
+    def activities(self, s: Tensor) -> Tensor:
+        """rho(s) of all layers, [B, n]; `s` itself where rho is the identity everywhere."""
+        if self.is_linear():
+            return s
+        out = torch.empty_like(s)
+        for k, here in enumerate(self.layers):
+            self.activity(s[:, here], k, out[:, here])
+        return out
+
+    def current(
+        self,
+        r: Sequence[Tensor],
+        drive: Tensor,
+        layer: int,
+        out: Tensor | None = None,
+        wires: Wires | None = None,
+    ) -> Tensor:
+        """The input current of one layer, sum_j W_ij r_j + b_i.
+
+        Args:
+            r: activities, a tensor a layer; only the layers that act on `layer` are read.
+            drive: what `drive(x)` returned.
+            layer: index into `layers`.
+            out: [B, n_layer], where the current is written, not the layer's own activities where
+                it acts on itself; without it, autograd can go through.
+            wires: the connections; those of the field if not given.
+        """
+        return (wires or self._wires).sum(self.base(drive, layer), layer, r, out, len(drive))
+
+    def transposed_current(
+        self, v: Sequence[Tensor], layer: int, out: Tensor, wires: Wires | None = None
+    ) -> Tensor:
+        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]; `v` a tensor a layer."""
+        base = None
+        for k, wire in (wires or self._wires).leaving[layer]:
+            base = wire.add_transposed(base, v[k], out)
+        return out.zero_() if base is None else out
+
+    def confine(self, s: Tensor, layer: int) -> Tensor:
+        """Bring a layer's columns back into the state space, in place (a box, or everything)."""
+        return s.clamp_(*self.specs[layer].box) if self._boxed[layer] else s  # pyright: ignore[reportCallIssue]
+
+    def confine_state(self, s: Tensor) -> Tensor:
+        for k, own in enumerate(self.split(s)):
+            self.confine(own, k)
+        return s
+
+    @final
+    def change(self, current: Tensor, own: Tensor, layer: int) -> Tensor:
+        """mu of one layer from its current, in place: confine(current) - s."""
+        return self.confine(current, layer).sub_(own)
+
+    @final
+    def driven(self, drive: Tensor, s: Tensor) -> Tensor:
+        parts = self.split(s)
+        r = [self.activity(own, k) for k, own in enumerate(parts)]
+        return torch.cat(
+            [self.change(self.current(r, drive, k), own, k) for k, own in enumerate(parts)], 1
+        )
+
+    def layer_slope(self, own: Tensor, current: Tensor, layer: int) -> Tensor:
+        """D of one layer, [B, n_layer]: rho'(s); in a box, 1 where the current lies inside it.
+
+        A unit in a box follows its current, not its own state, so that a state near a wall says
+        nothing about the slope.
+
+        Args:
+            own: the layer's columns of the state.
+            current: its `current` there, read in a box only.
+            layer: index into `layers`.
+        """
+        if (box := self.specs[layer].box) is not None:
+            return ((current > box[0]) & (current < box[1])).to(own.dtype)
+        return torch.ones_like(own) if self._linear[layer] else self.specs[layer].rho.slope(own)
+
+    def slope(self, s: Tensor, drive: Tensor) -> Tensor:
+        """D of all layers, [B, n]; see `layer_slope`."""
+        out, parts = torch.empty_like(s), self.split(s)
+        r = [self.activity(own, k) for k, own in enumerate(parts)]
+        for k, there in enumerate(self.split(out)):
+            current = self.current(r, drive, k, there) if self._boxed[k] else there
+            there.copy_(self.layer_slope(parts[k], current, k))
+        return out
+
+    def linearise(self, s: Tensor, drive: Tensor) -> AbstractLinearisation:
+        r = [self.activity(own, k) for k, own in enumerate(self.split(s))]
+        return LayeredLinearisation(
+            s, self.slope(s, drive), self.wires_at(r), self.layers, tuple(self._boxed)
+        )
+
+    def partners(self) -> dict[str, str]:
+        own = [c for c in self.connections if c.trainable and not isinstance(c, Tied)]
+        found = {}
+        for forward, back in itertools.permutations(own, 2):
+            ends = (back.target, back.source)
+            if 0 < forward.source < forward.target and (forward.source, forward.target) == ends:
+                w, b = self.parameters[forward.name], self.parameters[back.name]
+                if forward.mirrored(w).shape == b.shape:
+                    found.setdefault(back.name, forward.name)
+        return found
+
+    def lacks_partners(self) -> bool:
+        back = [c for c in self.connections if c.source >= c.target and not isinstance(c, Tied)]
+        return bool(back) and not self.partners()
+
+    def tied_pairs(self) -> int:
+        return sum(isinstance(c, Tied) for c in self.connections)
+
+    def mirror(self, feedback: str, values: Tensor) -> Tensor:
+        connection = next(c for c in self.connections if c.name == feedback)
+        return connection.mirrored(values)
+
+    def constrain(self) -> None:
+        """Give the weights their masks and signs, after a step of an optimizer."""
+        for c in self.connections:
+            if c.name in self.parameters:
+                c.constrain(self.parameters[c.name])
+
+    def not_holomorphic(self) -> str | None:
+        for k, layer in enumerate(self.specs):
+            if layer.box is not None or not layer.rho.holomorphic:
+                name = "hard-sigmoid" if layer.box is not None else layer.rho.name
+                return (
+                    f"activation={name!r} of layer {k + 1} has corners; use one of {_smooth()}, in membrane "
+                    "coordinates"
+                )
+        bent = next((c.name for c in self.connections if not c.linear), None)
+        return bent and f"the pooling of {bent} is not analytic; use average pooling"
+
+    def displacement(self, s: Tensor, d: Tensor) -> Tensor:
+        """What the local rule sees of a deviation: d, or the change of rho(s) in activities."""
+        if self.coordinates != "activity":
+            return d
+        out = d.clone()
+        for k, here in enumerate(self.layers):
+            if not self._linear[k]:
+                out[:, here] = self.specs[k].rho.difference(s[:, here], d[:, here])
+        return out
+
+    def seen(self, at: AbstractLinearisation) -> Tensor | None:
+        if self.coordinates != "activity":
+            return None
+        assert isinstance(at, LayeredLinearisation)
+        return at.slope
+
+    def local_update(
+        self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        if out is None:
+            out = {name: torch.empty_like(p) for name, p in self.parameters.items()}
+        r = [self._flat(x), *self.split(self.activities(s))]
+        posts = self.split(delta * (1.0 / len(x)))
+        tied = []
+        for k, into in enumerate(self._wires.into):
+            for j, wire in into:
+                if isinstance(wire, TiedWire):
+                    tied.append((k, j, wire))
+                elif wire.connection.name in out:
+                    wire.update_into(out[wire.connection.name], r[j + 1], posts[k])
+            if (bias := out.get(f"bias.{k + 1}")) is not None:
+                _sum_into(bias, posts[k], self.specs[k].size)
+        for k, j, wire in tied:
+            if wire.other.connection.name in out:
+                out[wire.other.connection.name].add_(wire.update(r[j + 1], posts[k]))
+        return out
+
+
+_WIRING = ("_wires", "_biases")
+
+
+def _sum_into(bias: Tensor, post: Tensor, shape: Shape) -> None:
+    """The update of a layer's bias: the sum over the batch, of channels also over their units."""
+    if len(shape) == 1:
+        torch.sum(post, 0, out=bias)
+    else:
+        torch.sum(post.reshape(-1, shape[0], units(shape[1:])), (0, 2), out=bias)
+
+
+def _groups(layers: int, connections: Iterable[Connection]) -> tuple[tuple[int, ...], ...]:
+    """Layers in as few groups as a greedy search finds of which none acts on another of its own."""
+    joined = {(c.source - 1, c.target - 1) for c in connections if c.source}
+    groups: list[list[int]] = []
+    for k in range(layers):
+        for group in groups:
+            if not any((k, j) in joined or (j, k) in joined for j in group):
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    return tuple(tuple(group) for group in groups)
+
+
+def _smooth() -> str:
+    from bioplaus.activations import ACTIVATIONS
+
+    return ", ".join(name for name, a in ACTIVATIONS.items() if a.holomorphic)

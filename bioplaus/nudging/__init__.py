@@ -1,0 +1,51 @@
+"""The dynamics of phases: free, nudged, and nudged with the Jacobian's asymmetry cancelled.
+
+Of layered fields they go layer by layer, of others as a whole; both compute the same F.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bioplaus.fields.base import VectorField
+from bioplaus.fields.layered import LayeredField
+from bioplaus.nudging.deviations import Deviations, Symmetrised
+from bioplaus.nudging.layered import Layered
+from bioplaus.nudging.nudge import Nudge
+from bioplaus.nudging.whole import Whole, WholeDeviations, WholeSymmetrised
+
+
+def absolute(field: VectorField, drive: Tensor, nudge: Nudge | None = None) -> Layered | Whole:
+    """F(s) = mu(x, s) - beta dC/ds in the state itself; without a nudge, the free field."""
+    kind = Layered if isinstance(field, LayeredField) else Whole
+    return kind(field, drive, nudge)  # pyright: ignore[reportArgumentType]
+
+
+def deviations(
+    field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+) -> Deviations | WholeDeviations:
+    """The nudged field in deviations d = s - s*."""
+    kind = Deviations if isinstance(field, LayeredField) else WholeDeviations
+    return kind(field, drive, nudge, free)  # pyright: ignore[reportArgumentType]
+
+
+def symmetrised(
+    field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+) -> Symmetrised | WholeSymmetrised:
+    """The same with J - J^T cancelled: the dynamics of asym-ep."""
+    kind = Symmetrised if isinstance(field, LayeredField) else WholeSymmetrised
+    return kind(field, drive, nudge, free)  # pyright: ignore[reportArgumentType]
+
+
+__all__ = [
+    "Deviations",
+    "Layered",
+    "Nudge",
+    "Symmetrised",
+    "Whole",
+    "WholeDeviations",
+    "WholeSymmetrised",
+    "absolute",
+    "deviations",
+    "symmetrised",
+]

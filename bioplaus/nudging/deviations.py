@@ -1,0 +1,161 @@
+"""Nudged phases of layered fields in deviations d = s - s* from the free fixed point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from bioplaus.fields.layered import LayeredField
+from bioplaus.nudging.layered import Layered
+from bioplaus.nudging.nudge import Nudge
+from bioplaus.precision import double
+
+
+class Deviations(Layered):
+    """F(d) = W (rho(s* + d) - rho(s*)) - d - beta dC/ds; in a box, clip(...) - d.
+
+    Changes of rho are taken to their last digits (`Activation.difference`), so that nothing is
+    lost of a small d. Pooling is that of s*, linearised there. What the free phase has left of
+    mu(x, s*) is left out.
+
+    Where a layer has a box, lo - s* <= d <= hi - s*, and a unit whose current at s* lies outside
+    by e has to be pulled so far before it moves.
+    """
+
+    def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
+        """Fix the clamped input, the nudge and the free fixed point [B, n]."""
+        super().__init__(field, drive, nudge)
+        self.origin, self.size = free, torch.linalg.vector_norm(free, dim=1)
+        parts = field.split(free)
+        r = [field.activity(own, k) for k, own in enumerate(parts)]
+        self.wires = field.wires_at(r)
+        self.slope: Tensor | None = None
+        self.excess = self.low = self.high = None
+        if any(spec.box is not None for spec in field.specs):
+            self.excess, self.low, self.high = (torch.zeros_like(free) for _ in range(3))
+            for k, own in enumerate(parts):
+                if (box := field.specs[k].box) is not None:
+                    self._bound(own, field.current(r, drive, k), box, field.layers[k])
+
+    def _bound(
+        self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice
+    ) -> None:
+        """The bounds of d, and how far a current lies outside."""
+        assert self.excess is not None
+        assert self.low is not None
+        assert self.high is not None
+        inside = (current > box[0]) & (current < box[1])
+        self.excess[:, here] = torch.where(inside, 0.0, current - own)
+        torch.sub(box[0], own, out=self.low[:, here])
+        torch.sub(box[1], own, out=self.high[:, here])
+
+    def scale(self, size: Tensor) -> Tensor:
+        return self.size
+
+    def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
+        return self.wires.sum(self._excess[layer], layer, r, out)
+
+    def confine(self, s: Tensor, layer: int) -> Tensor:
+        low = self._low[layer]
+        return s if low is None else torch.clamp(s, low, self._high[layer], out=s)
+
+    def outputs(self, own: Tensor) -> Tensor:
+        return self._free[self.last] + own
+
+    def take(self, rows: Tensor) -> Deviations:
+        new = super().take(rows)
+        assert isinstance(new, Deviations)
+        new.wires = self.wires.take(rows)
+        for name in ("origin", "size", "slope", "excess", "low", "high"):
+            values = getattr(self, name)
+            setattr(new, name, None if values is None else values[rows])
+        return new
+
+    def precise(self) -> Deviations:
+        assert self.nudge is not None
+        field, drive, free = self.field.precise(), double(self.drive), double(self.origin)
+        return type(self)(field, drive, self.nudge.precise(), free)
+
+    def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if s is not self._bound_to:
+            self._free = self.field.split(self.origin)
+            self._excess = self._split(self.excess)
+            self._low, self._high = self._split(self.low), self._split(self.high)
+        return super()._bind(s)
+
+    def _split(self, values: Tensor | None) -> list[Tensor | None]:
+        """The columns of boxed layers; None of the others."""
+        if values is None:
+            return [None for _ in self.field.layers]
+        parts = self.field.split(values)
+        return [p if self.field.is_boxed(k) else None for k, p in enumerate(parts)]
+
+    def _fire(self, layers: Iterable[int]) -> None:
+        for k in layers:
+            if self._nonlinear[k]:
+                rho = self.field.specs[k].rho
+                self._r[k].copy_(rho.difference(self._free[k], self._parts[k]))
+
+
+class Symmetrised(Deviations):
+    """F(d) = mu(s* + d) - mu(s*) - beta dC/ds - (J - J^T) d, J the Jacobian at s*.
+
+    The Jacobian of F at s* is J^T, so that ds_beta/dbeta = J^-T c. With D = diag rho'(s*) and
+    q = rho(s* + d) - rho(s*) - D d, the current of a layer is W q + D W^T d: two products in
+    place of the three of mu, J d and J^T d. Where rho is the identity (a box), q is 0, and the
+    current is G W^T G d, G marking the units whose current lies inside their box: one product,
+    as in the plain field.
+
+    Source: Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670).
+    """
+
+    def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
+        """Fix the clamped input, the nudge and the free fixed point [B, n]."""
+        super().__init__(field, drive, nudge, free)
+        self.slope = field.slope(free, drive)
+        # q comes from layers with a rho of their own
+        self._curved = [k for k in self.order if not field.is_linear(k)]
+
+    def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
+        back, base = self._back[layer], None
+        for k, wire in self.wires.leaving[layer]:
+            base = wire.add_transposed(base, self._v[k], back)
+        excess, slope = self._excess[layer], self._slope[layer]
+        total = self.wires.sum(excess, layer, r, out, of=self._curved) if self._curved else excess
+        if base is None:
+            return out if self._curved else _copied(total, out)
+        if total is None:
+            return out.copy_(back) if slope is None else torch.mul(slope, back, out=out)
+        if slope is None:
+            return torch.add(total, back, out=out)
+        return torch.addcmul(total, slope, back, out=out)
+
+    def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        known = s is self._bound_to
+        parts, r = super()._bind(s)
+        if not known:
+            assert self.slope is not None
+            boxed = self.field.is_boxed
+            self._slope = [
+                own if boxed(k) or k in self._curved else None
+                for k, own in enumerate(self.field.split(self.slope))
+            ]
+            self._back = [torch.empty_like(part) for part in parts]
+            self._v = [torch.empty_like(p) if boxed(k) else p for k, p in enumerate(parts)]
+        return parts, r
+
+    def _fire(self, layers: Iterable[int]) -> None:
+        layers = list(layers)
+        super()._fire(layers)
+        for k in layers:
+            own, slope = self._parts[k], self._slope[k]
+            if self._nonlinear[k]:
+                self._r[k].addcmul_(slope, own, value=-1)
+            if self._v[k] is not own:
+                torch.mul(own, slope, out=self._v[k])
+
+
+def _copied(base: Tensor | None, out: Tensor) -> Tensor:
+    return out.zero_() if base is None else out.copy_(base)
