@@ -12,10 +12,10 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
-from bioplaus.nudging import Nudge, absolute, deviations
+from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, solve
 
-DynamicsFactory = Callable[[VectorField, Tensor, Nudge, Tensor], AbstractDynamics]
+DynamicsFactory = Callable[[VectorField, Tensor, Nudge, Tensor], AbstractDeviations]
 """Makes a nudged phase's dynamics, in deviations from s*, from field, drive, nudge and s*."""
 
 
@@ -104,10 +104,15 @@ def nudged_phase(
     Raises:
         InputError: beta is zero.
     """
-    settling = settling or Settling()
     strength = per_row(beta, free)
+    made = dynamics(field, drive, Nudge(cost, target, strength), free)
+    return _settled(made, free, settling or Settling())
+
+
+def _settled(dynamics: AbstractDynamics, free: Tensor, settling: Settling) -> Solution:
+    """Settle the deviations of as many rows as `free` has."""
     end = solve(
-        dynamics(field, drive, Nudge(cost, target, strength), free),
+        dynamics,
         torch.zeros_like(free),
         settling.solver,
         tolerance=settling.tolerance,
@@ -131,19 +136,11 @@ def phase_pair(
     dynamics: DynamicsFactory = deviations,
 ) -> tuple[Solution, Solution]:
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
-    strength = per_row(beta, free)
-    both = torch.cat((strength, -strength))
-    end = nudged_phase(
-        field,
-        torch.cat((drive, drive)),
-        torch.cat((free, free)),
-        cost,
-        torch.cat((target, target)),
-        both,
-        settling=settling,
-        dynamics=dynamics,
-    )
-    plus, minus = end.chunk(2)
+    strength, twice = per_row(beta, free), torch.arange(len(free), device=free.device).repeat(2)
+    # what depends on the free state alone is computed once for both signs
+    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(twice)
+    pair.nudge = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
+    plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling()).chunk(2)
     return plus, minus
 
 

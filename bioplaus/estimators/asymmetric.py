@@ -8,8 +8,7 @@ from torch import Tensor
 
 from bioplaus.estimators.difference import AbstractDifference
 from bioplaus.fields.base import VectorField
-from bioplaus.nudging import Nudge, symmetrised
-from bioplaus.solvers import AbstractDynamics
+from bioplaus.nudging import AbstractDeviations, Nudge, symmetrised
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class AsymEP(AbstractDifference):
 
     def dynamics(
         self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
-    ) -> AbstractDynamics:
+    ) -> AbstractDeviations:
         return symmetrised(field, drive, nudge, free)
 
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:

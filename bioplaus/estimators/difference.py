@@ -11,9 +11,9 @@ from torch import Tensor
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import AbstractEstimator, Batch
 from bioplaus.fields.base import VectorField
-from bioplaus.nudging import Nudge
+from bioplaus.nudging import AbstractDeviations, Nudge
 from bioplaus.phases import nudged_phase, per_row, phase_pair
-from bioplaus.solvers import AbstractDynamics, Solution
+from bioplaus.solvers import Solution
 
 NUDGINGS = ("one-sided", "centered", "random-sign")
 
@@ -47,7 +47,7 @@ class AbstractDifference(AbstractEstimator):
     @abstractmethod
     def dynamics(
         self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
-    ) -> AbstractDynamics:
+    ) -> AbstractDeviations:
         """The dynamics of a nudged phase."""
 
     @abstractmethod

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from bioplaus.estimators.difference import AbstractDifference
 from bioplaus.fields.base import VectorField
-from bioplaus.nudging import Nudge, deviations
-from bioplaus.solvers import AbstractDynamics
+from bioplaus.nudging import AbstractDeviations, Nudge, deviations
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class VectorFieldEP(AbstractDifference):
 
     def dynamics(
         self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
-    ) -> AbstractDynamics:
+    ) -> AbstractDeviations:
         return deviations(field, drive, nudge, free)
 
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:

@@ -15,6 +15,10 @@ from bioplaus.nudging.nudge import Nudge
 from bioplaus.nudging.whole import Whole, WholeDeviations, WholeSymmetrised
 
 
+AbstractDeviations = Deviations | WholeDeviations
+"""Dynamics in deviations from s*: their `nudge` may be given another."""
+
+
 def absolute(field: VectorField, drive: Tensor, nudge: Nudge | None = None) -> Layered | Whole:
     """F(s) = mu(x, s) - beta dC/ds in the state itself; without a nudge, the free field."""
     kind = Layered if isinstance(field, LayeredField) else Whole
@@ -38,6 +42,7 @@ def symmetrised(
 
 
 __all__ = [
+    "AbstractDeviations",
     "Deviations",
     "Layered",
     "Nudge",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -101,9 +103,10 @@ class WholeDeviations(Whole):
         return torch.clamp(d, box[0] - self.origin, box[1] - self.origin, out=d)
 
     def take(self, rows: Tensor) -> WholeDeviations:
-        assert self.nudge is not None
-        nudge, free = self.nudge.take(rows), self.origin[rows]
-        return type(self)(self.field, self.drive[rows], nudge, free)
+        new = copy.copy(self)
+        new.drive, new.nudge = self.drive[rows], self.nudge and self.nudge.take(rows)
+        new.origin, new.size, new.rest = self.origin[rows], self.size[rows], self.rest[rows]
+        return new
 
     def precise(self) -> WholeDeviations:
         assert self.nudge is not None
@@ -126,3 +129,9 @@ class WholeSymmetrised(WholeDeviations):
 
     def change(self, d: Tensor) -> Tensor:
         return super().change(d) - self.at.jvp(d) + self.at.vjp(d)
+
+    def take(self, rows: Tensor) -> WholeSymmetrised:
+        new = super().take(rows)
+        assert isinstance(new, WholeSymmetrised)
+        new.at = self.at.take(rows)
+        return new
