@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.func import vjp
 
 from bioplaus.errors import InputError
 
@@ -53,7 +53,7 @@ class Activation:
         """rho'(s)."""
         if self.derivative is not None:
             return self.derivative(s)
-        return jvp(self.value, (s,), (torch.ones_like(s),))[1]
+        return vjp(self.value, s)[1](torch.ones_like(s))[0]
 
     def difference(self, s: Tensor, d: Tensor) -> Tensor:
         """rho(s + d) - rho(s)."""
@@ -175,7 +175,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation(
             "leaky-relu",
             lambda s: torch.nn.functional.leaky_relu(s, LEAK),
-            lambda s: torch.where(s > 0, 1.0, LEAK).to(s.dtype),
+            lambda s: LEAK + (1 - LEAK) * (s > 0).to(s.dtype),
             lambda s, d: LEAK * d + (1 - LEAK) * _RELU_CHANGE(s, d),
         ),
         # the derivative of s sigmoid(s); Elfwing et al. 2018 (arXiv 1702.03118)

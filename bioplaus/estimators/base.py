@@ -157,6 +157,7 @@ class AbstractEstimator(ABC):
 
     def adjust(self, updates: dict[str, Tensor], batch: Batch, accepted: Tensor) -> None:
         """Change the updates in place where a rule adds to the estimate of -dJ/dtheta."""
+        return
 
     def accepted(self, *phases: Solution) -> Tensor:
         """Rows that are within the gate in every phase, [B]."""

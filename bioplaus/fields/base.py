@@ -35,6 +35,7 @@ class VectorField(ABC):
         n: state variables.
         n_output: of these the last so many are the outputs.
         depth: steps after which a signal has crossed the network; no phase ends earlier.
+        input: shape of a row of x, or None where the field does not say.
         box: (lo, hi) that bound the states, or None.
 
     Example:
@@ -50,6 +51,7 @@ class VectorField(ABC):
         Gated(n=5, n_output=2, parameters=65)
     """
 
+    input: tuple[int, ...] | None = None
     box: tuple[float, float] | None = None
 
     def __init__(
@@ -128,8 +130,7 @@ class VectorField(ABC):
 
     def explicit_field(self, parameters: Mapping[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
         """mu(x, s; parameters), so that autograd can go through the parameters, [B, n]."""
-        other = self.with_parameters(parameters)
-        return other.driven(other.drive(x), s)
+        return self.with_parameters(parameters).field(x, s)
 
     def initial_state(self, drive: Tensor) -> Tensor:
         """A start for the free phase, [B, n]: at rest."""
@@ -206,6 +207,7 @@ class VectorField(ABC):
 
     def constrain(self) -> None:
         """Bring the parameters back, in place, to what they may be, after an optimizer's step."""
+        return
 
     def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor] | None:
         """Upper bounds of ||dmu/dtheta||_2 of each row, [B], by parameter and for "all".

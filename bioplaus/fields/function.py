@@ -42,6 +42,7 @@ class FunctionField(VectorField):
         *,
         n: int,
         n_output: int,
+        input: int | tuple[int, ...] | None = None,
         box: tuple[float, float] | None = None,
         energy: Callable[[dict[str, Tensor], Tensor, Tensor], Tensor] | None = None,
         activity: Callable[[Tensor], Tensor] | None = None,
@@ -56,6 +57,7 @@ class FunctionField(VectorField):
             parameters: theta, by name; all of one dtype.
             n: state variables.
             n_output: the last so many are the outputs.
+            input: shape of a row of x, where it is to be checked; None takes any.
             activity: rho(s), where the local rule is to see its change in place of that of s.
             partners: feedback parameters by name, and those that they mirror, for rules that
                 work on pairs.
@@ -76,6 +78,7 @@ class FunctionField(VectorField):
                 f"partners names {', '.join(sorted(unknown))}, which is no parameter; there are "
                 f"{', '.join(self.parameters)}"
             )
+        self.input = (input,) if isinstance(input, int) else input
         self.mu, self.energy, self._activity = mu, energy, activity
         self.box = None if box is None else (float(box[0]), float(box[1]))
         self._partners, self.holomorphic = dict(partners or {}), holomorphic

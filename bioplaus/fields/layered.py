@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -12,7 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from bioplaus.activations import Activation, get_activation
+from bioplaus.activations import ACTIVATIONS, Activation, get_activation
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
 from bioplaus.fields.connections import Connection, Shape, Tied, Wire, units
@@ -147,7 +146,7 @@ class LayeredField(VectorField):
         self.layers = tuple(slice(a, b) for a, b in itertools.pairwise(bounds))
         self._require_joined()
         known, self._fixed = dict(weights or {}), {}
-        parameters: dict[str, Tensor] = {k: v for k, v in known.items()}
+        parameters: dict[str, Tensor] = dict(known)
         for connection in self.connections:
             if isinstance(connection, Tied):
                 continue
@@ -225,7 +224,7 @@ class LayeredField(VectorField):
         where a tensor was given other storage (`tensor.data = ...`).
         """
         self._parameters = Parameters(parameters)
-        self._storage = [p.data_ptr() for p in self._parameters.values()]
+        self._storage = _addresses(self._parameters)
         weights = self._fixed | self._parameters
         wires: dict[str, Wire] = {}
         for c in self.connections:
@@ -302,7 +301,7 @@ class LayeredField(VectorField):
 
     def drive(self, x: Tensor) -> Tensor:
         """Bias and current from the input of the layers that the input reaches, side by side."""
-        if self._storage != [p.data_ptr() for p in self._parameters.values()]:
+        if self._storage is not None and self._storage != _addresses(self._parameters):
             self._wire(self._parameters)
         x = self._flat(x)
         parts = []
@@ -420,6 +419,10 @@ class LayeredField(VectorField):
             [self.change(self.current(r, drive, k), own, k) for k, own in enumerate(parts)], 1
         )
 
+    def explicit_field(self, parameters: Mapping[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
+        other = self.with_parameters(parameters)
+        return other.driven(other.drive(x), s)
+
     def layer_slope(self, own: Tensor, current: Tensor, layer: int) -> Tensor:
         """D of one layer, [B, n_layer]: rho'(s); in a box, 1 where the current lies inside it.
 
@@ -483,8 +486,8 @@ class LayeredField(VectorField):
             if layer.box is not None or not layer.rho.holomorphic:
                 name = "hard-sigmoid" if layer.box is not None else layer.rho.name
                 return (
-                    f"activation={name!r} of layer {k + 1} has corners; use one of {_smooth()}, in membrane "
-                    "coordinates"
+                    f"activation={name!r} of layer {k + 1} has corners; use one of {_smooth()}, "
+                    "in membrane coordinates"
                 )
         bent = next((c.name for c in self.connections if not c.linear), None)
         return bent and f"the pooling of {bent} is not analytic; use average pooling"
@@ -530,6 +533,14 @@ class LayeredField(VectorField):
 _WIRING = ("_wires", "_biases")
 
 
+def _addresses(parameters: Mapping[str, Tensor]) -> list[int] | None:
+    """Where the tensors keep their values; None of those that `torch.func` follows."""
+    try:
+        return [p.data_ptr() for p in parameters.values()]
+    except RuntimeError:
+        return None
+
+
 def _sum_into(bias: Tensor, post: Tensor, shape: Shape) -> None:
     """The update of a layer's bias: the sum over the batch, of channels also over their units."""
     if len(shape) == 1:
@@ -553,6 +564,4 @@ def _groups(layers: int, connections: Iterable[Connection]) -> tuple[tuple[int, 
 
 
 def _smooth() -> str:
-    from bioplaus.activations import ACTIVATIONS
-
     return ", ".join(name for name, a in ACTIVATIONS.items() if a.holomorphic)

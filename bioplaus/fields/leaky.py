@@ -17,6 +17,7 @@ from bioplaus.fields.layered import Layer, LayeredField
 
 COORDINATES = ("membrane", "activity", "clipped")
 
+
 @final
 class LeakyField(LayeredField):
     """mu_i(x, s) = sum_j W_ij rho(s_j) + b_i - s_i, in units of the membrane time constant.
@@ -41,8 +42,8 @@ class LeakyField(LayeredField):
     def __init_subclass__(cls) -> None:
         raise InputError(
             f"{cls.__name__} extends LeakyField, whose current, its transpose and its update "
-            "belong together: one written anew contradicts the others; use a LayeredField with connections of your "
-            "own, a FunctionField, or extend VectorField"
+            "belong together: one written anew contradicts the others; use a LayeredField with "
+            "connections of your own or a FunctionField, or extend VectorField"
         )
 
     def __init__(

@@ -10,9 +10,10 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import vjp
 
 from bioplaus.fields.connections.wires import Wires
+from bioplaus.products import pushforward
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class AbstractLinearisation(ABC):
 
 @dataclass(frozen=True)
 class FunctionalLinearisation(AbstractLinearisation):
-    """J_s by forward and reverse mode of autograd.
+    """J_s by autograd.
 
     Attributes:
         drive: that of each state, one a row.
@@ -69,20 +70,10 @@ class FunctionalLinearisation(AbstractLinearisation):
 
     @cached_property
     def _push(self) -> Callable[[Tensor], Tensor]:
-        """Forward mode; where an operation has none, reverse mode of reverse mode."""
-
-        def forward(v: Tensor) -> Tensor:
-            return jvp(lambda s: self.mu(self.drive, s), (self.s,), (v,))[1]
-
-        try:
-            forward(torch.zeros_like(self.s))
-        except (NotImplementedError, RuntimeError):
-            return vjp(lambda u: self._pull(u)[0], torch.zeros_like(self.s))[1]
-        return forward
+        return pushforward(lambda s: self.mu(self.drive, s), self.s)
 
     def jvp(self, v: Tensor) -> Tensor:
-        found = self._push(v)
-        return found[0] if isinstance(found, tuple) else found
+        return self._push(v)
 
     def vjp(self, v: Tensor) -> Tensor:
         return self._pull(v)[0]

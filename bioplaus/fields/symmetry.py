@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import vjp
+
+from bioplaus.products import pushforward
 
 EXACT_UP_TO = 32
 """States of at most this size have their whole asymmetry taken; of larger ones, by PROBES."""
@@ -44,7 +46,7 @@ def symmetrising_update(
         total = s.new_zeros(())
         for e in probes:
             v = e.expand_as(s)
-            forth = jvp(lambda z: mu(theta, z), (s,), (v,))[1]
+            forth = pushforward(lambda z: mu(theta, z), s)(v)
             back = vjp(lambda z: mu(theta, z), s)[1](v)[0]
             total = total + (forth - back).square().sum()
         return 0.5 * weight * total / len(s)

@@ -14,7 +14,6 @@ from bioplaus.nudging.layered import Layered
 from bioplaus.nudging.nudge import Nudge
 from bioplaus.nudging.whole import Whole, WholeDeviations, WholeSymmetrised
 
-
 AbstractDeviations = Deviations | WholeDeviations
 """Dynamics in deviations from s*: their `nudge` may be given another."""
 

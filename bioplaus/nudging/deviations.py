@@ -39,9 +39,7 @@ class Deviations(Layered):
                 if (box := field.specs[k].box) is not None:
                     self._bound(own, field.current(r, drive, k), box, field.layers[k])
 
-    def _bound(
-        self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice
-    ) -> None:
+    def _bound(self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice) -> None:
         """The bounds of d, and how far a current lies outside."""
         assert self.excess is not None
         assert self.low is not None

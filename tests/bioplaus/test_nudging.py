@@ -43,7 +43,9 @@ def made(kind, p, free, target=None, beta=None):
     return kind(p.field, drive, nudge) if kind is Layered else kind(p.field, drive, nudge, free)
 
 
-@pytest.mark.parametrize("kind", [Layered, Deviations, Symmetrised, Dyad], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Layered, Deviations, Symmetrised, Dyad], ids=lambda kind: kind.__name__
+)
 @pytest.mark.parametrize("kw", [{}, clipped()], ids=str)
 def test_rows_that_are_taken_keep_their_input_target_strength_and_free_state(kind, kw):
     p = problem(**kw)
@@ -70,7 +72,9 @@ def test_rows_that_are_taken_keep_their_input_target_strength_and_free_state(kin
     torch.testing.assert_close(some, s[ROWS], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", [Layered, Deviations, Symmetrised, Dyad], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Layered, Deviations, Symmetrised, Dyad], ids=lambda kind: kind.__name__
+)
 def test_each_of_the_rows_taken_has_its_own_target_and_strength(kind):
     p = problem()
     p = type(p)(p.field, p.x[:1].expand(4, -1).contiguous(), p.y)  # the same input in all

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from bioplaus.errors import InputError
+from bioplaus.products import pushforward
 
 Shape = tuple[int, ...]
 
@@ -220,7 +221,7 @@ class Tangent(Wire):
     r: Tensor
 
     def add(self, base: Tensor | None, r: Tensor, out: Tensor | None = None) -> Tensor:
-        _, current = torch.func.jvp(lambda z: self.formula(self.weight, z), (self.r,), (r,))
+        current = pushforward(lambda z: self.formula(self.weight, z), self.r)(r)
         if base is not None:
             return torch.add(base, current, out=out)
         return current if out is None else out.copy_(current)

@@ -110,7 +110,7 @@ class Conv(Connection):
         if self.pool == "none":
             return a
         if self.pool == "average":
-            return F.avg_pool2d(a, self.window)
+            return _window_sums(a, self.window) / self.window**2
         if self.pool == "max":
             return F.max_pool2d(a, self.window)
         parts = _windows(a, self.window)
@@ -133,6 +133,15 @@ def _spread(v: Tensor, window: int) -> Tensor:
     if window == 1:
         return v
     return v.repeat_interleave(window, -2).repeat_interleave(window, -1)
+
+
+def _window_sums(a: Tensor, window: int) -> Tensor:
+    """The sum over each window, [B, C, H, W] -> [B, C, H / w, W / w]."""
+    if window == 1:
+        return a
+    if a.is_complex():  # which avg_pool2d refuses
+        return _windows(a, window).sum(-1)
+    return F.avg_pool2d(a, window, divisor_override=1)
 
 
 def _windows(a: Tensor, window: int) -> Tensor:
@@ -171,7 +180,7 @@ class _ConvWire(Wire):
         a = F.conv2d(
             r.view(len(r), *self.source), self.weight, stride=conv.stride, padding=conv.padding
         )
-        current = F.avg_pool2d(a.mul_(self.shares), conv.window, divisor_override=1)
+        current = _window_sums(a.mul_(self.shares), conv.window)
         current = current.view(len(r), -1)
         if base is not None:
             return torch.add(base, current, out=out)
@@ -230,7 +239,7 @@ class _BackWire(Wire):
         a = F.conv2d(
             v.view(len(v), *self.target), self.weight, stride=conv.stride, padding=conv.padding
         )
-        back = F.avg_pool2d(a, conv.window, divisor_override=1) if conv.window > 1 else a
+        back = _window_sums(a, conv.window)
         back = back.view(len(v), units(self.source))
         return out.copy_(back) if base is None else torch.add(base, back, out=out)
 
