@@ -19,6 +19,11 @@ from bioplaus.precision import double
 from bioplaus.solvers import AbstractDynamics, Solution, solve
 
 
+def _nudges(cost: AbstractCost, target: Tensor, beta: Tensor) -> tuple[Nudge, Nudge]:
+    """Half of beta toward the target, and half away."""
+    return Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2)
+
+
 class Dyad(AbstractDynamics):
     """ds+-/dt = mu(m) +- J(m)^T d / 2 -+ (beta/2) c(s+-), with m = (s+ + s-)/2, d = s+ - s-.
 
@@ -40,7 +45,7 @@ class Dyad(AbstractDynamics):
         """Fix the clamped input, the cost and the strength [B, 1]."""
         self.field, self.drive = field, drive
         self.cost, self.target, self.beta = cost, target, beta
-        self.nudges = (Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2))
+        self.nudges = _nudges(cost, target, beta)
         layers = tuple(range(len(field.layers)))
         self.order = layers[::-1]
         self.groups = tuple(sorted(field.groups, key=lambda group: self.order[0] not in group))
@@ -122,7 +127,7 @@ class WholeDyad(AbstractDynamics):
         """Fix the clamped input, the cost and the strength [B, 1]."""
         self.field, self.drive = field, drive
         self.cost, self.target, self.beta = cost, target, beta
-        self.nudges = (Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2))
+        self.nudges = _nudges(cost, target, beta)
 
     @property
     def depth(self) -> int:
