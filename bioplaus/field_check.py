@@ -227,7 +227,7 @@ class _Look:
         field = self.field
         hint = "not (dmu/dtheta)^T delta (an outer product the wrong way round, a mask, a factor)"
         formula = _formula_of(field)
-        _, pull = torch.func.vjp(lambda t: formula(t, self.x, s), dict(field.parameters))
+        pull = torch.func.vjp(lambda t: formula(t, self.x, s), dict(field.parameters))[1]
         truth = pull(v / len(v))[0]
         got = field.local_update(self.x, s, reached)
         if set(got) != set(field.parameters):
@@ -359,8 +359,10 @@ class _Look:
 
     def _holomorphic(self) -> FieldRow:
         field, s, v = self.field, self.states["near rest"], self._draw()
-        other = field.with_parameters({k: p.cdouble() for k, p in field.parameters.items()})
-        moved = other.field(self.x.cdouble(), torch.complex(s, STEP * v)).imag / STEP
+        other = field.with_parameters(
+            {k: p.to(torch.complex128) for k, p in field.parameters.items()}
+        )
+        moved = other.field(self.x.to(torch.complex128), torch.complex(s, STEP * v)).imag / STEP
         product = FunctionalLinearisation(s, self.x, field.field).jvp(v)
         hint = "not analytic, though the field says so"
         return self._row("field at complex states", moved, product, hint, rough=ROUGH)

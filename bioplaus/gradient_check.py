@@ -259,7 +259,9 @@ def _asymmetry_and_bounds(
         common += inverse * torch.linalg.vector_norm(c - d * c, dim=1)
     norms = field.parameter_norms(x, s)
     bounds: dict[str, float | None] = dict.fromkeys(layout.rows)
-    for row in layout.rows if norms is not None else ():
+    for row in layout.rows:
+        if norms is None:
+            break
         squares = torch.stack([norms[name].square() for name in layout.members(row)]).sum(0)
         norm = torch.minimum(squares.sqrt(), norms["all"])
         bounds[row] = _known(float((common * norm).mean()))

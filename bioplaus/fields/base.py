@@ -156,7 +156,7 @@ class VectorField(ABC):
             delta: the postsynaptic change, an estimate of ds/dbeta, [B, n].
             out: buffers named and shaped like the parameters.
         """
-        _, pull = vjp(lambda theta: self.explicit_field(theta, x, s), dict(self.parameters))
+        pull = vjp(lambda theta: self.explicit_field(theta, x, s), dict(self.parameters))[1]
         (updates,) = pull(delta / len(delta))
         if out is None:
             return {name: updates[name] for name in self.parameters}

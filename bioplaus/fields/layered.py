@@ -4,73 +4,23 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
 
-from bioplaus.activations import ACTIVATIONS, Activation, get_activation
 from bioplaus.errors import InputError
+from bioplaus.fields import joining
 from bioplaus.fields.base import VectorField
-from bioplaus.fields.connections import Connection, Shape, Tied, Wire, units
+from bioplaus.fields.connections import Connection, Shape, Tied, units
 from bioplaus.fields.connections.tied import TiedWire
 from bioplaus.fields.connections.wires import Wires
+from bioplaus.fields.layer import Layer
 from bioplaus.fields.linearisation import AbstractLinearisation, LayeredLinearisation
 from bioplaus.fields.parameters import Parameters
 
 COORDINATES = ("membrane", "activity")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The units of one layer.
-
-    Attributes:
-        shape: units, or (channels, height, width).
-        activation: rho: a name, an `Activation` or a function of a tensor; `clipped` keeps states
-            in the box [0, 1], where rho is the identity.
-        box: (lo, hi) that bound the states; rho is the identity inside. None is no box.
-        bias: whether the units (or channels) have a bias that learns.
-    """
-
-    shape: int | Shape
-    activation: str | Activation | Any = "tanh"
-    box: tuple[float, float] | None = None
-    bias: bool = True
-    rho: Activation = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
-        if len(shape) not in (1, 3) or any(
-            isinstance(side, bool) or int(side) != side or side < 1 for side in shape
-        ):
-            raise InputError(
-                f"shape={self.shape!r} of a layer must be a number of units, or "
-                "(channels, height, width), all at least 1"
-            )
-        object.__setattr__(self, "shape", tuple(int(side) for side in shape))
-        clipped = isinstance(self.activation, str) and self.activation == "clipped"
-        if clipped and self.box is None:
-            object.__setattr__(self, "box", (0.0, 1.0))
-        rho = get_activation("linear" if clipped else self.activation)
-        object.__setattr__(self, "rho", rho)
-        if self.box is not None:
-            low, high = self.box
-            if not low < high:
-                raise InputError(f"box={self.box} must be (lo, hi) with lo < hi")
-            if rho.name != "linear":
-                raise InputError(
-                    f"a layer with box={self.box} has the identity for rho, not "
-                    f'{rho.name!r}; use activation="clipped" or "linear", or no box'
-                )
-
-    @property
-    def size(self) -> Shape:
-        """The shape as a tuple."""
-        assert isinstance(self.shape, tuple)
-        return self.shape
 
 
 class LayeredField(VectorField):
@@ -144,37 +94,18 @@ class LayeredField(VectorField):
         self.shapes = (self.input, *(layer.size for layer in layers))
         bounds = list(itertools.accumulate((units(s) for s in self.shapes[1:]), initial=0))
         self.layers = tuple(slice(a, b) for a, b in itertools.pairwise(bounds))
-        self._require_joined()
-        known, self._fixed = dict(weights or {}), {}
-        parameters: dict[str, Tensor] = dict(known)
-        for connection in self.connections:
-            if isinstance(connection, Tied):
-                continue
-            shape = connection.weight_shape(
-                self.shapes[connection.source], self.shapes[connection.target]
-            )
-            connection.require_fitting(shape)
-            weight = known.get(connection.name)
-            if weight is None:
-                weight = connection.draw(shape, generator, dtype)
-            elif tuple(weight.shape) != shape:
-                raise InputError(
-                    f"the weight {connection.name} is of shape {tuple(weight.shape)}, not {shape}"
-                )
-            if connection.trainable:
-                parameters[connection.name] = weight.to(device)
-            else:
-                parameters.pop(connection.name, None)
-                self._fixed[connection.name] = weight.to(device)
-        for k, layer in enumerate(self.specs, 1):
-            if layer.bias:
-                name, size = f"bias.{k}", layer.size[0]
-                parameters.setdefault(name, torch.zeros(size, dtype=dtype))
-                parameters[name] = parameters[name].to(device)
-        super().__init__(
-            parameters, n=bounds[-1], n_output=units(self.shapes[-1]), depth=len(self.specs)
+        joining.require_joined(self.connections, len(self.specs))
+        drawn, fixed = joining.first_weights(
+            self.connections, self.specs, self.shapes, dict(weights or {}), generator, dtype
         )
-        self.groups = _groups(len(self.specs), self.connections)
+        self._fixed = {name: w.to(device) for name, w in fixed.items()}
+        super().__init__(
+            {name: w.to(device) for name, w in drawn.items()},
+            n=bounds[-1],
+            n_output=units(self.shapes[-1]),
+            depth=len(self.specs),
+        )
+        self.groups = joining.groups_of(len(self.specs), self.connections)
         self._wire(self._parameters)
 
     def __repr__(self) -> str:
@@ -185,23 +116,7 @@ class LayeredField(VectorField):
             f"parameters={count})"
         )
 
-    def _require_joined(self) -> None:
-        """Refuse connections that name no layer, or one name twice."""
-        last, names = len(self.specs), set()
-        for connection in self.connections:
-            for which in ("source", "target"):
-                if getattr(connection, which) > last:
-                    raise InputError(
-                        f"{which}={getattr(connection, which)} of {connection.name} names no "
-                        f"layer; the last is {last}"
-                    )
-            if connection.name in names:
-                raise InputError(
-                    f"two connections are named {connection.name!r}; give one a name of its own"
-                )
-            names.add(connection.name)
-
-    def with_parameters(self, parameters: Mapping[str, Tensor]) -> LayeredField:
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
         other = copy.copy(self)
         if self._fixed:
             like = next(iter(parameters.values()))
@@ -224,42 +139,12 @@ class LayeredField(VectorField):
         where a tensor was given other storage (`tensor.data = ...`).
         """
         self._parameters = Parameters(parameters)
-        self._storage = _addresses(self._parameters)
-        weights = self._fixed | self._parameters
-        wires: dict[str, Wire] = {}
-        for c in self.connections:
-            if not isinstance(c, Tied):
-                shapes = (self.shapes[c.source], self.shapes[c.target])
-                wires[c.name] = c.wire(weights[c.name], *shapes)
-        for c in self.connections:
-            if isinstance(c, Tied):
-                wires[c.name] = self._tied(c, wires)
-        self._wires = Wires(
-            [
-                [(c.source - 1, wires[c.name]) for c in self.connections if c.target == k]
-                for k in range(1, len(self.shapes))
-            ]
-        )
+        self._storage = self._parameters.addresses()
+        self._wires = joining.wired(self.connections, self.shapes, self._fixed | self._parameters)
         self._biases = [self._bias(k) for k in range(len(self.specs))]
         self._driven = [k for k, into in enumerate(self._wires.into) if any(j < 0 for j, _ in into)]
         self._boxed = [layer.box is not None for layer in self.specs]
         self._linear = [layer.rho.name == "linear" for layer in self.specs]
-
-    def _tied(self, tied: Tied, wires: Mapping[str, Wire]) -> Wire:
-        ends = (tied.target, tied.source)
-        named = [c.name for c in self.connections if (c.source, c.target) == ends]
-        of = tied.of or next((name for name in named if name in wires), "")
-        if of not in named or of not in wires:
-            raise InputError(
-                f"{tied.name} is tied to no connection from layer {ends[0]} to {ends[1]}; add "
-                "one, or name it: Tied(..., of=...)"
-            )
-        if not wires[of].connection.linear:
-            raise InputError(
-                f"{tied.name} cannot be tied to {of}, whose pooling is not linear; use average "
-                "pooling or kernels of its own (Conv(..., feedback=True))"
-            )
-        return tied.tie(wires[of])
 
     def _bias(self, k: int) -> Tensor | None:
         return self._parameters.get(f"bias.{k + 1}")
@@ -301,7 +186,7 @@ class LayeredField(VectorField):
 
     def drive(self, x: Tensor) -> Tensor:
         """Bias and current from the input of the layers that the input reaches, side by side."""
-        if self._storage is not None and self._storage != _addresses(self._parameters):
+        if self._storage is not None and self._storage != self._parameters.addresses():
             self._wire(self._parameters)
         x = self._flat(x)
         parts = []
@@ -318,17 +203,14 @@ class LayeredField(VectorField):
 
     def _flat(self, x: Tensor) -> Tensor:
         flat = x.flatten(1)
-        if flat.shape[1] != units(self.input):
-            size = self.input[0] if len(self.input) == 1 else self.input
+        if flat.shape[1] != units(self.shapes[0]):
+            size = self.shapes[0][0] if len(self.shapes[0]) == 1 else self.shapes[0]
             raise InputError(f"x is of shape {tuple(x.shape)}; its rows must be of {size} inputs")
         return flat
 
     def _spread_bias(self, k: int) -> Tensor | None:
         """The bias of each unit of a layer, [n_k]."""
-        bias, shape = self._biases[k], self.specs[k].size
-        if bias is None or len(shape) == 1:
-            return bias
-        return bias[:, None].expand(shape[0], shape[1] * shape[2]).reshape(-1)
+        return self.specs[k].spread(self._biases[k])
 
     def base(self, drive: Tensor, layer: int) -> Tensor | None:
         """What a layer's current is besides that from other layers: drive, bias or nothing."""
@@ -399,7 +281,8 @@ class LayeredField(VectorField):
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
         """Bring a layer's columns back into the state space, in place (a box, or everything)."""
-        return s.clamp_(*self.specs[layer].box) if self._boxed[layer] else s  # pyright: ignore[reportCallIssue]
+        box = self.specs[layer].box
+        return s if box is None else s.clamp_(*box)
 
     def confine_state(self, s: Tensor) -> Tensor:
         for k, own in enumerate(self.split(s)):
@@ -407,16 +290,11 @@ class LayeredField(VectorField):
         return s
 
     @final
-    def change(self, current: Tensor, own: Tensor, layer: int) -> Tensor:
-        """mu of one layer from its current, in place: confine(current) - s."""
-        return self.confine(current, layer).sub_(own)
-
-    @final
     def driven(self, drive: Tensor, s: Tensor) -> Tensor:
         parts = self.split(s)
         r = [self.activity(own, k) for k, own in enumerate(parts)]
         return torch.cat(
-            [self.change(self.current(r, drive, k), own, k) for k, own in enumerate(parts)], 1
+            [self.confine(self.current(r, drive, k), k).sub_(own) for k, own in enumerate(parts)], 1
         )
 
     def explicit_field(self, parameters: Mapping[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
@@ -454,15 +332,7 @@ class LayeredField(VectorField):
         )
 
     def partners(self) -> dict[str, str]:
-        own = [c for c in self.connections if c.trainable and not isinstance(c, Tied)]
-        found = {}
-        for forward, back in itertools.permutations(own, 2):
-            ends = (back.target, back.source)
-            if 0 < forward.source < forward.target and (forward.source, forward.target) == ends:
-                w, b = self.parameters[forward.name], self.parameters[back.name]
-                if forward.mirrored(w).shape == b.shape:
-                    found.setdefault(back.name, forward.name)
-        return found
+        return joining.partners_of(self.connections, self.parameters)
 
     def lacks_partners(self) -> bool:
         back = [c for c in self.connections if c.source >= c.target and not isinstance(c, Tied)]
@@ -482,15 +352,7 @@ class LayeredField(VectorField):
                 c.constrain(self.parameters[c.name])
 
     def not_holomorphic(self) -> str | None:
-        for k, layer in enumerate(self.specs):
-            if layer.box is not None or not layer.rho.holomorphic:
-                name = "hard-sigmoid" if layer.box is not None else layer.rho.name
-                return (
-                    f"activation={name!r} of layer {k + 1} has corners; use one of {_smooth()}, "
-                    "in membrane coordinates"
-                )
-        bent = next((c.name for c in self.connections if not c.linear), None)
-        return bent and f"the pooling of {bent} is not analytic; use average pooling"
+        return joining.bent(self.specs, self.connections)
 
     def displacement(self, s: Tensor, d: Tensor) -> Tensor:
         """What the local rule sees of a deviation: d, or the change of rho(s) in activities."""
@@ -523,7 +385,7 @@ class LayeredField(VectorField):
                 elif wire.connection.name in out:
                     wire.update_into(out[wire.connection.name], r[j + 1], posts[k])
             if (bias := out.get(f"bias.{k + 1}")) is not None:
-                _sum_into(bias, posts[k], self.specs[k].size)
+                self.specs[k].sum_into(bias, posts[k])
         for k, j, wire in tied:
             if wire.other.connection.name in out:
                 out[wire.other.connection.name].add_(wire.update(r[j + 1], posts[k]))
@@ -531,37 +393,3 @@ class LayeredField(VectorField):
 
 
 _WIRING = ("_wires", "_biases")
-
-
-def _addresses(parameters: Mapping[str, Tensor]) -> list[int] | None:
-    """Where the tensors keep their values; None of those that `torch.func` follows."""
-    try:
-        return [p.data_ptr() for p in parameters.values()]
-    except RuntimeError:
-        return None
-
-
-def _sum_into(bias: Tensor, post: Tensor, shape: Shape) -> None:
-    """The update of a layer's bias: the sum over the batch, of channels also over their units."""
-    if len(shape) == 1:
-        torch.sum(post, 0, out=bias)
-    else:
-        torch.sum(post.reshape(-1, shape[0], units(shape[1:])), (0, 2), out=bias)
-
-
-def _groups(layers: int, connections: Iterable[Connection]) -> tuple[tuple[int, ...], ...]:
-    """Layers in as few groups as a greedy search finds of which none acts on another of its own."""
-    joined = {(c.source - 1, c.target - 1) for c in connections if c.source}
-    groups: list[list[int]] = []
-    for k in range(layers):
-        for group in groups:
-            if not any((k, j) in joined or (j, k) in joined for j in group):
-                group.append(k)
-                break
-        else:
-            groups.append([k])
-    return tuple(tuple(group) for group in groups)
-
-
-def _smooth() -> str:
-    return ", ".join(name for name, a in ACTIVATIONS.items() if a.holomorphic)

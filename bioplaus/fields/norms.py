@@ -34,7 +34,7 @@ def parameter_norms(
     found: dict[str, list[Tensor]] = {name: [] for name in (*theta, "all")}
     for row in range(len(s)):
         here = slice(row, row + 1)
-        _, pull = vjp(lambda p, here=here: mu(p, x[here], s[here])[0], theta)
+        pull = vjp(lambda p, here=here: mu(p, x[here], s[here])[0], theta)[1]
         (columns,) = vmap(pull)(eye)
         whole = torch.zeros_like(eye)
         for name, column in columns.items():

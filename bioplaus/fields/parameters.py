@@ -27,5 +27,12 @@ class Parameters(dict[str, Tensor]):
         __setitem__ = __delitem__ = __ior__ = _refuse
         clear = pop = popitem = setdefault = update = _refuse
 
+    def addresses(self) -> list[int] | None:
+        """Where the tensors keep their values; None of those that `torch.func` follows."""
+        try:
+            return [p.data_ptr() for p in self.values()]
+        except RuntimeError:
+            return None
+
     def __reduce__(self) -> tuple[type[Parameters], tuple[dict[str, Tensor]]]:
         return Parameters, (dict(self),)

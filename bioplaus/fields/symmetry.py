@@ -51,5 +51,5 @@ def symmetrising_update(
             total = total + (forth - back).square().sum()
         return 0.5 * weight * total / len(s)
 
-    value, pull = vjp(loss, dict(parameters))
+    value, pull = vjp(loss, dict(parameters))[:2]
     return {name: -slope for name, slope in pull(torch.ones_like(value))[0].items()}

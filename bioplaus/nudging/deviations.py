@@ -149,6 +149,8 @@ class Symmetrised(Deviations):
         super()._fire(layers)
         for k in layers:
             own, slope = self._parts[k], self._slope[k]
+            if slope is None:
+                continue
             if self._nonlinear[k]:
                 self._r[k].addcmul_(slope, own, value=-1)
             if self._v[k] is not own:

@@ -194,7 +194,7 @@ class Wire:
             r: activities of the source, [B, n_source].
             post: [B, n_target].
         """
-        _, pull = vjp(lambda weight: self.formula(weight, r), self.weight)
+        pull = vjp(lambda weight: self.formula(weight, r), self.weight)[1]
         return pull(post)[0]
 
     def update_into(self, out: Tensor, r: Tensor, post: Tensor) -> None:
@@ -205,7 +205,7 @@ class Wire:
         """The linear part of the current at activities `r` [B, n_source]."""
         return self if self.connection.linear else Tangent(*_parts(self), r)
 
-    def take(self, rows: Tensor) -> Wire:
+    def take(self, rows: Tensor | slice) -> Wire:
         """The same for some of the rows for which it was linearised."""
         return self
 
@@ -232,7 +232,7 @@ class Tangent(Wire):
     def at(self, r: Tensor) -> Wire:
         return self
 
-    def take(self, rows: Tensor) -> Wire:
+    def take(self, rows: Tensor | slice) -> Wire:
         return replace(self, r=self.r[rows])
 
 

@@ -218,7 +218,7 @@ class _ConvWire(Wire):
             shares = weights * (1 + parts - (weights * parts).sum(-1, keepdim=True))
         return replace(self, shares=_unwindowed(shares, conv.window))
 
-    def take(self, rows: Tensor) -> Wire:
+    def take(self, rows: Tensor | slice) -> Wire:
         return self if self.shares is None else replace(self, shares=self.shares[rows])
 
     def _before_pooling(self, v: Tensor) -> Tensor:
