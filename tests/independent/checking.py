@@ -102,17 +102,27 @@ def judge(
     what: str,
     found: Findings,
     anchored: Flow | None = None,
+    origin: ndarray | None = None,
 ) -> End | None:
     """A converged row must be a zero of the flow and an attractor; its exact place.
 
-    `anchored` is the flow about the package's own free state, where that enters the flow.
+    Args:
+        case, state, what, found: the row, and where to note what it shows.
+        flow: whose end it claims to be.
+        anchored: the flow about the package's own free state, where that enters the flow.
+        origin: that state, where the phase is kept in deviations from it: what it has left of
+            mu is left out there, and the tolerance is relative to it.
     """
     s = state.to(torch.complex128 if state.is_complex() else torch.float64).numpy()
     found.counts["converged phases"] += 1
     left = float(np.linalg.norm((anchored or flow).force(s)))
     size = float(np.linalg.norm(s))
     floor = 30 * case.eps * scale(flow, s)
-    if not left <= case.tolerance * size * (1 + 1e-5) + floor:
+    limit = case.tolerance * size
+    if origin is not None:
+        rest = float(np.linalg.norm(flow.net.mu(flow.x, origin)))
+        limit = case.tolerance * float(np.linalg.norm(origin)) + rest
+    if not left <= limit * (1 + 1e-5) + floor:
         found.failures.append(f"not a zero: {what}: ||F||/||s|| = {left / size:.2e}")
         return None
     exact = polish(flow, s)
@@ -253,9 +263,10 @@ def _delta(
             s = state.double().numpy()
             if np.linalg.norm(other.force(s)) < np.linalg.norm(flow.force(s)):
                 flow, beta = other, -beta
-        own = _flow(case, row, estimate.free.s[row].double().numpy(), flow.beta)
+        free = estimate.free.s[row].double().numpy()
+        own = _flow(case, row, free, flow.beta)
         what = f"{case.estimator} row {row} beta {strength:.3g}"
-        end = judge(case, flow, state, what, found, own)
+        end = judge(case, flow, state, what, found, own, None if phase.deviation is None else free)
         if end is None:
             return None
         start = at.exact if len(state) == net.n else np.tile(at.exact, 2)
