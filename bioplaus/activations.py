@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,10 @@ from torch import Tensor
 from torch.func import vjp
 
 from bioplaus.errors import InputError
+from bioplaus.registry import find_added, names_of, unknown
+
+GROUP = "bioplaus.activations"
+"""The entry points of installed packages that are activations."""
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -198,11 +203,13 @@ def get_activation(activation: str | Activation | Elementwise) -> Activation:
     if isinstance(activation, Activation):
         return activation
     if isinstance(activation, str):
-        if activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise InputError(f"activation={activation!r} is unknown; use one of {known}")
-        return ACTIVATIONS[activation]
-    if callable(activation):
+        if activation in ACTIVATIONS:
+            return ACTIVATIONS[activation]
+        found = find_added(GROUP, activation)
+        if found is None:
+            raise unknown("activation", activation, names_of(ACTIVATIONS, GROUP))
+        return get_activation(found)
+    if callable(activation) and not inspect.isclass(activation):
         return Activation(getattr(activation, "__name__", "custom"), activation)
     raise InputError(
         f"activation={activation!r} is a {type(activation).__name__}; give a name, a function of a "

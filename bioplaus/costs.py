@@ -2,32 +2,91 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 
 from bioplaus.errors import InputError
+from bioplaus.registry import find_added, names_of, unknown
 
 
 class AbstractCost(ABC):
-    """A cost of the output state `s` [B, m] against targets `y` [B, m] (rows sum to 1)."""
+    """A cost of the output state `s` [B, m] against targets `y` [B, m] (of labels, one-hot rows).
 
-    name: ClassVar[str]
-    curvature: ClassVar[float]
+    A subclass writes `value`; its slope follows by autograd where it is not written by hand.
+    """
+
+    name: str
+    curvature: float = 1.0
     """A typical d2C/ds2 of one unit; steps against the nudge are scaled by it."""
-    steepest: ClassVar[float | None] = None
+    steepest: float | None = None
     """The largest eigenvalue of d2C/ds2 anywhere; None takes `curvature` for it."""
+
+    def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
 
     @abstractmethod
     def value(self, s: Tensor, y: Tensor) -> Tensor:
         """C of each row, [B]."""
 
-    @abstractmethod
     def slope(self, s: Tensor, y: Tensor) -> Tensor:
         """dC/ds, [B, m]."""
+        ones = torch.ones(s.shape[:1], dtype=s.dtype, device=s.device)
+        (slope,) = vjp(lambda state: self.value(state, y), s)[1](ones)
+        return slope.conj() if slope.is_complex() else slope
+
+
+class FunctionCost(AbstractCost):
+    """A cost as the user wrote it: C(s, y) -> one number a row, any torch code.
+
+    Attributes:
+        function: (s [B, m], y [B, m]) -> [B]; its `curvature` and `steepest`, if it has them, are
+            those of the cost.
+
+    Example:
+        >>> cost = FunctionCost(lambda s, y: (s - y).abs().pow(3).sum(1))
+        >>> cost.slope(torch.full((1, 2), 2.0), torch.zeros(1, 2))
+        tensor([[12., 12.]])
+    """
+
+    name = "function"
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Take the function."""
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self.curvature = getattr(function, "curvature", AbstractCost.curvature)
+        self.steepest = getattr(function, "steepest", AbstractCost.steepest)
+
+    def __repr__(self) -> str:
+        return f"FunctionCost({self.name})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FunctionCost) and self.function == other.function
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+    def value(self, s: Tensor, y: Tensor) -> Tensor:
+        """C of each row, [B].
+
+        Raises:
+            InputError: the function gave something else.
+        """
+        found = self.function(s, y)
+        if not isinstance(found, Tensor) or found.shape != s.shape[:1]:
+            what = f"shape {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
+            raise InputError(
+                f"cost {self.name} gave {what[:100]} for {len(s)} rows; it must give one number a "
+                f"row, [{len(s)}] (sum over the outputs, not over the rows)"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -63,19 +122,40 @@ class CrossEntropy(AbstractCost):
 
 
 COSTS: dict[str, AbstractCost] = {c.name: c for c in (SquaredError(), CrossEntropy())}
+GROUP = "bioplaus.costs"
+"""The entry points of installed packages that are costs."""
+
+CostLike = str | AbstractCost | type[AbstractCost] | Callable[[Tensor, Tensor], Tensor]
+"""A cost by name, one, its class, or a function of states and targets."""
 
 
-def get_cost(cost: str | AbstractCost) -> AbstractCost:
-    """Look up a cost by name; a cost object is handed through.
+def get_cost(cost: CostLike) -> AbstractCost:
+    """Look up a cost by name; an object is handed through, a class and a function are made one.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or the value is none of these.
     """
+    if isinstance(cost, str):
+        if cost in COSTS:
+            return COSTS[cost]
+        found = find_added(GROUP, cost)
+        if found is None:
+            raise unknown("cost", cost, names_of(COSTS, GROUP))
+        return get_cost(found)
     if isinstance(cost, AbstractCost):
         return cost
-    if cost not in COSTS:
-        raise InputError(f"cost={cost!r} is unknown; use one of {', '.join(COSTS)}")
-    return COSTS[cost]
+    if inspect.isclass(cost) and issubclass(cost, AbstractCost):
+        try:
+            return cost()
+        except TypeError as error:
+            raise InputError(f"cost={cost.__name__} cannot be made: {error}") from None
+    if inspect.isclass(cost) or not callable(cost):
+        what = cost.__name__ if inspect.isclass(cost) else type(cost).__name__
+        raise InputError(
+            f"cost is no cost but {what}; give a name, an AbstractCost, or a function "
+            "(s, y) -> one number a row"
+        )
+    return FunctionCost(cost)
 
 
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

@@ -51,7 +51,7 @@ def names_code(text: str) -> bool:
     return ":" in text and not os.path.exists(text)
 
 
-def load_object(spec: str, what: str) -> tuple[Any, Provenance]:
+def load_object(spec: str, what: str, also: type | tuple[type, ...] = ()) -> tuple[Any, Provenance]:
     """Import what `module:name` or `file.py:name` names; the name may be dotted.
 
     A module is looked for in the working folder first, as `python -m` does; a file's own folder is
@@ -61,6 +61,7 @@ def load_object(spec: str, what: str) -> tuple[Any, Provenance]:
     Args:
         spec: of the object, which must be callable: a function or a class.
         what: the setting that names it, for messages: "dataset", "field".
+        also: kinds of objects that need not be callable.
 
     Returns:
         The object, and where it comes from.
@@ -82,13 +83,25 @@ def load_object(spec: str, what: str) -> tuple[Any, Provenance]:
         if not hasattr(found, part):
             raise InputError(f"{told}: {place} has no {name!r}; {_near(part, found)}")
         found = getattr(found, part)
-    if not callable(found):
+    if not (callable(found) or isinstance(found, also)):
         raise InputError(
             f"{told}: is {type(found).__name__}, which cannot be called; name a function or a class"
         )
+    return found, provenance_of(found, what, spec, module)
+
+
+def provenance_of(found: Any, what: str, spec: str, module: ModuleType | None = None) -> Provenance:
+    """Tell where an object comes from.
+
+    Args:
+        found: the object.
+        what: which setting named it.
+        spec: how.
+        module: where it was found, which stands for its file where it has none of its own.
+    """
     file = _file_of(found, module)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
-    return found, Provenance(what, spec, str(file or ""), digest)
+    digest = _sha256(file) if file else ""
+    return Provenance(what, spec, str(file or ""), digest)
 
 
 @contextmanager
@@ -214,12 +227,14 @@ def _python_files(folder: Path) -> list[str]:
         return []
 
 
-def _file_of(found: Any, module: ModuleType) -> Path | None:
+def _file_of(found: Any, module: ModuleType | None) -> Path | None:
     """The source file that defines an object, or else the module that names it."""
     try:
         file = inspect.getsourcefile(inspect.unwrap(found))
     except (TypeError, OSError):
         file = None
+    if module is None and file is None:
+        module = sys.modules.get(type(found).__module__)
     file = file or getattr(module, "__file__", None)
     return Path(file).resolve() if file and os.path.isfile(file) else None
 

@@ -18,6 +18,7 @@ from bioplaus.config.gradcheck import (
     require_servable,
     restore_check,
 )
+from bioplaus.config.resolving import resolve
 
 __all__ = [
     "DataCheckConfig",
@@ -35,6 +36,7 @@ __all__ = [
     "make_optimizer",
     "make_settling",
     "require_servable",
+    "resolve",
     "restore_check",
     "restore_field",
 ]

@@ -27,6 +27,8 @@ class AbstractAdjoint(AbstractEstimator):
     Source: the implicit function theorem; Almeida 1987, Pineda 1987 (Phys. Rev. Lett. 59).
     """
 
+    is_oracle = True
+
     @abstractmethod
     def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
         """J_s^-T c [B, n], and the steps that each row took [B]."""

@@ -23,6 +23,7 @@ class AsymEP(AbstractDifference):
     """
 
     name = "asym-ep"
+    rank = 1
 
     def dynamics(
         self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor

@@ -68,10 +68,18 @@ class AbstractEstimator(ABC):
     """
 
     name: ClassVar[str]
+    rank: ClassVar[int]
+    """Where it stands in lists; those without stand behind, by name. It is not inherited."""
+    is_oracle: ClassVar[bool] = False
+    """Whether it is the true gradient, up to its tolerance."""
     toward_only: ClassVar[str] = ""
     """How to have phases nudged toward the target only, as a message goes on."""
     settling: Settling = field(default_factory=Settling)
     gate: float = math.inf
+
+    def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "name") and not cls.__name__.startswith("Abstract"):
+            cls.name = cls.__name__
 
     def check(self, field: VectorField, cost: AbstractCost) -> None:
         """Whether this estimator can serve a field and a cost.

@@ -42,6 +42,7 @@ class Continual(VectorFieldEP):
     """
 
     name = "continual"
+    rank = 4
     rate: float = 0.01
 
     def __post_init__(self) -> None:

@@ -177,6 +177,7 @@ class Dyadic(AbstractEstimator):
     """
 
     name = "dyadic"
+    rank = 2
     beta: float = 0.5
 
     def __post_init__(self) -> None:

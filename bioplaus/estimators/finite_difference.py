@@ -33,6 +33,8 @@ class FiniteDifference(AbstractEstimator):
     """
 
     name = "finite-difference"
+    rank = 3
+    is_oracle = True
     h: float = 1e-3
 
     def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:

@@ -32,6 +32,7 @@ class Holomorphic(AbstractEstimator):
     """
 
     name = "holomorphic"
+    rank = 3
     beta: float = 0.5
     points: int = 4
 

@@ -27,6 +27,7 @@ class Homeostasis(VectorFieldEP):
     """
 
     name = "homeostasis"
+    rank = 5
     strength: float = 0.01
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ class Implicit(AbstractAdjoint):
     """
 
     name = "implicit"
+    rank = 0
     dense_up_to: int = 300
     adjoint_tolerance: float = 1e-12
     max_iterations: int = 300

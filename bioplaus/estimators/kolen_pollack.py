@@ -28,6 +28,7 @@ class KolenPollack(VectorFieldEP):
     """
 
     name = "kolen-pollack"
+    rank = 6
     decay: float = 1e-3
 
     def __post_init__(self) -> None:

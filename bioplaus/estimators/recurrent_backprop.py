@@ -57,6 +57,7 @@ class RecurrentBackprop(AbstractAdjoint):
     """
 
     name = "recurrent-backprop"
+    rank = 1
     dt: float = 0.5
     adjoint_tolerance: float = 1e-12
     adjoint_steps: int = 5000

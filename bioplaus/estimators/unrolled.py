@@ -43,6 +43,8 @@ class Unrolled(AbstractEstimator):
     """
 
     name = "unrolled"
+    rank = 2
+    is_oracle = True
     dt: float = 0.5
     steps: int = 300
     most_steps: int = 1200

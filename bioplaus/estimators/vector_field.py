@@ -21,6 +21,7 @@ class VectorFieldEP(AbstractDifference):
     """
 
     name = "vector-field"
+    rank = 0
 
     def dynamics(
         self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor

@@ -1,6 +1,10 @@
 """Solvers of F(s) = 0: one loop, several kinds of step."""
 
+import inspect
+from typing import Any
+
 from bioplaus.errors import InputError
+from bioplaus.registry import unknown
 from bioplaus.solvers.anderson import Anderson
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, Status
 from bioplaus.solvers.loop import solve
@@ -10,15 +14,23 @@ from bioplaus.solvers.sweeps import Sweeps
 SOLVERS: dict[str, type[AbstractSolver]] = {"euler": Euler, "sweeps": Sweeps, "anderson": Anderson}
 
 
-def get_solver(name: str, **settings: float) -> AbstractSolver:
-    """Make a solver by name: `euler` (dt), `sweeps`, `anderson` (memory).
+def get_solver(name: str | type[AbstractSolver], **settings: Any) -> AbstractSolver:
+    """Make a solver by name or of its class: `euler` (dt), `sweeps`, `anderson` (memory).
 
     Raises:
         InputError: the name is unknown, or a setting is outside its range.
     """
-    if name not in SOLVERS:
-        raise InputError(f"solver={name!r} is unknown; use one of {', '.join(SOLVERS)}")
-    return SOLVERS[name](**settings)
+    if isinstance(name, str):
+        if name not in SOLVERS:
+            raise unknown("solver", name, SOLVERS)
+        name = SOLVERS[name]
+    if not (inspect.isclass(name) and issubclass(name, AbstractSolver)):
+        what = name.__name__ if inspect.isclass(name) else type(name).__name__
+        raise InputError(
+            f"solver is no solver but {what}; give one of {', '.join(SOLVERS)}, or an "
+            "AbstractSolver or its class"
+        )
+    return name(**settings)
 
 
 __all__ = [

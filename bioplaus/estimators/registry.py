@@ -1,0 +1,109 @@
+"""The estimators by name: one class in one file of this package, or of an installed package."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from typing import Any
+
+from bioplaus.errors import InputError
+from bioplaus.estimators.base import AbstractEstimator
+from bioplaus.registry import defined_in, find_added, names_of, unknown
+
+GROUP = "bioplaus.estimators"
+"""The entry points of installed packages that are estimators."""
+
+EstimatorLike = str | AbstractEstimator | type[AbstractEstimator]
+"""An estimator by name, its class, or one with its settings."""
+
+
+def _own() -> dict[str, type[AbstractEstimator]]:
+    package = sys.modules[__name__.rpartition(".")[0]]
+    found = defined_in(package, AbstractEstimator)
+    first = len(found)
+    found.sort(key=lambda kind: (vars(kind).get("rank", first), kind.name))
+    return {kind.name: kind for kind in found}
+
+
+_OWN = _own()
+ESTIMATORS = {name: kind for name, kind in _OWN.items() if not kind.is_oracle}
+ORACLES = {name: kind for name, kind in _OWN.items() if kind.is_oracle}
+
+
+def get_estimator(name: str) -> type[AbstractEstimator]:
+    """Look up an estimator's class by name; oracles are among them.
+
+    Raises:
+        InputError: the name is unknown, or the package that adds it cannot be loaded.
+    """
+    own = ESTIMATORS | ORACLES
+    if name in own:
+        return own[name]
+    found = find_added(GROUP, name)
+    if found is None:
+        raise unknown("estimator", name, names_of(own, GROUP))
+    return estimator_class(found, f"the entry point {name} of {GROUP}")
+
+
+def get_oracle(name: str) -> type[AbstractEstimator]:
+    """Look up an oracle's class by name.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if name not in ORACLES:
+        raise unknown("oracle", name, ORACLES)
+    return ORACLES[name]
+
+
+def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:
+    """Take an estimator's class as it was given.
+
+    Raises:
+        InputError: it is none, or has what keeps it from being made; one line.
+    """
+    if not (inspect.isclass(found) and issubclass(found, AbstractEstimator)):
+        what = found.__name__ if inspect.isclass(found) else type(found).__name__
+        raise InputError(
+            f"{told} is no estimator but {what}; derive a class from bioplaus.AbstractEstimator "
+            "or from one of the estimators"
+        )
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if missing or found.__name__.startswith("Abstract"):
+        lacks = f" has no {', '.join(missing)}" if missing else " is abstract"
+        raise InputError(f"{told}: {found.__name__}{lacks}; write what is missing")
+    own = vars(found)
+    untold = [
+        name
+        for name, hint in inspect.get_annotations(found).items()
+        if "ClassVar" not in str(hint) and name not in found.__dataclass_fields__
+    ]
+    if untold and "__dataclass_params__" not in own:
+        raise InputError(
+            f"{told}: {found.__name__} has settings ({', '.join(untold)}) and is no dataclass; "
+            "write @dataclass(frozen=True) above it"
+        )
+    return found
+
+
+def make_estimator(choice: EstimatorLike, what: str = "estimator", **common: Any) -> Any:
+    """Make an estimator of a name, a class or an object.
+
+    Args:
+        choice: which; an object keeps its settings but for those that are given here.
+        what: "estimator" or "oracle", for messages.
+        common: settings, of which it takes what it has.
+
+    Raises:
+        InputError: an unknown name, another kind of object, or a setting outside its range.
+    """
+    if isinstance(choice, AbstractEstimator):
+        kept = {k: v for k, v in common.items() if k in choice.__dataclass_fields__}
+        return dataclasses.replace(choice, **kept) if kept else choice
+    if isinstance(choice, str):
+        kind = get_oracle(choice) if what == "oracle" else get_estimator(choice)
+    else:
+        kind = estimator_class(choice, what)
+    kept = {k: v for k, v in common.items() if k in kind.__dataclass_fields__}
+    return kind(**kept)

@@ -1,0 +1,84 @@
+"""What there is under a name: classes in a package's own files, and what installed packages add."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
+from importlib import metadata
+from types import ModuleType
+from typing import Any, TypeVar
+
+from bioplaus.errors import InputError
+
+T = TypeVar("T")
+
+
+def defined_in(package: ModuleType, kind: type[T]) -> list[type[T]]:
+    """Find the classes of a kind that the files of a package define, in the files' order.
+
+    Classes called `Abstract...` are left out.
+    """
+    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return [
+        found
+        for module in modules
+        for found in vars(module).values()
+        if inspect.isclass(found)
+        and issubclass(found, kind)
+        and found.__module__ == module.__name__
+        and not found.__name__.startswith("Abstract")
+    ]
+
+
+@cache
+def added(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """The entry points of installed packages in a group; nothing of them is imported."""
+    found = {entry.name: entry for entry in metadata.entry_points(group=group)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def load_added(entry: metadata.EntryPoint) -> Any:
+    """Import what an entry point names.
+
+    Raises:
+        InputError: it cannot be; one line that names the entry point and the cause.
+    """
+    try:
+        return entry.load()
+    except Exception as error:  # whatever the package does when it is imported
+        raise InputError(
+            f"the entry point {entry.name} of {entry.group} ({entry.value}) cannot be loaded: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}; mend or remove the package"
+        ) from None
+
+
+def find_added(group: str, name: str) -> Any | None:
+    """Import what packages add to a group under a name; None where they add no such name.
+
+    Raises:
+        InputError: see `load_added`.
+    """
+    entry = next((each for each in added(group) if each.name == name), None)
+    return None if entry is None else load_added(entry)
+
+
+def names_of(own: Iterable[str], group: str = "") -> tuple[str, ...]:
+    """All names that there are: the own ones, then those of packages."""
+    mine = tuple(own)
+    more = added(group) if group else ()
+    return mine + tuple(each.name for each in more if each.name not in mine)
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> InputError:
+    """The error of a name that there is not."""
+    names = list(known)
+    near = get_close_matches(str(name), names, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return InputError(
+        f"{what}={name!r} is unknown; use one of {', '.join(names)}, or module:name{hint}"
+    )
