@@ -13,7 +13,7 @@ from bioplaus.fields import Conv, Dense, FunctionField, Lateral, Layer, LayeredF
 from bioplaus.fields.connections.dense import DenseWire
 from bioplaus.fields.connections.lateral import LateralWire
 from tests.fields import clipped
-from tests.graphs import FIELDS, batch, convolutional, dale, gated, sparse
+from tests.graphs import FIELDS, POOLINGS, batch, convolutional, dale, gated, sparse
 
 
 def leaky(sizes=(5, 6, 4, 3), **kw):
@@ -112,13 +112,45 @@ def test_layers_of_one_group_that_act_on_one_another_are_found():
 
 
 def test_wrong_pooling_is_found(monkeypatch):
-    spread = conv_module._ConvWire._before_pooling
+    spread = conv_module._PoolWire._before_pooling
     monkeypatch.setattr(
-        conv_module._ConvWire, "_before_pooling", lambda self, v: 4 * spread(self, v)
+        conv_module._PoolWire, "_before_pooling", lambda self, v: 4 * spread(self, v)
     )
-    wrong = found(convolutional("average"))
+    wrong = found(convolutional("max"))
     assert any(what.startswith("vjp") for what in wrong)
     assert any(what.startswith("local_update of forward.2") for what in wrong)
+    wide = conv_module._ConvWire.wide.fget
+    monkeypatch.setattr(conv_module._ConvWire, "wide", property(lambda self: 4 * wide(self)))
+    wrong = found(convolutional("average"))
+    assert any(what.startswith("driven") for what in wrong)
+    assert any(what.startswith("vjp") for what in wrong)
+
+
+def test_a_mask_of_a_kernel_that_the_update_forgets_is_found(monkeypatch):
+    pull = conv_module._ConvWire.pull
+
+    def without_mask(self, below, above):
+        conv = dataclasses.replace(self.connection, mask=None)
+        return pull(dataclasses.replace(self, connection=conv), below, above)
+
+    mask = (torch.rand(3, 2, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    connections = [Conv(0, 1, pool="average", mask=mask), Dense(1, 2), Dense(2, 1, gain=0.3)]
+    layers = [Layer((3, 4, 4)), Layer(3, "linear")]
+    check_field(LayeredField((2, 8, 8), layers, connections))
+    monkeypatch.setattr(conv_module._ConvWire, "pull", without_mask)
+    wrong = found(LayeredField((2, 8, 8), layers, connections))
+    assert any(what.startswith("local_update of forward.1") for what in wrong)
+
+
+def test_a_slope_of_a_box_by_the_state_and_not_by_its_current_is_found(monkeypatch):
+    def by_state(self, own, current, layer):
+        box = self.specs[layer].box
+        if box is None:
+            return torch.ones_like(own)
+        return ((own > box[0]) & (own < box[1])).to(own.dtype)
+
+    monkeypatch.setattr(LayeredField, "layer_slope", by_state)
+    assert any(what.startswith("jvp, far out") for what in found(leaky(**clipped())))
 
 
 def test_a_buffer_that_is_added_to_is_found(monkeypatch):
@@ -222,3 +254,29 @@ def test_an_activation_of_ones_own_needs_its_value_alone():
     check_field(leaky(activation=lambda s: torch.sin(s)))
     assert Conv(0, 1) == Conv(0, 1)
     assert Lateral(1) != Lateral(2)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("pool", POOLINGS)
+@pytest.mark.parametrize(
+    ("side", "settings", "above"),
+    [
+        (7, {"kernel": 3, "stride": 2}, 4),
+        (5, {"kernel": 2, "stride": 1, "padding": 0}, 4),
+        (6, {"kernel": 3, "stride": 2, "padding": 0}, 2),  # the last column is left out
+        (4, {"kernel": 5, "stride": 1}, 4),
+    ],
+    ids=str,
+)
+def test_convolutions_of_every_shape_pass(side, settings, above, pool, masked):
+    window = 1 if pool == "none" else 2
+    g, k, top = torch.Generator().manual_seed(0), settings["kernel"], above // window
+    mask = (torch.rand(3, 2, k, k, generator=g) < 0.7).float() if masked else None
+    signs = torch.tensor([1.0, -1.0]) if masked else None
+    up = Conv(1, 2, pool=pool, window=window, mask=mask, signs=signs, **settings)
+    layers = [Layer((2, side, side)), Layer((3, top, top)), Layer(3, "linear")]
+    connections = [Dense(0, 1), up, Dense(2, 3), Dense(3, 2, gain=0.3)]
+    if (side + 2 * up.padding - k) % up.stride == 0:
+        settings = settings | {"pool": pool, "window": window, "gain": 0.1}
+        connections.append(Conv(2, 1, feedback=True, mask=mask, **settings))
+    check_field(LayeredField(3, layers, connections, generator=g, dtype=torch.float64), rows=2)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from bioplaus.errors import InputError
-from bioplaus.fields.connections.base import Connection, Shape, Wire, units
+from bioplaus.fields.connections.base import Connection, Shape, Wire
 
 POOLINGS = ("none", "average", "max", "softmax")
 
@@ -105,7 +105,8 @@ class Conv(Connection):
 
     def current(self, weight: Tensor, r: Tensor) -> Tensor:
         if self.feedback:
-            return self._back(weight, _spread(r, self.window))
+            spread = _spread(r, self.window)
+            return F.conv_transpose2d(spread, weight, stride=self.stride, padding=self.padding)
         a = F.conv2d(r, weight, stride=self.stride, padding=self.padding)
         if self.pool == "none":
             return a
@@ -116,16 +117,12 @@ class Conv(Connection):
         parts = _windows(a, self.window)
         return (torch.softmax(parts, -1) * parts).sum(-1)
 
-    def _back(self, weight: Tensor, v: Tensor) -> Tensor:
-        """The transposed convolution, of the size of the layer below."""
-        return F.conv_transpose2d(v, weight, stride=self.stride, padding=self.padding)
-
     def wire(self, weight: Tensor, source: Shape, target: Shape) -> Wire:
-        exact = (source if not self.feedback else target)[1:]
-        rest = [(side + 2 * self.padding - self.kernel) % self.stride for side in exact]
-        if self.mask is not None or any(rest):
+        below = (target if self.feedback else source)[1:]
+        if any((side + 2 * self.padding - self.kernel) % self.stride for side in below):
             return Wire(self, weight, source, target)
-        return (_BackWire if self.feedback else _ConvWire)(self, weight, source, target)
+        kinds = (_BackWire if self.feedback else _ConvWire, _PoolWire)
+        return kinds[not self.linear](self, weight, source, target)
 
 
 def _spread(v: Tensor, window: int) -> Tensor:
@@ -137,8 +134,6 @@ def _spread(v: Tensor, window: int) -> Tensor:
 
 def _window_sums(a: Tensor, window: int) -> Tensor:
     """The sum over each window, [B, C, H, W] -> [B, C, H / w, W / w]."""
-    if window == 1:
-        return a
     if a.is_complex():  # which avg_pool2d refuses
         return _windows(a, window).sum(-1)
     return F.avg_pool2d(a, window, divisor_override=1)
@@ -160,13 +155,105 @@ def _unwindowed(parts: Tensor, window: int) -> Tensor:
 
 @dataclass(eq=False)
 class _ConvWire(Wire):
-    """pool(K * r) with pooling by fixed weights of the units in a window.
+    """Convolution and average pooling as one convolution, with a wider kernel and longer steps.
+
+    mean_ij sum_ab K_ab r_{s (w m + i) + a} = sum_c K'_c r_{s w m + c}, where K' is the mean of the
+    kernel K moved by s i, 0 <= i < w: a third of the products, and no pooling.
+
+    Attributes:
+        held: K' where the weight is known to stay as it is, through a phase.
+    """
+
+    held: Tensor | None = None
+
+    @property
+    def conv(self) -> Conv:
+        assert isinstance(self.connection, Conv)
+        return self.connection
+
+    @property
+    def wide(self) -> Tensor:
+        """K', [channels above, channels below, k + (w - 1) s, the same]."""
+        if self.held is not None:
+            return self.held
+        conv, kernel = self.conv, self.conv.effective(self.weight)
+        if conv.window == 1:
+            return kernel
+        moves = [(i * conv.stride, (conv.window - 1 - i) * conv.stride) for i in range(conv.window)]
+        moved = [F.pad(kernel, (*across, *down)) for down in moves for across in moves]
+        total = torch.stack(moved).sum(0)
+        return total if conv.feedback else total / conv.window**2
+
+    def up(self, r: Tensor, shape: Shape) -> Tensor:
+        """K' * r of flat activities below, flat."""
+        conv = self.conv
+        step = conv.stride * conv.window
+        a = F.conv2d(r.view(len(r), *shape), self.wide, stride=step, padding=conv.padding)
+        return a.reshape(len(r), -1)
+
+    def down(self, v: Tensor, shape: Shape) -> Tensor:
+        """The transpose of `up`."""
+        conv = self.conv
+        step = conv.stride * conv.window
+        spread = v.view(len(v), *shape)
+        back = F.conv_transpose2d(spread, self.wide, stride=step, padding=conv.padding)
+        return back.reshape(len(v), -1)
+
+    def pull(self, below: Tensor, above: Tensor) -> Tensor:
+        """The slope of above . K' * below by the kernel K; both [B, channels, height, width]."""
+        conv = self.conv
+        step, k = conv.stride * conv.window, conv.kernel
+        wide = k + (conv.window - 1) * conv.stride
+        shape = (*self.weight.shape[:2], wide, wide)
+        slope = conv2d_weight(below, shape, above, stride=step, padding=conv.padding)
+        if conv.window > 1:
+            moves = [i * conv.stride for i in range(conv.window)]
+            parts = [slope[..., i : i + k, j : j + k] for i in moves for j in moves]
+            slope = torch.stack(parts).sum(0)
+            slope = slope if conv.feedback else slope / conv.window**2
+        return slope if conv.mask is None else slope * conv.mask.to(slope)
+
+    def add(self, base: Tensor | None, r: Tensor, out: Tensor | None = None) -> Tensor:
+        return _added(base, self.up(r, self.source), out)
+
+    def back(self, v: Tensor) -> Tensor:
+        return self.down(v, self.target)
+
+    def add_transposed(self, base: Tensor | None, v: Tensor, out: Tensor) -> Tensor:
+        return _added(base, self.back(v), out)
+
+    def update(self, r: Tensor, post: Tensor) -> Tensor:
+        return self.pull(r.view(len(r), *self.source), post.view(len(r), *self.target))
+
+    def at(self, r: Tensor) -> Wire:
+        return replace(self, held=self.wide)
+
+
+@dataclass(eq=False)
+class _BackWire(_ConvWire):
+    """K^T upsample(r), the transpose of the same convolution without the mean."""
+
+    def add(self, base: Tensor | None, r: Tensor, out: Tensor | None = None) -> Tensor:
+        return _added(base, self.down(r, self.source), out)
+
+    def back(self, v: Tensor) -> Tensor:
+        return self.up(v, self.target)
+
+    def update(self, r: Tensor, post: Tensor) -> Tensor:
+        return self.pull(post.view(len(r), *self.target), r.view(len(r), *self.source))
+
+
+@dataclass(eq=False)
+class _PoolWire(Wire):
+    """Pooling that depends on the currents: of itself by the formula, at a state by fixed shares.
 
     Attributes:
         shares: of each unit before pooling, [B, C, H, W]; None where the pooling is not frozen.
+        kernel: the weight with its mask, where it is frozen.
     """
 
     shares: Tensor | None = None
+    kernel: Tensor | None = None
 
     @property
     def conv(self) -> Conv:
@@ -174,86 +261,61 @@ class _ConvWire(Wire):
         return self.connection
 
     def add(self, base: Tensor | None, r: Tensor, out: Tensor | None = None) -> Tensor:
-        conv = self.conv
         if self.shares is None:
             return super().add(base, r, out)
-        a = F.conv2d(
-            r.view(len(r), *self.source), self.weight, stride=conv.stride, padding=conv.padding
-        )
-        current = _window_sums(a.mul_(self.shares), conv.window)
-        current = current.view(len(r), -1)
-        if base is not None:
-            return torch.add(base, current, out=out)
-        return current if out is None else out.copy_(current)
+        a = self._convolved(r).mul_(self.shares)
+        return _added(base, _window_sums(a, self.conv.window).reshape(len(r), -1), out)
+
+    def back(self, v: Tensor) -> Tensor:
+        conv, pulled = self.conv, self._before_pooling(v)
+        kernel = conv.effective(self.weight) if self.kernel is None else self.kernel
+        below = F.conv_transpose2d(pulled, kernel, stride=conv.stride, padding=conv.padding)
+        return below.reshape(len(v), -1)
 
     def add_transposed(self, base: Tensor | None, v: Tensor, out: Tensor) -> Tensor:
-        conv = self.conv
-        spread = self._before_pooling(v)
-        back = conv._back(self.weight, spread).view(len(v), -1)
-        return out.copy_(back) if base is None else torch.add(base, back, out=out)
+        return _added(base, self.back(v), out)
 
     def update(self, r: Tensor, post: Tensor) -> Tensor:
-        wire = self if self.shares is not None else self.at(r)
-        assert isinstance(wire, _ConvWire)
-        return conv2d_weight(
+        wire, conv = self.at(r), self.conv
+        slope = conv2d_weight(
             r.view(len(r), *self.source),
             self.weight.shape,
             wire._before_pooling(post),
-            stride=self.conv.stride,
-            padding=self.conv.padding,
+            stride=conv.stride,
+            padding=conv.padding,
         )
+        return slope if conv.mask is None else slope * conv.mask.to(slope)
 
-    def at(self, r: Tensor) -> Wire:
-        conv = self.conv
-        if conv.linear or self.shares is not None:
+    def at(self, r: Tensor) -> _PoolWire:
+        if self.shares is not None:
             return self
-        a = F.conv2d(
-            r.view(len(r), *self.source), self.weight, stride=conv.stride, padding=conv.padding
-        )
-        parts = _windows(a, conv.window)
+        conv = self.conv
+        parts = _windows(self._convolved(r), conv.window)
         if conv.pool == "max":
             shares = F.one_hot(parts.argmax(-1), conv.window**2).to(parts)
         else:
             weights = torch.softmax(parts, -1)
             shares = weights * (1 + parts - (weights * parts).sum(-1, keepdim=True))
-        return replace(self, shares=_unwindowed(shares, conv.window))
+        kernel = conv.effective(self.weight)
+        return replace(self, shares=_unwindowed(shares, conv.window), kernel=kernel)
 
     def take(self, rows: Tensor | slice) -> Wire:
         return self if self.shares is None else replace(self, shares=self.shares[rows])
 
+    def _convolved(self, r: Tensor) -> Tensor:
+        conv = self.conv
+        kernel = conv.effective(self.weight) if self.kernel is None else self.kernel
+        r = r.view(len(r), *self.source)
+        return F.conv2d(r, kernel, stride=conv.stride, padding=conv.padding)
+
     def _before_pooling(self, v: Tensor) -> Tensor:
         """What flat currents [B, n_target] pull at before the pooling, [B, C, H, W]."""
-        conv, spread = self.conv, v.view(len(v), *self.target)
-        spread = _spread(spread, conv.window)
-        if self.shares is not None:
-            return spread * self.shares
-        return spread / conv.window**2 if conv.window > 1 else spread
+        assert self.shares is not None
+        return _spread(v.view(len(v), *self.target), self.conv.window) * self.shares
 
 
-@dataclass(eq=False)
-class _BackWire(Wire):
-    """K^T upsample(r)."""
-
-    def add_transposed(self, base: Tensor | None, v: Tensor, out: Tensor) -> Tensor:
-        conv = self._conv
-        a = F.conv2d(
-            v.view(len(v), *self.target), self.weight, stride=conv.stride, padding=conv.padding
-        )
-        back = _window_sums(a, conv.window)
-        back = back.view(len(v), units(self.source))
-        return out.copy_(back) if base is None else torch.add(base, back, out=out)
-
-    def update(self, r: Tensor, post: Tensor) -> Tensor:
-        conv = self._conv
-        return conv2d_weight(
-            post.view(len(r), *self.target),
-            self.weight.shape,
-            _spread(r.view(len(r), *self.source), conv.window),
-            stride=conv.stride,
-            padding=conv.padding,
-        )
-
-    @property
-    def _conv(self) -> Conv:
-        assert isinstance(self.connection, Conv)
-        return self.connection
+def _added(base: Tensor | None, current: Tensor, out: Tensor | None) -> Tensor:
+    """base + current, written to `out` if there is one."""
+    if base is not None:
+        return torch.add(base, current, out=out)
+    return current if out is None else out.copy_(current)
