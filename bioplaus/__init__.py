@@ -6,6 +6,7 @@ from bioplaus.fields import LeakyField
 from bioplaus.gradient_check import GradientReport, check_gradients
 from bioplaus.phases import Settling, free_phase, nudged_phase
 from bioplaus.solvers import Solution, Status
+from bioplaus.supporting import supports
 
 __all__ = [
     "ESTIMATORS",
@@ -21,4 +22,5 @@ __all__ = [
     "estimate_gradient",
     "free_phase",
     "nudged_phase",
+    "supports",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bioplaus.config.fields import CostName, Count, NonNegative, Positive
-from bioplaus.engines import SERVED, Brian2
+from bioplaus.engines import SERVED, Brian2, no_circuit
 from bioplaus.errors import InputError
 from bioplaus.estimators import ESTIMATORS, ORACLES, AbstractEstimator, get_estimator
 from bioplaus.phases import Settling
@@ -167,10 +167,7 @@ def make_engine(settings: BrianConfig, dt: float, estimators: tuple[str, ...]) -
     """
     for name in estimators:
         if name not in SERVED:
-            raise InputError(
-                f"the engine brian2 has no circuit for estimator={name!r}; use one of "
-                f"{', '.join(SERVED)}, or the engine torch"
-            )
+            raise InputError(no_circuit(f"estimator={name!r}"))
     return Brian2(settings.tau, dt, settings.method, settings.target)
 
 

@@ -2,7 +2,7 @@
 
 from bioplaus.engines.brian2 import Course, Trajectory, simulate
 from bioplaus.engines.plasticity import Plasticity, integrate_rule
-from bioplaus.engines.solver import SERVED, Brian2
+from bioplaus.engines.solver import SERVED, Brian2, no_circuit
 from bioplaus.engines.spiking import Population, Spiking, spiking_estimate
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Spiking",
     "Trajectory",
     "integrate_rule",
+    "no_circuit",
     "simulate",
     "spiking_estimate",
 ]

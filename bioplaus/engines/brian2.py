@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost, get_cost, one_hot
-from bioplaus.engines.circuit import Circuit
+from bioplaus.engines.circuit import Circuit, require_circuit
 from bioplaus.engines.package import duration, generated, load_brian2
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
@@ -136,6 +136,7 @@ def nudged_dynamics(
     Raises:
         InputError: a nudged phase without targets.
     """
+    require_circuit(field)
     drive = field.drive(x)
     if course.nudged is None:
         return Layered(field, drive)

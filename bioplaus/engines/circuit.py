@@ -12,7 +12,7 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost, CrossEntropy, SquaredError
 from bioplaus.engines.package import METHODS, check_choice, load_brian2, spared_collection
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField
+from bioplaus.fields import LeakyField, VectorField
 from bioplaus.nudging import Layered, Symmetrised
 from bioplaus.solvers.loop import DIVERGED_AT
 
@@ -83,7 +83,7 @@ class Circuit:
         """
         brian2 = load_brian2()
         check_choice("method", method, METHODS)
-        require_equation(cost)
+        require_circuit(field, cost)
         self.field, self.batch, self.cost = field, batch, cost
         self.method, self.symmetrised, self.plastic = method, symmetrised, plastic
         self.spiking = spiking
@@ -306,17 +306,34 @@ def all_to_all(synapses: Any, batch: int, n_post: int, n_pre: int) -> None:
     synapses.connect(i=image * n_pre + pre, j=image * n_post + post)
 
 
-def require_equation(cost: AbstractCost | None) -> None:
-    """Refuse a cost that a circuit would not nudge with.
-
-    Raises:
-        InputError: Brian2 has no equation for its slope.
-    """
+def without_circuit(field: VectorField, cost: AbstractCost | None = None) -> str | None:
+    """Why Brian2 has no circuit for a field and a cost, in one line; None where it has."""
+    if not isinstance(field, LeakyField):
+        return (
+            f"the engine brian2 has no circuit for a {type(field).__name__}, whose connections or "
+            "formula have no equations there; use a LeakyField, or the engine torch"
+        )
+    if not field.is_linear() and field.activation.name not in RHO:
+        return (
+            f"the engine brian2 has no equation for activation={field.activation.name!r}; use one "
+            f"of {', '.join(RHO)}, or the engine torch"
+        )
     if cost is not None and type(cost) not in COSTS:
-        raise InputError(
+        return (
             f"the engine brian2 has no equation for the cost {type(cost).__name__}; use one of "
             f"{', '.join(kind.name for kind in COSTS)}, or the engine torch"
         )
+    return None
+
+
+def require_circuit(field: VectorField, cost: AbstractCost | None = None) -> None:
+    """Refuse what a circuit cannot be built for.
+
+    Raises:
+        InputError: see `without_circuit`.
+    """
+    if reason := without_circuit(field, cost):
+        raise InputError(reason)
 
 
 def synapses_per_image(field: LeakyField) -> int:

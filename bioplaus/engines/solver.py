@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bioplaus.costs import AbstractCost
 from bioplaus.engines.circuit import (
     MAX_SYNAPSES,
     Circuit,
-    require_equation,
+    require_circuit,
     synapses_per_image,
+    without_circuit,
 )
 from bioplaus.engines.package import METHODS, check_choice, duration, generated
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField
-from bioplaus.nudging import Deviations, Layered, Symmetrised
+from bioplaus.fields import LeakyField, VectorField
+from bioplaus.nudging import Deviations, Layered, Symmetrised, Whole
 from bioplaus.solvers import AbstractDynamics, AbstractSolver
 from bioplaus.solvers.base import Carry
 
@@ -72,6 +74,11 @@ class Brian2(AbstractSolver):
         check_choice("target", self.target, RUNTIME_TARGETS)
         duration("tau", self.tau)
 
+    def unfit(self, estimator: str, field: VectorField, cost: AbstractCost) -> str | None:
+        if estimator not in SERVED:
+            return no_circuit(f"estimator={estimator!r}")
+        return without_circuit(field, cost)
+
     def reach(self, dynamics: AbstractDynamics) -> int:
         return len(dynamics.order)
 
@@ -112,7 +119,7 @@ class Brian2(AbstractSolver):
     def _circuit(self, dynamics: Layered, rows: int) -> Circuit:
         field, nudge = _leaky(dynamics), dynamics.nudge
         cost = nudge and nudge.cost
-        require_equation(cost)
+        require_circuit(field, cost)
         symmetrised = isinstance(dynamics, Symmetrised)
         kind = (
             *(field.sizes, field.activation.name, field.coordinates, field.linear_output),
@@ -140,20 +147,24 @@ def _served(dynamics: AbstractDynamics, s: Tensor) -> Layered:
     Raises:
         InputError: there is none.
     """
+    if isinstance(dynamics, Whole):
+        require_circuit(dynamics.field)
     if type(dynamics) not in (Layered, Deviations, Symmetrised) or s.is_complex():
         what = "complex states" if s.is_complex() else type(dynamics).__name__
-        raise InputError(
-            f"the engine brian2 has no circuit for {what}; use one of the estimators "
-            f"{', '.join(SERVED)}, or the engine torch"
-        )
+        raise InputError(no_circuit(what))
     assert isinstance(dynamics, Layered)
     return dynamics
 
 
-def _leaky(dynamics: Layered) -> LeakyField:
-    if not isinstance(dynamics.field, LeakyField):
-        raise InputError(
-            f"the engine brian2 has no circuit for a {type(dynamics.field).__name__}; use a "
-            "LeakyField, or the engine torch"
-        )
+def no_circuit(what: str) -> str:
+    """The line that refuses an estimator, or dynamics that none of the served ones has."""
+    return (
+        f"the engine brian2 has no circuit for {what}; use one of the estimators "
+        f"{', '.join(SERVED)}, or the engine torch"
+    )
+
+
+def _leaky(dynamics: Layered | Whole) -> LeakyField:
+    require_circuit(dynamics.field)
+    assert isinstance(dynamics.field, LeakyField)
     return dynamics.field

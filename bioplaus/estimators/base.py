@@ -81,26 +81,35 @@ class AbstractEstimator(ABC):
         if not hasattr(cls, "name") and not cls.__name__.startswith("Abstract"):
             cls.name = cls.__name__
 
-    def check(self, field: VectorField, cost: AbstractCost) -> None:
-        """Whether this estimator can serve a field and a cost.
+    def missing(self, field: VectorField, cost: AbstractCost) -> str | None:
+        """What this estimator lacks to serve a field and a cost, in one line; None where nothing.
 
         Leaky integrators nudged away from the target, at -beta, are unstable once beta times the
         curvature of the cost reaches their leak, 1: the zero that a solver may still find there
         says nothing about the network.
-
-        Raises:
-            InputError: it cannot; the message says why and what to use.
         """
         if reason := self.unfit(field):
-            raise InputError(f"estimator={self.name!r} {reason}")
+            return f"estimator={self.name!r} {reason}"
+        if reason := self.settling.solver.unfit(self.name, field, cost):
+            return reason
         beta, share = self.away()
         steepest = cost.curvature if cost.steepest is None else cost.steepest
-        if beta * share * steepest >= 1:
-            raise InputError(
-                f"beta={beta:g} is too strong for estimator={self.name!r}: with cost={cost.name!r} "
-                f"outputs that are nudged away from the target with {1 / steepest:g} or more run "
-                f"off; use a beta below {1 / (share * steepest):g}{self.toward_only}"
-            )
+        if beta * share * steepest < 1:
+            return None
+        return (
+            f"beta={beta:g} is too strong for estimator={self.name!r}: with cost={cost.name!r} "
+            f"outputs that are nudged away from the target with {1 / steepest:g} or more run "
+            f"off; use a beta below {1 / (share * steepest):g}{self.toward_only}"
+        )
+
+    def check(self, field: VectorField, cost: AbstractCost) -> None:
+        """Refuse a field or a cost that this estimator cannot serve; see `missing`.
+
+        Raises:
+            InputError: the message says why and what to use.
+        """
+        if reason := self.missing(field, cost):
+            raise InputError(reason)
 
     def away(self) -> tuple[float, float]:
         """|beta|, and the largest share of it that nudges away from the target in any phase."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.errors import InputError
 from bioplaus.estimators.base import AbstractEstimator, Batch, Estimate
 from bioplaus.fields.base import VectorField
 from bioplaus.phases import Settling, free_phase
@@ -37,14 +36,17 @@ class FiniteDifference(AbstractEstimator):
     is_oracle = True
     h: float = 1e-3
 
+    def unfit(self, field: VectorField) -> str | None:
+        count = sum(p.numel() for p in field.parameters.values())
+        if count <= MOST_PARAMETERS:
+            return None
+        return (
+            f"with {count} parameters needs {4 * count} free phases; use at most "
+            f"{MOST_PARAMETERS} parameters, or the oracle implicit"
+        )
+
     def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
         field, x, free, target, cost = batch.field, batch.x, batch.free, batch.target, batch.cost
-        count = sum(p.numel() for p in field.parameters.values())
-        if count > MOST_PARAMETERS:
-            raise InputError(
-                f"finite-difference with {count} parameters needs {4 * count} free phases; use at "
-                f"most {MOST_PARAMETERS} parameters, or the oracle implicit"
-            )
         accepted = self.accepted(free)
         moved = field.with_parameters({k: p.clone() for k, p in field.parameters.items()})
         phases = _Perturbed(

@@ -10,6 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bioplaus.costs import AbstractCost
+from bioplaus.fields.base import VectorField
+
 
 class Status(IntEnum):
     """How the search for one row's fixed point ended."""
@@ -105,6 +108,10 @@ class AbstractSolver(ABC):
     def pace(self) -> float:
         """How far a step goes, a full step of F being one."""
         return 1.0
+
+    def unfit(self, estimator: str, field: VectorField, cost: AbstractCost) -> str | None:
+        """Why it cannot settle an estimator's phases of a field; None where it can, in one line."""
+        return None
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> Carry:
         """Memory for a search that starts at `s`."""

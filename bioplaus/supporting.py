@@ -1,0 +1,51 @@
+"""Whether an estimator can serve a field and a cost: `supports`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from bioplaus.costs import CostLike, get_cost
+from bioplaus.errors import InputError
+from bioplaus.estimators import EstimatorLike, make_estimator
+from bioplaus.fields.base import VectorField
+
+
+def supports(
+    field: VectorField,
+    cost: CostLike = "squared-error",
+    estimator: EstimatorLike = "vector-field",
+    **settings: Any,
+) -> str | None:
+    """Say what an estimator or an oracle lacks to serve a field and a cost, before it runs.
+
+    The same line is that of the `InputError` which the estimator raises when it is called.
+
+    Args:
+        field: the vector field.
+        cost: name or object.
+        estimator: name, class or object of an estimator or an oracle.
+        settings: its fields: `beta`, `nudging`, `settling` (whose solver may be another simulator).
+
+    Returns:
+        One line that names what is missing and the way out; None where nothing is.
+
+    Raises:
+        InputError: an unknown name, or a value outside its range.
+
+    Example:
+        >>> from bioplaus import LeakyField
+        >>> supports(LeakyField([4, 5, 3]), estimator="holomorphic") is None
+        True
+        >>> print(supports(LeakyField([4, 3]), estimator="dyadic", beta=3.0).split("; ")[1])
+        use a beta below 2
+    """
+    chosen = make_estimator(estimator, **settings)
+    known = [each.name for each in dataclasses.fields(chosen)]
+    unread = [name for name in settings if name not in known]
+    if unread:
+        raise InputError(
+            f"estimator={chosen.name!r} has no {', '.join(unread)}; its settings are "
+            f"{', '.join(known)}"
+        )
+    return chosen.missing(field, get_cost(cost))
