@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bioplaus.config import EqpropConfig, make_field
+from bioplaus.config import EqpropConfig, NetworkConfig, Task
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators import AbstractEstimator
-from bioplaus.fields import LeakyField
-from bioplaus.fields.base import VectorField
+from bioplaus.fields import VectorField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Status
 
@@ -55,10 +54,20 @@ def explain(step: int, patience: int, residual: float, status: Status, cure: str
     )
 
 
+def weaker_feedback(network: NetworkConfig) -> str:
+    """What to make weaker in a network that is not stable, with its setting where it has one."""
+    gain = getattr(network, "feedback_gain", None)
+    if gain is None or getattr(network, "tied", False):
+        gain = getattr(network, "gain", None)
+        return "weights" if gain is None else f"weights, e.g. --set network.gain={0.5 * gain:g}"
+    return f"feedback, e.g. --set network.feedback_gain={0.5 * gain:g}"
+
+
 @torch.no_grad()
 def find_cure(
     config: EqpropConfig,
-    field: LeakyField,
+    task: Task,
+    field: VectorField,
     estimator: AbstractEstimator,
     x: Tensor,
     target: Tensor,
@@ -68,6 +77,7 @@ def find_cure(
 
     Args:
         config: of the run.
+        task: what its network is drawn for.
         field: the network as it is now.
         estimator: of the run.
         x, target, cost: a batch on which nothing settles, and its cost.
@@ -76,28 +86,28 @@ def find_cure(
         The end of a sentence: the setting that was found to help and how many rows it settles.
     """
 
-    def settled(network: LeakyField, steps: int) -> int:
+    def settled(network: VectorField, steps: int) -> int:
         limits = {"free_steps": estimator.settling.free_steps * steps}
         limits["nudged_steps"] = estimator.settling.nudged_steps * steps
         patient = dataclasses.replace(estimator.settling, **limits)
         trial = dataclasses.replace(estimator, settling=patient)
         return int(trial(network, x, target, cost).accepted.sum())
 
-    for network, steps, what in _candidates(config, field, estimator.settling):
+    for network, steps, what in _candidates(config, task, field, estimator.settling):
         if (rows := settled(network, steps)) >= ENOUGH * len(x):
             return f"{what} settles {rows} of {len(x)} rows of this batch"
     return "neither more steps nor weaker feedback or weights were found to settle it"
 
 
 def _candidates(
-    config: EqpropConfig, field: LeakyField, settling: Settling
-) -> Iterator[tuple[LeakyField, int, str]]:
+    config: EqpropConfig, task: Task, field: VectorField, settling: Settling
+) -> Iterator[tuple[VectorField, int, str]]:
     """Networks, how many times the step limit they get, and the setting to be named."""
 
-    def fresh(**network: float) -> LeakyField:
-        changed = config.network.model_copy(update=network)
-        drawn = make_field(config.model_copy(update={"network": changed}), field.sizes)
-        return drawn.to(field.device)
+    settings = config.network
+
+    def fresh(**changed: float) -> VectorField:
+        return settings.model_copy(update=changed).draw(task)
 
     free, nudged = (MORE_STEPS * n for n in (settling.free_steps, settling.nudged_steps))
     more = f"--set phases.free_steps={free} --set phases.nudged_steps={nudged}"
@@ -107,10 +117,10 @@ def _candidates(
     slower = f"the network as it was drawn (so --set optimizer.learning_rate={rate:g} may help)"
     yield fresh(), 1, slower
     yield fresh(), MORE_STEPS, more
-    settings = config.network
-    for share in WEAKER if not settings.tied else ():
-        gain = share * settings.feedback_gain
-        yield fresh(feedback_gain=gain), 1, f"--set network.feedback_gain={gain:g}"
-    for share in WEAKER:
-        gain = share * settings.gain
-        yield fresh(gain=gain), 1, f"--set network.gain={gain:g}"
+    names = [name for name in ("feedback_gain", "gain") if hasattr(settings, name)]
+    if getattr(settings, "tied", False):
+        names = [name for name in names if name != "feedback_gain"]
+    for name in names:
+        for share in WEAKER:
+            gain = share * getattr(settings, name)
+            yield fresh(**{name: gain}), 1, f"--set network.{name}={gain:g}"

@@ -11,9 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost, get_cost, one_hot
+from bioplaus.costs import AbstractCost, CostLike, get_cost, one_hot
 from bioplaus.errors import InputError
-from bioplaus.estimators import AbstractEstimator, Estimate, get_estimator
+from bioplaus.estimators import (
+    AbstractEstimator,
+    Estimate,
+    EstimatorLike,
+    get_estimator,
+    make_estimator,
+)
 from bioplaus.estimators.adjoint import cost_slope
 from bioplaus.fields.base import VectorField
 from bioplaus.gradient_row import (
@@ -117,10 +123,10 @@ def check_gradients(
     field: VectorField,
     x: Tensor,
     y: Tensor,
-    cost: str | AbstractCost = "squared-error",
-    estimators: Sequence[str] = ("vector-field", "asym-ep"),
+    cost: CostLike = "squared-error",
+    estimators: Sequence[EstimatorLike] = ("vector-field", "asym-ep"),
     betas: Sequence[float] = (1e-2,),
-    oracles: Sequence[str] | None = None,
+    oracles: Sequence[EstimatorLike] | None = None,
     *,
     settling: Settling | None = None,
     oracle_settling: Settling | None = None,
@@ -137,10 +143,11 @@ def check_gradients(
         field: the network.
         x: clamped input, [B, n_in].
         y: labels [B] or targets [B, m].
-        cost: name or object.
-        estimators: names; oracles may be among them, and are then compared like estimators.
+        cost: name, object or function.
+        estimators: names, classes or objects; oracles may be among them, and are then
+            compared like estimators.
         betas: strengths of the nudge, for estimators that have one.
-        oracles: names of what is taken for the true gradient; None is `default_oracles`. They
+        oracles: likewise what is taken for the true gradient; None is `default_oracles`. They
             compute in float64 whatever the field does.
         settling: how phases settle; a tolerance of 1e-10 (float64) or 1e-6 (float32) if not
             given.
@@ -170,17 +177,17 @@ def check_gradients(
     agreement = AGREEMENT * exact.settling.tolerance
     asymmetry, bounds = _asymmetry_and_bounds(field, x, target, cost, free, layout, seed)
     compared = [
-        (name, *variant)
-        for name in estimators
-        for variant in variants(name, betas, settling, settings or {})
+        variant
+        for choice in estimators
+        for variant in variants(choice, betas, settling, settings or {})
     ]
     rows = list(done)
-    for name, estimator, beta in compared[len(rows) // (len(truths) * len(bounds)) :]:
+    for estimator, beta in compared[len(rows) // (len(truths) * len(bounds)) :]:
         estimate = estimator(field, x, target, cost, free=free)
         made = [
             row
             for truth in truths
-            for row in _compare(name, beta, estimate, truth, layout, bounds, agreement)
+            for row in _compare(estimator.name, beta, estimate, truth, layout, bounds, agreement)
         ]
         rows += made
         on_rows(asymmetry, made)
@@ -199,19 +206,25 @@ def default_settling(dtype: torch.dtype) -> Settling:
 
 
 def variants(
-    name: str, betas: Sequence[float], settling: Settling, settings: Mapping[str, Any]
+    choice: EstimatorLike, betas: Sequence[float], settling: Settling, settings: Mapping[str, Any]
 ) -> list[tuple[AbstractEstimator, float]]:
     """An estimator at each beta that it is asked for, once with NaN if it has none.
+
+    An object keeps its own settings, beta among them.
 
     Raises:
         InputError: an unknown name, or a setting outside its range.
     """
-    kind = get_estimator(name)
-    known = {f.name for f in dataclasses.fields(kind)}
-    kept = {key: value for key, value in settings.items() if key in known}
-    if "beta" not in known:
-        return [(kind(settling=settling, **kept), math.nan)]
-    made = [(kind(settling=settling, beta=beta, **kept), beta) for beta in betas]  # pyright: ignore[reportCallIssue]
+    if isinstance(choice, AbstractEstimator):
+        made = make_estimator(choice, settling=settling)
+        return [(made.without_regulariser(), getattr(made, "beta", math.nan))]
+    kind = get_estimator(choice) if isinstance(choice, str) else choice
+    if "beta" not in kind.__dataclass_fields__:
+        betas, settings = [math.nan], {k: v for k, v in settings.items() if k != "beta"}
+    made = [
+        (make_estimator(kind, settling=settling, **{**settings, "beta": beta}), beta)
+        for beta in betas
+    ]
     return [(estimator.without_regulariser(), beta) for estimator, beta in made]
 
 

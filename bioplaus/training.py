@@ -15,18 +15,20 @@ from torch import Tensor
 
 from bioplaus.config import (
     EqpropConfig,
-    data_origins,
+    Task,
     estimator_settings,
     make_dataset,
     make_estimator,
-    make_field,
     make_optimizer,
+    origins,
+    resolve,
+    task_of,
 )
-from bioplaus.costs import AbstractCost, get_cost
+from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset, batches
-from bioplaus.diagnosis import explain, find_cure, stability
+from bioplaus.diagnosis import explain, find_cure, stability, weaker_feedback
 from bioplaus.estimators import AbstractEstimator
-from bioplaus.fields import LeakyField
+from bioplaus.fields import LayeredField, VectorField
 from bioplaus.gradient_check import check_gradients
 from bioplaus.gradient_row import record_type, records
 from bioplaus.measuring import Tally, alignments
@@ -78,14 +80,16 @@ class Run:
 
     config: EqpropConfig
     dataset: Dataset
-    field: LeakyField
+    field: VectorField
+    task: Task
     cost: AbstractCost
     estimator: AbstractEstimator
     optimizer: Optimizer
     shards: Shards
     order: torch.Generator
     device: torch.device
-    origins: tuple[Provenance, ...] = ()  # of users' code
+    origins: tuple[Provenance, ...] = ()
+    """Where the users' code comes from."""
 
     @property
     def card(self) -> Card:
@@ -101,7 +105,7 @@ class Run:
     @cached_property
     def check_record(self) -> type:
         """The type of a gradient check's records."""
-        return record_type([self.config.estimator.name], ["implicit"], self.field.parameters)
+        return record_type([self.estimator.name], ["implicit"], self.field.parameters)
 
 
 _EPOCH_FIELDS: list[Any] = [
@@ -137,23 +141,35 @@ def build(
     """
     device, dtype = torch.device(device), getattr(torch, config.dtype)
     dataset = make_dataset(config.data, dtype)
-    sizes = [dataset.input_size, *config.network.hidden, dataset.num_outputs]
-    field, estimator = make_field(config, sizes, device), make_estimator(config)
-    cost = get_cost(config.estimator.cost)
+    task = task_of(config, dataset, device)
+    field, estimator = config.network.draw(task), make_estimator(config)
+    cost = resolve("cost", config.estimator.cost)
     estimator.check(field, cost)
     shards = Shards(field, config.micro_shards, group or Group())
     return Run(
         config=config,
-        dataset=dataset.to(device),
+        dataset=_shaped(dataset, field).to(device),
         field=field,
+        task=task,
         cost=cost,
         estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train)),
         shards=shards,
         order=generator(config.seed, "batches"),
         device=device,
-        origins=data_origins(config.data),
+        origins=origins(config),
     )
+
+
+def _shaped(dataset: Dataset, field: VectorField) -> Dataset:
+    """The data with inputs of the shape that a field says; layered ones take them flat."""
+    if field.input is None or len(field.input) == 1 or isinstance(field, LayeredField):
+        return dataset
+    parts = {
+        name: dataclasses.replace(part, inputs=part.inputs.view(-1, *field.input))
+        for name, part in (("train", dataset.train), ("test", dataset.test))
+    }
+    return dataclasses.replace(dataset, **parts)
 
 
 def train(
@@ -327,7 +343,7 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
         x[:rows],
         y[:rows],
         run.cost,
-        [config.estimator.name],
+        [type(run.estimator)],
         [config.estimator.settings().get("beta", 1.0)],
         settings=estimator_settings(config),
         seed=config.seed,
@@ -345,11 +361,11 @@ def _stability(run: Run) -> float:
 
 
 def _unstable(record: Any, config: EqpropConfig) -> str:
+    gain = weaker_feedback(config.network)
     return (
         f"epoch {record.epoch}: some free points do not attract (largest real part of the "
         f"Jacobian's eigenvalues {record.stability:+.2g}): the network would leave them, and what "
-        f"is learnt there is not its own; use weaker feedback, e.g. "
-        f"--set network.feedback_gain={0.5 * config.network.feedback_gain:g}"
+        f"is learnt there is not its own; use weaker {gain}"
     )
 
 
@@ -359,7 +375,7 @@ def _test_error(run: Run) -> float:
 
 
 def _diagnosis(run: Run, x: Tensor, y: Tensor, at: _Position, values: Mapping[str, float]) -> str:
-    cure = find_cure(run.config, run.field, run.estimator, x, y, run.cost)
+    cure = find_cure(run.config, run.task, run.field, run.estimator, x, y, run.cost)
     residual = max(values["free_residual"], values["nudged_residual"])
     return explain(at.step, PATIENCE, residual, at.status, cure)
 

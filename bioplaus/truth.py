@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
-from bioplaus.estimators import Estimate, get_oracle
+from bioplaus.estimators import Estimate, EstimatorLike, make_estimator
 from bioplaus.fields.base import VectorField
 from bioplaus.gradient_row import Layout
 from bioplaus.phases import Settling, free_phase
@@ -82,14 +82,16 @@ class Exact:
         free = free_phase(field, x, settling=chosen, start=start)
         return cls(field, x, target, free, chosen)
 
-    def truths(self, oracles: Sequence[str], cost: AbstractCost, layout: Layout) -> list[Truth]:
+    def truths(
+        self, oracles: Sequence[EstimatorLike], cost: AbstractCost, layout: Layout
+    ) -> list[Truth]:
         """What each oracle says, and how far it is from the others that have converged."""
         found = []
-        for name in oracles:
-            oracle = get_oracle(name)(settling=self.settling)
+        for choice in oracles:
+            oracle = make_estimator(choice, "oracle", settling=self.settling)
             said = oracle(self.field, self.x, self.target, cost, free=self.free)
             share, residual = convergence(said)
-            found.append(Truth(name, layout.flat(said.updates), share, residual, {}))
+            found.append(Truth(oracle.name, layout.flat(said.updates), share, residual, {}))
         for one in found:
             for row, here in layout.rows.items():
                 size = float(torch.linalg.vector_norm(one.gradient[here]))

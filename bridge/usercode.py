@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -102,6 +102,33 @@ def provenance_of(found: Any, what: str, spec: str, module: ModuleType | None = 
     file = _file_of(found, module)
     digest = _sha256(file) if file else ""
     return Provenance(what, spec, str(file or ""), digest)
+
+
+def record_origins(
+    origins: Iterable[Provenance],
+    events: Iterable[Mapping[str, Any]],
+    note: Callable[..., None],
+    warn: Callable[[str], None],
+) -> None:
+    """Note in a log where its code comes from, and say what has changed since it did so last.
+
+    Args:
+        origins: of the code that runs now.
+        events: what the log has noted already; none of a new one.
+        note: writes an event, as `RunLog.event` does.
+        warn: told of each file that has changed.
+    """
+    was = {(e["what"], e["spec"]): e for e in events if e["kind"] == EVENT}
+    for each in origins:
+        before = was.get((each.what, each.spec))
+        if before is None or before["sha256"] != each.sha256:
+            note(EVENT, **each.as_event())
+        if before is not None and before["sha256"] != each.sha256:
+            warn(
+                f"{each.what}={each.spec}: {Path(each.file).name} has changed since the run began "
+                f"(sha256 {before['sha256'][:12]}, now {each.sha256[:12]}); from here on it runs "
+                "as it is now"
+            )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
 from commands.cards import keep, tell
 from commands.portrait import check_portrait, draw_portrait
-from commands.shared import Spread, prepare, session_of
+from commands.shared import Spread, events_of, prepare, session_of
 from commands.sweeps import sweep
 
 
@@ -22,8 +22,19 @@ from commands.sweeps import sweep
     help="mnist, fashion-mnist; a folder or a file of data; a function that loads them.",
 )
 @click.option("--data-dir", help="Folder of a named data set's files.")
+@click.option(
+    "--field",
+    metavar="NAME|module:Class",
+    help="leaky; or a field of yours: a class, a function that gives one, or one.",
+)
 @click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
-@click.option("--estimator", help="Where the update comes from.")
+@click.option("--activation", metavar="NAME|module:function", help="rho of the hidden units.")
+@click.option(
+    "--estimator", metavar="NAME|module:Class", help="Where the update comes from: asym-ep, ..."
+)
+@click.option(
+    "--cost", metavar="NAME|module:function", help="C(s, y): cross-entropy, squared-error."
+)
 @click.option("--nudging", help="one-sided, centered or random-sign.")
 @click.option("--engine", help="What the phases run in: torch or brian2.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
@@ -38,11 +49,12 @@ from commands.sweeps import sweep
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
-    """Train a network of leaky integrators by equilibrium propagation.
+    """Train a network by equilibrium propagation: leaky integrators, or any field of yours.
 
     \b
     Examples:
       python cli.py eqprop-run --epochs 2 --hidden 256 --set optimizer.learning_rate=0.3
+      python cli.py eqprop-run --field mynet.py:Net --estimator asym-ep --epochs 2
       python cli.py eqprop-run --seeds 0..4 --sweep estimator.beta=0.1,0.5 --out runs/beta
     """
     from bioplaus.config import EqpropConfig
@@ -51,8 +63,11 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     flags = {
         "data.dataset": options["dataset"],
         "data.data_dir": options["data_dir"],
+        "network.field": options["field"],
         "network.hidden": options["hidden"],
+        "network.activation": options["activation"],
         "estimator.name": options["estimator"],
+        "estimator.cost": options["cost"],
         "estimator.nudging": options["nudging"],
         "phases.engine": options["engine"],
         "epochs": options["epochs"],
@@ -86,16 +101,17 @@ def _train(
     from bioplaus.gradient_row import CURES
     from bioplaus.training import StepRecord, build, train
     from bridge.progress import progress
-    from bridge.usercode import EVENT as CODE_EVENT
+    from bridge.usercode import record_origins
 
     run = build(settings, device, group)
     if group.rank == 0:
         tell([run.card], options)
     silent = options["quiet"] or options["as_json"]
-    rows = RowTable(_epoch_columns(len(run.field.layers) - 1), quiet=silent)
+    rows = RowTable(_epoch_columns(run.epoch_record), quiet=silent)
     tables = {"metrics": StepRecord, "epochs": run.epoch_record}
     if settings.check_gradients_every:
         tables["gradients"] = run.check_record
+    known = events_of(path) if options["resume"] else ()
     total = settings.epochs * len(run.dataset.train)
     with (
         session_of(
@@ -115,17 +131,17 @@ def _train(
         log = session.log
         if session.start is None:
             keep([run.card], log)
-            for origin in run.origins:
-                log.event(CODE_EVENT, **origin.as_event())
+
+        def warn(text: str) -> None:
+            log.event("warning", text=text)
+            click.echo(f"warning: {text}", err=True)
+
+        record_origins(run.origins, known, log.event, warn)
 
         def on_epoch(record: Any) -> None:
             log.log("epochs", record)
             log.save_weights(record.step, run.field.parameters)
             rows.row(*_epoch_cells(record))
-
-        def warn(text: str) -> None:
-            log.event("warning", text=text)
-            click.echo(f"warning: {text}", err=True)
 
         doubted: set[str] = set()
 
@@ -151,7 +167,8 @@ def _train(
     return run, said
 
 
-def _epoch_columns(pairs: int) -> dict[str, str]:
+def _epoch_columns(record: type) -> dict[str, str]:
+    pairs = sum(name.startswith("alignment") for name in record.__annotations__)
     columns = {"epoch": "d", "train error": ".2f", "test error": ".2f"}
     columns |= {"free residual": ".1e", "nudged residual": ".1e"}
     columns |= {"free steps": ".1f", "nudged steps": ".1f", "converged": ".1%"}

@@ -82,6 +82,17 @@ def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | N
     return None if start is None else (start.facts["run"]["config"], start.facts["run"])
 
 
+def events_of(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """What a log that is gone on with has noted; nothing where it is lost."""
+    from bridge.errors import InputError
+    from bridge.runlog import read_run
+
+    try:
+        return read_run(path).events
+    except InputError:
+        return ()
+
+
 def prepare(
     command: str,
     model: type[C],

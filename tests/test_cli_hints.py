@@ -11,7 +11,7 @@ from tests.command_line import call
     ("arguments", "said"),
     [
         (["eqprop-run", "--lr", "0.1"], "give --set optimizer.learning_rate=VALUE"),
-        (["eqprop-run", "--activation", "relu"], "give --set network.activation=VALUE"),
+        (["eqprop-run", "--tied", "true"], "give --set network.tied=VALUE"),
         (["eqprop-run", "--batch-size", "9"], "give --set batch_size=VALUE"),
         (["eqprop-run", "--beta", "0.1"], "give --set estimator.beta=VALUE"),
         (["eqprop-run", "--set", "optimizer.lr=0.1"], "did you mean 'optimizer.learning_rate'?"),

@@ -1,14 +1,15 @@
 """The typed configs of the commands, and the plain objects that they describe."""
 
-from bioplaus.config.data import DataCheckConfig, DataConfig, data_origins, make_dataset
+from bioplaus.config.data import DataCheckConfig, DataConfig, make_dataset
 from bioplaus.config.eqprop import (
     EqpropConfig,
     estimator_settings,
     make_estimator,
-    make_field,
     make_optimizer,
     make_settling,
+    origins,
     restore_field,
+    task_of,
 )
 from bioplaus.config.gradcheck import (
     GradcheckConfig,
@@ -18,6 +19,7 @@ from bioplaus.config.gradcheck import (
     require_servable,
     restore_check,
 )
+from bioplaus.config.network import LeakyConfig, NetworkConfig, Task
 from bioplaus.config.resolving import resolve
 
 __all__ = [
@@ -25,18 +27,21 @@ __all__ = [
     "DataConfig",
     "EqpropConfig",
     "GradcheckConfig",
+    "LeakyConfig",
+    "NetworkConfig",
+    "Task",
     "check_settings",
     "check_settling",
-    "data_origins",
     "estimator_settings",
     "make_check",
     "make_dataset",
     "make_estimator",
-    "make_field",
     "make_optimizer",
     "make_settling",
+    "origins",
     "require_servable",
     "resolve",
     "restore_check",
     "restore_field",
+    "task_of",
 ]

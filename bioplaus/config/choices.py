@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from bioplaus.config.code_network import field_config
 from bioplaus.config.fields import CostName, Count, NonNegative, Positive
+from bioplaus.config.network import LeakyConfig, NetworkConfig
+from bioplaus.config.resolving import found_code
 from bioplaus.engines import SERVED, Brian2, no_circuit
 from bioplaus.errors import InputError
-from bioplaus.estimators import ESTIMATORS, ORACLES, AbstractEstimator, get_estimator
+from bioplaus.estimators import (
+    ESTIMATORS,
+    ORACLES,
+    AbstractEstimator,
+    get_estimator,
+    get_oracle,
+    make_estimator,
+)
+from bioplaus.estimators.registry import estimator_class
+from bioplaus.fields.registry import FIELDS
 from bioplaus.phases import Settling
 from bioplaus.solvers import SOLVERS, AbstractSolver, get_solver
-from bridge.config import Config, choice, owned
+from bridge.config import Config, Others, choice, owned
 
 
 class EstimatorConfig(Config):
@@ -32,9 +44,7 @@ class EstimatorConfig(Config):
 
     def make(self, **common: Any) -> AbstractEstimator:
         """The estimator; `common` is what is set elsewhere, of which it takes what it has."""
-        kind = get_estimator(self.name)
-        taken = {k: v for k, v in common.items() if k in kind.__dataclass_fields__}
-        return kind(**taken, **self.settings())
+        return make_estimator(estimator_code(self.name), **common, **self.settings())
 
 
 class PhaseConfig(Config):
@@ -136,6 +146,34 @@ class AdamConfig(OptimizerConfig):
     method: Literal["adam"] = "adam"
 
 
+def estimator_code(name: str, what: str = "estimator") -> Any:
+    """What `module:name` or a name of an estimator means: its class, or one with its settings.
+
+    Raises:
+        InputError: nothing, or something else.
+    """
+    found = found_code(what, name, get_oracle if what == "oracle" else get_estimator)
+    if isinstance(found, AbstractEstimator):
+        return found
+    return estimator_class(found, f"{what}={name!r}")
+
+
+_BUILT: dict[tuple[str, int], tuple[Any, type[EstimatorConfig]]] = {}
+"""Configs by what they are of, which is kept: equal configs are of one class."""
+
+
+def _estimator_config(name: Any) -> type[EstimatorConfig]:
+    """Make the config of an estimator that is not this package's own."""
+    if not isinstance(name, str):
+        raise InputError(f"estimator={name!r} must be a text: a name, module:name or file.py:name")
+    found = estimator_code(name)
+    key = (name, id(found))
+    if key not in _BUILT:
+        made = owned(found, EstimatorConfig, "name", name, leave_out=("gate",))
+        _BUILT[key] = found, made
+    return _BUILT[key][1]
+
+
 ESTIMATOR_CONFIGS = {
     name: owned(kind, EstimatorConfig, "name", name, leave_out=("gate",))
     for name, kind in (ESTIMATORS | ORACLES).items()
@@ -143,12 +181,24 @@ ESTIMATOR_CONFIGS = {
 SOLVER_CONFIGS = {
     name: owned(kind, TorchPhaseConfig, "solver", name) for name, kind in SOLVERS.items()
 }
+NETWORK_CONFIGS: dict[str, type[NetworkConfig]] = {
+    name: LeakyConfig if name == "leaky" else field_config(name) for name in FIELDS
+}
 if TYPE_CHECKING:
     EstimatorChoice = EstimatorConfig
+    NetworkChoice = NetworkConfig
     PhaseChoice = PhaseConfig
     OptimizerChoice = OptimizerConfig
 else:
-    EstimatorChoice = choice("name", "vector-field", ESTIMATOR_CONFIGS)
+    EstimatorChoice = choice(
+        "name",
+        "vector-field",
+        ESTIMATOR_CONFIGS,
+        Others("name", "vector-field", EstimatorConfig, _estimator_config),
+    )
+    NetworkChoice = choice(
+        "field", "leaky", NETWORK_CONFIGS, Others("field", "leaky", NetworkConfig, field_config)
+    )
     PhaseChoice = choice(
         "engine",
         "torch",

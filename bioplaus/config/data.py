@@ -11,7 +11,7 @@ from pydantic import Field
 from bioplaus.config.fields import Count
 from bioplaus.data import Dataset, load_dataset
 from bridge.config import Config
-from bridge.usercode import Provenance, load_object, names_code, running
+from bridge.usercode import load_object, names_code, running
 
 
 class DataConfig(Config):
@@ -69,12 +69,6 @@ def make_dataset(
             reader=reader,
             needs_test=needs_test,
         )
-
-
-def data_origins(data: DataConfig) -> tuple[Provenance, ...]:
-    """Where the users' code comes from that a data set is read by."""
-    named = {name: getattr(data, name) for name in ("dataset", "reader")}
-    return tuple(load_object(s, name)[1] for name, s in named.items() if s and names_code(s))
 
 
 def _object_of(data: DataConfig, name: str) -> Any:

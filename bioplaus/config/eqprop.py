@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,55 +14,27 @@ from bioplaus.config.choices import (
     ESTIMATOR_CONFIGS,
     SOLVER_CONFIGS,
     EstimatorChoice,
+    NetworkChoice,
     OptimizerChoice,
     PhaseChoice,
     PhaseConfig,
     SgdConfig,
     own_settings,
 )
-from bioplaus.config.data import DataConfig
-from bioplaus.config.fields import (
-    ActivationName,
-    Coordinates,
-    Count,
-    Degrees,
-    Positive,
-)
+from bioplaus.config.data import DataConfig, make_dataset
+from bioplaus.config.fields import Count
+from bioplaus.config.network import LeakyConfig, Task
+from bioplaus.config.resolving import origins_of
+from bioplaus.data import Dataset
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
-from bioplaus.fields import LeakyField
+from bioplaus.fields import LayeredField, VectorField
 from bioplaus.phases import Settling
 from bridge.config import Config, load_config
 from bridge.optim import Optimizer
 from bridge.schedules import Schedule, course
 from bridge.seeding import generator
-
-
-class NetworkConfig(Config):
-    """The leaky integrators; see `bioplaus.fields.LeakyField`."""
-
-    hidden: tuple[Count, ...] = (512,)
-    activation: ActivationName = "hard-sigmoid"
-    coordinates: Coordinates = "clipped"
-    linear_output: bool = True
-    tied: bool = False
-    gain: Positive = 1.0
-    feedback_gain: Positive = 0.5
-    angle: Degrees = 90.0
-
-    def idle(self) -> dict[str, str]:
-        found = {}
-        if self.tied:
-            found |= dict.fromkeys(("feedback_gain", "angle"), "with tied=true; leave out one")
-        if not self.hidden:
-            why = "without a hidden layer, and so without feedback; give hidden"
-            found |= dict.fromkeys(("tied", "feedback_gain", "angle"), why)
-            if self.linear_output:
-                why = "without a hidden layer and with linear outputs; give hidden"
-                found |= dict.fromkeys(("activation", "coordinates"), why)
-        if self.activation == "linear" and self.coordinates != "clipped":
-            found["linear_output"] = "with activation=linear"
-        return found
+from bridge.usercode import Provenance
 
 
 class EqpropConfig(Config):
@@ -74,7 +47,7 @@ class EqpropConfig(Config):
     length: ClassVar[str] = "epochs"
 
     data: DataConfig = DataConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkChoice = LeakyConfig()
     phases: PhaseChoice = SOLVER_CONFIGS["sweeps"]()
     estimator: EstimatorChoice = ESTIMATOR_CONFIGS["vector-field"]()
     optimizer: OptimizerChoice = SgdConfig()
@@ -102,24 +75,11 @@ class EqpropConfig(Config):
         return found
 
 
-def make_field(
-    config: EqpropConfig, sizes: Sequence[int], device: torch.device | str = "cpu"
-) -> LeakyField:
-    """Draw the network of a run."""
-    network = config.network
-    return LeakyField(
-        sizes,
-        network.activation,
-        coordinates=network.coordinates,
-        linear_output=network.linear_output,
-        tied=network.tied,
-        gain=network.gain,
-        feedback_gain=1.0 if network.tied else network.feedback_gain,
-        angle=network.angle,
-        generator=generator(config.seed, "weights"),
-        dtype=getattr(torch, config.dtype),
-        device=device,
-    )
+def task_of(config: EqpropConfig, dataset: Dataset, device: torch.device | str = "cpu") -> Task:
+    """What the network of a run is drawn for."""
+    dtype = getattr(torch, config.dtype)
+    shape, n = dataset.shape, dataset.num_outputs
+    return Task(shape, n, dataset.name, config.seed, dtype, device)
 
 
 def make_settling(phases: PhaseConfig, estimators: Sequence[str] = ()) -> Settling:
@@ -142,15 +102,14 @@ def make_estimator(config: EqpropConfig) -> AbstractEstimator:
     )
 
 
-def make_optimizer(config: EqpropConfig, field: LeakyField, images: int) -> Optimizer:
+def make_optimizer(config: EqpropConfig, field: VectorField, images: int) -> Optimizer:
     """The optimizer of a run over so many images an epoch."""
     settings = config.optimizer
     rates = dict(settings.rates)
-    if "output" in rates:
-        multiplier, last = rates.pop("output"), len(field.layers)
-        for name in (f"forward.{last}", f"bias.{last}", f"feedback.{last - 1}"):
-            if name in field.parameters:
-                rates.setdefault(name, multiplier)
+    if "output" in rates and "output" not in field.parameters:
+        multiplier = rates.pop("output")
+        for name in of_outputs(field):
+            rates.setdefault(name, multiplier)
     return Optimizer(
         field.parameters,
         method=settings.method,
@@ -165,22 +124,52 @@ def make_optimizer(config: EqpropConfig, field: LeakyField, images: int) -> Opti
     )
 
 
-def restore_field(settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> LeakyField:
+def of_outputs(field: VectorField) -> list[str]:
+    """The parameters of the output layer: its bias, and the weights into and out of it.
+
+    None of a field that has no layers.
+    """
+    if not isinstance(field, LayeredField):
+        return []
+    last = len(field.layers)
+    names = [c.name for c in field.connections if last in (c.source, c.target)]
+    return [name for name in (f"bias.{last}", *names) if name in field.parameters]
+
+
+def restore_field(settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> VectorField:
     """The network of a run's log, from its config and its weights.
 
     Raises:
         InputError: the log is not one of `eqprop-run`, or its weights are of other shapes.
     """
-    if "network" not in settings or "forward.1" not in weights:
+    if "network" not in settings or not weights:
         raise InputError("this log holds no network: give a log of eqprop-run")
     config = load_config(EqpropConfig, base=settings, base_name="this log")
-    depth = sum(name.startswith("bias.") for name in weights)
-    sizes = [weights["forward.1"].shape[1]]
-    sizes += [len(weights[f"bias.{k}"]) for k in range(1, depth + 1)]
-    field = make_field(config, sizes)
+    if "forward.1" in weights and isinstance(config.network, LeakyConfig):
+        depth = sum(name.startswith("bias.") for name in weights)
+        task = Task((weights["forward.1"].shape[1],), len(weights[f"bias.{depth}"]))
+        hidden = tuple(len(weights[f"bias.{k}"]) for k in range(1, depth))
+        network = config.network.model_copy(update={"hidden": hidden})
+    else:
+        few = config.data.model_copy(update={"train_size": 1, "test_size": 1})
+        task, network = task_of(config, make_dataset(few, needs_test=False)), config.network
+    field = network.draw(dataclasses.replace(task, dtype=getattr(torch, config.dtype)))
     for name, parameter in field.parameters.items():
         stored = weights.get(name)
         if stored is None or stored.shape != tuple(parameter.shape):
             raise InputError(f"this log's weights do not fit its network at {name}")
         parameter.copy_(torch.from_numpy(stored))
     return field
+
+
+def origins(config: EqpropConfig) -> tuple[Provenance, ...]:
+    """Where the users' code comes from that a run is made of, and that of packages."""
+    named = {
+        "dataset": config.data.dataset,
+        "reader": config.data.reader,
+        "field": config.network.field,
+        "activation": getattr(config.network, "activation", None),
+        "estimator": config.estimator.name,
+        "cost": config.estimator.cost,
+    }
+    return origins_of((what, name) for what, name in named.items() if name)

@@ -6,29 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from bioplaus.activations import get_activation
-from bioplaus.costs import get_cost
-from bioplaus.estimators import get_estimator, get_oracle
+from bioplaus.config.resolving import What, resolve
 
 
-def _estimator(name: str) -> str:
-    get_estimator(name)
-    return name
+def _known(what: What) -> AfterValidator:
+    """Refuse a name that is none, and code that cannot be loaded or is something else."""
 
+    def check(name: str) -> str:
+        resolve(what, name)
+        return name
 
-def _activation(name: str) -> str:
-    get_activation(name)
-    return name
-
-
-def _cost(name: str) -> str:
-    get_cost(name)
-    return name
-
-
-def _oracle(name: str) -> str:
-    get_oracle(name)
-    return name
+    return AfterValidator(check)
 
 
 def _nudge(beta: float) -> float:
@@ -46,7 +34,7 @@ Coordinates = Literal["membrane", "activity", "clipped"]
 Nudging = Literal["one-sided", "centered", "random-sign"]
 Solver = Literal["sweeps", "euler", "anderson"]
 Engine = Literal["torch", "brian2"]
-ActivationName = Annotated[str, AfterValidator(_activation)]
-CostName = Annotated[str, AfterValidator(_cost)]
-EstimatorName = Annotated[str, AfterValidator(_estimator)]
-OracleName = Annotated[str, AfterValidator(_oracle)]
+ActivationName = Annotated[str, _known("activation")]
+CostName = Annotated[str, _known("cost")]
+EstimatorName = Annotated[str, _known("estimator")]
+OracleName = Annotated[str, _known("oracle")]

@@ -30,7 +30,7 @@ from bioplaus.config.fields import (
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
 from bioplaus.estimators import ESTIMATORS
-from bioplaus.fields import LeakyField
+from bioplaus.fields import LeakyField, VectorField
 from bioplaus.gradient_check import default_settling, variants
 from bioplaus.phases import Settling
 from bioplaus.solvers import get_solver
@@ -107,7 +107,7 @@ class GradcheckConfig(_Offered):
 
 def restore_check(
     config: GradcheckConfig, run: Mapping[str, Any], weights: Mapping[str, np.ndarray]
-) -> tuple[LeakyField, Tensor, Tensor]:
+) -> tuple[VectorField, Tensor, Tensor]:
     """A run's network with test images of its data set and their labels."""
     dtype = getattr(torch, config.dtype)
     field = restore_field(run, weights)
@@ -119,7 +119,7 @@ def restore_check(
     return field, dataset.shown.inputs, dataset.shown.targets
 
 
-def make_check(config: GradcheckConfig) -> tuple[LeakyField, Tensor, Tensor]:
+def make_check(config: GradcheckConfig) -> tuple[VectorField, Tensor, Tensor]:
     """A fresh network, inputs in [0, 1] and labels, drawn from the config's seed."""
     if config.asymmetry is not None and config.angle is not None:
         raise InputError("asymmetry and angle both say where the feedback weights start; give one")
@@ -146,7 +146,7 @@ def check_settings(config: GradcheckConfig) -> dict[str, Any]:
     return chosen | {"generator": generator(config.seed, "nudging")}
 
 
-def require_servable(config: GradcheckConfig, field: LeakyField) -> None:
+def require_servable(config: GradcheckConfig, field: VectorField) -> None:
     """Refuse a comparison with an estimator that cannot serve the field.
 
     Raises:

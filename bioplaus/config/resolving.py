@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -13,9 +13,11 @@ from bioplaus.costs import AbstractCost, get_cost
 from bioplaus.data import Dataset, load_dataset
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, make_estimator
+from bioplaus.fields import VectorField
+from bioplaus.registry import find_added, names_of
 from bioplaus.solvers import SOLVERS, AbstractSolver, get_solver
 from bridge.optim import Optimizer
-from bridge.usercode import load_object, names_code, running
+from bridge.usercode import Provenance, load_object, names_code, provenance_of, running
 
 What = Literal["estimator", "oracle", "cost", "activation", "solver", "optimizer", "dataset"]
 """What can be chosen by name or as an object."""
@@ -65,8 +67,53 @@ def resolve(what: What, choice: Any, **settings: Any) -> Any:
     if what not in _MAKERS:
         raise InputError(f"what={what!r} is unknown; use one of {', '.join(_MAKERS)}")
     if isinstance(choice, str) and names_code(choice):
-        choice, _ = load_object(choice, what, KINDS[what])
+        choice = found_code(what, choice)
     return _MAKERS[what](choice, settings)
+
+
+def found_code(
+    what: str,
+    name: str,
+    known: Callable[[str], Any] = lambda name: name,
+    also: type | tuple[type, ...] | None = None,
+) -> Any:
+    """What `module:name` names; of other names, what is known by them.
+
+    Args:
+        what: which choice it is.
+        name: what was given.
+        known: looks a name up.
+        also: kinds of objects that need not be callable; those of `what` if None.
+
+    Raises:
+        InputError: there is nothing by that name.
+    """
+    if not names_code(name):
+        return known(name)
+    return load_object(name, what, KINDS[what] if also is None else also)[0]
+
+
+def origins_of(named: Iterable[tuple[str, str]]) -> tuple[Provenance, ...]:
+    """Where the code comes from that is none of this program's own.
+
+    Args:
+        named: what was chosen, and by which name.
+    """
+    found = []
+    for what, name in named:
+        if names_code(name):
+            found.append(load_object(name, what, KINDS.get(what, ()))[1])
+        elif name in names_of((), group := _GROUPS.get(what, "")):
+            found.append(provenance_of(find_added(group, name), what, name))
+    return tuple(found)
+
+
+_GROUPS = {
+    "field": "bioplaus.fields",
+    "estimator": "bioplaus.estimators",
+    "cost": "bioplaus.costs",
+    "activation": "bioplaus.activations",
+}
 
 
 def _estimator(choice: Any, settings: Mapping[str, Any]) -> AbstractEstimator:
@@ -126,6 +173,7 @@ KINDS: dict[str, Any] = {
     "solver": AbstractSolver,
     "optimizer": Optimizer,
     "dataset": Dataset,
+    "field": VectorField,
 }
 """The objects that users' code may hold ready, beside classes and functions."""
 

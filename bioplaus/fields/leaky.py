@@ -39,6 +39,8 @@ class LeakyField(LayeredField):
     Source: Scellier, Goyal, Binas, Mesnard, Bengio 2018 (arXiv 1808.04873), section 4.
     """
 
+    name = "leaky"
+
     def __init_subclass__(cls) -> None:
         raise InputError(
             f"{cls.__name__} extends LeakyField, whose current, its transpose and its update "

@@ -1,18 +1,20 @@
 """Typed configs: defaults < TOML file < flags < --set, with every mistake reported at once."""
 
 from bridge.config.base import Config
-from bridge.config.choices import choice, owned, plain_fields
+from bridge.config.choices import Others, choice, is_plain, owned, plain_fields
 from bridge.config.keys import either, flatten, valid_keys
 from bridge.config.loading import config_json, config_sha256, keys_in, load_config
 from bridge.config.mistakes import nearest_key
 
 __all__ = [
     "Config",
+    "Others",
     "choice",
     "config_json",
     "config_sha256",
     "either",
     "flatten",
+    "is_plain",
     "keys_in",
     "load_config",
     "nearest_key",

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, Discriminator, Tag, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    PlainValidator,
+    SerializeAsAny,
+    Tag,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 UNKNOWN = "unknown choice of "
 """How the kind of the validation error begins where a key names no choice; the key follows."""
@@ -16,70 +29,115 @@ UNKNOWN_TEXT = "unknown; use one of "
 _PLAIN = (bool, int, float, str, types.NoneType)
 
 
-def choice(key: str, default: str, members: Mapping[str, Any]) -> Any:
+Make = Callable[[Any], type[BaseModel]]
+
+
+class Others:
+    """What a choice makes of names that are none of its own: a config each, made when asked for.
+
+    Attributes:
+        base: what all of these configs have.
+        last: the newest one, whose keys are among those of the choice.
+    """
+
+    def __init__(self, key: str, default: str, base: type[BaseModel], make: Make) -> None:
+        """Take what makes a config of a name; it raises a ValueError of one line."""
+        self.key, self.default, self.base, self.make = key, default, base, make
+        self.last: type[BaseModel] = base
+
+    def __call__(self, value: Any, info: ValidationInfo) -> BaseModel:
+        """Validate what was given against the config that its name means."""
+        if isinstance(value, self.base):
+            return value
+        named = value.get(self.key, self.default) if isinstance(value, dict) else value
+        try:
+            model = self.last = self.make(named)
+        except ValueError as error:
+            text: Any = str(error)
+            if " is unknown; " in text:  # the name stands before it already
+                text = "unknown; " + text.partition(" is unknown; ")[2]
+            kind: Any = UNKNOWN + self.key
+            raise PydanticCustomError(kind, text) from None
+        if info.mode == "json":
+            # the strict rules of JSON: a list is taken for a tuple
+            return model.model_validate_json(json.dumps(value), strict=True, context=info.context)
+        return model.model_validate(value, context=info.context)
+
+
+def choice(key: str, default: str, members: Mapping[str, Any], others: Others | None = None) -> Any:
     """Make the type of a config whose other settings depend on what one key names.
 
     Args:
         key: the key; may be left out.
         default: what it names then.
         members: by name the config that it means, or another `choice`.
+        others: what names mean that are none of these; without, they are refused.
     """
 
     def tag(value: Any) -> str:
         named = value.get(key, default) if isinstance(value, dict) else getattr(value, key, default)
-        return f"{key}={named}"
+        known = others is None or (isinstance(named, str) and named in members)
+        return f"{key}={named}" if known else f"{key}="
 
-    tagged: tuple[Any, ...] = tuple(
-        Annotated[member, Tag(f"{key}={name}")] for name, member in members.items()
-    )
+    tagged = [Annotated[member, Tag(f"{key}={name}")] for name, member in members.items()]
+    if others is not None:
+        whatever = Annotated[SerializeAsAny[others.base], PlainValidator(others), others]
+        tagged.append(Annotated[whatever, Tag(f"{key}=")])
     told = Discriminator(
         tag,
         # such an error has no place of its own for the key
         custom_error_type=UNKNOWN + key,
         custom_error_message=f"{UNKNOWN_TEXT}{', '.join(members)}",
     )
-    return Annotated[Union[tagged], told]  # noqa: UP007
+    return Annotated[Union[tuple(tagged)], told]  # noqa: UP007
 
 
 def owned(
-    kind: type, base: type[BaseModel], key: str, name: str, leave_out: Collection[str] = ()
+    kind: Any, base: type[BaseModel], key: str, name: str, leave_out: Collection[str] = ()
 ) -> type[Any]:
     """Make the config of one choice out of its class: its plain fields are its settings.
 
     The ranges are checked by the class itself, which is made once with what was given.
 
     Args:
-        kind: a dataclass; its fields of numbers, texts and truth values become keys.
+        kind: a dataclass; its fields of numbers, texts and truth values become keys. Of an object
+            of one, its values are the defaults.
         base: what all choices have.
         key: names the choice, see `choice`.
         name: of this one.
         leave_out: fields that are set in another way.
     """
     settings = plain_fields(kind, leave_out)
+    made: Any = kind if inspect.isclass(kind) else type(kind)
+
+    instance: Any = kind
 
     def check(config: Any) -> Any:
-        kind(**{each: getattr(config, each) for each in settings})
+        given = {each: getattr(config, each) for each in settings}
+        made(**given) if kind is made else dataclasses.replace(instance, **given)
         return config
 
     fields: dict[str, Any] = {key: (Literal[name], name), **settings}
     checks: dict[str, Any] = {"_check_ranges": model_validator(mode="after")(check)}
     return create_model(
-        f"{kind.__name__}Settings",
+        f"{made.__name__}Settings",
         __base__=base,
-        __doc__=kind.__doc__,
+        __doc__=made.__doc__,
         __validators__=checks,
         **fields,
     )
 
 
-def plain_fields(kind: type, leave_out: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
+def plain_fields(kind: Any, leave_out: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
     """Find a dataclass's fields of numbers, texts and truth values: type and default by name."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {
-        field.name: (hints[field.name], field.default)
-        for field in dataclasses.fields(kind)
-        if field.name not in leave_out and _is_plain(hints[field.name])
-    }
+    made: Any = kind if inspect.isclass(kind) else type(kind)
+    hints = get_type_hints(made, include_extras=True)
+    found = {}
+    for field in dataclasses.fields(made):
+        if field.name not in leave_out and is_plain(hints[field.name]):
+            default = field.default if kind is made else getattr(kind, field.name)
+            found[field.name] = (hints[field.name], ... if default is MISSING else default)
+    return found
 
 
 def leaves(annotation: Any) -> list[type[BaseModel]]:
@@ -87,7 +145,9 @@ def leaves(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
-        return leaves(get_args(annotation)[0])
+        inner, *more = get_args(annotation)
+        built = [each.last for each in more if isinstance(each, Others)]
+        return [*built, *leaves(inner)]
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for part in get_args(annotation) for model in leaves(part)]
     return []
@@ -103,11 +163,12 @@ def names(model: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
-def _is_plain(hint: Any) -> bool:
+def is_plain(hint: Any) -> bool:
+    """Whether a type is of numbers, texts and truth values alone."""
     if get_origin(hint) is Annotated:
-        return _is_plain(get_args(hint)[0])
+        return is_plain(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return True
     if get_origin(hint) in (Union, types.UnionType):
-        return all(map(_is_plain, get_args(hint)))
+        return all(map(is_plain, get_args(hint)))
     return hint in _PLAIN

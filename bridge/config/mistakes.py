@@ -43,9 +43,11 @@ def explain(
     if kind.startswith(UNKNOWN):
         leaf = kind.removeprefix(UNKNOWN)
         value = value.get(leaf) if isinstance(value, Mapping) else value
-        key, legal = f"{key}.{leaf}", text.removeprefix(UNKNOWN_TEXT).split(", ")
-        close = difflib.get_close_matches(str(value), legal, 1)
-        text += f"; did you mean {close[0]}?" if close else ""
+        key = f"{key}.{leaf}"
+        if text.startswith(UNKNOWN_TEXT) and "did you mean" not in text:
+            legal = text.removeprefix(UNKNOWN_TEXT).split(", ")
+            close = difflib.get_close_matches(str(value), legal, 1)
+            text += f"; did you mean {close[0]}?" if close else ""
     elif kind in _LEGAL:
         text = _LEGAL[kind].format(**context)
     elif kind == "value_error" and isinstance(value, Mapping):

@@ -1,0 +1,127 @@
+"""The config of a network, what it is drawn for, and the leaky integrators'."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from bioplaus.config.fields import (
+    ActivationName,
+    Coordinates,
+    Count,
+    Degrees,
+    NonNegative,
+    Positive,
+)
+from bioplaus.config.resolving import resolve
+from bioplaus.fields import LeakyField, VectorField
+from bridge.config import Config
+from bridge.seeding import generator
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is drawn for.
+
+    Attributes:
+        shape: of an input.
+        n_output: outputs: classes, or the length of a target vector.
+        name: of the data set, for messages.
+        seed: of the run.
+        dtype: of the parameters.
+        device: where they live.
+    """
+
+    shape: tuple[int, ...]
+    n_output: int
+    name: str = "the task"
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+
+    @property
+    def n_input(self) -> int:
+        """Numbers of an input."""
+        return math.prod(self.shape)
+
+    def given(self, hidden: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
+        """By parameter what a class or a function of a field is given, if it has the parameter."""
+        picture = (1, *self.shape) if len(self.shape) == 2 else self.shape
+        found: dict[str, Callable[[], Any]] = {
+            "sizes": lambda: [self.n_input, *hidden, self.n_output],
+            "seed": lambda: self.seed,
+            "generator": lambda: generator(self.seed, "weights"),
+            "dtype": lambda: self.dtype,
+            "device": lambda: self.device,
+        }
+        found |= dict.fromkeys(("input", "shape", "input_shape"), lambda: picture)
+        found |= dict.fromkeys(("n_input", "n_inputs", "n_in", "input_size"), lambda: self.n_input)
+        return found | dict.fromkeys(
+            ("n_output", "n_outputs", "n_out", "num_outputs"), lambda: self.n_output
+        )
+
+
+class NetworkConfig(Config):
+    """Which field, by name or `module:name`; each has its own settings too."""
+
+    field: Any  # which one, each choice says
+
+    def draw(self, task: Task) -> VectorField:
+        """Draw the network.
+
+        Raises:
+            InputError: it cannot be, or does not fit the task.
+        """
+        raise NotImplementedError
+
+
+class LeakyConfig(NetworkConfig):
+    """The leaky integrators; see `bioplaus.fields.LeakyField`."""
+
+    field: Literal["leaky"] = "leaky"
+    hidden: tuple[Count, ...] = (512,)
+    activation: ActivationName = "hard-sigmoid"
+    coordinates: Coordinates = "clipped"
+    linear_output: bool = True
+    tied: bool = False
+    gain: Positive = 1.0
+    feedback_gain: Positive = 0.5
+    angle: Degrees = 90.0
+    asymmetry: NonNegative | None = None
+
+    def idle(self) -> dict[str, str]:
+        found = {}
+        if self.asymmetry is not None:
+            found["angle"] = "with asymmetry; leave out one"
+        if self.tied:
+            why = "with tied=true; leave out one"
+            found |= dict.fromkeys(("feedback_gain", "angle", "asymmetry"), why)
+        if not self.hidden:
+            why = "without a hidden layer, and so without feedback; give hidden"
+            found |= dict.fromkeys(("tied", "feedback_gain", "angle", "asymmetry"), why)
+            if self.linear_output:
+                why = "without a hidden layer and with linear outputs; give hidden"
+                found |= dict.fromkeys(("activation", "coordinates"), why)
+        if self.activation == "linear" and self.coordinates != "clipped":
+            found["linear_output"] = "with activation=linear"
+        return found
+
+    def draw(self, task: Task) -> LeakyField:
+        return LeakyField(
+            [task.n_input, *self.hidden, task.n_output],
+            resolve("activation", self.activation),
+            coordinates=self.coordinates,
+            linear_output=self.linear_output,
+            tied=self.tied,
+            gain=self.gain,
+            feedback_gain=1.0 if self.tied else self.feedback_gain,
+            angle=self.angle,
+            asymmetry=self.asymmetry,
+            generator=generator(task.seed, "weights"),
+            dtype=task.dtype,
+            device=task.device,
+        )

@@ -1,0 +1,47 @@
+"""The fields by name: classes and functions of this package's files, and of installed packages."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bioplaus.registry import find_added, names_of, unknown
+
+GROUP = "bioplaus.fields"
+"""The entry points of installed packages that are fields: classes, functions or objects."""
+
+
+def _own() -> dict[str, Callable[..., Any]]:
+    package = sys.modules[__name__.rpartition(".")[0]]
+    found: dict[str, Callable[..., Any]] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        name = f"{package.__name__}.{info.name}"
+        if name == __name__:
+            continue
+        for each in vars(importlib.import_module(name)).values():
+            if callable(each) and getattr(each, "__module__", "") == name:
+                named = getattr(each, "__dict__", {}).get("name")
+                if isinstance(named, str):
+                    found[named] = each
+    return found
+
+
+FIELDS = _own()
+"""By name what gives a field: classes and functions that have a `name` of their own."""
+
+
+def get_field(name: str) -> Any:
+    """Look up by name what gives a field: a class, a function, or of a package also a field.
+
+    Raises:
+        InputError: the name is unknown, or the package that adds it cannot be loaded.
+    """
+    if name in FIELDS:
+        return FIELDS[name]
+    found = find_added(GROUP, name)
+    if found is None:
+        raise unknown("field", name, names_of(FIELDS, GROUP))
+    return found
