@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bioplaus.version import version
 from bridge.console import Commands
 from commands.compare import compare
 from commands.corpus import corpus
@@ -23,9 +24,9 @@ from commands.warm_start import warm_start
 @click.group(
     cls=Commands,
     key_for=key_for,
-    input_errors=("bioplaus.errors", "nlhf.errors"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.version_option(version(), prog_name="bioplaus")
 def main() -> None:
     """Learn without backpropagation, and find what no one can beat."""
 

@@ -1,63 +1,132 @@
-"""A simulator of biologically plausible learning."""
+"""A simulator of biologically plausible learning.
 
-from bioplaus.activations import Activation
-from bioplaus.costs import AbstractCost
-from bioplaus.data import Dataset
-from bioplaus.estimators import (
-    ESTIMATORS,
-    ORACLES,
-    AbstractEstimator,
-    AsymEP,
-    Estimate,
-    VectorFieldEP,
-    estimate_gradient,
-)
-from bioplaus.field_check import check_field
-from bioplaus.fields import (
-    Connection,
-    Conv,
-    Dense,
-    FunctionField,
-    Lateral,
-    Layer,
-    LayeredField,
-    LeakyField,
-    Tied,
-    VectorField,
-)
-from bioplaus.gradient_check import GradientReport, check_gradients
-from bioplaus.phases import Settling, free_phase, nudged_phase
-from bioplaus.solvers import Solution, Status
-from bioplaus.supporting import supports
+A name is imported when it is first used, so that `import bioplaus` costs little more than torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bioplaus.activations import Activation
+    from bioplaus.costs import AbstractCost
+    from bioplaus.data import Dataset
+    from bioplaus.errors import InputError
+    from bioplaus.estimators import (
+        ESTIMATORS,
+        ORACLES,
+        AbstractEstimator,
+        AsymEP,
+        Continual,
+        Dyadic,
+        Estimate,
+        FiniteDifference,
+        Holomorphic,
+        Homeostasis,
+        Implicit,
+        KolenPollack,
+        RecurrentBackprop,
+        Unrolled,
+        VectorFieldEP,
+        estimate_gradient,
+    )
+    from bioplaus.field_check import FieldReport, check_field
+    from bioplaus.fields import (
+        Connection,
+        Conv,
+        Dense,
+        FunctionField,
+        Lateral,
+        Layer,
+        LayeredField,
+        LeakyField,
+        Tied,
+        VectorField,
+    )
+    from bioplaus.fields.stored import load
+    from bioplaus.gradient_check import GradientReport, check_gradients
+    from bioplaus.phases import Settling, free_phase, nudged_phase
+    from bioplaus.solvers import AbstractSolver, Anderson, Euler, Solution, Status, Sweeps
+    from bioplaus.supporting import supports
+
+    __version__: str
+
+_HOMES = {
+    "bioplaus.activations": "Activation",
+    "bioplaus.costs": "AbstractCost",
+    "bioplaus.data": "Dataset",
+    "bioplaus.errors": "InputError",
+    "bioplaus.estimators": "ESTIMATORS ORACLES AbstractEstimator AsymEP Continual Dyadic Estimate FiniteDifference Holomorphic Homeostasis Implicit KolenPollack RecurrentBackprop Unrolled VectorFieldEP estimate_gradient",
+    "bioplaus.field_check": "FieldReport check_field",
+    "bioplaus.fields": "Connection Conv Dense FunctionField Lateral Layer LayeredField LeakyField Tied VectorField",
+    "bioplaus.fields.stored": "load",
+    "bioplaus.gradient_check": "GradientReport check_gradients",
+    "bioplaus.phases": "Settling free_phase nudged_phase",
+    "bioplaus.solvers": "AbstractSolver Anderson Euler Solution Status Sweeps",
+    "bioplaus.supporting": "supports",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "ESTIMATORS",
     "ORACLES",
     "AbstractCost",
     "AbstractEstimator",
+    "AbstractSolver",
     "Activation",
+    "Anderson",
     "AsymEP",
     "Connection",
+    "Continual",
     "Conv",
     "Dataset",
     "Dense",
+    "Dyadic",
     "Estimate",
+    "Euler",
+    "FieldReport",
+    "FiniteDifference",
     "FunctionField",
     "GradientReport",
+    "Holomorphic",
+    "Homeostasis",
+    "Implicit",
+    "InputError",
+    "KolenPollack",
     "Lateral",
     "Layer",
     "LayeredField",
     "LeakyField",
+    "RecurrentBackprop",
     "Settling",
     "Solution",
     "Status",
+    "Sweeps",
     "Tied",
+    "Unrolled",
     "VectorField",
     "VectorFieldEP",
     "check_field",
     "check_gradients",
     "estimate_gradient",
     "free_phase",
+    "load",
     "nudged_phase",
     "supports",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from bioplaus.version import version
+
+        return version()
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,5 +1,20 @@
-"""What both engines share: configs, seeds, optimizers, progress and the run log."""
+"""What both engines share: configs, seeds, optimizers, progress and the run log.
 
-from bridge.runlog import RunLog, compare_runs, open_run
+A name is imported when it is first used: what needs no log needs no h5py.
+"""
 
-__all__ = ["RunLog", "compare_runs", "open_run"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.runlog import RunLog, compare_runs, open_run, read_run
+
+__all__ = ["RunLog", "compare_runs", "open_run", "read_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("bridge.runlog"), name)

@@ -1,5 +1,5 @@
-"""The error that a user's mistake raises."""
+"""The error that a user's mistake raises: one class for the whole program."""
 
+from bridge.errors import InputError
 
-class InputError(ValueError):
-    """A value a user gave cannot be used; the message names it, what is legal, and the fix."""
+__all__ = ["InputError"]

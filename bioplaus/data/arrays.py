@@ -1,14 +1,11 @@
-"""Arrays as users have them: numpy, torch, pandas, lists."""
+"""The arrays of a training and a test set, as what a reader has read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from bioplaus.arrays import to_array
 from bioplaus.data.raw import Channels, Part, Raw
 from bioplaus.errors import InputError
 
@@ -46,96 +43,3 @@ def raw_arrays(
         channels=channels,
         keep_floats=True,
     )
-
-
-def to_array(name: str, value: Any) -> np.ndarray:
-    """Convert a tensor, a frame, a series, a list or what numpy takes for an array.
-
-    Args:
-        name: what messages call it.
-        value: of integers, floats, booleans or text.
-
-    Raises:
-        InputError: it is none of these, ragged, or holds other things; names it.
-    """
-    if isinstance(value, Tensor):
-        return _from_torch(name, value)
-    if isinstance(value, str | bytes | Mapping) or value is None:
-        raise InputError(
-            f"{name} is {type(value).__name__}: give a numpy array, a torch tensor or a data frame"
-        )
-    if hasattr(value, "to_numpy"):
-        columns = getattr(value, "columns", None)
-        array = value.to_numpy()
-        if array.dtype == object and columns is not None and array.ndim == 2:
-            array = _from_columns(name, array, [str(column) for column in columns])
-    elif np.ma.isMaskedArray(value):
-        if np.ma.getmaskarray(value).any():
-            raise InputError(f"{name} has masked values: fill them, or leave their rows out")
-        array = np.asarray(value)
-    else:
-        if isinstance(value, list | tuple) and any(isinstance(each, Tensor) for each in value):
-            value = [each.detach().cpu().numpy() if isinstance(each, Tensor) else each
-                     for each in value]  # fmt: skip
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            raise InputError(f"{name} is ragged: give rows of one shape") from None
-    if array.dtype == object:
-        array = _from_objects(name, value, array)
-    if array.dtype.kind not in "buifUS":
-        raise InputError(f"{name} holds {array.dtype}: give integers, floats or names of classes")
-    return _usual(array)
-
-
-def _from_torch(name: str, value: Tensor) -> np.ndarray:
-    value = value.detach()
-    if value.layout != torch.strided:
-        value = value.to_dense()
-    if value.is_complex():
-        raise InputError(f"{name} holds {value.dtype}: give integers or floats")
-    if value.dtype == torch.bfloat16:
-        value = value.float()
-    return _usual(value.cpu().numpy())
-
-
-def _usual(array: np.ndarray) -> np.ndarray:
-    """In the machine's byte order; floats of half precision as float32, longer ones as float64."""
-    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _from_columns(name: str, array: np.ndarray, columns: list[str]) -> np.ndarray:
-    """Numbers of a frame with columns of several types."""
-    for column, label in zip(array.T, columns, strict=True):
-        try:
-            column.astype(np.float64)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{name} has no number everywhere in column {label!r}: leave it out, or encode it"
-            ) from None
-    return array.astype(np.float64)
-
-
-def _from_objects(name: str, value: Any, array: np.ndarray) -> np.ndarray:
-    if array.ndim == 0:
-        hint = "; give x.toarray()" if hasattr(value, "toarray") else ""
-        raise InputError(
-            f"{name} is {type(value).__name__}: give a numpy array, a torch tensor or a data "
-            f"frame{hint}"
-        )
-    flat = array.ravel().tolist()
-    if all(isinstance(each, str) for each in flat):
-        return array.astype(str)
-    wrong = next(
-        (i for i, each in enumerate(flat) if not isinstance(each, int | float | np.number)), None
-    )
-    if wrong is not None:
-        where = wrong // max(array.size // len(array), 1)
-        kind = type(flat[wrong]).__name__
-        raise InputError(f"{name} holds {kind} in row {where}: give integers, floats or text")
-    made = np.array(flat).reshape(array.shape)
-    if made.dtype == object:
-        raise InputError(f"{name} holds whole numbers of more than 64 bits: give smaller ones")
-    return made

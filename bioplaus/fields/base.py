@@ -5,21 +5,25 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Self
+from importlib import import_module
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.func import vjp
 
 from bioplaus.errors import InputError
+from bioplaus.fields.kept import Kept
 from bioplaus.fields.linearisation import AbstractLinearisation, FunctionalLinearisation
 from bioplaus.fields.norms import parameter_norms
 from bioplaus.fields.parameters import Parameters
 from bioplaus.fields.symmetry import symmetrising_update
 from bioplaus.precision import double
 
+_PREDICTING = "bioplaus.predicting"
 
-class VectorField(ABC):
+
+class VectorField(Kept, ABC):
     """ds/dt = mu(x, s; theta); the zero s* of mu is the network's answer to the input x.
 
     A subclass says what its parameters are and what `field(x, s)` is, in any torch code that
@@ -119,6 +123,24 @@ class VectorField(ABC):
     def precise(self) -> Self:
         """The same field in double precision."""
         return self.with_parameters({k: double(p) for k, p in self.parameters.items()})
+
+    def predict(self, x: Any, *, settling: Any = None) -> Tensor:
+        """The outputs of s* with mu(x, s*) = 0; of classes the largest output is the label.
+
+        A row that does not settle is warned of, with cause and remedy.
+
+        Args:
+            x: inputs, one a row: a tensor or what becomes one (numpy, lists, a data frame).
+            settling: a `Settling`: solver, tolerance and step limit of the free phase.
+
+        Returns:
+            [B, n_output].
+
+        Raises:
+            InputError: x has another shape than the field's `input`, or is no array of floats.
+        """
+        # found when it is asked for: what settles a field lies above the fields
+        return import_module(_PREDICTING).predict(self, x, settling=settling)
 
     def drive(self, x: Tensor) -> Tensor:
         """What of the effect of `x` is computed once a batch, one a row; here `x` itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -166,6 +167,33 @@ def partners_of(connections: Iterable[Connection], weights: Mapping[str, Tensor]
             if forward.mirrored(w).shape == b.shape:
                 found.setdefault(back.name, forward.name)
     return found
+
+
+def described(
+    input: Shape, layers: Iterable[Layer], connections: Iterable[Connection], coordinates: str
+) -> dict[str, Any] | None:
+    """A layered field in what JSON can say; None where a part of it is the user's code."""
+    of_layers = [layer.description() for layer in layers]
+    of_connections = [c.description() for c in connections]
+    if None in of_layers or None in of_connections:
+        return None
+    return {
+        "kind": "LayeredField",
+        "input": list(input),
+        "layers": of_layers,
+        "connections": of_connections,
+        "coordinates": coordinates,
+    }
+
+
+def marks(connections: Iterable[Connection]) -> Tensors:
+    """The masks and signs of connections, by the connection's name."""
+    return {
+        f"{c.name}/{what}": value
+        for c in connections
+        for what in ("mask", "signs")
+        if (value := getattr(c, what)) is not None
+    }
 
 
 def bent(layers: Iterable[Layer], connections: Iterable[Connection]) -> str | None:

@@ -62,6 +62,18 @@ class Layer:
         assert isinstance(self.shape, tuple)
         return self.shape
 
+    def description(self) -> dict[str, Any] | None:
+        """The layer in what JSON can say; None where rho is the user's code."""
+        try:
+            known = get_activation(self.rho.name) == self.rho
+        except InputError:
+            known = False
+        clipped = self.box is not None and self.activation == "clipped"
+        name = "clipped" if clipped else self.rho.name
+        box = None if self.box is None else list(self.box)
+        said = {"shape": list(self.size), "activation": name, "box": box, "bias": self.bias}
+        return said if known else None
+
     def spread(self, bias: Tensor | None) -> Tensor | None:
         """The bias of each unit, [n], of one a unit or a channel."""
         if bias is None or len(self.size) == 1:

@@ -132,6 +132,17 @@ class LayeredField(VectorField):
         vars(self).update(state)
         self._wire(self.parameters)
 
+    def held(self) -> Mapping[str, Tensor]:
+        return self._fixed
+
+    def description(self) -> dict[str, Any] | None:
+        if type(self) is not LayeredField:
+            return None
+        return joining.described(self.shapes[0], self.specs, self.connections, self.coordinates)
+
+    def layout(self) -> dict[str, Tensor]:
+        return joining.marks(self.connections)
+
     def _wire(self, parameters: Mapping[str, Tensor]) -> None:
         """Keep the parameters, and of each layer what its current is made of.
 
@@ -141,13 +152,10 @@ class LayeredField(VectorField):
         self._parameters = Parameters(parameters)
         self._storage = self._parameters.addresses()
         self._wires = joining.wired(self.connections, self.shapes, self._fixed | self._parameters)
-        self._biases = [self._bias(k) for k in range(len(self.specs))]
+        self._biases = [self._parameters.get(f"bias.{k}") for k in range(1, len(self.shapes))]
         self._driven = [k for k, into in enumerate(self._wires.into) if any(j < 0 for j, _ in into)]
         self._boxed = [layer.box is not None for layer in self.specs]
         self._linear = [layer.rho.name == "linear" for layer in self.specs]
-
-    def _bias(self, k: int) -> Tensor | None:
-        return self._parameters.get(f"bias.{k + 1}")
 
     def is_linear(self, layer: int | None = None) -> bool:
         """Whether rho is the identity on the state space of a layer (None: of all layers)."""
@@ -392,4 +400,4 @@ class LayeredField(VectorField):
         return out
 
 
-_WIRING = ("_wires", "_biases")
+_WIRING = ("_wires", "_biases", "_storage")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -124,6 +124,19 @@ class LeakyField(LayeredField):
             device=device,
         )
         self.coordinates = coordinates
+
+    def description(self) -> dict[str, Any] | None:
+        """The network in what JSON can say; None where rho is the user's code."""
+        if any(layer.description() is None for layer in self.specs):
+            return None
+        return {
+            "kind": "LeakyField",
+            "sizes": list(self.sizes),
+            "activation": self.activation.name,
+            "tied": self.tied,
+            "coordinates": self.coordinates,
+            "linear_output": self.linear_output,
+        }
 
     def forward_weight(self, layer: int) -> Tensor:
         """The weight into `layer` (index into `layers`) from below, [n_layer, n_below]."""

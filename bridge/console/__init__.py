@@ -174,7 +174,6 @@ class Commands(click.Group):
     def __init__(
         self,
         *args: Any,
-        input_errors: tuple[type[Exception] | str, ...] = (),
         key_for: Callable[[str, str], str | None] = lambda command, option: None,
         **kwargs: Any,
     ) -> None:
@@ -182,23 +181,11 @@ class Commands(click.Group):
 
         Args:
             args: as click.Group.
-            input_errors: more classes of mistakes in a user's input, beside InputError, or modules
-                that have such an InputError; to import an engine takes seconds, and one that was
-                not imported has raised none.
             key_for: finds the key of a command's config that an unknown option seems to mean.
             kwargs: as click.Group.
         """
         super().__init__(*args, **kwargs)
         self.key_for = key_for
-        self._input_errors = input_errors
-
-    @property
-    def input_errors(self) -> tuple[type[Exception], ...]:
-        """The classes of mistakes in a user's input, as far as their modules are imported."""
-        classes = [each for each in self._input_errors if not isinstance(each, str)]
-        names = [each for each in self._input_errors if isinstance(each, str)]
-        modules = [sys.modules[name] for name in names if name in sys.modules]
-        return (InputError, *classes, *(module.InputError for module in modules))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -225,8 +212,8 @@ class Commands(click.Group):
             else:
                 _complain(_usage_text(error, self.key_for))
             _leave(EXIT_USAGE)
-        except self.input_errors as error:
-            *others, last = getattr(error, "mistakes", (str(error),)) or ("",)
+        except InputError as error:
+            *others, last = error.mistakes or ("",)
             for mistake in (*others, "; ".join((last, *getattr(error, "__notes__", ())))):
                 _complain(mistake)
             _leave(EXIT_USAGE)

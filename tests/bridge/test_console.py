@@ -20,18 +20,13 @@ from bridge.console import (
 from bridge.errors import InputError, RunFailed, StorageError
 
 
-class OtherInputError(ValueError):
-    """An engine's own."""
-
-
-@click.group(cls=Commands, input_errors=(OtherInputError,))
+@click.group(cls=Commands)
 def program() -> None:
     """Try the group."""
 
 
 ERRORS: dict[str, BaseException] = {
     "input": InputError("seed=-1", "size=0"),
-    "engine": OtherInputError("beta=0"),
     "failed": RunFailed("diverged"),
     "storage": StorageError("disk full"),
     "interrupt": KeyboardInterrupt(),
@@ -82,7 +77,6 @@ def run(*args: str) -> Result:
         ("none", 0, ""),
         ("outside", 3, ""),
         ("input", 2, "error: seed=-1\nerror: size=0\n"),
-        ("engine", 2, "error: beta=0\n"),
         ("failed", 1, "error: diverged\n"),
         ("storage", 74, "error: disk full\n"),
         ("interrupt", 130, "\nerror: interrupted\n"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from bioplaus.errors import InputError
+from bioplaus.fields.kept import same
 from bioplaus.products import pushforward
 
 Shape = tuple[int, ...]
@@ -22,7 +23,7 @@ def units(shape: Shape) -> int:
     return math.prod(shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Connection(ABC):
     """A current into the layer `target` from the activities of the layer `source`.
 
@@ -134,10 +135,33 @@ class Connection(ABC):
         """The connection with its weight, between layers of these shapes."""
         return Wire(self, weight, source, target)
 
+    def description(self) -> dict[str, Any] | None:
+        """The connection without mask and signs, in what JSON can say; None where it is code."""
+        if not type(self).__module__.startswith(f"{__package__}."):
+            return None
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"kind": type(self).__name__} | {
+            name: value for name, value in own.items() if name not in ("mask", "signs")
+        }
+
+    def __repr__(self) -> str:
+        told = []
+        for f in fields(self):
+            value, default = getattr(self, f.name), f.default
+            if isinstance(value, Tensor):
+                told.append(f"{f.name}={list(value.shape)}")
+            elif value != default and f.name not in ("source", "target"):
+                told.append(f"{f.name}={value!r}")
+        return f"{type(self).__name__}({', '.join([*self.ends(), *told])})"
+
+    def ends(self) -> list[str]:
+        """What names the layers where the connection is made."""
+        return [str(self.source), str(self.target)]
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     def __hash__(self) -> int:
         return hash((type(self), self.source, self.target, self.name))
@@ -245,9 +269,3 @@ def _default_name(source: int, target: int) -> str:
         return f"lateral.{target}"
     known = {target - 1: "forward", target + 1: "feedback"}
     return f"{known[source]}.{target}" if source in known else f"between.{source}.{target}"
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.equal(a, b)
-    return type(a) is type(b) and a == b

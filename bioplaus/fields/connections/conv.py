@@ -16,7 +16,7 @@ from bioplaus.fields.connections.base import Connection, Shape, Wire
 POOLINGS = ("none", "average", "max", "softmax")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conv(Connection):
     """a = pool(K * r), with kernels K [channels of the target, of the source, kernel, kernel].
 

@@ -13,7 +13,7 @@ NARROW = 32
 """Below this width a product is faster written by columns, also with a copy into the rows."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dense(Connection):
     """a_i = sum_j W_ij r_j, with W [n_target, n_source]; layers with a shape are flattened."""
 

@@ -11,7 +11,7 @@ from bioplaus.fields.connections.base import Shape, Wire
 from bioplaus.fields.connections.dense import Dense, DenseWire
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lateral(Dense):
     """a_i = sum_{j != i} W_ij r_j within one layer: no unit acts on itself.
 
@@ -28,6 +28,9 @@ class Lateral(Dense):
             settings: those of `Connection`.
         """
         super().__init__(layer, layer, **settings)  # pyright: ignore[reportArgumentType]
+
+    def ends(self) -> list[str]:
+        return [str(self.target)]
 
     def effective(self, weight: Tensor) -> Tensor:
         others = 1 - torch.eye(len(weight), dtype=weight.dtype, device=weight.device)

@@ -11,7 +11,7 @@ from bioplaus.errors import InputError
 from bioplaus.fields.connections.base import Connection, Shape, Wire, units
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tied(Connection):
     """a = W^T r, with the weight W of the connection named `of`, which must be linear.
 

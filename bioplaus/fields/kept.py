@@ -1,0 +1,151 @@
+"""What a field is outside of a computation: its tensors by name, a file, a copy, a comparison."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bioplaus.errors import InputError
+from bioplaus.fields.parameters import Parameters
+
+FORMAT = "bioplaus"
+"""Key of a file's metadata under which stands, in JSON, what the tensors belong to."""
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict` found missing and what it had no use for."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Kept:
+    """Saving, loading and comparing of what has parameters by name."""
+
+    _parameters: Parameters
+
+    def held(self) -> Mapping[str, Tensor]:
+        """Tensors that do not learn and belong to the state, by name."""
+        return {}
+
+    def description(self) -> dict[str, Any] | None:
+        """All but the tensors, in what JSON can say; None where it is code.
+
+        `bioplaus.load` makes a field of it.
+        """
+        return None
+
+    def layout(self) -> dict[str, Tensor]:
+        """The tensors of the description, by name."""
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The field's tensors by name, those that do not learn among them; not copies."""
+        return {**self._parameters, **self.held()}
+
+    @torch.no_grad()
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True
+    ) -> IncompatibleKeys:
+        """Copy tensors into the field's own, which keep their dtype and device.
+
+        Args:
+            state_dict: tensors by name, as `state_dict` gives them.
+            strict: refuse names that are missing or unexpected.
+
+        Returns:
+            `missing_keys` and `unexpected_keys`.
+
+        Raises:
+            InputError: a name is missing or unexpected, or a tensor is of another shape; nothing
+                has changed then.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise InputError(
+                f"state_dict is {type(state_dict).__name__}; give a dict of tensors by name"
+            )
+        own = self.state_dict()
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        wrong = [
+            f"{name} is {_told(state_dict[name])}, not {tuple(t.shape)}"
+            for name, t in own.items()
+            if name in state_dict and _told(state_dict[name]) != str(tuple(t.shape))
+        ]
+        found = [f"missing {', '.join(missing)}"] * bool(strict and missing)
+        found += [f"unexpected {', '.join(unexpected)}"] * bool(strict and unexpected)
+        if found or wrong:
+            raise InputError(f"state_dict does not fit {self!r}: {'; '.join([*found, *wrong])}")
+        for name, tensor in own.items():
+            if name in state_dict:
+                tensor.copy_(state_dict[name])
+        return IncompatibleKeys(missing, unexpected)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tensors to a safetensors file, and what they belong to into its metadata.
+
+        `bioplaus.load` reads it. Nothing in it is code. A file that is there is replaced, once the
+        new one is whole.
+
+        Args:
+            path: e.g. "net.safetensors".
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        path = Path(path)
+        about = {
+            "version": 1,
+            "class": type(self).__name__,
+            "repr": repr(self),
+            "order": list(self._parameters),
+            "description": self.description(),
+        }
+        tensors = {name: t.detach().clone().contiguous() for name, t in self.state_dict().items()}
+        if any(t.is_complex() for t in tensors.values()):
+            raise InputError(f"{path}: safetensors holds no complex numbers; save a real field")
+        tensors |= {f"layout/{k}": t.clone().contiguous() for k, t in self.layout().items()}
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file(tensors, partial, metadata={FORMAT: json.dumps(about)})
+            os.replace(partial, path)
+        except Exception as error:  # of this library, or of the system
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: cannot be written ({reason}); give another path") from None
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return same(self.__getstate__(), other.__getstate__())
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(self._parameters)))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are equal, tensors in them to the last bit, dtype and device."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        alike = a.dtype == b.dtype and a.device == b.device and a.shape == b.shape
+        return alike and torch.equal(a, b)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple) and type(a) is type(b):
+        return len(a) == len(b) and all(map(same, a, b))
+    if type(a) is not type(b):
+        return False
+    equal = a == b
+    return bool(equal.all() if hasattr(equal, "all") else equal)
+
+
+def _told(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
