@@ -57,9 +57,15 @@ _HOMES = {
     "bioplaus.costs": "AbstractCost",
     "bioplaus.data": "Dataset",
     "bioplaus.errors": "InputError",
-    "bioplaus.estimators": "ESTIMATORS ORACLES AbstractEstimator AsymEP Continual Dyadic Estimate FiniteDifference Holomorphic Homeostasis Implicit KolenPollack RecurrentBackprop Unrolled VectorFieldEP estimate_gradient",
+    "bioplaus.estimators": (
+        "ESTIMATORS ORACLES AbstractEstimator AsymEP Continual Dyadic Estimate "
+        "FiniteDifference Holomorphic Homeostasis Implicit KolenPollack RecurrentBackprop "
+        "Unrolled VectorFieldEP estimate_gradient"
+    ),
     "bioplaus.field_check": "FieldReport check_field",
-    "bioplaus.fields": "Connection Conv Dense FunctionField Lateral Layer LayeredField LeakyField Tied VectorField",
+    "bioplaus.fields": (
+        "Connection Conv Dense FunctionField Lateral Layer LayeredField LeakyField Tied VectorField"
+    ),
     "bioplaus.fields.stored": "load",
     "bioplaus.gradient_check": "GradientReport check_gradients",
     "bioplaus.phases": "Settling free_phase nudged_phase",

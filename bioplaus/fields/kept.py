@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -31,6 +31,8 @@ class Kept:
     """Saving, loading and comparing of what has parameters by name."""
 
     _parameters: Parameters
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are made again of the others, and are no part of a copy."""
 
     def held(self) -> Mapping[str, Tensor]:
         """Tensors that do not learn and belong to the state, by name."""
@@ -122,6 +124,9 @@ class Kept:
                 partial.unlink()
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: cannot be written ({reason}); give another path") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self.derived}
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

@@ -55,6 +55,9 @@ class LayeredField(VectorField):
         LayeredField((1, 8, 8) -> (4, 4, 4) -> 10, connections=3, parameters=1330)
     """
 
+    # views of the tensors, which would come back from a pickle as copies
+    derived = ("_wires", "_biases", "_storage")
+
     def __init__(
         self,
         input: int | Shape,
@@ -123,10 +126,6 @@ class LayeredField(VectorField):
             other._fixed = {k: v.to(like) for k, v in self._fixed.items()}
         other._wire(parameters)
         return other
-
-    def __getstate__(self) -> dict[str, Any]:
-        # the views of the wiring would come back from a pickle as copies
-        return {k: v for k, v in vars(self).items() if k not in _WIRING}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -398,6 +397,3 @@ class LayeredField(VectorField):
             if wire.other.connection.name in out:
                 out[wire.other.connection.name].add_(wire.update(r[j + 1], posts[k]))
         return out
-
-
-_WIRING = ("_wires", "_biases", "_storage")

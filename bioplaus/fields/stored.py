@@ -132,7 +132,7 @@ def _layered(
 
 def _connection(said: dict[str, Any], tensors: Mapping[str, Tensor]) -> Connection:
     kind, name = _CONNECTIONS[said.pop("kind")], said["name"]
-    parts = {
+    parts: dict[str, Any] = {
         what: tensors[key]
         for what in ("mask", "signs")
         if (key := f"{LAYOUT}{name}/{what}") in tensors
