@@ -192,7 +192,10 @@ class VectorField(Kept, ABC):
 
     def seen(self, at: AbstractLinearisation) -> Tensor | None:
         """D with `displacement` = D d for small d, [B, n]; None where it is d itself."""
-        return None
+        if type(self).displacement is VectorField.displacement:
+            return None
+        rest = torch.zeros_like(at.s)
+        return vjp(lambda d: self.displacement(at.s, d), rest)[1](torch.ones_like(rest))[0]
 
     def partners(self) -> dict[str, str]:
         """Feedback parameters, and the feedforward ones that they would mirror if symmetric."""

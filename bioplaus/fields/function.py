@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
+from bioplaus.fields.linearisation import AbstractLinearisation
 
 Mu = Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]
 
@@ -124,6 +125,9 @@ class FunctionField(VectorField):
 
     def displacement(self, s: Tensor, d: Tensor) -> Tensor:
         return d if self._activity is None else self._activity(s + d) - self._activity(s)
+
+    def seen(self, at: AbstractLinearisation) -> Tensor | None:
+        return None if self._activity is None else super().seen(at)
 
     def partners(self) -> dict[str, str]:
         return dict(self._partners)

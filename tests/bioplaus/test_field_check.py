@@ -47,6 +47,10 @@ def test_every_activation_passes(rho):
     check_field(leaky((4, 5, 3), activation=rho))
 
 
+def test_a_function_whose_rule_sees_activities_passes():
+    check_field(gated(n=6, activity=torch.tanh))
+
+
 def test_a_box_and_a_fixed_weight_pass():
     check_field(gated(n=6, box=(0.0, 1.0)))
     layers = [Layer(4, "clipped"), Layer(5, "tanh"), Layer(3, "linear")]
