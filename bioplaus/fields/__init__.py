@@ -1,7 +1,7 @@
 """Vector fields mu(x, s; theta)."""
 
 from bioplaus.fields.base import VectorField
-from bioplaus.fields.connections import Connection, Conv, Dense, Lateral, Tied
+from bioplaus.fields.connections import Connection, Conv, Dense, Lateral, Tied, Wire
 from bioplaus.fields.function import FunctionField
 from bioplaus.fields.layered import Layer, LayeredField
 from bioplaus.fields.leaky import LeakyField
@@ -17,4 +17,5 @@ __all__ = [
     "LeakyField",
     "Tied",
     "VectorField",
+    "Wire",
 ]

@@ -172,6 +172,11 @@ class LayeredField(VectorField):
         """The columns of each layer, as views."""
         return [s[:, here] for here in self.layers]
 
+    @property
+    def wires(self) -> Wires:
+        """The connections with their weights, also those from the input."""
+        return self._wires
+
     def wires_at(self, r: Sequence[Tensor]) -> Wires:
         """The connections as they act around activities `r`, a tensor a layer."""
         return self._wires.at(r)
