@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from bioplaus.phases import Settling, free_phase, nudged_phase
     from bioplaus.solvers import AbstractSolver, Anderson, Euler, Solution, Status, Sweeps
     from bioplaus.supporting import supports
+    from bioplaus.training import History, fit
 
     __version__: str
 
@@ -71,6 +72,7 @@ _HOMES = {
     "bioplaus.phases": "Settling free_phase nudged_phase",
     "bioplaus.solvers": "AbstractSolver Anderson Euler Solution Status Sweeps",
     "bioplaus.supporting": "supports",
+    "bioplaus.training": "History fit",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
@@ -95,6 +97,7 @@ __all__ = [
     "FiniteDifference",
     "FunctionField",
     "GradientReport",
+    "History",
     "Holomorphic",
     "Homeostasis",
     "Implicit",
@@ -116,6 +119,7 @@ __all__ = [
     "check_field",
     "check_gradients",
     "estimate_gradient",
+    "fit",
     "free_phase",
     "load",
     "nudged_phase",

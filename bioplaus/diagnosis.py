@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from bioplaus.config import EqpropConfig, NetworkConfig, Task
+from bioplaus.config import EqpropConfig, LoopConfig, Task
 from bioplaus.costs import AbstractCost
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import VectorField
@@ -54,19 +54,22 @@ def explain(step: int, patience: int, residual: float, status: Status, cure: str
     )
 
 
-def weaker_feedback(network: NetworkConfig) -> str:
+def weaker_feedback(config: LoopConfig) -> str:
     """What to make weaker in a network that is not stable, with its setting where it has one."""
-    gain = getattr(network, "feedback_gain", None)
+    network = getattr(config, "network", None)
+    gain, what = getattr(network, "feedback_gain", None), "feedback"
     if gain is None or getattr(network, "tied", False):
-        gain = getattr(network, "gain", None)
-        return "weights" if gain is None else f"weights, e.g. --set network.gain={0.5 * gain:g}"
-    return f"feedback, e.g. --set network.feedback_gain={0.5 * gain:g}"
+        gain, what = getattr(network, "gain", None), "weights"
+    if gain is None:
+        return what
+    key = "gain" if what == "weights" else "feedback_gain"
+    return f"{what}, e.g. {config.said({f'network.{key}': 0.5 * gain})}"
 
 
 @torch.no_grad()
 def find_cure(
-    config: EqpropConfig,
-    task: Task,
+    config: LoopConfig,
+    task: Task | None,
     field: VectorField,
     estimator: AbstractEstimator,
     x: Tensor,
@@ -77,7 +80,7 @@ def find_cure(
 
     Args:
         config: of the run.
-        task: what its network is drawn for.
+        task: what its network is drawn for; None where the config does not say how it is drawn.
         field: the network as it is now.
         estimator: of the run.
         x, target, cost: a batch on which nothing settles, and its cost.
@@ -100,22 +103,22 @@ def find_cure(
 
 
 def _candidates(
-    config: EqpropConfig, task: Task, field: VectorField, settling: Settling
+    config: LoopConfig, task: Task | None, field: VectorField, settling: Settling
 ) -> Iterator[tuple[VectorField, int, str]]:
     """Networks, how many times the step limit they get, and the setting to be named."""
-
+    free, nudged = (MORE_STEPS * n for n in (settling.free_steps, settling.nudged_steps))
+    more = config.said({"phases.free_steps": free, "phases.nudged_steps": nudged})
+    if all(bool(torch.isfinite(p).all()) for p in field.parameters.values()):
+        yield field, MORE_STEPS, more
+    if task is None or not isinstance(config, EqpropConfig):
+        return
     settings = config.network
 
     def fresh(**changed: float) -> VectorField:
         return settings.model_copy(update=changed).draw(task)
 
-    free, nudged = (MORE_STEPS * n for n in (settling.free_steps, settling.nudged_steps))
-    more = f"--set phases.free_steps={free} --set phases.nudged_steps={nudged}"
-    if all(bool(torch.isfinite(p).all()) for p in field.parameters.values()):
-        yield field, MORE_STEPS, more
-    rate = config.optimizer.learning_rate / 10
-    slower = f"the network as it was drawn (so --set optimizer.learning_rate={rate:g} may help)"
-    yield fresh(), 1, slower
+    slower = config.said({"optimizer.learning_rate": config.optimizer.learning_rate / 10})
+    yield fresh(), 1, f"the network as it was drawn (so {slower} may help)"
     yield fresh(), MORE_STEPS, more
     names = [name for name in ("feedback_gain", "gain") if hasattr(settings, name)]
     if getattr(settings, "tied", False):
@@ -123,4 +126,4 @@ def _candidates(
     for name in names:
         for share in WEAKER:
             gain = share * getattr(settings, name)
-            yield fresh(**{name: gain}), 1, f"--set network.{name}={gain:g}"
+            yield fresh(**{name: gain}), 1, config.said({f"network.{name}": gain})

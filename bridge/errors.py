@@ -26,3 +26,7 @@ class StorageError(OSError):
 
 class Stopped(Exception):
     """A signal has ended a run after a whole step, with a checkpoint written (exit 75)."""
+
+
+class Interrupted(Stopped):
+    """That signal was Ctrl-C."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from bridge.checkpoint import (
     Checkpoint,
@@ -21,12 +22,14 @@ from bridge.checkpoint import (
     place_checkpoint,
     remove_checkpoints,
 )
-from bridge.config import Config
+from bridge.config import Config, config_json, flatten
 from bridge.errors import InputError
 from bridge.ranks import TABLE
 from bridge.resuming import checkpoint_folder
 from bridge.runlog import Run
 from bridge.runlog.keeping import kept_step, take_files
+
+C = TypeVar("C", bound=BaseModel)
 
 EVENT = "extended"
 """Kind of the event of a new length; `was` and `now` in units of `key`, `step` is what was done,
@@ -128,3 +131,21 @@ def bring_back(run: Run, plan: Plan) -> None:
         raise InputError(
             f"{path}: finished, and its last state is damaged; start another log"
         ) from None
+
+
+def of_length(settings: C, other: C) -> C:
+    """Give a config with the length of another one."""
+    length = getattr(settings, "length", "")
+    return settings.model_copy(update={length: getattr(other, length)} if length else None)
+
+
+def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
+    """Refuse to go on with a log under another config.
+
+    Raises:
+        InputError: names the log, the first key that differs, and the fix.
+    """
+    if config_json(was) != config_json(now):
+        old, new = (flatten(each.model_dump(mode="json")) for each in (was, now))
+        key = next(k for k in old | new if old.get(k) != new.get(k))
+        raise InputError(f"{path}: written with {key}={old.get(key)}, not {new.get(key)}; {fix}")

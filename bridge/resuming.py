@@ -124,6 +124,27 @@ def readable_log(path: Path, warn: Callable[[str], None] = lambda text: None) ->
     return None
 
 
+def logged(
+    path: Path, warn: Callable[[str], None]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """The config and the facts of the run to go on with at `path`; None where there is none.
+
+    They are those of its log, or where that is lost, of its checkpoints.
+
+    Args:
+        path: the log.
+        warn: see `readable_log`.
+
+    Raises:
+        InputError: what is there cannot be read.
+    """
+    run = readable_log(path, warn)
+    if run is not None:
+        return run.config, run.meta
+    start = find_without_log(path)
+    return None if start is None else (start.facts["run"]["config"], start.facts["run"])
+
+
 def _has_lost(run: Run) -> bool:
     """Tell whether a checkpoint that could be gone on from counts rows that the log has lost."""
     with contextlib.suppress(InputError):

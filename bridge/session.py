@@ -38,7 +38,7 @@ from bridge.checkpoint import (
 )
 from bridge.config import config_json
 from bridge.distributed import Group
-from bridge.errors import LogGone, RunFailed, Stopped, StorageError
+from bridge.errors import Interrupted, LogGone, RunFailed, Stopped, StorageError
 from bridge.extending import Plan
 from bridge.failures import describe, trace
 from bridge.held import Held
@@ -168,7 +168,8 @@ class Session:
         self._group.all(True)  # torchrun ends all where one has ended
         if self._group.rank:
             raise Stopped  # the first process says it
-        raise Stopped(f"stopped by {name} after step {step}; {self.advice}")
+        kind = Interrupted if name == "SIGINT" else Stopped
+        raise kind(f"stopped by {name} after step {step}; {self.advice}")
 
 
 @contextlib.contextmanager
@@ -304,7 +305,7 @@ def _explain(error: BaseException, session: Session) -> NoReturn:
     if isinstance(error, KeyboardInterrupt):
         if not session.saved:
             raise error
-        raise Stopped(f"interrupted in {at}; {_kept(session)}") from None
+        raise Interrupted(f"interrupted in {at}; {_kept(session)}") from None
     if _is_own(error):
         error.add_note(_kept(session))
         raise error

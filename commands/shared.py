@@ -71,15 +71,11 @@ def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | N
     Raises:
         InputError: what is there cannot be read.
     """
-    from bridge.resuming import find_without_log, readable_log
+    from bridge.resuming import logged as found
 
     if path is None or path.is_dir():  # that of a sweep
         return None
-    run = readable_log(path, lambda text: click.echo(f"warning: {text}", err=True))
-    if run is not None:
-        return run.config, run.meta
-    start = find_without_log(path)
-    return None if start is None else (start.facts["run"]["config"], start.facts["run"])
+    return found(path, lambda text: click.echo(f"warning: {text}", err=True))
 
 
 def events_of(path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -198,6 +194,7 @@ def _resumed(
 ) -> C:
     """The config of a run that goes on; where it has finished, its summary, and the end."""
     from bridge.config import load_config
+    from bridge.extending import check_same, of_length
     from bridge.runlog import read_run
     from bridge.session import tidy
 
@@ -222,27 +219,6 @@ def _resumed(
         mark = ", NOT CONVERGED" if summary.get("converged") is False else ""
         click.echo(f"log: {path} (finished before{mark})")
     raise click.exceptions.Exit(0)
-
-
-def of_length(settings: C, other: C) -> C:
-    """Give a config with the length of another one."""
-    length = getattr(settings, "length", "")
-    return settings.model_copy(update={length: getattr(other, length)} if length else None)
-
-
-def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
-    """Refuse to go on with a log under another config.
-
-    Raises:
-        InputError: names the log, the first key that differs, and the fix.
-    """
-    from bridge.config import config_json, flatten
-    from bridge.errors import InputError
-
-    if config_json(was) != config_json(now):
-        old, new = (flatten(each.model_dump(mode="json")) for each in (was, now))
-        key = next(k for k in old | new if old.get(k) != new.get(k))
-        raise InputError(f"{path}: written with {key}={old.get(key)}, not {new.get(key)}; {fix}")
 
 
 def session_of(

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from bridge.console import kept_in, print_json
 from commands.folders import check_new_folder
-from commands.shared import check_same, of_length
 
 if TYPE_CHECKING:
     from bridge.sweep import AbstractLauncher, Job
@@ -164,6 +163,7 @@ def _job(
     """One point's run, refused if its config is wrong or its files are there."""
     from bridge.config import flatten, load_config
     from bridge.errors import InputError
+    from bridge.extending import check_same, of_length
     from bridge.runlog import check_new_log, read_run
     from bridge.sweep import Job, point_name
 

@@ -3,7 +3,6 @@
 from bioplaus.config.data import DataCheckConfig, DataConfig, make_dataset
 from bioplaus.config.eqprop import (
     EqpropConfig,
-    estimator_settings,
     make_estimator,
     make_optimizer,
     make_settling,
@@ -11,6 +10,7 @@ from bioplaus.config.eqprop import (
     restore_field,
     task_of,
 )
+from bioplaus.config.fitting import FitConfig, fit_config, loop_settings, optimizer_settings
 from bioplaus.config.gradcheck import (
     GradcheckConfig,
     check_settings,
@@ -19,6 +19,7 @@ from bioplaus.config.gradcheck import (
     require_servable,
     restore_check,
 )
+from bioplaus.config.loop import LoopConfig
 from bioplaus.config.network import LeakyConfig, NetworkConfig, Task
 from bioplaus.config.resolving import resolve
 
@@ -26,18 +27,22 @@ __all__ = [
     "DataCheckConfig",
     "DataConfig",
     "EqpropConfig",
+    "FitConfig",
     "GradcheckConfig",
     "LeakyConfig",
+    "LoopConfig",
     "NetworkConfig",
     "Task",
     "check_settings",
     "check_settling",
-    "estimator_settings",
+    "fit_config",
+    "loop_settings",
     "make_check",
     "make_dataset",
     "make_estimator",
     "make_optimizer",
     "make_settling",
+    "optimizer_settings",
     "origins",
     "require_servable",
     "resolve",

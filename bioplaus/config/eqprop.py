@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from bioplaus.config.choices import (
     ESTIMATOR_CONFIGS,
@@ -22,7 +21,7 @@ from bioplaus.config.choices import (
     own_settings,
 )
 from bioplaus.config.data import DataConfig, make_dataset
-from bioplaus.config.fields import Count
+from bioplaus.config.loop import LoopConfig
 from bioplaus.config.network import LeakyConfig, Task
 from bioplaus.config.resolving import origins_of
 from bioplaus.data import Dataset
@@ -30,36 +29,22 @@ from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LayeredField, VectorField
 from bioplaus.phases import Settling
-from bridge.config import Config, load_config
+from bridge.config import load_config
 from bridge.optim import Optimizer
 from bridge.schedules import Schedule, course
 from bridge.seeding import generator
 from bridge.usercode import Provenance
 
 
-class EqpropConfig(Config):
-    """A run of equilibrium propagation.
-
-    `micro_shards` parts of a batch are estimated apart and added in a fixed order, so that any
-    number of processes that divides it gives the same numbers.
-    """
-
-    length: ClassVar[str] = "epochs"
+class EqpropConfig(LoopConfig):
+    """A run of equilibrium propagation."""
 
     data: DataConfig = DataConfig()
     network: NetworkChoice = LeakyConfig()
     phases: PhaseChoice = SOLVER_CONFIGS["sweeps"]()
     estimator: EstimatorChoice = ESTIMATOR_CONFIGS["vector-field"]()
     optimizer: OptimizerChoice = SgdConfig()
-    epochs: Count = 10
-    batch_size: Count = 50
-    micro_shards: Count = 1
-    evaluation_batch: Count = 500
-    seed: Annotated[int, Field(ge=0)] = 0
     dtype: Literal["float32", "float64"] = "float32"
-    log_every: Count = 1
-    check_gradients_every: Annotated[int, Field(ge=0)] = 0
-    check_rows: Count = 20
 
     def courses(self, steps: int) -> Mapping[str, Schedule]:
         settings = self.optimizer
@@ -85,12 +70,6 @@ def task_of(config: EqpropConfig, dataset: Dataset, device: torch.device | str =
 def make_settling(phases: PhaseConfig, estimators: Sequence[str] = ()) -> Settling:
     """How the phases of a run settle."""
     return phases.settling(tuple(estimators))
-
-
-def estimator_settings(config: EqpropConfig) -> dict[str, Any]:
-    """The fields that the estimator has beside its phases and beta."""
-    own = {k: v for k, v in config.estimator.settings().items() if k != "beta"}
-    return own | {"generator": generator(config.seed, "nudging")}
 
 
 def make_estimator(config: EqpropConfig) -> AbstractEstimator:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bridge.errors import StorageError
-from bridge.report.policies import COLOURS, check_picture
+from bridge.report.policies import COLOURS, check_drawing, check_picture
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
@@ -76,6 +76,25 @@ def draw_panels(path: Path, panels: Sequence[Panel], columns: int = 2) -> None:
         StorageError: the picture cannot be written.
     """
     check_picture(path, overwrite=True)
+    figure = drawn(panels, columns)
+    try:
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise StorageError(f"{path}: the picture cannot be written: {error}") from error
+
+
+def drawn(panels: Sequence[Panel], columns: int = 2, option: str = "--plot") -> Any:
+    """Draw panels in rows, as a matplotlib figure.
+
+    Args:
+        panels: what is drawn.
+        columns: panels a row.
+        option: what asks for the figure, for messages.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    check_drawing(option)
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(panels) / columns)
@@ -85,10 +104,7 @@ def draw_panels(path: Path, panels: Sequence[Panel], columns: int = 2) -> None:
         _draw(axis, panel)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise StorageError(f"{path}: the picture cannot be written: {error}") from error
+    return figure
 
 
 def _draw(axis: Any, panel: Panel) -> None:

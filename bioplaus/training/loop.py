@@ -1,4 +1,4 @@
-"""The training loop of `eqprop-run`: it turns batches into records and knows nothing of files."""
+"""The one training loop: it turns batches into records and knows nothing of files."""
 
 from __future__ import annotations
 
@@ -6,170 +6,27 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bioplaus.config import (
-    EqpropConfig,
-    Task,
-    estimator_settings,
-    make_dataset,
-    make_estimator,
-    make_optimizer,
-    origins,
-    resolve,
-    task_of,
-)
-from bioplaus.costs import AbstractCost
-from bioplaus.data import Dataset, batches
+from bioplaus.config import LoopConfig
+from bioplaus.data import batches
 from bioplaus.diagnosis import explain, find_cure, stability, weaker_feedback
-from bioplaus.estimators import AbstractEstimator
-from bioplaus.fields import LayeredField, VectorField
+from bioplaus.engines import Brian2
 from bioplaus.gradient_check import check_gradients
-from bioplaus.gradient_row import record_type, records
+from bioplaus.gradient_row import records
 from bioplaus.measuring import Tally, alignments
-from bioplaus.sharding import AbstractGroup, Shards
 from bioplaus.solvers import Status
-from bridge.card import Card
+from bioplaus.training.records import StepRecord, Summary
+from bioplaus.training.run import Run
 from bridge.checkpoint import loading, random_states, restore, set_random_states
-from bridge.distributed import Group
 from bridge.errors import RunFailed
-from bridge.optim import Optimizer
 from bridge.seeding import generator
-from bridge.usercode import Provenance
 
 PATIENCE = 50
 """Steps in a row without one row inside the gate after which a run has failed."""
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What one update did. Errors in percent, residuals relative, steps a row."""
-
-    step: int
-    epoch: int
-    cost: float
-    train_error: float
-    free_residual: float
-    nudged_residual: float
-    free_steps: float
-    nudged_steps: float
-    converged: float
-    accepted: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The end of a run: errors in percent."""
-
-    test_error: float
-    train_error: float
-    epochs: int
-    seconds: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a run is made of, built from a config."""
-
-    config: EqpropConfig
-    dataset: Dataset
-    field: VectorField
-    task: Task
-    cost: AbstractCost
-    estimator: AbstractEstimator
-    optimizer: Optimizer
-    shards: Shards
-    order: torch.Generator
-    device: torch.device
-    origins: tuple[Provenance, ...] = ()
-    """Where the users' code comes from."""
-
-    @property
-    def card(self) -> Card:
-        """What was read."""
-        return Card(self.dataset.name, self.dataset.facts.of, self.dataset.facts.warnings)
-
-    @cached_property
-    def epoch_record(self) -> type:
-        """The type of an epoch's record; it has one alignment for each pair of weights."""
-        pairs = [(name, float) for name in alignments(self.field)]
-        return dataclasses.make_dataclass("EpochRecord", _EPOCH_FIELDS + pairs, frozen=True)
-
-    @cached_property
-    def check_record(self) -> type:
-        """The type of a gradient check's records."""
-        return record_type([self.estimator.name], ["implicit"], self.field.parameters)
-
-
-_EPOCH_FIELDS: list[Any] = [
-    ("step", int),
-    ("epoch", int),
-    ("cost", float),
-    ("train_error", float),
-    ("test_error", float),
-    ("free_residual", float),
-    ("nudged_residual", float),
-    ("free_steps", float),
-    ("nudged_steps", float),
-    ("converged", float),
-    ("accepted", float),
-    ("stability", float),
-    ("images_per_second", float),
-    ("seconds", float),
-]
-
-
-def build(
-    config: EqpropConfig, device: torch.device | str = "cpu", group: AbstractGroup | None = None
-) -> Run:
-    """Make the plain objects that a config describes.
-
-    Args:
-        config: of the run.
-        device: where to compute.
-        group: the processes that share the work; this one alone if None.
-
-    Raises:
-        InputError: the data set cannot be read, or settings do not fit together.
-    """
-    device, dtype = torch.device(device), getattr(torch, config.dtype)
-    dataset = make_dataset(config.data, dtype)
-    task = task_of(config, dataset, device)
-    field, estimator = config.network.draw(task), make_estimator(config)
-    cost = resolve("cost", config.estimator.cost)
-    estimator.check(field, cost)
-    shards = Shards(field, config.micro_shards, group or Group())
-    return Run(
-        config=config,
-        dataset=_shaped(dataset, field).to(device),
-        field=field,
-        task=task,
-        cost=cost,
-        estimator=estimator,
-        optimizer=make_optimizer(config, field, len(dataset.train)),
-        shards=shards,
-        order=generator(config.seed, "batches"),
-        device=device,
-        origins=origins(config),
-    )
-
-
-def _shaped(dataset: Dataset, field: VectorField) -> Dataset:
-    """The data with inputs of the shape that a field says; layered ones take them flat."""
-    if field.input is None or len(field.input) == 1 or isinstance(field, LayeredField):
-        return dataset
-    parts = {
-        name: dataclasses.replace(part, inputs=part.inputs.view(-1, *field.input))
-        for name, part in (("train", dataset.train), ("test", dataset.test))
-    }
-    return dataclasses.replace(dataset, **parts)
 
 
 def train(
@@ -338,16 +195,11 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
     Where a second oracle runs, its distance stands in the rows of the first.
     """
     config, rows = run.config, run.config.check_rows
-    report = check_gradients(
-        run.field,
-        x[:rows],
-        y[:rows],
-        run.cost,
-        [type(run.estimator)],
-        [config.estimator.settings().get("beta", 1.0)],
-        settings=estimator_settings(config),
-        seed=config.seed,
-    )
+    checked = run.estimator
+    if hasattr(checked, "generator"):  # the run's own goes on as if there were no check
+        drawn = generator(config.seed, "nudging")
+        checked = dataclasses.replace(checked, generator=drawn)  # pyright: ignore[reportCallIssue]
+    report = check_gradients(run.field, x[:rows], y[:rows], run.cost, [checked], seed=config.seed)
     of_first = [row for row in report.rows if row.oracle == "implicit"]
     return records(run.check_record, report.asymmetry, of_first, step)
 
@@ -355,13 +207,13 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
 def _stability(run: Run) -> float:
     """Of the free points of some test images, if there are any; see `diagnosis.stability`."""
     images = run.dataset.shown.inputs[: run.config.check_rows]
-    if run.config.phases.engine != "torch":
+    if isinstance(run.estimator.settling.solver, Brian2):
         return math.nan
     return stability(run.field, images, run.estimator.settling)
 
 
-def _unstable(record: Any, config: EqpropConfig) -> str:
-    gain = weaker_feedback(config.network)
+def _unstable(record: Any, config: LoopConfig) -> str:
+    gain = weaker_feedback(config)
     return (
         f"epoch {record.epoch}: some free points do not attract (largest real part of the "
         f"Jacobian's eigenvalues {record.stability:+.2g}): the network would leave them, and what "
@@ -385,7 +237,7 @@ def _require_sound(run: Run, step: int) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise RunFailed(
                 f"the network diverged: {name} is NaN or infinite at step {step}; use a smaller "
-                "learning rate (--set optimizer.learning_rate=...)"
+                f"learning rate ({run.config.said({'optimizer.learning_rate': '...'})})"
             )
     try:
         run.shards.require_equal(run.field, step)

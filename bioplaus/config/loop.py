@@ -1,0 +1,39 @@
+"""What every training loop over a field is told, from the command line and from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from bioplaus.config.fields import Count
+from bridge.config import Config
+
+
+class LoopConfig(Config):
+    """How long, in what steps, and what is looked at on the way.
+
+    `micro_shards` parts of a batch are estimated apart and added in a fixed order, so that any
+    number of processes that divides it gives the same numbers.
+    """
+
+    length: ClassVar[str] = "epochs"
+
+    epochs: Count = 10
+    batch_size: Count = 50
+    micro_shards: Count = 1
+    evaluation_batch: Count = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+    log_every: Count = 1
+    check_gradients_every: Annotated[int, Field(ge=0)] = 0
+    check_rows: Count = 20
+
+    def said(self, settings: Mapping[str, float | str]) -> str:
+        """Settings by key as a user gives them, for advice."""
+        return " ".join(f"--set {key}={told(value)}" for key, value in settings.items())
+
+
+def told(value: float | str) -> str:
+    """A number as it is written: no more digits than it needs."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,238 @@
+"""Training from Python: `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from bioplaus.config import fit_config, loop_settings, optimizer_settings, resolve
+from bioplaus.costs import CostLike
+from bioplaus.data import Dataset
+from bioplaus.errors import InputError
+from bioplaus.estimators import AbstractEstimator, EstimatorLike
+from bioplaus.fields import VectorField
+from bioplaus.phases import Settling
+from bioplaus.sharding import Shards
+from bioplaus.solvers import AbstractSolver
+from bioplaus.training.history import History
+from bioplaus.training.loop import train
+from bioplaus.training.recording import Recording
+from bioplaus.training.run import Run, fitted
+from bridge.distributed import Group
+from bridge.errors import Interrupted
+from bridge.optim import Optimizer
+from bridge.seeding import generator
+
+SETTLING = Settling(tolerance=1e-3, free_steps=200, nudged_steps=100, verify=False)
+"""How the phases of a training settle where nothing else is said."""
+GATE = 0.1
+"""The residual above which a row does not enter an update."""
+RATE = 0.01
+RATES = {"sgd": 0.1, "momentum": 0.1}
+"""Learning rates where none is given, by optimizer; of others RATE."""
+
+
+def fit(
+    field: VectorField,
+    data: Dataset | str | Path | tuple[Any, ...] | Callable[..., Any],
+    *,
+    estimator: EstimatorLike = "asym-ep",
+    cost: CostLike | None = None,
+    optimizer: str | Optimizer | Callable[..., Optimizer] = "adam",
+    learning_rate: float | None = None,
+    rates: Mapping[str, float] | None = None,
+    weight_decay: float = 0.0,
+    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine",
+    warmup_steps: int = 0,
+    clip_norm: float | None = None,
+    epochs: int = 10,
+    batch_size: int = 50,
+    settling: Settling | None = None,
+    solver: str | AbstractSolver | type[AbstractSolver] | None = None,
+    gate: float | None = None,
+    callbacks: Callable[[Any], Any] | Iterable[Callable[[Any], Any]] = (),
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    reschedule: bool = False,
+    overwrite: bool = False,
+    checkpoint_every: int | None = None,
+    seed: int = 0,
+    log_every: int = 1,
+    check_gradients_every: int = 0,
+    check_rows: int = 20,
+    evaluation_batch: int = 500,
+) -> History:
+    """Train a field, in place, by equilibrium propagation.
+
+    The loop, the log and resumption are those of the command line. Ctrl-C ends the run after the
+    step under way: what it has told so far is given back, with the status "stopped".
+
+    Args:
+        field: any vector field; its parameters learn where they are.
+        data: a `Dataset`, arrays (x, y) or (x, y, x_test, y_test), a name, a path or a function.
+        estimator: where the update comes from: a name, a class or an object.
+        cost: a name, an object or a function C(s, y) -> [B]; None is the cross-entropy of labels
+            and the squared error of target vectors.
+        optimizer: sgd, momentum or adam; an `Optimizer` over the field's parameters; or a function
+            of `params` and the settings below that gives one.
+        learning_rate: of the first step, > 0; None is 0.01, and for sgd and momentum 0.1.
+        rates: multipliers of it by parameter; see `bridge.optim.Optimizer`, as for the next four.
+        weight_decay: decoupled, >= 0.
+        schedule: of the learning rate over the run.
+        warmup_steps: over which it rises.
+        clip_norm: largest norm of all updates together; None is no limit.
+        epochs: passes over the training examples.
+        batch_size: examples an update.
+        settling: how phases settle; None is the estimator's own where it was given one, else
+            `SETTLING`.
+        solver: in place of that of the settling.
+        gate: residual above which a row does not enter an update; None is the estimator's own
+            where it was given one, else 0.1.
+        callbacks: called with each epoch's row.
+        out: the log, FILE.h5; None writes nothing and needs no h5py.
+        resume: go on with the log at `out`, bit for bit, or start it if there is none.
+        reschedule: let `resume` make a run longer whose schedule goes over its length.
+        overwrite: replace the log that is there.
+        checkpoint_every: steps between checkpoints; None is about one a minute.
+        seed: of the order of the examples and of random nudges.
+        log_every: steps between rows of `History.steps`.
+        check_gradients_every: steps between comparisons with the true gradient; 0 is never.
+        check_rows: examples of such a comparison.
+        evaluation_batch: test examples at a time.
+
+    Returns:
+        The rows, with tables and curves of them.
+
+    Raises:
+        InputError: an argument is out of range or does not fit the others; the message names it.
+        RunFailed: the network diverged; the message says cause and remedy.
+
+    Example:
+        >>> from bioplaus import LeakyField
+        >>> g = torch.Generator().manual_seed(0)
+        >>> x = torch.rand(60, 4, generator=g)
+        >>> net = LeakyField([4, 8, 2], generator=g)
+        >>> history = fit(net, (x, (x[:, 0] > x[:, 1]).long()), epochs=30, batch_size=20)
+        >>> history.rows[-1].train_error < history.rows[0].train_error
+        True
+    """
+    if not isinstance(field, VectorField):
+        raise InputError(
+            f"field is {type(field).__name__}; give a FunctionField, a LayeredField, a LeakyField "
+            "or a VectorField of your own"
+        )
+    loop = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "log_every": log_every}
+    loop |= {"check_gradients_every": check_gradients_every, "check_rows": check_rows}
+    loop = loop_settings(evaluation_batch=evaluation_batch, **loop)
+    dataset = fitted(resolve("dataset", data, dtype=field.dtype), field)
+    rule = _rule(estimator, settling, solver, gate, seed)
+    chosen = resolve("cost", cost or ("cross-entropy" if dataset.has_labels else "squared-error"))
+    rule.check(field, chosen)
+    own = {"learning_rate": learning_rate, "rates": dict(rates or {}), "schedule": schedule}
+    own |= {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "clip_norm": clip_norm}
+    own["total_steps"] = epochs * -(-len(dataset.train) // batch_size)
+    moved, kept = _optimizer(optimizer, field, own)
+    run = Run(
+        config=fit_config(field, dataset, chosen, rule, kept, loop),
+        dataset=dataset,
+        field=field,
+        cost=chosen,
+        estimator=rule,
+        optimizer=moved,
+        shards=Shards(field, 1, Group()),
+        order=generator(seed, "batches"),
+        device=field.device,
+    )
+    log: dict[str, Any] = {"resume": resume, "reschedule": reschedule, "overwrite": overwrite}
+    if out is None and (asked := [name for name, value in log.items() if value]):
+        raise InputError(f"{asked[0]}=True is about a log, and there is none: give out=FILE.h5")
+    history = History(None if out is None else Path(out))
+    log["checkpoint_every"] = checkpoint_every
+    return _trained(run, Recording(run, history, _callbacks(callbacks), log))
+
+
+def _trained(run: Run, recording: Recording) -> History:
+    history = recording.history
+    history.warnings += run.dataset.facts.warnings
+    try:
+        with recording.opened() as (start, after_step):
+            if not recording.finished:
+                summary = train(
+                    run,
+                    on_step=recording.on_step,
+                    on_epoch=recording.on_epoch,
+                    on_check=recording.on_check,
+                    start=start,
+                    after_step=after_step,
+                    warn=recording.warn,
+                )
+                recording.end(summary)
+    except (Interrupted, KeyboardInterrupt):
+        history.status = "stopped"
+        return history
+    history.status = "finished"
+    return history
+
+
+def _callbacks(given: Any) -> tuple[Callable[[Any], Any], ...]:
+    listed = (given,) if callable(given) else tuple(given)
+    for each in listed:
+        if not callable(each):
+            raise InputError(
+                f"callbacks holds {each!r}, which cannot be called; give functions of a row"
+            )
+    return listed
+
+
+def _rule(
+    choice: EstimatorLike,
+    settling: Settling | None,
+    solver: str | AbstractSolver | type[AbstractSolver] | None,
+    gate: float | None,
+    seed: int,
+) -> AbstractEstimator:
+    """The estimator with its phases, its gate and its random numbers."""
+    if settling is not None and not isinstance(settling, Settling):
+        raise InputError(
+            f"settling is {type(settling).__name__}; give a bioplaus.Settling, e.g. "
+            "Settling(tolerance=1e-4)"
+        )
+    if gate is not None and not gate > 0:
+        raise InputError(f"gate={gate} must be > 0, a relative residual; leave it out for {GATE}")
+    rule = resolve("estimator", choice)
+    chosen = settling or (SETTLING if rule.settling == Settling() else rule.settling)
+    if solver is not None:
+        chosen = dataclasses.replace(chosen, solver=resolve("solver", solver))
+    own: dict[str, Any] = {"settling": chosen, "gate": gate}
+    if gate is None:
+        own["gate"] = GATE if math.isinf(rule.gate) else rule.gate
+    if getattr(rule, "generator", True) is None:
+        own["generator"] = generator(seed, "nudging")
+    return dataclasses.replace(rule, **own)
+
+
+def _optimizer(
+    choice: Any, field: VectorField, settings: dict[str, Any]
+) -> tuple[Optimizer, dict[str, Any]]:
+    """The optimizer, and what a log keeps of it."""
+    if isinstance(choice, Optimizer):
+        own = field.parameters
+        if choice.params.keys() != own.keys() or any(
+            p is not own[k] for k, p in choice.params.items()
+        ):
+            raise InputError(
+                "optimizer moves other tensors than the field's: make it of field.parameters, "
+                "Optimizer(field.parameters, learning_rate=...)"
+            )
+        if settings["learning_rate"] is not None:
+            raise InputError("learning_rate is that of the optimizer; give it there alone")
+        return choice, optimizer_settings(choice)
+    if settings["learning_rate"] is None:
+        settings["learning_rate"] = RATES.get(choice, RATE) if isinstance(choice, str) else RATE
+    made = resolve("optimizer", choice, params=field.parameters, **settings)
+    kept = {k: v for k, v in settings.items() if k != "total_steps"}
+    return made, {"method": made.method, **kept}

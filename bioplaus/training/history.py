@@ -1,0 +1,134 @@
+"""What a run has told so far: rows, and tables and curves of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bioplaus.errors import InputError
+from bioplaus.frames import frame
+from bioplaus.training.records import StepRecord
+
+_SHOWN = ("epoch", "cost", "train_error", "test_error", "free_residual", "converged", "seconds")
+_TABLES = ("rows", "steps", "checks")
+
+
+class History:
+    """What `fit` gives, and has so far while it runs.
+
+    Attributes:
+        rows: a record an epoch: `epoch`, `cost`, `train_error` and `test_error` in percent (NaN of
+            target vectors, and without a test set), `free_residual`, `converged`, `alignment_1`,
+            ... `rows[-1].test_error` is that of the field as it is now.
+        steps: a record an update, of every `log_every`-th.
+        checks: rows of the gradient checks, where `check_gradients_every` asks for them.
+        warnings: what is doubtful about the run, a line each.
+        status: "finished", or "stopped" by Ctrl-C.
+        path: of the log; None where none was asked for.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Begin with nothing."""
+        self.rows: list[Any] = []
+        self.steps: list[StepRecord] = []
+        self.checks: list[Any] = []
+        self.warnings: list[str] = []
+        self.status = "running"
+        self.path = path
+
+    def __repr__(self) -> str:
+        where = "" if self.path is None else f", log {self.path}"
+        epochs = f"{len(self.rows)} epoch{'' if len(self.rows) == 1 else 's'}"
+        head = f"History({self.status}, {epochs}, {len(self.steps)} steps{where})"
+        table = [list(_SHOWN), *([_cell(getattr(row, n)) for n in _SHOWN] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in table
+        ]
+        return "\n".join([head, *(lines if self.rows else ())])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, History):
+            return NotImplemented
+        same_state = (self.status, self.path, self.warnings) == (
+            other.status,
+            other.path,
+            other.warnings,
+        )
+        return same_state and all(
+            _comparable(getattr(self, name)) == _comparable(getattr(other, name))
+            for name in _TABLES
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dataframe(self, table: str = "rows") -> Any:
+        """The rows as a pandas data frame.
+
+        Args:
+            table: "rows", "steps" or "checks".
+
+        Raises:
+            InputError: another table, or pandas is not installed.
+        """
+        if table not in _TABLES:
+            raise InputError(f"table={table!r} is unknown; use one of {', '.join(_TABLES)}")
+        return frame(getattr(self, table))
+
+    def plot(self, path: Path | str | None = None) -> Any:
+        """Draw cost, errors and residuals over the epochs; a notebook shows the figure.
+
+        Args:
+            path: a PNG, SVG or PDF to write too.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            InputError: there is no row yet, matplotlib is not installed, or the file has another
+                ending.
+        """
+        from bridge.report.panels import Line, Panel, draw_panels, drawn
+
+        if not self.rows:
+            raise InputError("there is nothing to plot before the first epoch has ended")
+        panels = []
+        for title, names, logarithmic in _PANELS:
+            lines = [
+                Line(name.replace("_", " "), [r.epoch for r in self.rows], self._column(name))
+                for name in names
+            ]
+            shown = [each for each in lines if not all(map(math.isnan, each.y))]  # type: ignore[arg-type]
+            if shown:
+                panels.append(Panel(title, "epoch", shown, logarithmic=logarithmic))
+        if path is not None:
+            draw_panels(Path(path), panels)
+        return drawn(panels, option="plot()")
+
+    def _column(self, name: str) -> list[float]:
+        return [float(getattr(row, name)) for row in self.rows]
+
+
+_PANELS: Sequence[tuple[str, tuple[str, ...], bool]] = (
+    ("cost", ("cost",), False),
+    ("error, %", ("train_error", "test_error"), False),
+    ("largest residual", ("free_residual", "nudged_residual"), True),
+    ("share of rows", ("converged", "accepted"), False),
+)
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _comparable(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Values of records, of which NaN equals NaN."""
+    return [
+        tuple("nan" if isinstance(v, float) and math.isnan(v) else v for v in vars(row).values())
+        for row in rows
+    ]

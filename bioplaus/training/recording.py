@@ -1,0 +1,212 @@
+"""Where the rows of a `fit` go: into its history, to the callbacks, and into a log if one is asked.
+
+What needs h5py is imported only where there is a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bioplaus.config import FitConfig
+from bioplaus.errors import InputError
+from bioplaus.training.history import History
+from bioplaus.training.origins import code_of
+from bioplaus.training.records import StepRecord, Summary
+from bioplaus.training.run import Run
+from bridge.card import EVENT as DATA
+from bridge.errors import Interrupted, RunFailed, Stopped
+from bridge.signals import noted
+from bridge.usercode import record_origins
+
+AfterStep = Callable[[int, Callable[[], Any]], None]
+TABLES = {"epochs": "rows", "metrics": "steps", "gradients": "checks"}
+"""The tables of a log, and what they are in a history."""
+
+
+class Recording:
+    """Takes what the training loop tells.
+
+    Attributes:
+        finished: whether the run had ended before, so that there is nothing to do.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        history: History,
+        callbacks: Sequence[Callable[[Any], Any]],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Take hold of what is told where.
+
+        Args:
+            run: what is trained.
+            history: gets every row.
+            callbacks: called with each epoch's row.
+            options: resume, reschedule, overwrite and checkpoint_every, as `fit` has them.
+        """
+        self.run, self.history, self.callbacks, self.options = run, history, callbacks, options
+        self.finished = False
+        self._log: Any = None
+
+    def opened(self) -> contextlib.AbstractContextManager[tuple[Any, AfterStep]]:
+        """For the length of a block: what the loop starts from, and what it calls after a step."""
+        return _unlogged() if self.history.path is None else self._logged(self.history.path)
+
+    def on_step(self, row: StepRecord) -> None:
+        self.history.steps.append(row)
+        self._write("metrics", row)
+
+    def on_check(self, row: Any) -> None:
+        self.history.checks.append(row)
+        self._write("gradients", row)
+
+    def on_epoch(self, row: Any) -> None:
+        self.history.rows.append(row)
+        self._write("epochs", row)
+        if self._log is not None:
+            self._log.save_weights(row.step, self.run.field.parameters)
+        for callback in self.callbacks:
+            callback(row)
+
+    def warn(self, text: str) -> None:
+        self.history.warnings.append(text)
+        if self._log is not None:
+            self._log.event("warning", text=text)
+
+    def end(self, summary: Summary) -> None:
+        """The last word of a log."""
+        if self._log is not None:
+            self._log.event("summary", of={**vars(summary), "seed": self.run.config.seed})
+
+    def _write(self, table: str, row: Any) -> None:
+        if self._log is not None:
+            self._log.log(table, row)
+
+    @contextlib.contextmanager
+    def _logged(self, path: Path) -> Iterator[tuple[Any, AfterStep]]:
+        from bridge.extending import Plan
+        from bridge.session import training_session
+
+        run, config, options = self.run, self.run.config, self.options
+        with _in_python(path):
+            was, events = self._before(path) if options["resume"] else (None, ())
+            if self.finished:
+                yield None, lambda step, snapshot: None
+                return
+            steps = -(-len(run.dataset.train) // config.batch_size)
+            with training_session(
+                path,
+                tables=self._tables(),
+                config=config,
+                seed=config.seed,
+                resume=options["resume"],
+                overwrite=options["overwrite"],
+                checkpoint_every=options["checkpoint_every"],
+                device=run.device.type,
+                dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
+                weights=run.field.parameters,
+                plan=Plan(config, steps, was, options["reschedule"]),
+                warn=self.history.warnings.append,
+            ) as session:
+                self._log = session.log
+                if session.start is None:
+                    session.log.event(DATA, **run.card.as_event())
+                self._forget_after(session.step)
+                origins = code_of(run.field, run.estimator, run.cost)
+                record_origins(origins, events, session.log.event, self.warn)
+                yield session.start, session.after_step
+            self._log = None
+
+    def _tables(self) -> dict[str, type]:
+        tables: dict[str, type] = {"metrics": StepRecord, "epochs": self.run.epoch_record}
+        if self.run.config.check_gradients_every:
+            tables["gradients"] = self.run.check_record
+        return tables
+
+    def _before(self, path: Path) -> tuple[FitConfig | None, Sequence[Mapping[str, Any]]]:
+        """The config of the run to go on with if that has another length, and its events.
+
+        Its rows become the history's. Of a finished run of this length the weights become the
+        field's.
+        """
+        from bridge.extending import check_same, of_length
+        from bridge.resuming import logged
+        from bridge.runlog import read_run
+        from bridge.session import tidy
+
+        config = self.run.config
+        assert isinstance(config, FitConfig)
+        found = logged(path, self.history.warnings.append)
+        if found is None:
+            return None, ()
+        try:
+            was = FitConfig(**found[0])
+        except (TypeError, ValueError):
+            raise InputError(f"{path}: is no log of fit; give another out=FILE.h5") from None
+        check_same(path, was, of_length(config, was), "give what it was, or another out=FILE.h5")
+        longer = of_length(config, was) != config
+        if not path.exists():
+            return (was if longer else None), ()
+        before = read_run(path)
+        for table, kind in self._tables().items():
+            columns = before.tables.get(table, {})
+            rows = zip(*(columns[f.name].tolist() for f in dataclasses.fields(kind)), strict=True)
+            getattr(self.history, TABLES[table]).extend(kind(*row) for row in rows)
+        if before.status == "finished" and not longer:
+            tidy(path)
+            self.finished = True
+            for name, values in before.weights()[1].items():
+                self.run.field.parameters[name].copy_(torch.from_numpy(values))
+        return (was if longer else None), before.events
+
+    def _forget_after(self, step: int) -> None:
+        """Leave out rows of steps that the run takes again."""
+        for name in TABLES.values():
+            rows = getattr(self.history, name)
+            rows[:] = [row for row in rows if row.step <= step]
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[tuple[Any, AfterStep]]:
+    """Without a log: Ctrl-C is heard after the step under way, a second one at once."""
+
+    def give_in(number: int, before: dict[int, Any]) -> None:
+        signal.signal(number, before[number])
+
+    with noted(give_in, signals=(signal.SIGINT,)) as pressed:
+
+        def after_step(step: int, snapshot: Callable[[], Any]) -> None:
+            if pressed:
+                raise Interrupted(f"stopped by SIGINT after step {step}")
+
+        yield None, after_step
+
+
+@contextlib.contextmanager
+def _in_python(path: Path) -> Iterator[None]:
+    """Give what is said of options of the command line as the arguments of `fit`."""
+    words = {
+        f"--resume --out {path}": "resume=True",
+        "--reschedule": "reschedule=True",
+        "--overwrite": "overwrite=True",
+        "--resume": "resume=True",
+        "(--threads)": "(torch.set_num_threads)",
+        "(--deterministic)": "(torch.use_deterministic_algorithms)",
+    }
+    try:
+        yield
+    except (InputError, RunFailed, Stopped) as error:
+        text = str(error)
+        for option, argument in words.items():
+            text = text.replace(option, argument)
+        if text == str(error):
+            raise
+        raise type(error)(text) from error.__cause__

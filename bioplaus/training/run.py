@@ -1,0 +1,148 @@
+"""Everything that a run is made of, and how a config becomes it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from bioplaus.config import (
+    EqpropConfig,
+    LoopConfig,
+    Task,
+    make_dataset,
+    make_estimator,
+    make_optimizer,
+    origins,
+    resolve,
+    task_of,
+)
+from bioplaus.costs import AbstractCost
+from bioplaus.data import Dataset
+from bioplaus.errors import InputError
+from bioplaus.estimators import AbstractEstimator
+from bioplaus.fields import VectorField
+from bioplaus.gradient_row import record_type
+from bioplaus.measuring import alignments
+from bioplaus.sharding import AbstractGroup, Shards
+from bioplaus.training.records import epoch_type
+from bridge.card import Card
+from bridge.distributed import Group
+from bridge.optim import Optimizer
+from bridge.seeding import generator
+from bridge.usercode import Provenance
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run is made of."""
+
+    config: LoopConfig
+    dataset: Dataset
+    field: VectorField
+    cost: AbstractCost
+    estimator: AbstractEstimator
+    optimizer: Optimizer
+    shards: Shards
+    order: torch.Generator
+    device: torch.device
+    origins: tuple[Provenance, ...] = ()
+    """Where the users' code comes from."""
+    task: Task | None = None
+    """What the network was drawn for, where the config says how."""
+
+    @property
+    def card(self) -> Card:
+        """What was read."""
+        return Card(self.dataset.name, self.dataset.facts.of, self.dataset.facts.warnings)
+
+    @cached_property
+    def epoch_record(self) -> type:
+        """The type of an epoch's record; it has one alignment for each pair of weights."""
+        return epoch_type(alignments(self.field))
+
+    @cached_property
+    def check_record(self) -> type:
+        """The type of a gradient check's records."""
+        return record_type([self.estimator.name], ["implicit"], self.field.parameters)
+
+
+def build(
+    config: EqpropConfig, device: torch.device | str = "cpu", group: AbstractGroup | None = None
+) -> Run:
+    """Make the plain objects that a config describes.
+
+    Args:
+        config: of the run.
+        device: where to compute.
+        group: the processes that share the work; this one alone if None.
+
+    Raises:
+        InputError: the data set cannot be read, or settings do not fit together.
+    """
+    device, dtype = torch.device(device), getattr(torch, config.dtype)
+    dataset = make_dataset(config.data, dtype)
+    task = task_of(config, dataset, device)
+    field, estimator = config.network.draw(task), make_estimator(config)
+    cost = resolve("cost", config.estimator.cost)
+    estimator.check(field, cost)
+    shards = Shards(field, config.micro_shards, group or Group())
+    return Run(
+        config=config,
+        dataset=fitted(dataset.to(device), field),
+        field=field,
+        task=task,
+        cost=cost,
+        estimator=estimator,
+        optimizer=make_optimizer(config, field, len(dataset.train)),
+        shards=shards,
+        order=generator(config.seed, "batches"),
+        device=device,
+        origins=origins(config),
+    )
+
+
+def fitted(dataset: Dataset, field: VectorField) -> Dataset:
+    """The data as a field takes it: its dtype, its device, and the shape of an input.
+
+    Where the field does not say its `input`, that is the first of these with which its formula
+    gives a state: the data's own shape, of a picture with a channel in front, flat. The field is
+    told of it.
+
+    Raises:
+        InputError: inputs or targets are of another size than the field's.
+    """
+    dataset = dataset.to(field.device, field.dtype)
+    m, n = dataset.num_outputs, field.n_output
+    if m != n and not (dataset.has_labels and m < n):
+        what = "classes" if dataset.has_labels else "numbers a target"
+        raise InputError(
+            f"data has {m} {what}, but the field has n_output={n}; make a field of {m} outputs"
+        )
+    if field.input is None:
+        field.input = _found_shape(dataset, field)
+    if math.prod(field.input) != dataset.input_size:
+        raise InputError(
+            f"data has inputs of shape {dataset.shape}, but the field takes {field.input}; make a "
+            f"field of input={dataset.shape if len(dataset.shape) > 1 else dataset.input_size}"
+        )
+    parts = {
+        name: dataclasses.replace(part, inputs=part.inputs.reshape(len(part), *field.input))
+        for name, part in (("train", dataset.train), ("test", dataset.test))
+    }
+    return dataclasses.replace(dataset, **parts, num_outputs=n)
+
+
+def _found_shape(dataset: Dataset, field: VectorField) -> tuple[int, ...]:
+    flat, shape = (dataset.input_size,), dataset.shape
+    row = dataset.train.inputs[:1]
+    s = row.new_zeros(1, field.n)
+    for tried in (shape, (1, *shape)) if len(shape) > 1 else ():
+        with contextlib.suppress(Exception):  # whatever the user's formula makes of it
+            if field.field(row.view(1, *tried), s).shape == s.shape:
+                return tried
+    return flat
