@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
-from bioplaus.fields.base import VectorField
+from bioplaus.fields import VectorField, energy
 from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, solve
 
@@ -72,6 +72,45 @@ def free_phase(
         check_every=settling.check_every,
         verify=settling.verify,
     )
+
+
+@torch.no_grad()
+def free_energies(
+    field: VectorField,
+    x: Tensor,
+    *,
+    settling: Settling | None = None,
+    start: Tensor | None = None,
+) -> tuple[Solution, Tensor]:
+    """A free phase, and the energy at its start and after each of its steps.
+
+    It does not rise: sweeps minimise it layer by layer, Euler's steps follow it down while they
+    are small.
+
+    Args:
+        field: one that has an energy, see `bioplaus.fields.energy`.
+        x: clamped input, one a row.
+        settling: solver, tolerance and step limits.
+        start: first state [B, n]; None starts from one pass upwards.
+
+    Returns:
+        The phase, and the energies, [T + 1, B].
+
+    Raises:
+        InputError: the field has no energy; one line that says why.
+    """
+    settling, drive = settling or Settling(), field.drive(x)
+    s = field.initial_state(drive) if start is None else start
+    found = [energy(field, x, s)]
+    while True:
+        end = solve(
+            absolute(field, drive), s, settling.solver, tolerance=settling.tolerance, max_steps=1
+        )
+        s = end.s
+        found.append(energy(field, x, s))
+        if len(found) > settling.free_steps or bool(end.converged.all()):
+            steps = torch.full_like(end.n_steps, len(found) - 1)
+            return dataclasses.replace(end, n_steps=steps), torch.stack(found)
 
 
 @torch.no_grad()

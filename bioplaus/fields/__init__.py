@@ -3,6 +3,7 @@
 from bioplaus.fields.base import VectorField
 from bioplaus.fields.connections import Connection, Conv, Dense, Lateral, Tied, Wire
 from bioplaus.fields.function import FunctionField
+from bioplaus.fields.hopfield import energy, hopfield
 from bioplaus.fields.layered import Layer, LayeredField
 from bioplaus.fields.leaky import LeakyField
 
@@ -18,4 +19,6 @@ __all__ = [
     "Tied",
     "VectorField",
     "Wire",
+    "energy",
+    "hopfield",
 ]
