@@ -10,12 +10,13 @@ import click
 
 from bridge.console import common_options, print_json, resolve_device, table
 from bridge.errors import RunFailed
-from commands.shared import Spread, logged, prepare, session_of, whole_numbers
+from commands.shared import Spread, events_of, logged, prepare, session_of, whole_numbers
 
 
 @click.command(cls=Spread)
 @click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
-@click.option("--activation", help="tanh, sigmoid, sigmoid-4s-2, hard-sigmoid, softplus, linear.")
+@click.option("--field", metavar="NAME|module:Class", help="leaky, or a field of yours.")
+@click.option("--activation", metavar="NAME|module:function", help="rho: tanh, sigmoid, ...")
 @click.option("--coordinates", help="membrane, activity or clipped.")
 @click.option("--asymmetry", type=float, metavar="A", help="Feedback: transpose + A times a draw.")
 @click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
@@ -27,7 +28,10 @@ from commands.shared import Spread, logged, prepare, session_of, whole_numbers
     help="What is taken for true; repeatable. Two if not given and the size allows.",
 )
 @click.option("--nudging", help="one-sided, centered or random-sign.")
-@click.option("--cost", help="squared-error or cross-entropy.")
+@click.option(
+    "--cost", metavar="NAME|module:function", help="C(s, y): squared-error, cross-entropy."
+)
+@click.option("--targets", help="labels, or vectors in [0, 1].")
 @click.option("--batch", type=int, help="Number of inputs.")
 @click.option("--dtype", help="float32 or float64.")
 @click.option("--engine", help="What the estimators' phases run in: torch or brian2.")
@@ -44,19 +48,22 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     """
     from bioplaus.config import GradcheckConfig
 
-    fresh = ("sizes", "activation", "coordinates", "asymmetry", "angle")
-    names = [*fresh, "estimator", "beta", "oracle", "nudging", "cost", "batch", "dtype"]
-    flags = {name: options[name] for name in [*names, "engine", "solver", "tolerance", "seed"]}
+    network = ("field", "activation", "coordinates", "asymmetry", "angle")
+    names = ["sizes", "targets", "estimator", "beta", "oracle", "nudging", "cost", "batch"]
+    names += ["dtype", "engine", "solver", "tolerance", "seed"]
+    flags = {name: options[name] for name in names}
+    flags |= {f"network.{name}": options[name] for name in network}
     if flags["sizes"] is not None:
         flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
-    given = [f"--{name}" for name in fresh if flags[name] is not None]
-    given += [f"--set {text}" for text in options["sets"] if _key(text) in (*fresh, "gain")]
+    fresh = ("sizes", "targets", *network)
+    given = [f"--{name}" for name in fresh if options[name] is not None]
+    given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
     if from_run and given:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     settings, path = prepare("gradcheck", GradcheckConfig, None, flags, options)
     report = _check(settings, path, from_run, options)
     for text in _doubts(report):
-        click.echo(f"warning: {text}", err=True)
+        warn(text)
     if options["as_json"]:
         rows = [vars(row) for row in report.rows]
         print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path)})
@@ -70,6 +77,10 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     if not report.compared:
         worst = next(iter(report.reasons))
         raise RunFailed(f"no row could be compared: {report.said(worst)}")
+
+
+def warn(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
 
 
 def _doubts(report: Any) -> list[str]:
@@ -89,22 +100,30 @@ def _cell(value: Any) -> Any:
     return "-" if value is None else value
 
 
-def _key(text: str) -> str:
-    return text.partition("=")[0].strip()
+def _of_network(text: str) -> bool:
+    """Whether a --set says what a fresh network or its batch is."""
+    from bioplaus.config import GradcheckConfig
+
+    key = text.partition("=")[0].strip()
+    return key.startswith("network") or key in ("sizes", "targets", *GradcheckConfig.moved)
 
 
 def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:
     """Compare, a step an estimator and beta, and log; give the report."""
     from bioplaus.config import (
+        check_origins,
         check_settings,
         check_settling,
+        compared,
         make_check,
+        resolve,
         restore_check,
     )
     from bioplaus.gradient_check import check_gradients, default_oracles
     from bioplaus.gradient_row import GradientRow, record_type, records
     from bridge.checkpoint import loading, random_states, set_random_states
     from bridge.runlog import read_run
+    from bridge.usercode import record_origins
 
     device = resolve_device(options["device"])
     dataset = None
@@ -119,7 +138,11 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
     else:
         field, x, y = make_check(settings)
     oracles = settings.oracle or default_oracles(field)
-    kind = record_type(settings.estimator, oracles, field.parameters)
+    estimators = compared(settings)
+    oracles = [resolve("oracle", oracle) for oracle in oracles]
+    names = list(dict.fromkeys(each.name for each in estimators))
+    kind = record_type(names, [each.name for each in oracles], field.parameters)
+    known = events_of(path) if options["resume"] else ()
     with session_of(
         path,
         settings,
@@ -129,6 +152,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         dataset=dataset,
         parent=str(from_run) if from_run else None,
     ) as session:
+        record_origins(check_origins(settings), known, session.log.event, warn)
         chosen, rows, steps = check_settings(settings), [], session.step
         generators = {"nudging": chosen["generator"]}
         if session.start is not None:
@@ -151,8 +175,8 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
             field.to(device),
             x.to(device),
             y.to(device),
-            settings.cost,
-            settings.estimator,
+            resolve("cost", settings.cost),
+            estimators,
             settings.beta,
             oracles,
             settling=check_settling(settings),

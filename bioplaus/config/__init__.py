@@ -13,14 +13,16 @@ from bioplaus.config.eqprop import (
 from bioplaus.config.fitting import FitConfig, fit_config, loop_settings, optimizer_settings
 from bioplaus.config.gradcheck import (
     GradcheckConfig,
+    check_origins,
     check_settings,
     check_settling,
+    compared,
     make_check,
     require_servable,
     restore_check,
 )
 from bioplaus.config.loop import LoopConfig
-from bioplaus.config.network import LeakyConfig, NetworkConfig, Task
+from bioplaus.config.network import LeakyConfig, NetworkConfig, Task, as_inputs
 from bioplaus.config.resolving import resolve
 
 __all__ = [
@@ -33,8 +35,11 @@ __all__ = [
     "LoopConfig",
     "NetworkConfig",
     "Task",
+    "as_inputs",
+    "check_origins",
     "check_settings",
     "check_settling",
+    "compared",
     "fit_config",
     "loop_settings",
     "make_check",

@@ -72,27 +72,40 @@ def require_fitting(field: VectorField, task: Task, told: str) -> None:
             f"{told}: takes inputs of shape {field.input}, and those of {task.name} are "
             f"{task.shape}; build it for {task.n_input} numbers (a parameter n_input is given them)"
         )
-    shape = field.input or (task.n_input,)
-    x = torch.full((2, *shape), 0.5, dtype=task.dtype, device=task.device)
+    shapes = [field.input] if field.input else [task.shape, (1, *task.shape), (task.n_input,)]
+    failed: list[InputError] = []
+    for shape in dict.fromkeys(shapes):
+        try:
+            return _try(field, torch.full((2, *shape), 0.5, dtype=task.dtype, device=task.device))
+        except InputError as error:
+            failed.append(error)
+    raise InputError(f"{told}: {failed[-1]}") from None
+
+
+@torch.no_grad()
+def _try(field: VectorField, x: torch.Tensor) -> None:
+    """Ask a field for ds/dt where the free phase begins.
+
+    Raises:
+        InputError: it fails, or gives something else.
+    """
     try:
-        with torch.no_grad():
-            drive = field.drive(x)
-            mu = field.driven(drive, start := field.initial_state(drive))
+        drive = field.drive(x)
+        mu = field.driven(drive, start := field.initial_state(drive))
     except Exception as error:
         raise InputError(
-            f"{told}: {describe(error)} (on a first batch of 2 inputs, x of shape "
-            f"{tuple(x.shape)}, {str(task.dtype).removeprefix('torch.')})"
+            f"{describe(error)} (for x of shape {tuple(x.shape)}, {x.dtype})"
         ) from None
     if not isinstance(mu, torch.Tensor) or mu.shape != start.shape:
         what = f"shape {tuple(mu.shape)}" if isinstance(mu, torch.Tensor) else _called(mu)
         raise InputError(
-            f"{told}: its field gave {what} for states of shape {tuple(start.shape)}; it must give "
-            "ds/dt of that shape"
+            f"its field gave {what} for states of shape {tuple(start.shape)}; it must give ds/dt "
+            "of that shape"
         )
     if mu.dtype != start.dtype:
         raise InputError(
-            f"{told}: its field gave {mu.dtype} for states of {start.dtype}; let constants follow "
-            "the dtype of x and s"
+            f"its field gave {mu.dtype} for states of {start.dtype}; let constants follow the "
+            "dtype of x and s"
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 from torch import Tensor
 
-from bioplaus.config.choices import BrianConfig, make_engine
+from bioplaus.config.choices import NETWORK_CONFIGS, BrianConfig, estimator_code, make_engine
+from bioplaus.config.code_network import field_config
 from bioplaus.config.data import DataConfig, make_dataset
 from bioplaus.config.eqprop import restore_field
 from bioplaus.config.fields import (
@@ -27,15 +28,16 @@ from bioplaus.config.fields import (
     Positive,
     Solver,
 )
-from bioplaus.costs import get_cost
-from bioplaus.errors import InputError
-from bioplaus.estimators import ESTIMATORS
-from bioplaus.fields import LeakyField, VectorField
+from bioplaus.config.network import LeakyConfig, NetworkConfig, Task, as_inputs
+from bioplaus.config.resolving import origins_of, resolve
+from bioplaus.estimators import ESTIMATORS, AbstractEstimator, make_estimator
+from bioplaus.fields import VectorField
 from bioplaus.gradient_check import default_settling, variants
 from bioplaus.phases import Settling
 from bioplaus.solvers import get_solver
-from bridge.config import Config, either, load_config, plain_fields
+from bridge.config import Config, Others, choice, either, load_config, plain_fields
 from bridge.seeding import generator
+from bridge.usercode import Provenance
 
 
 def _offered() -> dict[str, tuple[Any, Any]]:
@@ -57,19 +59,51 @@ SETTINGS = _offered()
 _Offered: type[Config] = create_model("_Offered", __base__=Config, **cast(Any, SETTINGS))
 
 
-class GradcheckConfig(_Offered):
-    """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`.
+class CheckedLeaky(LeakyConfig):
+    """The leaky integrators of a comparison: smooth, weak, and with half an asymmetry."""
 
-    Without an oracle those of `default_oracles` are taken. The settings of all estimators are
-    among its keys: each is passed to those that have it.
-    """
-
-    sizes: tuple[Count, ...] = (20, 30, 10)
+    hidden: tuple[Count, ...] = (30,)
     activation: ActivationName = "tanh"
     coordinates: Coordinates = "membrane"
     gain: Positive = 0.35
+    feedback_gain: Positive = 1.0
+    angle: Degrees | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     asymmetry: NonNegative | None = None
-    angle: Degrees | None = None
+
+    def start(self) -> dict[str, float | None]:
+        if self.angle is None and self.asymmetry is None:
+            return {"angle": 0.0, "asymmetry": 0.5}
+        return {"angle": self.angle or 0.0, "asymmetry": self.asymmetry}
+
+
+if TYPE_CHECKING:
+    NetworkOf = NetworkConfig
+else:
+    NetworkOf = choice(
+        "field",
+        "leaky",
+        {**NETWORK_CONFIGS, "leaky": CheckedLeaky},
+        Others("field", "leaky", NetworkConfig, field_config),
+    )
+
+
+class GradcheckConfig(_Offered):
+    """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`.
+
+    `network` is that of `eqprop-run`, with other defaults. `sizes` are the inputs, the hidden
+    layers, and the outputs; a field of the user's needs the first and the last. Without an oracle
+    those of `default_oracles` are taken. The settings of all estimators are among its keys: each
+    is passed to those that have it.
+    """
+
+    moved: ClassVar[Mapping[str, str]] = {
+        name: f"network.{name}"
+        for name in ("activation", "coordinates", "gain", "asymmetry", "angle")
+    }
+
+    sizes: tuple[Count, ...] = (20, 30, 10)
+    network: NetworkOf = CheckedLeaky()
+    targets: Literal["labels", "vectors"] = "labels"
     cost: CostName = "squared-error"
     estimator: tuple[EstimatorName, ...] = ("vector-field", "asym-ep")
     beta: tuple[Nudge, ...] = (1e-2,)
@@ -84,12 +118,42 @@ class GradcheckConfig(_Offered):
     dtype: Literal["float32", "float64"] = "float64"
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _say_hidden_once(self) -> Self:
+        """Bring `sizes` and `network.hidden` to say the same."""
+        if len(self.sizes) < 2:
+            raise ValueError(f"sizes={list(self.sizes)} must be two or more whole numbers")
+        n_input, *middle, n_output = self.sizes
+        sizes, hidden = self.sizes, getattr(self.network, "hidden", None)
+        given = "sizes" in self.model_fields_set
+        if hidden is None:
+            if given and middle:
+                raise ValueError(
+                    f"sizes={list(sizes)}: field={self.network.field} takes no hidden layers; give "
+                    f"inputs and outputs alone, e.g. sizes=[{n_input}, {n_output}]"
+                )
+            sizes = (n_input, n_output)
+        elif not given and "hidden" in self.network.model_fields_set:
+            sizes = (n_input, *hidden, n_output)
+        elif "hidden" not in self.network.model_fields_set:
+            network = self.network.model_copy(update={"hidden": tuple(middle)})
+            object.__setattr__(self, "network", network)  # frozen for others
+        elif tuple(middle) != hidden:
+            raise ValueError(
+                f"sizes={list(sizes)} has other hidden layers than network.hidden={list(hidden)}; "
+                "give one of the two"
+            )
+        object.__setattr__(self, "sizes", sizes)
+        return self
+
     def idle(self) -> dict[str, str]:
         found = {}
         here = f"with estimator={', '.join(self.estimator)}"
+        kinds = [kind_of(estimator_code(name)) for name in self.estimator]
         for setting in ("beta", *SETTINGS):
-            users = [n for n, kind in ESTIMATORS.items() if setting in kind.__dataclass_fields__]
-            if not set(users) & set(self.estimator):
+            if not any(setting in kind.__dataclass_fields__ for kind in kinds):
+                all_kinds = ESTIMATORS.items()
+                users = [n for n, kind in all_kinds if setting in kind.__dataclass_fields__]
                 found[setting] = f"{here}; it is read with estimator={either(users)}"
         if self.engine == "torch":
             found["brian2"] = "with engine=torch; it is read with engine=brian2"
@@ -97,12 +161,12 @@ class GradcheckConfig(_Offered):
             found["dt"] = (
                 f"with solver={self.solver}; it is read with solver=euler or engine=brian2"
             )
-        if len(self.sizes) == 2:
-            why = "without a hidden layer, and so without feedback; give three or more sizes"
-            found |= dict.fromkeys(("asymmetry", "angle"), why)
-            why = "without a hidden layer, for outputs are linear; give three or more sizes"
-            found |= dict.fromkeys(("activation", "coordinates"), why)
         return found
+
+
+def kind_of(found: AbstractEstimator | type[AbstractEstimator]) -> type[AbstractEstimator]:
+    """The class of an estimator, or of one with its settings."""
+    return type(found) if isinstance(found, AbstractEstimator) else found
 
 
 def restore_check(
@@ -116,28 +180,46 @@ def restore_check(
     data = data.model_copy(update={"train_size": 1, "test_size": config.batch})
     dataset = make_dataset(data, dtype)
     require_servable(config, field)
-    return field, dataset.shown.inputs, dataset.shown.targets
+    return field, as_inputs(field, dataset.shown.inputs), dataset.shown.targets
 
 
 def make_check(config: GradcheckConfig) -> tuple[VectorField, Tensor, Tensor]:
-    """A fresh network, inputs in [0, 1] and labels, drawn from the config's seed."""
-    if config.asymmetry is not None and config.angle is not None:
-        raise InputError("asymmetry and angle both say where the feedback weights start; give one")
+    """A fresh network, inputs in [0, 1] and labels or target vectors, drawn from the seed.
+
+    Raises:
+        InputError: the network cannot be drawn, or does not fit its inputs and outputs.
+    """
     dtype = getattr(torch, config.dtype)
-    field = LeakyField(
-        config.sizes,
-        config.activation,
-        coordinates=config.coordinates,
-        gain=config.gain,
-        angle=0.0 if config.angle is None else config.angle,
-        asymmetry=0.5 if config.asymmetry is None and config.angle is None else config.asymmetry,
-        generator=generator(config.seed, "weights"),
-        dtype=dtype,
-    )
+    n_input, n_output = config.sizes[0], config.sizes[-1]
+    name = f"sizes={[n_input, n_output]}"
+    field = config.network.draw(Task((n_input,), n_output, name, config.seed, dtype))
     require_servable(config, field)
     draw = generator(config.seed, "inputs")
-    x = torch.rand(config.batch, config.sizes[0], generator=draw, dtype=dtype)
-    return field, x, torch.randint(config.sizes[-1], (config.batch,), generator=draw)
+    x = as_inputs(field, torch.rand(config.batch, n_input, generator=draw, dtype=dtype))
+    if config.targets == "vectors":
+        return field, x, torch.rand(config.batch, n_output, generator=draw, dtype=dtype)
+    return field, x, torch.randint(n_output, (config.batch,), generator=draw)
+
+
+def compared(config: GradcheckConfig) -> list[AbstractEstimator | type[AbstractEstimator]]:
+    """What is compared: classes, and of users' objects one for each beta."""
+    found: list[AbstractEstimator | type[AbstractEstimator]] = []
+    for name in config.estimator:
+        made = estimator_code(name)
+        if isinstance(made, AbstractEstimator) and "beta" in made.__dataclass_fields__:
+            found += [make_estimator(made, beta=beta) for beta in config.beta]
+        else:
+            found.append(made)
+    return found
+
+
+def check_origins(config: GradcheckConfig) -> tuple[Provenance, ...]:
+    """Where the users' code comes from that a comparison on a fresh network is made of."""
+    named = [("field", config.network.field), ("cost", config.cost)]
+    named += [("activation", getattr(config.network, "activation", ""))]
+    named += [("estimator", name) for name in config.estimator]
+    named += [("oracle", name) for name in config.oracle]
+    return origins_of((what, name) for what, name in named if name)
 
 
 def check_settings(config: GradcheckConfig) -> dict[str, Any]:
@@ -152,11 +234,10 @@ def require_servable(config: GradcheckConfig, field: VectorField) -> None:
     Raises:
         InputError: with the reason.
     """
-    for name in config.estimator:
-        for estimator, _ in variants(
-            name, config.beta, check_settling(config), check_settings(config)
-        ):
-            estimator.check(field, get_cost(config.cost))
+    cost, settling = resolve("cost", config.cost), check_settling(config)
+    for each in compared(config):
+        for estimator, _ in variants(each, config.beta, settling, check_settings(config)):
+            estimator.check(field, cost)
 
 
 def check_settling(config: GradcheckConfig, engine: Engine | None = None) -> Settling:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from bioplaus.config.fields import (
     ActivationName,
@@ -18,7 +19,7 @@ from bioplaus.config.fields import (
     Positive,
 )
 from bioplaus.config.resolving import resolve
-from bioplaus.fields import LeakyField, VectorField
+from bioplaus.fields import LayeredField, LeakyField, VectorField
 from bridge.config import Config
 from bridge.seeding import generator
 
@@ -110,6 +111,10 @@ class LeakyConfig(NetworkConfig):
             found["linear_output"] = "with activation=linear"
         return found
 
+    def start(self) -> dict[str, Any]:
+        """Where the feedback weights start, see `LeakyField`."""
+        return {"angle": self.angle, "asymmetry": self.asymmetry}
+
     def draw(self, task: Task) -> LeakyField:
         return LeakyField(
             [task.n_input, *self.hidden, task.n_output],
@@ -119,9 +124,15 @@ class LeakyConfig(NetworkConfig):
             tied=self.tied,
             gain=self.gain,
             feedback_gain=1.0 if self.tied else self.feedback_gain,
-            angle=self.angle,
-            asymmetry=self.asymmetry,
+            **self.start(),
             generator=generator(task.seed, "weights"),
             dtype=task.dtype,
             device=task.device,
         )
+
+
+def as_inputs(field: VectorField, x: Tensor) -> Tensor:
+    """Flat inputs [N, D] in the shape that a field says; layered ones take them as they are."""
+    if field.input is None or len(field.input) == 1 or isinstance(field, LayeredField):
+        return x
+    return x.view(-1, *field.input)

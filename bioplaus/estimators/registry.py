@@ -52,9 +52,12 @@ def get_oracle(name: str) -> type[AbstractEstimator]:
     Raises:
         InputError: the name is unknown.
     """
-    if name not in ORACLES:
+    if name in ORACLES:
+        return ORACLES[name]
+    found = None if name in ESTIMATORS else find_added(GROUP, name)
+    if found is None:
         raise unknown("oracle", name, ORACLES)
-    return ORACLES[name]
+    return estimator_class(found, f"the entry point {name} of {GROUP}")
 
 
 def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:

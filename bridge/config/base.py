@@ -29,6 +29,9 @@ class Config(BaseModel):
     length: ClassVar[str] = ""
     """The setting that says how long a run is, where it may become longer."""
 
+    moved: ClassVar[Mapping[str, str]] = {}
+    """Keys that stand elsewhere now: what they were called, and their dotted key."""
+
     def courses(self, steps: int) -> Mapping[str, Callable[[int], float]]:
         """Tell what depends on where a run of so many steps ends.
 

@@ -60,10 +60,11 @@ def load_config(
     problems: list[str] = []
     data: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    moved: Mapping[str, str] = getattr(model, "moved", {})
     if base is not None:
-        _merge(data, base, base_name, origins)
+        _merge(data, _as_now(base, moved), base_name, origins)
     if toml is not None:
-        _merge(data, _read_toml(Path(toml), problems), str(toml), origins)
+        _merge(data, _as_now(_read_toml(Path(toml), problems), moved), str(toml), origins)
         if problems:
             raise InputError(*problems)
     for name, value in (flags or {}).items():
@@ -78,7 +79,8 @@ def load_config(
         if not equals or not key.strip():
             problems.append(f"{origin}: write --set key=value")
             continue
-        _put(data, key.strip(), _toml_value(raw.strip()), origin, origins, problems)
+        key = moved.get(key.strip(), key.strip())
+        _put(data, key, _toml_value(raw.strip()), origin, origins, problems)
     return _validate(model, data, origins, problems, None if base is None else base_name)
 
 
@@ -120,6 +122,15 @@ def _toml_value(raw: str) -> Any:
     except (tomllib.TOMLDecodeError, RecursionError):
         return raw
     return parsed["v"] if list(parsed) == ["v"] else raw
+
+
+def _as_now(given: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, Any]:
+    """Put keys of earlier versions where they stand now."""
+    now: dict[str, Any] = {k: v for k, v in given.items() if k not in moved}
+    for key in given.keys() & moved.keys():
+        group, _, leaf = moved[key].partition(".")
+        now[group] = {leaf: given[key], **now.get(group, {})}
+    return now
 
 
 def _merge(
