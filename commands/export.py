@@ -43,11 +43,12 @@ def export(log: Path, target: Path, tau: str, as_json: bool, quiet: bool) -> Non
         write_nir(target, graph)
     except OSError as error:
         raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from None
+    sizes = getattr(field, "sizes", [field.n])
     if as_json:
-        about = {"file": str(target), "step": step, "sizes": field.sizes, "tau_seconds": time}
+        about = {"file": str(target), "step": step, "sizes": sizes, "tau_seconds": time}
         print_json({**about, "not_expressed_in_nir": UNSAID})
     elif not quiet:
-        click.echo(f"{target}: the network after step {step}, sizes {field.sizes}")
+        click.echo(f"{target}: the network after step {step}, sizes {sizes}")
         click.echo("NIR cannot say, so that only this program knows:")
         for line in UNSAID:
             click.echo(f"- {line}")

@@ -1,6 +1,6 @@
 """The typed configs of the commands, and the plain objects that they describe."""
 
-from bioplaus.config.data import DataCheckConfig, DataConfig, make_dataset
+from bioplaus.config.data import DataCheckConfig, DataConfig, data_origins, make_dataset
 from bioplaus.config.eqprop import (
     EqpropConfig,
     make_estimator,
@@ -40,6 +40,7 @@ __all__ = [
     "check_settings",
     "check_settling",
     "compared",
+    "data_origins",
     "fit_config",
     "loop_settings",
     "make_check",

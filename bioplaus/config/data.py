@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 
 from bioplaus.config.fields import Count
+from bioplaus.config.resolving import origins_of
 from bioplaus.data import Dataset, load_dataset
 from bridge.config import Config
-from bridge.usercode import load_object, names_code, running
+from bridge.usercode import Provenance, load_object, names_code, running
 
 
 class DataConfig(Config):
@@ -69,6 +70,12 @@ def make_dataset(
             reader=reader,
             needs_test=needs_test,
         )
+
+
+def data_origins(data: DataConfig) -> tuple[Provenance, ...]:
+    """Where the users' code comes from that a data set is read by."""
+    named = (("dataset", data.dataset), ("reader", data.reader))
+    return origins_of((what, name) for what, name in named if name)
 
 
 def _object_of(data: DataConfig, name: str) -> Any:

@@ -20,7 +20,7 @@ from bioplaus.config.choices import (
     SgdConfig,
     own_settings,
 )
-from bioplaus.config.data import DataConfig, make_dataset
+from bioplaus.config.data import DataConfig, data_origins, make_dataset
 from bioplaus.config.loop import LoopConfig
 from bioplaus.config.network import LeakyConfig, Task
 from bioplaus.config.resolving import origins_of
@@ -144,11 +144,10 @@ def restore_field(settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]
 def origins(config: EqpropConfig) -> tuple[Provenance, ...]:
     """Where the users' code comes from that a run is made of, and that of packages."""
     named = {
-        "dataset": config.data.dataset,
-        "reader": config.data.reader,
         "field": config.network.field,
         "activation": getattr(config.network, "activation", None),
         "estimator": config.estimator.name,
         "cost": config.estimator.cost,
     }
-    return origins_of((what, name) for what, name in named.items() if name)
+    of_network = origins_of((what, name) for what, name in named.items() if name)
+    return data_origins(config.data) + of_network
