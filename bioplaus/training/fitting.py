@@ -16,6 +16,7 @@ from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, EstimatorLike
 from bioplaus.fields import VectorField
 from bioplaus.phases import Settling
+from bioplaus.registry import unknown
 from bioplaus.sharding import Shards
 from bioplaus.solvers import AbstractSolver
 from bioplaus.training.history import History
@@ -24,8 +25,9 @@ from bioplaus.training.recording import Recording
 from bioplaus.training.run import Run, fitted
 from bridge.distributed import Group
 from bridge.errors import Interrupted
-from bridge.optim import Optimizer
+from bridge.optim import METHODS, Optimizer
 from bridge.seeding import generator
+from bridge.usercode import names_code
 
 SETTLING = Settling(tolerance=1e-3, free_steps=200, nudged_steps=100, verify=False)
 """How the phases of a training settle where nothing else is said."""
@@ -125,10 +127,17 @@ def fit(
             f"field is {type(field).__name__}; give a FunctionField, a LayeredField, a LeakyField "
             "or a VectorField of your own"
         )
+    _require_numbers(learning_rate=learning_rate, clip_norm=clip_norm, gate=gate)
+    _require_numbers(0.0, weight_decay=weight_decay)
+    _require_whole(checkpoint_every=checkpoint_every, warmup_steps=warmup_steps or None)
+    if not isinstance(rates or {}, Mapping):
+        raise InputError(f"rates={rates!r} must be numbers by parameter, e.g. {{'bias': 0.1}}")
+    if not isinstance(out, str | os.PathLike | None):
+        raise InputError(f"out={out!r} is no path; give FILE.h5, or None for no log")
     loop = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "log_every": log_every}
     loop |= {"check_gradients_every": check_gradients_every, "check_rows": check_rows}
     loop = loop_settings(evaluation_batch=evaluation_batch, **loop)
-    dataset = fitted(resolve("dataset", data, dtype=field.dtype), field)
+    dataset = fitted(_dataset(data, field), field)
     rule = _rule(estimator, settling, solver, gate, seed)
     chosen = resolve("cost", cost or ("cross-entropy" if dataset.has_labels else "squared-error"))
     rule.check(field, chosen)
@@ -178,12 +187,39 @@ def _trained(run: Run, recording: Recording) -> History:
     return history
 
 
+def _dataset(data: Any, field: VectorField) -> Dataset:
+    try:
+        return resolve("dataset", data, dtype=field.dtype)
+    except InputError as error:
+        said = str(error).replace("dataset is", "data is", 1).replace("<lambda> gave", "data has", 1)
+        raise InputError(said) from None
+
+
+def _require_numbers(least: float | None = None, **given: Any) -> None:
+    """Refuse what is no number above zero (or from `least` up), by the argument's name."""
+    for name, value in given.items():
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        legal = real and (value > 0 if least is None else value >= least) and value < math.inf
+        if value is not None and not legal:
+            raise InputError(
+                f"{name}={value!r} must be a number {'>' if least is None else '>='} 0"
+            )
+
+
+def _require_whole(**given: Any) -> None:
+    """Refuse what is no whole number of at least 1, by the argument's name."""
+    for name, value in given.items():
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if value is not None and not whole:
+            raise InputError(f"{name}={value!r} must be a whole number of at least 1")
+
+
 def _callbacks(given: Any) -> tuple[Callable[[Any], Any], ...]:
-    listed = (given,) if callable(given) else tuple(given)
+    listed = (given,) if callable(given) or not isinstance(given, Iterable) else tuple(given)
     for each in listed:
         if not callable(each):
             raise InputError(
-                f"callbacks holds {each!r}, which cannot be called; give functions of a row"
+                f"callbacks={given!r}: {each!r} cannot be called; give functions of a row"
             )
     return listed
 
@@ -201,8 +237,6 @@ def _rule(
             f"settling is {type(settling).__name__}; give a bioplaus.Settling, e.g. "
             "Settling(tolerance=1e-4)"
         )
-    if gate is not None and not gate > 0:
-        raise InputError(f"gate={gate} must be > 0, a relative residual; leave it out for {GATE}")
     rule = resolve("estimator", choice)
     chosen = settling or (SETTLING if rule.settling == Settling() else rule.settling)
     if solver is not None:
@@ -233,6 +267,8 @@ def _optimizer(
         return choice, optimizer_settings(choice)
     if settings["learning_rate"] is None:
         settings["learning_rate"] = RATES.get(choice, RATE) if isinstance(choice, str) else RATE
+    if isinstance(choice, str) and choice not in METHODS and not names_code(choice):
+        raise unknown("optimizer", choice, METHODS)
     made = resolve("optimizer", choice, params=field.parameters, **settings)
     kept = {k: v for k, v in settings.items() if k != "total_steps"}
     return made, {"method": made.method, **kept}

@@ -196,6 +196,7 @@ def _in_python(path: Path) -> Iterator[None]:
     words = {
         f"--resume --out {path}": "resume=True",
         "--reschedule": "reschedule=True",
+        "another --out": "another out=FILE.h5",
         "--overwrite": "overwrite=True",
         "--resume": "resume=True",
         "(--threads)": "(torch.set_num_threads)",
