@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bioplaus.activations import Activation
+from bioplaus.arguments import as_inputs
 from bioplaus.costs import SquaredError, one_hot
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
@@ -17,9 +19,9 @@ from bioplaus.fields.layered import LayeredField
 from bioplaus.fields.linearisation import FunctionalLinearisation
 from bioplaus.fields.norms import parameter_norms
 from bioplaus.fields.symmetry import EXACT_UP_TO, symmetrising_update
+from bioplaus.frames import frame
 from bioplaus.nudging import Nudge, absolute, deviations, symmetrised
 from bioplaus.phases import Settling, free_phase
-from bioplaus.precision import double
 
 STEP = 1e-6
 """Of differences where nothing else tells a derivative."""
@@ -61,6 +63,14 @@ class FieldReport:
         """The rows that do not agree."""
         return tuple(row for row in self.rows if not row.passed)
 
+    def to_dataframe(self) -> Any:
+        """The rows as a pandas data frame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return frame(self.rows)
+
     def __repr__(self) -> str:
         width = max(len(row.what) for row in self.rows)
         lines = [
@@ -86,7 +96,7 @@ class FieldMismatch(InputError):
 @torch.no_grad()
 def check_field(
     field: VectorField,
-    x: Tensor | None = None,
+    x: Any = None,
     *,
     rows: int = 4,
     seed: int = 0,
@@ -101,7 +111,8 @@ def check_field(
 
     Args:
         field: any; it is left as it is.
-        x: inputs, one a row; drawn from [0, 1) where the field says its `input`.
+        x: inputs, one a row, a tensor or what becomes one; drawn from [0, 1) where the field says
+            its `input`.
         rows: how many are drawn.
         seed: of the states.
         tolerance: relative, of what is computed exactly.
@@ -122,7 +133,7 @@ def check_field(
                 "the field is made"
             )
         x = torch.rand(rows, *field.input, generator=g, dtype=torch.float64)
-    x = double(x)
+    x = as_inputs(x, field)
     looked = _Look(field, x, g, tolerance)
     report = FieldReport(tuple(looked.all()))
     if report.failures:

@@ -1,8 +1,9 @@
-"""Rows of a report as a data frame."""
+"""Rows of a report as a data frame, and as a table of text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bioplaus.errors import InputError
@@ -19,3 +20,17 @@ def frame(rows: Iterable[Any]) -> Any:
     except ImportError:
         raise InputError('to_dataframe() needs pandas: pip install "bioplaus[report]"') from None
     return pandas.DataFrame([vars(row) for row in rows])
+
+
+def text_table(names: Sequence[str], rows: Iterable[Any]) -> str:
+    """Attributes of records in columns; "-" where there is nothing to tell."""
+    table = [list(names), *([_cell(getattr(row, name)) for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in table)
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return "-" if value is None else str(value)

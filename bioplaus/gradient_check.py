@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost, CostLike, get_cost, one_hot
+from bioplaus.arguments import as_inputs, as_targets
+from bioplaus.comparing import Alike
+from bioplaus.costs import AbstractCost, CostLike, get_cost
 from bioplaus.errors import InputError
 from bioplaus.estimators import (
     AbstractEstimator,
@@ -22,6 +24,7 @@ from bioplaus.estimators import (
 )
 from bioplaus.estimators.adjoint import cost_slope
 from bioplaus.fields.base import VectorField
+from bioplaus.frames import frame, text_table
 from bioplaus.gradient_row import (
     CURES,
     DISAGREEMENT,
@@ -56,8 +59,11 @@ AGREEMENT = 1000.0
 left of a phase reaches the gradient multiplied by ||J^-1||."""
 
 
-@dataclass(frozen=True)
-class GradientReport:
+_SHOWN = ("relative_error", "angle_degrees", "bound", "converged", "reason")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradientReport(Alike):
     """What `check_gradients` found.
 
     Attributes:
@@ -77,6 +83,21 @@ class GradientReport:
     tolerance: float
     agreement: float
     free: Solution
+
+    def __repr__(self) -> str:
+        known = {name: value for name, value in self.asymmetry.items() if value is not None}
+        head = ", ".join(f"{name} {value:.4g}" for name, value in known.items())
+        shown = ["estimator", "beta", "oracle", "parameter", *_SHOWN]
+        said = [self.said(reason) for reason in self.reasons]
+        return "\n".join([f"Jacobian: {head}", text_table(shown, self.rows), *said])
+
+    def to_dataframe(self) -> Any:
+        """The rows as a pandas data frame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return frame(self.rows)
 
     @property
     def unconverged(self) -> tuple[GradientRow, ...]:
@@ -121,12 +142,12 @@ class GradientReport:
 
 def check_gradients(
     field: VectorField,
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     cost: CostLike = "squared-error",
-    estimators: Sequence[EstimatorLike] = ("vector-field", "asym-ep"),
-    betas: Sequence[float] = (1e-2,),
-    oracles: Sequence[EstimatorLike] | None = None,
+    estimators: EstimatorLike | Sequence[EstimatorLike] = ("vector-field", "asym-ep"),
+    betas: float | Sequence[float] = (1e-2,),
+    oracles: EstimatorLike | Sequence[EstimatorLike] | None = None,
     *,
     settling: Settling | None = None,
     oracle_settling: Settling | None = None,
@@ -141,11 +162,11 @@ def check_gradients(
 
     Args:
         field: the network.
-        x: clamped input, [B, n_in].
-        y: labels [B] or targets [B, m].
+        x: clamped input, [B, n_in]: a tensor or what becomes one.
+        y: labels [B] or targets [B, m], likewise.
         cost: name, object or function.
-        estimators: names, classes or objects; oracles may be among them, and are then
-            compared like estimators.
+        estimators: names, classes or objects, one or several; oracles may be among them, and are
+            then compared like estimators.
         betas: strengths of the nudge, for estimators that have one.
         oracles: likewise what is taken for the true gradient; None is `default_oracles`. They
             compute in float64 whatever the field does.
@@ -166,10 +187,12 @@ def check_gradients(
     cost = get_cost(cost)
     if oracles is None:
         oracles = default_oracles(field)
+    estimators, oracles, betas = (_several(each) for each in (estimators, oracles, betas))
     if not estimators or not oracles or not betas:
         raise InputError("give at least one estimator, one oracle and one beta")
     settling = settling or default_settling(field.dtype)
-    target = y if y.ndim == 2 else one_hot(y, field.n_output, field.dtype)
+    x = as_inputs(x, field)
+    target = as_targets(y, field, len(x))
     free = free_phase(field, x, settling=settling)
     layout = Layout.of(field.parameters, field.partners())
     exact = Exact.of(field, x, target, free, settling, oracle_settling)
@@ -192,6 +215,12 @@ def check_gradients(
         rows += made
         on_rows(asymmetry, made)
     return GradientReport(asymmetry, tuple(rows), settling.tolerance, agreement, free)
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    """One or several, in a tuple."""
+    alone = isinstance(given, str) or not isinstance(given, Iterable)
+    return (given,) if alone else tuple(given)
 
 
 def default_oracles(field: VectorField) -> tuple[str, ...]:

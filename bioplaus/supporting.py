@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from bioplaus.costs import CostLike, get_cost
-from bioplaus.errors import InputError
-from bioplaus.estimators import EstimatorLike, make_estimator
+from bioplaus.estimators import EstimatorLike, estimator_with
 from bioplaus.fields.base import VectorField
 
 
@@ -40,12 +38,5 @@ def supports(
         >>> print(supports(LeakyField([4, 3]), estimator="dyadic", beta=3.0).split("; ")[1])
         use a beta below 2
     """
-    chosen = make_estimator(estimator, **settings)
-    known = [each.name for each in dataclasses.fields(chosen)]
-    unread = [name for name in settings if name not in known]
-    if unread:
-        raise InputError(
-            f"estimator={chosen.name!r} has no {', '.join(unread)}; its settings are "
-            f"{', '.join(known)}"
-        )
+    chosen = estimator_with(estimator, settings)
     return chosen.missing(field, get_cost(cost))

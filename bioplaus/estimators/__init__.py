@@ -1,11 +1,9 @@
 """Estimators of dJ/dtheta, one file each, behind one interface."""
 
-from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from bioplaus.costs import CostLike, get_cost, one_hot
+from bioplaus.arguments import as_inputs, as_targets
+from bioplaus.costs import CostLike, get_cost
 from bioplaus.estimators.asymmetric import AsymEP
 from bioplaus.estimators.base import AbstractEstimator, Estimate
 from bioplaus.estimators.continual import Continual
@@ -21,6 +19,7 @@ from bioplaus.estimators.registry import (
     ESTIMATORS,
     ORACLES,
     EstimatorLike,
+    estimator_with,
     get_estimator,
     get_oracle,
     make_estimator,
@@ -32,8 +31,8 @@ from bioplaus.fields.base import VectorField
 
 def estimate_gradient(
     field: VectorField,
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     cost: CostLike = "squared-error",
     estimator: EstimatorLike = "vector-field",
     **settings: Any,
@@ -42,8 +41,8 @@ def estimate_gradient(
 
     Args:
         field: the network.
-        x: clamped input, [B, n_in].
-        y: labels [B] or targets [B, m].
+        x: clamped input, [B, n_in]: a tensor or what becomes one.
+        y: labels [B] or targets [B, m], likewise.
         cost: name or object.
         estimator: name, class or object of an estimator or an oracle.
         settings: its fields: `beta`, `nudging`, `settling`, `gate`, ...
@@ -51,13 +50,9 @@ def estimate_gradient(
     Raises:
         InputError: an unknown name, or a value outside its range.
     """
-    target = y if y.ndim == 2 else one_hot(y, field.n_output, field.dtype)
-    if isinstance(estimator, AbstractEstimator):
-        chosen = replace(estimator, **settings)
-    else:
-        kind = get_estimator(estimator) if isinstance(estimator, str) else estimator
-        chosen = kind(**settings)
-    return chosen(field, x, target, get_cost(cost))
+    x = as_inputs(x, field)
+    chosen = estimator_with(estimator, settings)
+    return chosen(field, x, as_targets(y, field, len(x)), get_cost(cost))
 
 
 __all__ = [
@@ -79,6 +74,7 @@ __all__ = [
     "Unrolled",
     "VectorFieldEP",
     "estimate_gradient",
+    "estimator_with",
     "get_estimator",
     "get_oracle",
     "make_estimator",

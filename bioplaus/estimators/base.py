@@ -11,6 +11,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
+from bioplaus.comparing import Alike
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
@@ -18,8 +19,8 @@ from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, eq=False)
+class Estimate(Alike):
     """An update of the parameters and the phases it came from.
 
     Attributes:

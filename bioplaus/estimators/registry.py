@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from bioplaus.errors import InputError
@@ -88,6 +89,23 @@ def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:
             "write @dataclass(frozen=True) above it"
         )
     return found
+
+
+def estimator_with(choice: EstimatorLike, settings: Mapping[str, Any]) -> AbstractEstimator:
+    """Make an estimator of a name, a class or an object with exactly these settings.
+
+    Raises:
+        InputError: see `make_estimator`, or it has no such setting.
+    """
+    made = make_estimator(choice, **settings)
+    known = [each.name for each in dataclasses.fields(made)]
+    unread = [name for name in settings if name not in known]
+    if unread:
+        raise InputError(
+            f"estimator={made.name!r} has no {', '.join(unread)}; its settings are "
+            f"{', '.join(known)}"
+        )
+    return made
 
 
 def make_estimator(choice: EstimatorLike, what: str = "estimator", **common: Any) -> Any:

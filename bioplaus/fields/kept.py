@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bioplaus.comparing import same
 from bioplaus.errors import InputError
 from bioplaus.fields.parameters import Parameters
 
@@ -31,12 +32,10 @@ class Kept:
     """Saving, loading and comparing of what has parameters by name."""
 
     _parameters: Parameters
+    _fixed: dict[str, Tensor] = {}  # noqa: RUF012 - of a class that fixes none
+    """Tensors that do not learn and belong to the state, by name."""
     derived: ClassVar[tuple[str, ...]] = ()
     """Attributes that are made again of the others, and are no part of a copy."""
-
-    def held(self) -> Mapping[str, Tensor]:
-        """Tensors that do not learn and belong to the state, by name."""
-        return {}
 
     def description(self) -> dict[str, Any] | None:
         """All but the tensors, in what JSON can say; None where it is code.
@@ -51,7 +50,7 @@ class Kept:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The field's tensors by name, those that do not learn among them; not copies."""
-        return {**self._parameters, **self.held()}
+        return {**self._parameters, **self._fixed}
 
     @torch.no_grad()
     def load_state_dict(
@@ -135,21 +134,6 @@ class Kept:
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(self._parameters)))
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal, tensors in them to the last bit, dtype and device."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        alike = a.dtype == b.dtype and a.device == b.device and a.shape == b.shape
-        return alike and torch.equal(a, b)
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple) and type(a) is type(b):
-        return len(a) == len(b) and all(map(same, a, b))
-    if type(a) is not type(b):
-        return False
-    equal = a == b
-    return bool(equal.all() if hasattr(equal, "all") else equal)
 
 
 def _told(value: Any) -> str:

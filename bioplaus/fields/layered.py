@@ -131,13 +131,9 @@ class LayeredField(VectorField):
         vars(self).update(state)
         self._wire(self.parameters)
 
-    def held(self) -> Mapping[str, Tensor]:
-        return self._fixed
-
     def description(self) -> dict[str, Any] | None:
-        if type(self) is not LayeredField:
-            return None
-        return joining.described(self.shapes[0], self.specs, self.connections, self.coordinates)
+        parts = (self.shapes[0], self.specs, self.connections, self.coordinates)
+        return joining.described(*parts) if type(self) is LayeredField else None
 
     def layout(self) -> dict[str, Tensor]:
         return joining.marks(self.connections)

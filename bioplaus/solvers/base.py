@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bioplaus.comparing import Alike
 from bioplaus.costs import AbstractCost
 from bioplaus.fields.base import VectorField
 
@@ -158,8 +159,8 @@ class AbstractSolver(ABC):
         return steps
 
 
-@dataclass(frozen=True)
-class Solution:
+@dataclass(frozen=True, eq=False)
+class Solution(Alike):
     """The end of a search, row by row.
 
     Attributes:

@@ -191,7 +191,9 @@ def _dataset(data: Any, field: VectorField) -> Dataset:
     try:
         return resolve("dataset", data, dtype=field.dtype)
     except InputError as error:
-        said = str(error).replace("dataset is", "data is", 1).replace("<lambda> gave", "data has", 1)
+        said = (
+            str(error).replace("dataset is", "data is", 1).replace("<lambda> gave", "data has", 1)
+        )
         raise InputError(said) from None
 
 

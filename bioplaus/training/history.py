@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bioplaus.comparing import same
 from bioplaus.errors import InputError
-from bioplaus.frames import frame
+from bioplaus.frames import frame, text_table
 from bioplaus.training.records import StepRecord
 
 _SHOWN = ("epoch", "cost", "train_error", "test_error", "free_residual", "converged", "seconds")
@@ -42,26 +43,13 @@ class History:
         where = "" if self.path is None else f", log {self.path}"
         epochs = f"{len(self.rows)} epoch{'' if len(self.rows) == 1 else 's'}"
         head = f"History({self.status}, {epochs}, {len(self.steps)} steps{where})"
-        table = [list(_SHOWN), *([_cell(getattr(row, n)) for n in _SHOWN] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in table
-        ]
-        return "\n".join([head, *(lines if self.rows else ())])
+        lines = [head, *([text_table(_SHOWN, self.rows)] if self.rows else [])]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, History):
             return NotImplemented
-        same_state = (self.status, self.path, self.warnings) == (
-            other.status,
-            other.path,
-            other.warnings,
-        )
-        return same_state and all(
-            _comparable(getattr(self, name)) == _comparable(getattr(other, name))
-            for name in _TABLES
-        )
+        return same(vars(self), vars(other))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -118,17 +106,3 @@ _PANELS: Sequence[tuple[str, tuple[str, ...], bool]] = (
     ("largest residual", ("free_residual", "nudged_residual"), True),
     ("share of rows", ("converged", "accepted"), False),
 )
-
-
-def _cell(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "-" if math.isnan(value) else f"{value:.4g}"
-
-
-def _comparable(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Values of records, of which NaN equals NaN."""
-    return [
-        tuple("nan" if isinstance(v, float) and math.isnan(v) else v for v in vars(row).values())
-        for row in rows
-    ]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
+from bioplaus.comparing import same
 from bioplaus.errors import InputError
-from bioplaus.fields.kept import same
 from bioplaus.products import pushforward
 
 Shape = tuple[int, ...]
