@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -181,10 +182,18 @@ def record_type(
     estimators: Iterable[str], oracles: Iterable[str], parameters: Iterable[str]
 ) -> type:
     """A record type for rows over these names (as closed sets), with `step` and the asymmetry."""
+    return _record_type(tuple(estimators), tuple(oracles), tuple(parameters))
+
+
+@cache
+def _record_type(
+    estimators: tuple[str, ...], oracles: tuple[str, ...], parameters: tuple[str, ...]
+) -> type:
+    names = (estimators, oracles, parameters)
     parameters = ("all", "feedforward", "feedback", *parameters)
     sets = {
-        "estimator": tuple(estimators),
-        "oracle": tuple(oracles),
+        "estimator": estimators,
+        "oracle": oracles,
         "parameter": parameters,
         "reason": ("", *REASONS),
     }
@@ -193,7 +202,12 @@ def record_type(
         (f.name, Literal[sets[f.name]] if f.name in sets else float)
         for f in dataclasses.fields(GradientRow)
     ]
-    return dataclasses.make_dataclass("GradientRecord", fields, frozen=True)
+    again = {"__reduce__": lambda row: (_record_again, (names, dataclasses.astuple(row)))}
+    return dataclasses.make_dataclass("GradientRecord", fields, frozen=True, namespace=again)
+
+
+def _record_again(names: tuple[tuple[str, ...], ...], values: tuple[Any, ...]) -> Any:
+    return _record_type(*names)(*values)
 
 
 def records(
