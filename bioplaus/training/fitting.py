@@ -33,7 +33,7 @@ SETTLING = Settling(tolerance=1e-3, free_steps=200, nudged_steps=100, verify=Fal
 """How the phases of a training settle where nothing else is said."""
 GATE = 0.1
 """The residual above which a row does not enter an update."""
-RATE = 0.01
+RATE = 0.003
 RATES = {"sgd": 0.1, "momentum": 0.1}
 """Learning rates where none is given, by optimizer; of others RATE."""
 
@@ -81,7 +81,7 @@ def fit(
             and the squared error of target vectors.
         optimizer: sgd, momentum or adam; an `Optimizer` over the field's parameters; or a function
             of `params` and the settings below that gives one.
-        learning_rate: of the first step, > 0; None is 0.01, and for sgd and momentum 0.1.
+        learning_rate: of the first step, > 0; None is 0.003, and for sgd and momentum 0.1.
         rates: multipliers of it by parameter; see `bridge.optim.Optimizer`, as for the next four.
         weight_decay: decoupled, >= 0.
         schedule: of the learning rate over the run.
