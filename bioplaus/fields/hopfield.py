@@ -51,7 +51,8 @@ def hopfield(
     layers = [Layer(size, kind) for size, kind in zip(sizes[1:], kinds, strict=True)]
     connections: list[Connection] = [Dense(k, k + 1, gain=gain) for k in range(len(layers))]
     connections += [Tied(k + 1, k) for k in range(1, len(layers))]
-    return LayeredField(sizes[0], layers, connections, **{"coordinates": "activity"} | settings)
+    settings.setdefault("coordinates", "activity")
+    return LayeredField(sizes[0], layers, connections, **settings)
 
 
 @torch.no_grad()

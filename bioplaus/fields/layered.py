@@ -91,8 +91,7 @@ class LayeredField(VectorField):
         if not layers:
             raise InputError("give at least one layer beside the input")
         self.input = Layer(input).size
-        self.specs = tuple(layers)
-        self.connections = tuple(connections)
+        self.specs, self.connections = tuple(layers), tuple(connections)
         self.coordinates = coordinates
         self.shapes = (self.input, *(layer.size for layer in layers))
         bounds = list(itertools.accumulate((units(s) for s in self.shapes[1:]), initial=0))
@@ -121,9 +120,8 @@ class LayeredField(VectorField):
 
     def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
         other = copy.copy(self)
-        if self._fixed:
-            like = next(iter(parameters.values()))
-            other._fixed = {k: v.to(like) for k, v in self._fixed.items()}
+        like = next(iter(parameters.values()))
+        other._fixed = {k: v.to(like) for k, v in self._fixed.items()}
         other._wire(parameters)
         return other
 
@@ -226,8 +224,8 @@ class LayeredField(VectorField):
             return self._spread_bias(layer)
         if len(self._driven) == 1:
             return drive
-        before = sum(units(self.specs[k].size) for k in self._driven if k < layer)
-        return drive[:, before : before + units(self.specs[layer].size)]
+        start = sum(units(self.specs[k].size) for k in self._driven if k < layer)
+        return drive[:, start : start + units(self.specs[layer].size)]
 
     def initial_state(self, drive: Tensor) -> Tensor:
         """A start for the free phase, [B, n]: one pass upwards without feedback."""
@@ -253,10 +251,7 @@ class LayeredField(VectorField):
         """rho(s) of all layers, [B, n]; `s` itself where rho is the identity everywhere."""
         if self.is_linear():
             return s
-        out = torch.empty_like(s)
-        for k, here in enumerate(self.layers):
-            self.activity(s[:, here], k, out[:, here])
-        return out
+        return torch.cat([self.activity(own, k) for k, own in enumerate(self.split(s))], 1)
 
     def current(
         self,
@@ -350,8 +345,7 @@ class LayeredField(VectorField):
         return sum(isinstance(c, Tied) for c in self.connections)
 
     def mirror(self, feedback: str, values: Tensor) -> Tensor:
-        connection = next(c for c in self.connections if c.name == feedback)
-        return connection.mirrored(values)
+        return next(c for c in self.connections if c.name == feedback).mirrored(values)
 
     def constrain(self) -> None:
         """Give the weights their masks and signs, after a step of an optimizer."""

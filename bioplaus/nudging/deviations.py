@@ -24,6 +24,8 @@ class Deviations(Layered):
     by e has to be pulled so far before it moves.
     """
 
+    slope: Tensor | None = None
+
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
         super().__init__(field, drive, nudge)
@@ -31,21 +33,29 @@ class Deviations(Layered):
         parts = field.split(free)
         r = [field.activity(own, k) for k, own in enumerate(parts)]
         self.wires = field.wires_at(r)
-        self.slope: Tensor | None = None
         self.excess = self.low = self.high = None
         if any(spec.box is not None for spec in field.specs):
             self.excess, self.low, self.high = (torch.zeros_like(free) for _ in range(3))
             for k, own in enumerate(parts):
                 if (box := field.specs[k].box) is not None:
-                    self._bound(own, field.current(r, drive, k), box, field.layers[k])
+                    current = field.current(r, drive, k)
+                    inside = (current > box[0]) & (current < box[1])
+                    self._bound(own, current, inside, box, field.layers[k])
 
-    def _bound(self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice) -> None:
+    def _bound(
+        self,
+        own: Tensor,
+        current: Tensor,
+        inside: Tensor,
+        box: tuple[float, float],
+        here: slice,
+    ) -> None:
         """The bounds of d, and how far a current lies outside."""
         assert self.excess is not None
         assert self.low is not None
         assert self.high is not None
-        inside = (current > box[0]) & (current < box[1])
-        self.excess[:, here] = torch.where(inside, 0.0, current - own)
+        torch.sub(current, own, out=self.excess[:, here])
+        self.excess[:, here].masked_fill_(inside, 0.0)
         torch.sub(box[0], own, out=self.low[:, here])
         torch.sub(box[1], own, out=self.high[:, here])
 
@@ -111,10 +121,25 @@ class Symmetrised(Deviations):
 
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
+        self.slope = torch.ones_like(free)
         super().__init__(field, drive, nudge, free)
-        self.slope = field.slope(free, drive)
+        for k, own in enumerate(field.split(free)):
+            if not field.is_boxed(k) and not field.is_linear(k):
+                self.slope[:, field.layers[k]] = field.specs[k].rho.slope(own)
         # q comes from layers with a rho of their own
         self._curved = [k for k in self.order if not field.is_linear(k)]
+
+    def _bound(
+        self,
+        own: Tensor,
+        current: Tensor,
+        inside: Tensor,
+        box: tuple[float, float],
+        here: slice,
+    ) -> None:
+        super()._bound(own, current, inside, box, here)
+        assert self.slope is not None
+        self.slope[:, here] = inside
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         back, base = self._back[layer], None
