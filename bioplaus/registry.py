@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
@@ -35,9 +36,14 @@ def defined_in(package: ModuleType, kind: type[T]) -> list[type[T]]:
     ]
 
 
-@cache
 def added(group: str) -> tuple[metadata.EntryPoint, ...]:
     """The entry points of installed packages in a group; nothing of them is imported."""
+    return _added(group, tuple(sys.path))
+
+
+@cache
+def _added(group: str, path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    del path  # where they were looked for
     found = {entry.name: entry for entry in metadata.entry_points(group=group)}
     return tuple(found[name] for name in sorted(found))
 
