@@ -120,7 +120,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         restore_check,
     )
     from bioplaus.gradient_check import check_gradients, default_oracles
-    from bioplaus.gradient_row import GradientRow, record_type, records
+    from bioplaus.gradient_row import GradientRow, records
     from bridge.checkpoint import loading, random_states, set_random_states
     from bridge.runlog import read_run
     from bridge.usercode import record_origins
@@ -137,11 +137,9 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         dataset = {"name": str(from_run), "sha256": digest}
     else:
         field, x, y = make_check(settings)
-    oracles = settings.oracle or default_oracles(field)
     estimators = compared(settings)
-    oracles = [resolve("oracle", oracle) for oracle in oracles]
-    names = list(dict.fromkeys(each.name for each in estimators))
-    kind = record_type(names, [each.name for each in oracles], field.parameters)
+    oracles = [resolve("oracle", each) for each in settings.oracle or default_oracles(field)]
+    kind = _record_type(estimators, oracles, field)
     known = events_of(path) if options["resume"] else ()
     with session_of(
         path,
@@ -191,3 +189,10 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         said = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
         session.log.event("summary", of=said)
     return report
+
+
+def _record_type(estimators: Any, oracles: Any, field: Any) -> type:
+    from bioplaus.gradient_row import record_type
+
+    compared, true = (dict.fromkeys(each.name for each in kinds) for kinds in (estimators, oracles))
+    return record_type(compared, true, field.parameters)

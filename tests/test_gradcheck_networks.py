@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bioplaus.config import EqpropConfig, GradcheckConfig
+from bioplaus.config import EqpropConfig, GradcheckConfig, LeakyConfig
 from bridge.config import valid_keys
 from bridge.runlog import read_run
 from tests.command_line import call, refused
@@ -33,9 +33,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_no_setting_of_a_network_is_missing() -> None:
-    keys = [key for key in valid_keys(EqpropConfig) if key.startswith("network.")]
-    assert {"network.field", "network.tied", "network.feedback_gain"} <= set(keys)
-    assert set(keys) <= set(valid_keys(GradcheckConfig))
+    keys = {f"network.{name}" for name in LeakyConfig.model_fields}
+    assert {"network.field", "network.tied", "network.feedback_gain"} <= keys
+    assert keys <= set(valid_keys(EqpropConfig)) & set(valid_keys(GradcheckConfig))
 
 
 NETWORKS = {
