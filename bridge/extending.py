@@ -7,6 +7,7 @@ end has gone otherwise: that is refused, unless it is to be taken over the new e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from bridge.checkpoint import (
     place_checkpoint,
     remove_checkpoints,
 )
-from bridge.config import Config, config_json, flatten
+from bridge.config import Config, decisive_json, flatten
 from bridge.errors import InputError
 from bridge.ranks import TABLE
 from bridge.resuming import checkpoint_folder
@@ -145,7 +146,8 @@ def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
     Raises:
         InputError: names the log, the first key that differs, and the fix.
     """
-    if config_json(was) != config_json(now):
-        old, new = (flatten(each.model_dump(mode="json")) for each in (was, now))
+    decisive = [decisive_json(each) for each in (was, now)]
+    if decisive[0] != decisive[1]:
+        old, new = (flatten(json.loads(each)) for each in decisive)
         key = next(k for k in old | new if old.get(k) != new.get(k))
         raise InputError(f"{path}: written with {key}={old.get(key)}, not {new.get(key)}; {fix}")

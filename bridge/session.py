@@ -140,6 +140,11 @@ class Session:
                 self._save(whole.step, whole.state, whole.rows)
 
     @property
+    def stopping(self) -> bool:
+        """Whether a signal has asked this process to stop; then the next `after_step` does."""
+        return bool(self._signals)
+
+    @property
     def saved(self) -> int:
         """The step of the newest checkpoint; 0 where there is none."""
         return self._saved

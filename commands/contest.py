@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bridge.session import Session
+    from commands.judging import Account
     from nlhf.language.tournament import Tournament
 
 
@@ -73,14 +74,27 @@ class Contest:
                     after=self._after,
                 )
 
-    def judge(self, judge: Any, quiet: bool) -> Tournament:
-        """Compare all pairs of policies that were not compared yet, and give what came out."""
+    def judge(self, judge: Any, quiet: bool, account: Account) -> Tournament:
+        """Compare all pairs of policies that were not compared yet, and give what came out.
+
+        Args:
+            judge: who compares.
+            quiet: without a bar.
+            account: of what the judge is asked.
+        """
         from bridge.progress import progress
         from nlhf.language.tournament import play
 
         names = self._settings.policies
         pairs = len(names) * (len(names) - 1) // 2
         total = len(self._prompts) * self._settings.draws * pairs
+
+        def after() -> None:
+            account.note()
+            if self._session.stopping:
+                account.write()
+            self._after()
+
         with progress(total, "judging", quiet) as bar:
             bar.advance(sum(each.shape[1] for each in self._asked))
             return play(
@@ -91,7 +105,7 @@ class Contest:
                 names=list(names),
                 seed=self._settings.seed,
                 asked=self._asked,
-                after=self._after,
+                after=after,
             )
 
     def _after(self) -> None:

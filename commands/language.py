@@ -26,8 +26,8 @@ def nash_language(**options: Any) -> None:
     for name in TABLE_ONLY:
         if options[name] is not None:
             raise click.UsageError(f"--{name} is for tables; leave it out with --model")
-    names = ("model", "prompts", "preference", "algorithm", "tau", "iterations", "seed")
-    given = {name: options[name] for name in names}
+    names = ("model", "prompts", "preference", "max_calls", "algorithm", "tau", "iterations")
+    given = {name: options[name] for name in (*names, "seed")}
     if sweep(LanguageConfig, options["config"], given, options, LOG_AND_MODEL):
         return
     device = resolve_device(options["device"])
@@ -56,12 +56,13 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     from bridge.checkpoint import loading
     from bridge.progress import progress
     from commands.cards import keep, tell
-    from commands.folders import new_folder, note_folder
+    from commands.folders import note_folder
+    from commands.judging import accounted, show_bill
     from commands.shared import session_of
-    from nlhf.language.parallel import whole_weights
-    from nlhf.language.saving import save_policy
+    from nlhf.config import judge_origins
+    from nlhf.language.records import ExactRecord, LanguageRecord
     from nlhf.language.text_facts import prompt_facts
-    from nlhf.training import ExactRecord, LanguageRecord, train_language
+    from nlhf.training import train_language
 
     config, group = run.config, run.trainer.group
     facts = prompt_facts(run.trainer.prompts, run.left_out)
@@ -104,33 +105,51 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
             def whole() -> dict[str, Any]:
                 return {**snapshot(), "exact": [vars(each) for each in exact]}
 
+            if session.stopping:
+                account.write()
             session.after_step(step, None if in_shards else whole)
 
         began = time.perf_counter()
-        last = train_language(
-            run,
-            on_record=lambda record: log.log("metrics", record),
-            on_exact=on_exact,
-            advance=lambda n, r: bar.advance(n, win=r.rewards_probabilities, kl=r.objective_kl),
-            start=start,
-            after_step=after,
-        )
+        with accounted(run.trainer.judge, log, judge_origins(config)) as account:
+
+            def advance(steps: int, record: LanguageRecord) -> None:
+                account.note()
+                bar.advance(steps, win=record.rewards_probabilities, kl=record.objective_kl)
+
+            last = train_language(
+                run,
+                on_record=lambda record: log.log("metrics", record),
+                on_exact=on_exact,
+                advance=advance,
+                start=start,
+                after_step=after,
+            )
         seconds = time.perf_counter() - began
-        weights = whole_weights(run.policy)
-        if group.rank == 0:
-            with new_folder(folder, replace) as fresh:
-                save_policy(run.policy, fresh, _about(config, last), weights)
-                note_folder(log, options["save"], replace=True)
+        _save(run, last, folder, replace, lambda: note_folder(log, options["save"], replace=True))
         speed = (last.num_tokens - tokens) / seconds
         ends = [vars(each) for each in exact if each.step == last.step]
         said = {**vars(last), "seconds": seconds, "tokens_per_second": speed, "exact": ends}
-        said["policy"] = str(folder)
+        said |= {"policy": str(folder), **account.bill(group)}
         log.event("summary", of=said)
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _show(last, speed, ends)
+        show_bill(said)
         click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], None]) -> None:
+    """Write the policy into its folder; the first process does."""
+    from commands.folders import new_folder
+    from nlhf.language.parallel import whole_weights
+    from nlhf.language.saving import save_policy
+
+    weights = whole_weights(run.policy)
+    if run.trainer.group.rank == 0:
+        with new_folder(folder, replace) as fresh:
+            save_policy(run.policy, fresh, _about(run.config, last), weights)
+            noted()
 
 
 def _remark(text: str | None, log: Any, silent: bool) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
 from commands.cards import keep, tell
+from commands.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP
 from commands.rank import print_context
 from commands.shared import logged, prepare, session_of
 from commands.sweeps import sweep
@@ -21,7 +22,8 @@ from commands.sweeps import sweep
 @click.option("--game", help="sound-quality, roshambo, a built-in game, or a CSV file.")
 @click.option("--model", help="A causal language model: folder, hub name, smollm2, tiny:WORD,...")
 @click.option("--prompts", metavar="FILE.jsonl", help='Lines {"prompt": ...}; with --model.')
-@click.option("--preference", help="DIR of preference-train, or module:function; with --model.")
+@click.option("--preference", metavar=PREFERENCE, help=f"{PREFERENCE_HELP}; with --model.")
+@click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help=MAX_CALLS_HELP)
 @click.option(
     "--save",
     type=click.Path(file_okay=False, path_type=Path),
@@ -57,7 +59,7 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
 
         nash_language(plot=plot, **options)
         return
-    for name in ("prompts", "preference", "save"):
+    for name in ("prompts", "preference", "max_calls", "save"):
         if options[name] is not None:
             raise click.UsageError(_needs_model(name, options[name]))
     from bridge.card import Card
@@ -176,7 +178,7 @@ def _needs_model(name: str, value: Any) -> str:
             f"preference-train --pairs {value} --out DIR` first, then give --preference DIR with "
             "--model"
         )
-    return f"--{name} is for language models; give --model too"
+    return f"--{name.replace('_', '-')} is for language models; give --model too"
 
 
 def _print_equilibria(

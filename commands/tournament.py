@@ -17,6 +17,7 @@ from bridge.console import (
 )
 from commands.cards import keep, tell
 from commands.contest import Contest
+from commands.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP, accounted, show_bill
 from commands.rank import print_context
 from commands.shared import Spread, prepare, session_of
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     help="Two or more: models, folders, or files of answers.",
 )
 @click.option("--prompts", metavar="FILE.jsonl", help="What they are asked.")
-@click.option("--preference", metavar="DIR|module:function", help="Who judges the answers.")
+@click.option("--preference", metavar=PREFERENCE, help=f"{PREFERENCE_HELP}.")
+@click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help=MAX_CALLS_HELP)
 @common_options("set", "resume", "checkpoint-every", "deterministic")
 @common_options("json", "seed", "out", "overwrite", "device", "threads", "quiet")
 def tournament(policies: tuple[str, ...], **options: Any) -> None:
@@ -41,19 +43,18 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     Example: python cli.py tournament --policies tuned smollm2 docstrings/test.jsonl
     --prompts docstrings/test.jsonl --preference preference
     """
-    from nlhf.config import TournamentConfig
-    from nlhf.language.judging import get_judge
+    from nlhf.config import TournamentConfig, judge_origins, make_judge
     from nlhf.language.prompts import read_prompts
     from nlhf.language.tournament import PairRecord, PolicyRecord
 
-    given = {name: options[name] for name in ("prompts", "preference", "seed")}
+    given = {name: options[name] for name in ("prompts", "preference", "max_calls", "seed")}
     flags = {"policies": list(policies) or None, **given}
     settings, path = prepare("tournament", TournamentConfig, None, flags, options)
     names = list(settings.policies)
     device = resolve_device(options["device"])
     read = read_prompts(settings.prompts)
     prompts = read.kept[: settings.limit]
-    judge = get_judge(settings.preference, device)
+    judge = make_judge(settings, device)
     card, files = _card(settings, prompts, read.left_out)
     tell([card], options)
     digests = {name: _digest(name) for name in (settings.prompts, *files)}
@@ -73,17 +74,19 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
             keep([card], log)
         contest = Contest(settings, prompts, session, device)
         contest.answer(options["quiet"])
-        result = contest.judge(judge, options["quiet"])
+        with accounted(judge, log, judge_origins(settings)) as account:
+            result = contest.judge(judge, options["quiet"], account)
         for record in result.pairs:
             log.log("metrics", record)
         for record in result.policies:
             log.log("policies", record)
-        said = _as_json(names, result)
+        said = _as_json(names, result) | account.bill()
         log.event("summary", of=said)
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _show(names, result)
+        show_bill(said)
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
 

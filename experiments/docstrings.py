@@ -33,10 +33,10 @@ from bridge import open_run
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import read_run
 from experiments.jobs import CLI, markdown, settings
-from nlhf.config import LanguageConfig
+from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import TEMPERATURE, Summarised, docstrings, readers, reference
 from nlhf.language.decoding import Sampling
-from nlhf.language.judging import FunctionJudge, get_judge
+from nlhf.language.judging import FunctionJudge
 from nlhf.language.loading import load_policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.saving import save_policy

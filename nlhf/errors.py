@@ -1,5 +1,5 @@
-"""The error that a user's mistake raises: one class for the whole program."""
+"""What a user has to hear: a mistake in what was given, or a failure outside of the program."""
 
-from bridge.errors import InputError
+from bridge.errors import InputError, RunFailed
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "RunFailed"]

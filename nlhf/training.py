@@ -26,20 +26,22 @@ from nlhf.checks import check_game
 from nlhf.config import (
     LanguageConfig,
     NashConfig,
+    get_reward,
     make_algorithm,
+    make_judge,
     make_language_optimizer,
     make_objective,
     make_reference,
     make_sampling,
     read_preferences,
 )
+from nlhf.config.judges import Preference
 from nlhf.language.enumeration import measure_exactly
-from nlhf.language.judging import get_judge
 from nlhf.language.loading import Lora, load_policy
 from nlhf.language.parallel import AbstractGroup, share_model
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import read_prompts
-from nlhf.language.rewards import get_reward
+from nlhf.language.records import ExactRecord, LanguageRecord
 from nlhf.language.trainer import Batching, Trainer
 from nlhf.oracle import solve_equilibrium
 from nlhf.outcome import ContextResult, context_results
@@ -216,51 +218,6 @@ def _records(step: int, measured: Tensor, tau: Tensor) -> list[StepRecord]:
 
 
 @dataclass(frozen=True)
-class LanguageRecord:
-    """One step on a language model; names as in TRL's trainers, "/" written as "_".
-
-    `objective_kl` estimates KL(pi || mu) of whole answers: the mean over the policy's answers of
-    the sum of KL(pi || mu) at their prefixes, never negative; `objective_entropy` is the mean of
-    -log pi(y); `rewards_probabilities` the mean P(y > y'), `rewards_accuracies` how often it
-    exceeds a half, `rewards_margins` the mean P(y > y') - P(y' > y); `beta` is tau,
-    `mixture_coef` the reference's weight in the opponent, `num_tokens` all tokens sampled so far.
-    """
-
-    step: int
-    loss: float
-    loss_score: float
-    loss_kl: float
-    objective_kl: float
-    objective_entropy: float
-    rewards_probabilities: float
-    rewards_accuracies: float
-    rewards_margins: float
-    reward: float
-    completions_mean_length: float
-    val_model_contain_eos_token: float
-    val_ref_contain_eos_token: float
-    beta: float
-    mixture_coef: float
-    grad_norm: float
-    learning_rate: float
-    num_tokens: int
-
-
-@dataclass(frozen=True)
-class ExactRecord:
-    """The policy of one prompt against the game of all answers; `prompt` is its number.
-
-    The three distances are to the regularised equilibrium that the oracle found.
-    """
-
-    step: int
-    prompt: int
-    exploitability: float
-    kl_to_equilibrium: float
-    total_variation: float
-
-
-@dataclass(frozen=True)
 class LanguageRun:
     """Everything that a run on a language model is made of, built from a config."""
 
@@ -282,7 +239,10 @@ class LanguageRun:
 
 
 def build_language(
-    config: LanguageConfig, device: torch.device | str = "cpu", group: AbstractGroup | None = None
+    config: LanguageConfig,
+    device: torch.device | str = "cpu",
+    group: AbstractGroup | None = None,
+    preference: Preference | None = None,
 ) -> LanguageRun:
     """Load the model, the prompts and the preference that a config names.
 
@@ -290,6 +250,7 @@ def build_language(
         config: of the run.
         device: where to compute.
         group: the processes that share the work; this one alone if None.
+        preference: an object or a function that judges instead, see `get_judge`.
 
     Raises:
         InputError: one of them cannot be had, or settings do not fit together.
@@ -297,10 +258,9 @@ def build_language(
     group = group or Group()
     objective, sampling = make_objective(config), make_sampling(config.generation)
     read = read_prompts(config.prompts)
-    judge = get_judge(config.preference, device)
-    reward = None
-    if objective.opponent == "reward":
-        reward = get_reward(config.reward, config.preference, device)
+    judge = make_judge(config, device, preference, group.size)
+    needs_reward = objective.opponent == "reward"
+    reward = get_reward(config.reward, judge, device, config.sources) if needs_reward else None
     policy = load_policy(
         config.model,
         lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,

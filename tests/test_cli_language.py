@@ -74,7 +74,7 @@ def test_wrong_prompts_are_refused(tmp_path, line, words):
         ("judges_here:one_sided", ("not antisymmetric", "0.9")),
         ("judges_here:unknown", ("gave NaN",)),
         ("judges_here:god", ("did you mean 'good'",)),
-        ("nowhere_at_all:f", ("cannot import", "nowhere_at_all")),
+        ("nowhere_at_all:f", ("no module 'nowhere_at_all'", "file.py:name")),
         ("nowhere", ("neither a folder",)),
     ],
 )

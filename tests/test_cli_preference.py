@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from bridge.runlog import read_run
+from nlhf.config import get_judge, get_reward
 from nlhf.errors import InputError
 from nlhf.language.encoders import HashedEncoder, load_encoder
 from nlhf.language.extras import need
-from nlhf.language.judging import get_judge
 from nlhf.language.loading import Lora, load_policy
 from nlhf.language.preference_models import PreferenceModel
-from nlhf.language.rewards import get_reward
 from nlhf.language.saving import save_policy
 from tests import command_line
 from tests.command_line import refused

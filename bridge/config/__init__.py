@@ -3,7 +3,13 @@
 from bridge.config.base import Config
 from bridge.config.choices import Others, choice, is_plain, owned, plain_fields
 from bridge.config.keys import either, flatten, valid_keys
-from bridge.config.loading import config_json, config_sha256, keys_in, load_config
+from bridge.config.loading import (
+    config_json,
+    config_sha256,
+    decisive_json,
+    keys_in,
+    load_config,
+)
 from bridge.config.mistakes import nearest_key
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "choice",
     "config_json",
     "config_sha256",
+    "decisive_json",
     "either",
     "flatten",
     "is_plain",

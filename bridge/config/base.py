@@ -32,6 +32,9 @@ class Config(BaseModel):
     moved: ClassVar[Mapping[str, str]] = {}
     """Keys that stand elsewhere now: what they were called, and their dotted key."""
 
+    operational: ClassVar[tuple[str, ...]] = ()
+    """Settings, dotted, that no number of a run depends on: it may go on with other values."""
+
     def courses(self, steps: int) -> Mapping[str, Callable[[int], float]]:
         """Tell what depends on where a run of so many steps ends.
 

@@ -90,6 +90,18 @@ def config_json(config: BaseModel | Mapping[str, Any]) -> str:
     return json.dumps(data, sort_keys=True, allow_nan=False)
 
 
+def decisive_json(config: BaseModel) -> str:
+    """Write what a run's numbers depend on as JSON: a config without its operational settings."""
+    data = config.model_dump(mode="json")
+    for key in getattr(config, "operational", ()):
+        *parents, leaf = key.split(".")
+        group: Any = data
+        for part in parents:
+            group = group.get(part, {})
+        group.pop(leaf, None)
+    return config_json(data)
+
+
 def config_sha256(config: BaseModel | Mapping[str, Any]) -> str:
     """Hash a config: sha256 of `config_json`, in hexadecimal."""
     return hashlib.sha256(config_json(config).encode()).hexdigest()

@@ -218,7 +218,7 @@ class Commands(click.Group):
                 _complain(mistake)
             _leave(EXIT_USAGE)
         except RunFailed as error:
-            _complain(str(error))
+            _complain("; ".join((str(error), *getattr(error, "__notes__", ()))))
             _leave(EXIT_FAILED)
         except StorageError as error:
             _complain(str(error))

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 from pydantic import BaseModel
 
-from bridge.config import config_json, config_sha256, load_config
+from bridge.config import config_json, config_sha256, decisive_json, load_config
 from bridge.errors import InputError
 from bridge.runlog import guard
 from bridge.runlog.layout import CRC, Meta, stored_dtype
@@ -146,12 +146,16 @@ def _require_same(
 
 
 def _same_config(was: str, config: BaseModel | Mapping[str, Any]) -> bool:
-    """Whether a log's config is this one, also where the log has another version's keys."""
+    """Whether a log's config is this one, also where the log has another version's keys.
+
+    What no number depends on may differ.
+    """
     now = config_json(config)
     if was == now or not isinstance(config, BaseModel):
         return was == now
     try:
-        return config_json(load_config(type(config), base=json.loads(was))) == now
+        before = load_config(type(config), base=json.loads(was))
+        return decisive_json(before) == decisive_json(config)
     except InputError:
         return False
 

@@ -1,5 +1,6 @@
 """The typed configs of games, language models and preference models, and what they describe."""
 
+from nlhf.config.judges import get_judge, get_reward, judge_origins, make_judge
 from nlhf.config.language import (
     LanguageConfig,
     TournamentConfig,
@@ -18,9 +19,13 @@ __all__ = [
     "PreferenceConfig",
     "TournamentConfig",
     "WarmStartConfig",
+    "get_judge",
+    "get_reward",
+    "judge_origins",
     "make_algorithm",
     "make_cut_sampling",
     "make_fit",
+    "make_judge",
     "make_language_optimizer",
     "make_objective",
     "make_reference",

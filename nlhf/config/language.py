@@ -16,6 +16,7 @@ from bridge.optim import Optimizer
 from bridge.schedules import course
 from nlhf.algorithms.base import Schedule
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
+from nlhf.config.judges import JudgedConfig
 from nlhf.errors import InputError
 from nlhf.language.decoding import Sampling
 from nlhf.language.objectives import FIXED_MIXTURE, OPPONENTS, Objective
@@ -72,7 +73,7 @@ def _language_algorithm(name: str) -> str:
     return name
 
 
-class LanguageConfig(Config):
+class LanguageConfig(JudgedConfig):
     """A run of one objective on a language model; see `nlhf.language.objectives.Objective`.
 
     `tau` and `mixture` go from their `_start` to the value given, over all iterations, if a start
@@ -85,7 +86,6 @@ class LanguageConfig(Config):
 
     model: str
     prompts: str
-    preference: str
     reward: str | None = None
     algorithm: Annotated[str, AfterValidator(_language_algorithm)] = "nash-md"
     tau: Positive = 0.1
@@ -114,6 +114,9 @@ class LanguageConfig(Config):
     log_every: Count = 1
     seed: Seed = 0
 
+    def specs(self) -> list[str]:
+        return [self.preference, *([] if self.reward is None else [self.reward])]
+
     def courses(self, steps: int) -> Mapping[str, Schedule]:
         found = course(self.optimizer.schedule, steps, self.optimizer.warmup_steps)
         for name in ("tau", "mixture"):
@@ -124,7 +127,7 @@ class LanguageConfig(Config):
         return found
 
     def idle(self) -> dict[str, str]:
-        found = {}
+        found = super().idle()
         if not launched():
             found["shard"] = "in one process; it is read in several, which torchrun starts"
         here, opponent = f"with algorithm={self.algorithm}", OPPONENTS[self.algorithm]
@@ -205,7 +208,7 @@ def make_language_optimizer(
     )
 
 
-class TournamentConfig(Config):
+class TournamentConfig(JudgedConfig):
     """Which policies play, on what, before whom.
 
     `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
@@ -214,7 +217,6 @@ class TournamentConfig(Config):
 
     policies: tuple[str, ...]
     prompts: str
-    preference: str
     limit: Count | None = None
     draws: Count = 1
     batch_size: Count = 8
@@ -224,11 +226,12 @@ class TournamentConfig(Config):
     seed: Seed = 0
 
     def idle(self) -> dict[str, str]:
+        found = super().idle()
         if not all(Path(name).is_file() for name in self.policies):
-            return {}
+            return found
         keys = [f"generation.{name}" for name in GenerationConfig.model_fields]
         keys += ["draws", "batch_size", "chat", "end_token"]
-        return dict.fromkeys(
+        return found | dict.fromkeys(
             keys, "where all policies are files of answers; it is read with a model"
         )
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.preference_models import PreferenceModel, load_preference
 from nlhf.language.prompts import Prompt
 
 ASYMMETRY = 1e-3
@@ -24,9 +18,17 @@ ASYMMETRY = 1e-3
 
 
 class AbstractJudge(ABC):
-    """A preference over answers. `name` is how messages and logs call it."""
+    """A preference over answers.
+
+    Attributes:
+        name: how messages and logs call it.
+        antisymmetric: whether P(a > b | x) + P(b > a | x) = 1 holds by construction.
+        transitive: whether P(a > b | x) = sigmoid(r(x, a) - r(x, b)): then it has no cycle.
+    """
 
     name: str = "judge"
+    antisymmetric: bool = False
+    transitive: bool = False
 
     @abstractmethod
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
@@ -37,6 +39,43 @@ class AbstractJudge(ABC):
             a: one answer a prompt, as text.
             b: the answers that they are compared with.
         """
+
+    def parts(self) -> list[tuple[float, AbstractJudge]]:
+        """The judges that it is made of, with their weights, which sum to 1."""
+        return [(1.0, self)]
+
+    def facts(self) -> dict[str, Any]:
+        """What a log says of it, as JSON can say it."""
+        return {"name": self.name, "transitive": self.transitive}
+
+    def counts(self) -> dict[str, float]:
+        """What it has counted so far: questions, cost, failures; sums, so that they add up."""
+        return {}
+
+    def told(self) -> list[str]:
+        """What its user should know and was not told before, a line each."""
+        return []
+
+
+class AbstractWrapper(AbstractJudge):
+    """A judge around another one, in whose name it speaks."""
+
+    def __init__(self, judge: AbstractJudge) -> None:
+        """Take the judge; nothing is asked yet."""
+        self.judge, self.name = judge, judge.name
+        self.antisymmetric, self.transitive = judge.antisymmetric, judge.transitive
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the judge inside."""
+        return self.judge.facts()
+
+    def counts(self) -> dict[str, float]:
+        """Those of the judge inside."""
+        return self.judge.counts()
+
+    def told(self) -> list[str]:
+        """What the judge inside says."""
+        return self.judge.told()
 
 
 class TableJudge(AbstractJudge):
@@ -96,118 +135,126 @@ class FunctionJudge(AbstractJudge):
             ) from None
 
 
-class ModelJudge(AbstractJudge):
-    """A learned preference model."""
+class SymmetrisedJudge(AbstractWrapper):
+    """A judge that depends on the order of the answers, asked in both and averaged.
 
-    def __init__(self, model: PreferenceModel, name: str) -> None:
-        """Take the model and the name by which messages call it."""
-        self.model, self.name = model, name
+        P(a > b | x) = (p(a, b) + 1 - p(b, a)) / 2
 
-    def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        """What the model says, [B], float64."""
-        return self.model.probabilities(prompts, a, b)
-
-
-class CheckedJudge(AbstractJudge):
-    """A judge whose answers are looked at: finite, in [0, 1] always; antisymmetric on first use."""
+    Where p is antisymmetric, this is p. It counts how much the first place is worth.
+    """
 
     def __init__(self, judge: AbstractJudge) -> None:
         """Take the judge; nothing is asked yet."""
-        self.judge, self.name = judge, judge.name
-        self._seen = False
+        super().__init__(judge)
+        self.antisymmetric, self.transitive = True, False
+        self._orders = Orders()
+
+    def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        """P(a > b | x), [B], float64.
+
+        Raises:
+            InputError: see `ask`.
+        """
+        forward, backward = ask(self.judge, prompts, a, b), ask(self.judge, prompts, b, a)
+        self._orders.add(forward, backward)
+        return (forward + 1 - backward) / 2
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the judge inside, and that it is symmetrised."""
+        return {**self.judge.facts(), "symmetrised": True}
+
+    def counts(self) -> dict[str, float]:
+        """Those of the judge inside, and what the order does."""
+        return self.judge.counts() | self._orders.counts()
+
+
+class Orders:
+    """What the order of two answers does to a judge: sums over the pairs asked in both."""
+
+    def __init__(self) -> None:
+        """Begin with no pair."""
+        self._pairs, self._first, self._flips = 0, 0.0, 0
+
+    def add(self, forward: Tensor, backward: Tensor) -> None:
+        """Count pairs.
+
+        Args:
+            forward: P that a wins, a shown first, [B].
+            backward: P that b wins, b shown first, [B].
+        """
+        self._pairs += len(forward)
+        self._first += float((forward + backward).sum()) / 2
+        self._flips += int(((forward > 0.5) & (backward > 0.5)).sum())
+        self._flips += int(((forward < 0.5) & (backward < 0.5)).sum())
+
+    def counts(self) -> dict[str, float]:
+        """Pairs; the sum of the shares that went to the first place; verdicts that turn over."""
+        return {"pairs": self._pairs, "first_place": self._first, "flips": self._flips}
+
+
+class CheckedJudge(AbstractWrapper):
+    """A judge whose answers are looked at: finite, in [0, 1] always; antisymmetric on first use.
+
+    Where it is antisymmetric by construction, only the former.
+    """
+
+    def __init__(self, judge: AbstractJudge) -> None:
+        """Take the judge; nothing is asked yet."""
+        super().__init__(judge)
+        self._seen = judge.antisymmetric
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         """P(a > b | x), [B].
 
         Raises:
-            InputError: as many numbers as prompts did not come, or one of them is NaN, lies
-                outside [0, 1], or does not sum to 1 with the reverse order's.
+            InputError: see `ask`; or P(a > b) and P(b > a) do not sum to 1.
         """
         if not len(prompts) == len(a) == len(b):
             raise InputError(f"{len(prompts)} prompts for {len(a)} and {len(b)} answers")
-        forward = self._asked(prompts, a, b)
+        forward = ask(self.judge, prompts, a, b)
         if not self._seen and len(a):
-            backward = self._asked(prompts, b, a)
+            backward = ask(self.judge, prompts, b, a)
             off = (forward + backward - 1).abs()
             if float(off.max()) > ASYMMETRY:
                 i = int(off.argmax())
                 raise InputError(
                     f"preference {self.name} is not antisymmetric: P(a > b) = "
                     f"{float(forward[i]):.4g} and P(b > a) = {float(backward[i]):.4g} for answers "
-                    f"{_short(a[i])} and {_short(b[i])}; they must sum to 1 (score both orders "
-                    "and average)"
+                    f"{short(a[i])} and {short(b[i])}; they must sum to 1; --set symmetrise=true "
+                    "asks both orders and averages"
                 )
-            self._seen = True
+            # equal answers show little of what the order does
+            self._seen = any(x != y for x, y in zip(a, b, strict=True))
         return forward
 
-    def _asked(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        p = self.judge(prompts, a, b)
-        if p.shape != (len(a),):
-            raise InputError(
-                f"preference {self.name} gave shape {list(p.shape)} for {len(a)} pairs; it must "
-                "give one number a pair"
-            )
-        bad = ~((p >= 0) & (p <= 1))
-        if bool(bad.any()):
-            i = int(bad.int().argmax())
-            value = float(p[i])
-            what = "NaN" if math.isnan(value) else f"{value:.4g}, which is no probability,"
-            raise InputError(
-                f"preference {self.name} gave {what} for answers {_short(a[i])} and "
-                f"{_short(b[i])}; it must give P(a > b) between 0 and 1"
-            )
-        return p
 
-
-def get_judge(spec: str, device: torch.device | str = "cpu") -> AbstractJudge:
-    """Find a judge by name; it is checked when it is first used.
-
-    Args:
-        spec: a folder that `preference-train` wrote; or `module:function`, a Python callable
-            (prompts, a, b) -> P(a > b | x) that takes lists of prompts (text or messages) and of
-            answers, or a class of such callables, made without arguments.
-        device: where a preference model computes.
+def ask(
+    judge: AbstractJudge, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]
+) -> Tensor:
+    """What a judge says, [B], looked at.
 
     Raises:
-        InputError: neither a folder nor a callable.
+        InputError: as many numbers as prompts did not come, or one of them is NaN or lies outside
+            [0, 1].
     """
-    if ":" in spec and not os.path.isdir(spec):
-        return CheckedJudge(FunctionJudge(_function(spec), spec))
-    if not Path(spec).is_dir():
-        fix = f"; run `python cli.py preference-train --pairs {spec} --out DIR` first"
+    p = judge(prompts, a, b)
+    if p.shape != (len(a),):
         raise InputError(
-            f"preference={spec!r} is neither a folder that preference-train wrote nor "
-            f"module:function{fix if Path(spec).is_file() else ''}"
+            f"preference {judge.name} gave shape {list(p.shape)} for {len(a)} pairs; it must "
+            "give one number a pair"
         )
-    return CheckedJudge(ModelJudge(load_preference(spec, device), spec))
-
-
-def _function(spec: str) -> Callable[..., Any]:
-    module_name, _, name = spec.partition(":")
-    here = os.getcwd()
-    added = here not in sys.path
-    if added:  # as `python -m` has it: a judge beside the user's data is found
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module does when it is imported
+    bad = ~((p >= 0) & (p <= 1))
+    if bool(bad.any()):
+        i = int(bad.int().argmax())
+        value = float(p[i])
+        what = "NaN" if math.isnan(value) else f"{value:.4g}, which is no probability,"
         raise InputError(
-            f"preference={spec!r}: cannot import {module_name!r}: {type(error).__name__}: {error}"
-        ) from None
-    finally:
-        if added:
-            sys.path.remove(here)
-    found = getattr(module, name, None)
-    if found is None:
-        close = get_close_matches(name, dir(module), 1)
-        hint = f"did you mean {close[0]!r}?" if close else "look at its spelling"
-        raise InputError(f"preference={spec!r}: {module_name} has no {name!r}; {hint}")
-    if isinstance(found, type):
-        found = found()
-    if not callable(found):
-        raise InputError(f"preference={spec!r} is no function; it must take (prompts, a, b)")
-    return found
+            f"preference {judge.name} gave {what} for answers {short(a[i])} and "
+            f"{short(b[i])}; it must give P(a > b) between 0 and 1"
+        )
+    return p
 
 
-def _short(answer: str) -> str:
-    return repr(answer if len(answer) <= 40 else answer[:37] + "...")
+def short(text: str) -> str:
+    """A text in quotes, the end of a long one left out."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -31,6 +31,7 @@ from nlhf.language.suitability import check_suitable
 SMOLLM2 = "smollm2"
 TINY = "tiny:"
 END = "<end>"
+CLASSIFIER = "SequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any
             model, tokenizer = _pretrained_adapter(Path(spec), dtype)
             model = model if head else model.merge_and_unload()
         else:
-            return _pretrained(spec, dtype, head)
+            return load_pretrained(spec, dtype, "CausalLM" if head else "")
         return (model if head else model.base_model), tokenizer
 
 
@@ -171,13 +172,23 @@ def tiny_model(
     return transformers.LlamaForCausalLM(config).to(dtype), tokenizer
 
 
-def _pretrained(spec: str, dtype: torch.dtype, head: bool = True) -> tuple[Any, Any]:
+def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tuple[Any, Any]:
+    """Load a model and its tokenizer from a folder or the hub; no code of theirs is run.
+
+    Args:
+        spec: a folder that `save_pretrained` wrote, or a name on the hub.
+        dtype: of the weights.
+        head: what follows AutoModelFor in transformers; "" for hidden states.
+
+    Raises:
+        InputError: no such model, a damaged one, or one that lacks weights.
+    """
     transformers = need("transformers")
     folder = Path(spec)
     is_folder = os.path.isdir(spec)
     if is_folder and not (folder / "config.json").exists():
         raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
-    kind = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+    kind = getattr(transformers, f"AutoModelFor{head}" if head else "AutoModel")
     safe = {"trust_remote_code": False}
     try:
         if is_folder:
@@ -190,21 +201,23 @@ def _pretrained(spec: str, dtype: torch.dtype, head: bool = True) -> tuple[Any, 
     except InputError:
         raise
     except Exception as error:  # hubs, files and formats fail in many ways
+        more = "" if head == CLASSIFIER else f", {SMOLLM2}, or {TINY}WORD,WORD"
         raise InputError(
             f"model={spec!r} cannot be loaded: {_first_line(error)}; give a folder that "
-            f"save_pretrained wrote, a hub name, {SMOLLM2}, or {TINY}WORD,WORD"
+            f"save_pretrained wrote, a hub name{more}"
         ) from None
-    _check_weights(spec, model, tokenizer, found["missing_keys"])
+    # hidden states do not go through a pooler, which many encoders are saved without
+    reads_pooler = head == CLASSIFIER
+    missing = [n for n in found["missing_keys"] if reads_pooler or "pooler" not in n]
+    _check_weights(spec, model, tokenizer, missing)
     return model, tokenizer
 
 
 def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[str]) -> None:
     """Refuse what would be random, not finite, or without a row for a token."""
-    # hidden states do not go through a pooler, which many encoders are saved without
-    missing = sorted(name for name in missing if "pooler" not in name)
     if missing:
         raise InputError(
-            f"model={spec!r} has no weights for {len(missing)} of its parts, {missing[0]} first; "
+            f"model={spec!r} has no weights for {len(missing)} of its parts, {min(missing)} first; "
             "they would be random"
         )
     for name, weights in model.named_parameters():

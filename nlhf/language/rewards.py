@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,38 +9,36 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.judging import get_judge
+from nlhf.language.judging import AbstractJudge, AbstractWrapper
 from nlhf.language.preference_models import BRADLEY_TERRY, PreferenceModel
 from nlhf.language.prompts import Prompt
 
 Reward = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 
 
-def get_reward(spec: str | None, preference: str, device: torch.device | str = "cpu") -> Reward:
-    """Find a reward by name.
+def reward_of(judge: AbstractJudge, *, by_itself: bool) -> Reward:
+    """The reward that a judge knows, looked at: one finite number an answer.
 
     Args:
-        spec: `module:function`, a Python callable (prompts, answers) -> numbers, or a folder with
-            a Bradley-Terry model that `preference-train` wrote; None takes the preference's own.
-        preference: its spec; a judge that knows rewards has a method `reward`.
-        device: where a model computes.
+        judge: has a method `reward`, or is around something that has.
+        by_itself: a function without one is taken for the reward, (prompts, answers) -> numbers.
 
     Raises:
-        InputError: nothing of that name, or a preference that has no reward.
+        InputError: it knows none.
     """
-    named = spec or preference
-    judge = get_judge(named, device)
-    judge = getattr(judge, "judge", judge)
+    named = judge.name
+    while isinstance(judge, AbstractWrapper):
+        judge = judge.judge
     found = getattr(judge, "function", getattr(judge, "model", judge))
-    is_function = spec is not None and ":" in spec and not os.path.isdir(spec)
+    is_function = by_itself and hasattr(judge, "function")
     reward: Any = getattr(found, "reward", found if is_function else None)
     head = ""
     if isinstance(found, PreferenceModel) and found.kind != BRADLEY_TERRY:
         reward, head = None, f" with head={found.kind}"
     if reward is None:
         raise InputError(
-            f"preference {named}{head} has no scalar reward, which rlhf needs; give a "
-            "Bradley-Terry model (preference-train --head bradley-terry), or "
+            f"preference {named}{head} has no scalar reward, which rlhf needs; give reward:MODEL, "
+            "a Bradley-Terry model (preference-train --head bradley-terry), or "
             "--set reward=module:function"
         )
 

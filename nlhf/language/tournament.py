@@ -135,8 +135,10 @@ def play(
             asked.append(torch.empty(2, 0, dtype=torch.float64))
         for start in range(asked[number].shape[1], len(xs), batch_size):
             part = slice(start, start + batch_size)
-            said = judge(xs[part], a[part], b[part]), judge(xs[part], b[part], a[part])
-            said = torch.stack([each.double().cpu() for each in said])
+            forward = judge(xs[part], a[part], b[part])
+            # what is antisymmetric by construction has the other order in it
+            backward = 1 - forward if judge.antisymmetric else judge(xs[part], b[part], a[part])
+            said = torch.stack([each.double().cpu() for each in (forward, backward)])
             asked[number] = torch.cat((asked[number], said), 1)
             advance(len(xs[part]))
             after()

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlhf.config import get_judge
 from nlhf.errors import InputError
 from nlhf.language import corpora
 from nlhf.language.corpora import docstrings, pairs, rejected
-from nlhf.language.judging import get_judge
 from nlhf.language.similarity import rouge_1, rouge_l, words
 from tests import command_line
 

@@ -9,7 +9,7 @@ pytest.importorskip("peft")
 pytest.importorskip("matplotlib")
 
 from experiments.docstrings import READERS, main, place
-from nlhf.language.judging import get_judge
+from nlhf.config import get_judge
 
 STEPS = 6
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from bridge.optim import Optimizer
+from nlhf.config import get_judge
 from nlhf.errors import InputError
 from nlhf.language.assessment import assess
 from nlhf.language.comparisons import Comparison
 from nlhf.language.encoders import HashedEncoder, load_encoder
-from nlhf.language.judging import get_judge
 from nlhf.language.preference_models import HEADS, PreferenceModel, load_preference
 from nlhf.language.preference_training import Fit, fit
 

@@ -1,0 +1,130 @@
+"""What commands say and log of who judges: its name, what it costs, what fails."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.console import visible
+
+if TYPE_CHECKING:
+    from bridge.distributed import Group
+    from bridge.runlog import RunLog
+    from nlhf.language.judging import AbstractJudge
+
+PREFERENCE = "NAME"
+PREFERENCE_HELP = (
+    "Who judges the answers: DIR of preference-train, reward:MODEL, pair:MODEL, judge:URL#MODEL, "
+    "module:function, or 0.7*NAME+0.3*NAME"
+)
+MAX_CALLS_HELP = "Requests to judge:URL#MODEL, at most; then the run stops with a checkpoint."
+EVENT = "judge"
+"""Kind of a log's event that says who judges."""
+BILL = "judged"
+"""Kind of a log's event with what that took so far, in this process."""
+SECONDS = 60.0
+"""Between two of these."""
+_SHOWN = {
+    "calls": "requests",
+    "cached": "answers from the cache",
+    "retries": "tried again",
+    "failures": "failed",
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+}
+
+
+class Account:
+    """What a judge has been asked and what that took, noted in a log now and then."""
+
+    def __init__(self, judge: AbstractJudge | None, log: RunLog) -> None:
+        """Take the judge; None where nobody judges."""
+        self._judge, self._log = judge, log
+        self._due = time.monotonic() + SECONDS
+
+    def note(self) -> None:
+        """Tell what there is to tell, and note the bill where the last one is old."""
+        for text in [] if self._judge is None else self._judge.told():
+            self._log.event("remark", text=text)
+            click.echo(visible(f"warning: {text}"), err=True)
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Note the bill in the log, if there is any."""
+        self._due = time.monotonic() + SECONDS
+        bill = self.bill()
+        if bill:
+            self._log.event(BILL, of=bill["judged"])
+
+    def bill(self, group: Group | None = None) -> dict[str, Any]:
+        """Give {"judged": what each judge has counted}, of all processes of a group."""
+        parts = [] if self._judge is None else self._judge.parts()
+        found = []
+        for _, judge in parts:
+            counts = judge.counts()
+            if group is not None and group.size > 1 and counts:
+                counts = {name: mean * group.size for name, mean in group.mean(counts).items()}
+            if any(counts.values()):
+                found.append({"name": judge.name, **_measures(counts)})
+        return {"judged": found} if found else {}
+
+
+@contextlib.contextmanager
+def accounted(
+    judge: AbstractJudge | None, log: RunLog, origins: Sequence[Any] = ()
+) -> Iterator[Account]:
+    """Note in a log who judges, and at the end of the block, whatever ends it, what that took.
+
+    Args:
+        judge: who; None where nobody judges.
+        log: of the run.
+        origins: where users' code comes from, `bridge.usercode.Provenance`.
+    """
+    from bridge.errors import RunFailed, Stopped, StorageError
+    from bridge.usercode import EVENT as CODE_EVENT
+
+    for weight, each in [] if judge is None else judge.parts():
+        log.event(EVENT, of={"weight": weight, **each.facts()})
+    for origin in origins:
+        log.event(CODE_EVENT, **origin.as_event())
+    account = Account(judge, log)
+    try:
+        yield account
+    except Stopped:
+        raise  # the log is sealed
+    except BaseException:
+        # what has failed is told, and not that the log takes no more
+        with contextlib.suppress(StorageError, RunFailed):
+            account.note()
+            account.write()
+        raise
+    account.note()
+    account.write()
+
+
+def show_bill(said: Mapping[str, Any]) -> None:
+    """Print a line for each judge that was asked over the network or in both orders."""
+    for each in said.get("judged", []):
+        told = []
+        if each.get("calls") or each.get("cached"):
+            told = [f"{each[name]:.0f} {word}" for name, word in _SHOWN.items() if each.get(name)]
+            told += [f"cost {each['cost']:.4g}"] if each["cost"] else []
+        if each.get("pairs"):
+            told.append(f"position bias {each['position_bias']:+.3f}")
+            told.append(f"{each['flips'] / each['pairs']:.1%} of verdicts turn with the order")
+        if told:
+            click.echo(visible(f"{each['name']}: {', '.join(told)}"))
+
+
+def _measures(counts: Mapping[str, float]) -> dict[str, float]:
+    """Counts as they are told: the share of the first place as a bias."""
+    found = dict(counts)
+    first = found.pop("first_place", 0.0)
+    if found.get("pairs"):
+        found["position_bias"] = first / found["pairs"] - 0.5
+    return found

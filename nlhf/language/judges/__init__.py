@@ -1,0 +1,18 @@
+"""Judges by name, one source a file: `reward:MODEL`, `pair:MODEL`, `judge:URL#model`, a folder.
+
+A source is a class of this package with a `prefix`; it is found by its file, so that another one
+touches no other.
+"""
+
+from nlhf.language.judges.base import AbstractSource, Opening
+from nlhf.language.judges.folder import ModelJudge
+from nlhf.language.judges.registry import SOURCES, operational, source_of
+
+__all__ = [
+    "SOURCES",
+    "AbstractSource",
+    "ModelJudge",
+    "Opening",
+    "operational",
+    "source_of",
+]

@@ -1,0 +1,308 @@
+"""`judge:URL#MODEL`: a chat model behind an OpenAI-compatible endpoint judges."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from nlhf.errors import InputError
+from nlhf.language.judges.base import OPERATIONAL, AbstractSource, Opening
+from nlhf.language.judging import Orders, short
+from nlhf.language.prompts import Prompt, text_of
+from nlhf.language.remote.client import Budget, Client, read_address, read_key
+from nlhf.language.remote.reply_cache import ReplyCache, cache_folder, key_of_question
+from nlhf.language.remote.verdicts import Verdict, find_label, read_verdict, tokens_used
+from nlhf.language.remote.workers import each
+
+TEMPLATE = """\
+Which of two answers to a prompt is better?
+
+[Prompt]
+{prompt}
+
+[Answer A]
+{a}
+
+[Answer B]
+{b}
+
+Reply with one letter and nothing else: A if the first answer is better, B if the second is."""
+_SECRET = re.compile(r"api.?key|secret|password|authorization|bearer|access.?token", re.IGNORECASE)
+_PLACES = re.compile(r"\{prompt\}|\{a\}|\{b\}")
+_OWN = ("model", "messages", "stream", "n")
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """How a judge is asked.
+
+    Attributes:
+        template: the question, with "{a}" and "{b}" for the answers, a the first one, and
+            "{prompt}".
+        system: the system message; none if empty.
+        labels: what the reply calls the first answer and the second one, and perhaps a tie.
+        logprobs: go by the probabilities of the label's token where the reply has them.
+        top_logprobs: how many tokens it lists.
+        temperature: of the reply.
+        max_tokens: of the reply; 0 leaves it to the server.
+        extra: more keys of the request, as {seed = 1}.
+        key_env: the environment variable with the key; "" for no key.
+        timeout: seconds for one request.
+        retries: tries after the first one.
+        backoff: seconds before the second try, doubled for each more, 60 at most.
+        concurrency: requests at a time.
+        cache: folder of the replies; "auto" for one of the user's, "off" for none.
+        price_in, price_out: of a million tokens, in any currency.
+    """
+
+    template: str = TEMPLATE
+    system: str = ""
+    labels: tuple[str, ...] = ("A", "B")
+    logprobs: bool = True
+    top_logprobs: Annotated[int, Field(ge=1, le=100)] = 5
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: Annotated[int, Field(ge=0)] = 8
+    extra: dict[str, Any] = field(default_factory=dict)
+    key_env: Annotated[str, Field(pattern=r"^([A-Z_][A-Z0-9_]*)?$")] = field(
+        default="OPENAI_API_KEY", metadata=OPERATIONAL
+    )
+    timeout: Annotated[float, Field(gt=0)] = field(default=60.0, metadata=OPERATIONAL)
+    retries: Annotated[int, Field(ge=0, le=100)] = field(default=5, metadata=OPERATIONAL)
+    backoff: Annotated[float, Field(ge=0)] = field(default=1.0, metadata=OPERATIONAL)
+    concurrency: Annotated[int, Field(ge=1, le=256)] = field(default=8, metadata=OPERATIONAL)
+    cache: str = field(default="auto", metadata=OPERATIONAL)
+    price_in: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=OPERATIONAL)
+    price_out: Annotated[float, Field(ge=0)] = field(default=0.0, metadata=OPERATIONAL)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Which of two answers, shown in this order, is preferred."""
+
+    prompt: str
+    first: str
+    second: str
+
+
+class EndpointJudge(AbstractSource):
+    """P(a > b | x) = (p(x, a, b) + 1 - p(x, b, a)) / 2, p what a chat model gives the first answer.
+
+    Equal answers are even and are not asked about; what was asked once is not asked again.
+
+    Source: both orders against the bias for a place, Zheng et al. 2023 (arXiv 2306.05685), section
+    3.4.
+    """
+
+    prefix = "judge"
+    form = "judge:URL#MODEL"
+    calls = True
+    Settings = EndpointSettings
+    antisymmetric = True
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        settings: EndpointSettings | None = None,
+        *,
+        budget: Budget | None = None,
+        name: str = "",
+    ) -> None:
+        """Take the endpoint; nothing is sent yet.
+
+        Args:
+            url: up to /chat/completions, which may be left out.
+            model: as the endpoint calls it.
+            settings: how it is asked.
+            budget: of requests, shared with other endpoints perhaps.
+            name: how messages call it; made of URL and model if it is left out.
+
+        Raises:
+            InputError: a URL, template, label or key that cannot be used.
+        """
+        self.settings = settings = settings or EndpointSettings()
+        self.name, self._model = name or f"judge:{url}#{model}", model
+        address, key = read_address(url), read_key(settings.key_env)
+        _check(settings)
+        self._client = Client(
+            address,
+            key,
+            settings.key_env,
+            timeout=settings.timeout,
+            retries=settings.retries,
+            backoff=settings.backoff,
+            budget=budget or Budget(),
+        )
+        self._cache = ReplyCache(cache_folder(settings.cache))
+        self._orders = Orders()
+        self._questions = self._cached = self._unweighed = 0
+        self._seconds = 0.0
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+
+    @classmethod
+    def claims(cls, rest: str) -> bool:
+        """Whether there is a URL or a model; judge:f is a function of judge.py."""
+        return "://" in rest or "#" in rest or not rest.isidentifier()
+
+    @classmethod
+    def open(cls, name: str, settings: EndpointSettings, opening: Opening) -> EndpointJudge:
+        """Take URL#MODEL apart."""
+        url, _, model = name.partition(":")[2].partition("#")
+        if not url or not model.strip():
+            raise InputError(
+                f"preference={name[:200]!r} names no model; write judge:URL#MODEL, as in "
+                "judge:http://localhost:8000/v1#MODEL"
+            )
+        return cls(url, model, settings, budget=opening.budget, name=name)
+
+    def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        """P(a > b | x), [B], float64.
+
+        Raises:
+            InputError: the endpoint refuses the questions.
+            RunFailed: it has failed again and again, or the budget is used up.
+        """
+        began = time.monotonic()
+        texts = [_transcript(prompt) for prompt in prompts]
+        forward = [_Question(*each) for each in zip(texts, a, b, strict=True)]
+        backward = [_Question(x, v, u) for x, u, v in zip(texts, a, b, strict=True)]
+        differ = [i for i, q in enumerate(forward) if q.first != q.second]
+        wanted = list(dict.fromkeys(q for i in differ for q in (forward[i], backward[i])))
+        numbered = list(enumerate(wanted, self._questions + 1))
+        self._questions += len(wanted)
+        self._client.begin()
+        try:
+            found = each(self._answer, numbered, self.settings.concurrency, self._client.stop)
+        finally:
+            self._seconds += time.monotonic() - began
+        said = dict(zip(wanted, found, strict=True))
+        p = torch.full((len(forward),), 0.5, dtype=torch.float64)
+        if differ:
+            one, two = (
+                torch.tensor([said[side[i]] for i in differ], dtype=torch.float64)
+                for side in (forward, backward)
+            )
+            self._orders.add(one, two)
+            p[differ] = (one + 1 - two) / 2
+        return p
+
+    def facts(self) -> dict[str, Any]:
+        """The question and how it is asked; not the key."""
+        told = asdict(self.settings)
+        return {**super().facts(), "kind": "endpoint", "has_key": bool(self._client.key)} | told
+
+    def counts(self) -> dict[str, float]:
+        """Questions, requests, what they used up and what failed, and what the order does."""
+        usage, settings = self._client.usage, self.settings
+        cost = usage.input_tokens * settings.price_in + usage.output_tokens * settings.price_out
+        return {
+            **self._orders.counts(),
+            "questions": self._questions,
+            "cached": self._cached,
+            **asdict(usage),
+            "waited": self._seconds,
+            "cost": cost / 1e6,
+            "without_logprobs": self._unweighed,
+            "cache_damaged": self._cache.damaged,
+            "cache_unwritten": self._cache.unwritten,
+        }
+
+    def told(self) -> list[str]:
+        """What is wrong with the cache, and that replies have no probabilities; each once."""
+        found = [self._cache.problem] if self._cache.problem else []
+        if self._unweighed and self.settings.logprobs:
+            found.append(
+                f"{self.name}: replies come without the probabilities of tokens; a verdict is 0, "
+                "1 or 1/2 then"
+            )
+        new = [line for line in found if line not in self._told]
+        self._told.update(new)
+        return new
+
+    def _answer(self, numbered: tuple[int, _Question]) -> float:
+        """The probability that the first answer is preferred."""
+        number, question = numbered
+        body = self._body(question)
+        key = key_of_question(self._client.address.url, body, self.settings.labels)
+        kept = self._cache.get(key)
+        p = kept.get("p") if kept else None
+        if isinstance(p, float) and 0 <= p <= 1:
+            with self._lock:
+                self._cached += 1
+            return p
+        shown = f"answers {short(question.first)} and {short(question.second)}"
+        told = f"call {number} of preference {self.name} (prompt {short(question.prompt)}, {shown})"
+        verdict = self._client.ask(body, self._read, told)
+        with self._lock:
+            self._unweighed += not verdict.weighed
+        self._cache.put(key, {"p": verdict.p, "text": verdict.text, "weighed": verdict.weighed})
+        return verdict.p
+
+    def _read(self, reply: Any) -> Verdict:
+        self._client.count_tokens(*tokens_used(reply))
+        return read_verdict(reply, self.settings.labels, self.settings.logprobs)
+
+    def _body(self, question: _Question) -> dict[str, Any]:
+        settings = self.settings
+        parts = {"{prompt}": question.prompt, "{a}": question.first, "{b}": question.second}
+        # in one go: an answer may have braces of its own
+        text = _PLACES.sub(lambda at: parts[at[0]], settings.template)
+        system = [{"role": "system", "content": settings.system}] if settings.system else []
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [*system, {"role": "user", "content": text}],
+            "temperature": settings.temperature,
+        }
+        if settings.max_tokens:
+            body["max_tokens"] = settings.max_tokens
+        if settings.logprobs:
+            body |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
+        return body | dict(settings.extra)
+
+
+def _check(settings: EndpointSettings) -> None:
+    """Refuse settings that no question can be made of.
+
+    Raises:
+        InputError: they are such.
+    """
+    for place in ("{a}", "{b}"):
+        if place not in settings.template:
+            raise InputError(
+                f"sources.judge.template lacks {place}; it needs {{a}} and {{b}} for the answers, "
+                "and {prompt}"
+            )
+    labels = settings.labels
+    plain = all(re.fullmatch(r"\w+", label) for label in labels)
+    if len(labels) not in (2, 3) or len(set(labels)) < len(labels) or not plain:
+        raise InputError(
+            f"sources.judge.labels={list(labels)}: give two words, for the first answer and the "
+            "second, and perhaps a third for a tie, all different"
+        )
+    for name in settings.extra:
+        if _SECRET.search(name):
+            raise InputError(
+                f"sources.judge.extra: {name!r} looks like a secret, which the log would keep; put "
+                "the key into the environment variable that sources.judge.key_env names"
+            )
+        if name in _OWN:
+            raise InputError(f"sources.judge.extra: {name!r} is set by the program; leave it out")
+    # a label that no reply could name
+    for label in labels:
+        find_label(label, labels)
+
+
+def _transcript(prompt: Prompt) -> str:
+    """A prompt as text; of several messages each says whose it is."""
+    if isinstance(prompt, str) or len(prompt) == 1:
+        return text_of(prompt)
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)

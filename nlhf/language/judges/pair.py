@@ -1,0 +1,162 @@
+"""`pair:MODEL`: a classifier that reads a prompt and two answers, asked in both orders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from nlhf.errors import InputError
+from nlhf.language.classifiers import Classifier, Row, load_classifier
+from nlhf.language.judges.base import AbstractSource, Opening
+from nlhf.language.judging import Orders
+from nlhf.language.prompts import Prompt, text_of
+
+Label = Literal["first", "second", "tie"]
+_BY_NUMBER: dict[int, tuple[Label, ...]] = {
+    1: ("first",),
+    2: ("first", "second"),
+    3: ("first", "second", "tie"),
+}
+_SAID: tuple[tuple[Label, str], ...] = (
+    ("tie", "tie|tied|draw|equal|same|both|neither"),
+    ("first", "a|first|left|1"),
+    ("second", "b|second|right|2"),
+)
+_PLACES: tuple[str, ...] = ("{prompt}", "{a}", "{b}")
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How a classifier of pairs is read.
+
+    Attributes:
+        template: "{prompt}", "{a}" and "{b}" in the text that it reads, a being the first answer;
+            if empty, the three with the tokenizer's separator between them.
+        outputs: what the model's outputs stand for: "first", "second" and "tie", in their order.
+            If empty, what the model's own labels say, else the order in which they stand here.
+        max_length: most tokens of prompt and answers; the model's context if left out.
+        precision: of the weights.
+        tokens_a_pass: most tokens that are read at once.
+    """
+
+    template: str = ""
+    outputs: tuple[Label, ...] = ()
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    tokens_a_pass: Annotated[int, Field(ge=1)] = 8192
+
+
+class PairJudge(AbstractSource):
+    """P(a > b | x) = (p(x, a, b) + 1 - p(x, b, a)) / 2, p the share of the first answer.
+
+        p = sigmoid(z)                          one output
+        p = softmax(z)_first + softmax(z)_tie / 2     two or three outputs
+
+    Source: both orders, Jiang et al. 2023 (arXiv 2306.02561), section 3.
+    """
+
+    prefix = "pair"
+    form = "pair:MODEL"
+    Settings = PairSettings
+    antisymmetric = True
+
+    def __init__(
+        self, classifier: Classifier, name: str, template: str = "", outputs: Sequence[Label] = ()
+    ) -> None:
+        """Take the model.
+
+        Args:
+            classifier: with one to three outputs.
+            name: how messages call it.
+            template, outputs: see `PairSettings`.
+
+        Raises:
+            InputError: another number of outputs, or `outputs` does not name them; a template
+                without one of its three places.
+        """
+        wanted = _BY_NUMBER.get(classifier.outputs)
+        if wanted is None:
+            raise InputError(
+                f"preference {name}: the model has {classifier.outputs} outputs; a classifier of "
+                "pairs has one, two (first, second) or three (and tie)"
+            )
+        given = tuple(outputs) or _labels(classifier.labels) or wanted
+        allowed = (("first",), ("second",)) if classifier.outputs == 1 else None
+        if given not in allowed if allowed else sorted(given) != sorted(wanted):
+            raise InputError(
+                f"preference {name}: sources.pair.outputs={list(given)} does not name the model's "
+                f"{classifier.outputs} outputs; give {', '.join(wanted)} in their order"
+            )
+        for place in _PLACES:
+            if template and place not in template:
+                raise InputError(f"preference {name}: its template lacks {place}")
+        tokenizer = classifier.tokenizer
+        between = tokenizer.sep_token or "\n\n"
+        self._classifier, self.name, self.outputs = classifier, name, given
+        self.template = template or between.join(_PLACES)
+        self._orders = Orders()
+
+    @classmethod
+    def open(cls, name: str, settings: PairSettings, opening: Opening) -> PairJudge:
+        """Load a model of AutoModelForSequenceClassification: a folder or a name on the hub."""
+        classifier = load_classifier(
+            name.partition(":")[2],
+            opening.device,
+            settings.precision,
+            max_length=settings.max_length,
+            tokens_a_pass=settings.tokens_a_pass,
+        )
+        return cls(classifier, name, settings.template, settings.outputs)
+
+    def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        """P(a > b | x), [B], float64."""
+        both = self._first_wins([*prompts, *prompts], [*a, *b], [*b, *a])
+        forward, backward = both[: len(a)], both[len(a) :]
+        self._orders.add(forward, backward)
+        return (forward + 1 - backward) / 2
+
+    def facts(self) -> dict[str, Any]:
+        """What it reads, and what its outputs stand for."""
+        told = {"kind": "classifier of pairs", "reads": self.template}
+        return {**super().facts(), **told, "outputs": list(self.outputs)}
+
+    def counts(self) -> dict[str, float]:
+        """What the order does, and rows that were cut."""
+        return {**self._orders.counts(), "cut": self._classifier.cut}
+
+    def _first_wins(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Tensor:
+        """The probability that the answer shown first is preferred, [B]."""
+        texts = zip(map(text_of, prompts), first, second, strict=True)
+        rows = [self._classifier.fitted(each, self._row) for each in texts]
+        z = self._classifier.logits(rows)
+        if len(self.outputs) == 1:
+            p = torch.sigmoid(z[:, 0])
+            return p if self.outputs[0] == "first" else 1 - p
+        share = dict(zip(self.outputs, torch.softmax(z, -1).unbind(-1), strict=True))
+        tie = share.get("tie")
+        return share["first"] if tie is None else share["first"] + tie / 2
+
+    def _row(self, texts: Sequence[str]) -> Row:
+        parts: dict[str, str] = dict(zip(_PLACES, texts, strict=True))
+        filled = re.sub(r"\{prompt\}|\{a\}|\{b\}", lambda at: parts[at[0]], self.template)
+        return self._classifier.tokens(filled)
+
+
+def _labels(names: Sequence[str]) -> tuple[Label, ...]:
+    """What a model's own labels say; empty where they say nothing sure."""
+    found: list[Label] = []
+    for name in names:
+        words = set(re.split(r"[^a-z0-9]+", name.lower()))
+        said: list[Label] = [kind for kind, text in _SAID if words & set(text.split("|"))]
+        if "label" in words or not said:
+            return ()
+        found.append(said[0])
+    return tuple(found) if sorted(found) == sorted(_BY_NUMBER[len(names)]) else ()
