@@ -57,7 +57,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     from bridge.progress import progress
     from commands.cards import keep, tell
     from commands.folders import note_folder
-    from commands.judging import accounted, show_bill
+    from commands.judging import accounted
     from commands.shared import session_of
     from nlhf.config import judge_origins
     from nlhf.language.records import ExactRecord, LanguageRecord
@@ -131,11 +131,19 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         said = {**vars(last), "seconds": seconds, "tokens_per_second": speed, "exact": ends}
         said |= {"policy": str(folder), **account.bill(group)}
         log.event("summary", of=said)
+    _tell(last, said, path, options)
+
+
+def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) -> None:
+    """Print what came out."""
+    from commands.judging import show_bill
+
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
-        _show(last, speed, ends)
+        _show(last, said["tokens_per_second"], said["exact"])
         show_bill(said)
+        folder = said["policy"]
         click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -12,6 +13,7 @@ import torch
 from pydantic import create_model
 
 from bridge.config import Config
+from bridge.errors import InputError as BridgeInputError
 from bridge.usercode import Provenance, load_object, names_code, running
 from nlhf.config.fields import Count
 from nlhf.errors import InputError
@@ -30,6 +32,9 @@ from nlhf.language.rewards import Reward, reward_of
 
 Preference = str | AbstractJudge | PreferenceModel | Callable[..., Any]
 """Who judges: a name, a judge, a model, or a function (prompts, a, b) -> P(a > b | x)."""
+
+
+_WEIGHTS = "a weight stands before each of several judges: 0.7*A+0.3*B"
 
 
 def _settings_config(kind: type[Any]) -> Any:
@@ -207,6 +212,8 @@ def _is_code(spec: str) -> bool:
 
 def _named(spec: str, settings: Any, opening: Opening) -> AbstractJudge:
     """The judge that one name means, not yet looked at."""
+    if re.search(rf"\+\s*({'|'.join(SOURCES)}):", spec):
+        raise InputError(f"preference={spec[:200]!r}: {_WEIGHTS}")
     if Path(spec).is_dir() and spec:
         return ModelJudge.open(spec, opening.device)
     source = source_of(spec)
@@ -218,15 +225,19 @@ def _named(spec: str, settings: Any, opening: Opening) -> AbstractJudge:
         return _code(spec)
     forms = ", ".join(each.form for each in SOURCES.values())
     fix = f"; run `python cli.py preference-train --pairs {spec} --out DIR` first"
-    hint = "; a weight stands before each of several: 0.7*A+0.3*B" if "+" in spec else ""
     raise InputError(
         f"preference={spec!r} is neither a folder that preference-train wrote nor {forms}, "
-        f"module:function{fix if Path(spec).is_file() else hint}"
+        f"module:function{fix if Path(spec).is_file() else ''}"
     )
 
 
 def _code(spec: str) -> AbstractJudge:
-    found, _ = load_object(spec, "preference")
+    try:
+        found, _ = load_object(spec, "preference")
+    except BridgeInputError as error:
+        if "+" not in spec:
+            raise
+        raise InputError(f"{error}; {_WEIGHTS}") from None
     if isinstance(found, type):
         with running(f"preference={spec!r}"):
             found = found()

@@ -138,9 +138,7 @@ class FunctionJudge(AbstractJudge):
 class SymmetrisedJudge(AbstractWrapper):
     """A judge that depends on the order of the answers, asked in both and averaged.
 
-        P(a > b | x) = (p(a, b) + 1 - p(b, a)) / 2
-
-    Where p is antisymmetric, this is p. It counts how much the first place is worth.
+    See `averaged`; where p is antisymmetric, that is p. It counts what the first place is worth.
     """
 
     def __init__(self, judge: AbstractJudge) -> None:
@@ -157,7 +155,7 @@ class SymmetrisedJudge(AbstractWrapper):
         """
         forward, backward = ask(self.judge, prompts, a, b), ask(self.judge, prompts, b, a)
         self._orders.add(forward, backward)
-        return (forward + 1 - backward) / 2
+        return averaged(forward, backward)
 
     def facts(self) -> dict[str, Any]:
         """Those of the judge inside, and that it is symmetrised."""
@@ -226,6 +224,16 @@ class CheckedJudge(AbstractWrapper):
             # equal answers show little of what the order does
             self._seen = any(x != y for x, y in zip(a, b, strict=True))
         return forward
+
+
+def averaged(forward: Tensor, backward: Tensor) -> Tensor:
+    """P(a > b) = (p(a, b) + 1 - p(b, a)) / 2, even to the last bit where p(a, b) = p(b, a).
+
+    Args:
+        forward: p(a, b), that a wins where it is shown first, [B].
+        backward: p(b, a), that b wins where it is shown first, [B].
+    """
+    return 0.5 + (forward - backward) / 2
 
 
 def ask(

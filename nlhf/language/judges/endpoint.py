@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nlhf.errors import InputError
 from nlhf.language.judges.base import OPERATIONAL, AbstractSource, Opening
-from nlhf.language.judging import Orders, short
+from nlhf.language.judging import Orders, averaged, short
 from nlhf.language.prompts import Prompt, text_of
 from nlhf.language.remote.client import Budget, Client, read_address, read_key
 from nlhf.language.remote.reply_cache import ReplyCache, cache_folder, key_of_question
@@ -192,7 +192,7 @@ class EndpointJudge(AbstractSource):
                 for side in (forward, backward)
             )
             self._orders.add(one, two)
-            p[differ] = (one + 1 - two) / 2
+            p[differ] = averaged(one, two)
         return p
 
     def facts(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from nlhf.errors import InputError
 from nlhf.language.classifiers import Classifier, Row, load_classifier
 from nlhf.language.judges.base import AbstractSource, Opening
-from nlhf.language.judging import Orders
+from nlhf.language.judging import Orders, averaged
 from nlhf.language.prompts import Prompt, text_of
 
 Label = Literal["first", "second", "tie"]
@@ -119,7 +119,7 @@ class PairJudge(AbstractSource):
         both = self._first_wins([*prompts, *prompts], [*a, *b], [*b, *a])
         forward, backward = both[: len(a)], both[len(a) :]
         self._orders.add(forward, backward)
-        return (forward + 1 - backward) / 2
+        return averaged(forward, backward)
 
     def facts(self) -> dict[str, Any]:
         """What it reads, and what its outputs stand for."""
