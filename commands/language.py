@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge.console import print_json, resolve_device, table
+
+if TYPE_CHECKING:
+    from bridge.card import Card
 
 TABLE_ONLY = ("game", "plot")
 
@@ -52,7 +55,6 @@ def nash_language(**options: Any) -> None:
 
 def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
     """Train, log and save."""
-    from bridge.card import Card
     from bridge.checkpoint import loading
     from bridge.progress import progress
     from commands.cards import keep, tell
@@ -61,12 +63,10 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     from commands.shared import session_of
     from nlhf.config import judge_origins
     from nlhf.language.records import ExactRecord, LanguageRecord
-    from nlhf.language.text_facts import prompt_facts
     from nlhf.training import train_language
 
     config, group = run.config, run.trainer.group
-    facts = prompt_facts(run.trainer.prompts, run.left_out)
-    card = Card(config.prompts, facts.of, facts.warnings)
+    card = _card(run)
     if group.rank == 0:
         tell([card], options)
     tables = {"metrics": LanguageRecord} | ({"exact": ExactRecord} if config.measure_exact else {})
@@ -126,12 +126,21 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
             )
         seconds = time.perf_counter() - began
         _save(run, last, folder, replace, lambda: note_folder(log, options["save"], replace=True))
-        speed = (last.num_tokens - tokens) / seconds
-        ends = [vars(each) for each in exact if each.step == last.step]
-        said = {**vars(last), "seconds": seconds, "tokens_per_second": speed, "exact": ends}
+        said = {**vars(last), "seconds": seconds}
+        said["tokens_per_second"] = (last.num_tokens - tokens) / seconds
+        said["exact"] = [vars(each) for each in exact if each.step == last.step]
         said |= {"policy": str(folder), **account.bill(group)}
         log.event("summary", of=said)
     _tell(last, said, path, options)
+
+
+def _card(run: Any) -> Card:
+    """What is known of the prompts."""
+    from bridge.card import Card
+    from nlhf.language.text_facts import prompt_facts
+
+    facts = prompt_facts(run.trainer.prompts, run.left_out)
+    return Card(run.config.prompts, facts.of, facts.warnings)
 
 
 def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) -> None:
