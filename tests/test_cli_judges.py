@@ -246,7 +246,8 @@ def test_settings_that_no_judge_reads_are_refused():
     bad = nash("judge:http://h/v1#m", "--set", "sources.judge.retries=-1")
     assert refused(bad, "sources.judge.retries", "0")
     bad = nash("judge:http://h/v1#m", "--set", "sources.judge.key_env=abc")
-    assert refused(bad, "sources.judge.key_env")
+    assert refused(bad, "sources.judge.key_env must name an environment variable")
+    assert not list(Path().glob("*.h5"))
     bad = nash("judge:http://h/v1#m", "--set", "sources.judge.template='only {a}'")
     assert refused(bad, "sources.judge.template lacks {b}")
 

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
 import torch
@@ -214,7 +213,7 @@ def _named(spec: str, settings: Any, opening: Opening) -> AbstractJudge:
     """The judge that one name means, not yet looked at."""
     if re.search(rf"\+\s*({'|'.join(SOURCES)}):", spec):
         raise InputError(f"preference={spec[:200]!r}: {_WEIGHTS}")
-    if Path(spec).is_dir() and spec:
+    if os.path.isdir(spec):
         return ModelJudge.open(spec, opening.device)
     source = source_of(spec)
     if source is not None:
@@ -227,7 +226,7 @@ def _named(spec: str, settings: Any, opening: Opening) -> AbstractJudge:
     fix = f"; run `python cli.py preference-train --pairs {spec} --out DIR` first"
     raise InputError(
         f"preference={spec!r} is neither a folder that preference-train wrote nor {forms}, "
-        f"module:function{fix if Path(spec).is_file() else ''}"
+        f"module:function{fix if os.path.isfile(spec) else ''}"
     )
 
 

@@ -189,7 +189,10 @@ def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tu
     if is_folder and not (folder / "config.json").exists():
         raise InputError(f"{spec}: no config.json; give a folder that save_pretrained wrote")
     if not is_folder and (spec.startswith((".", "/", "~")) or not spec):
-        raise InputError(f"model={spec!r} cannot be loaded: there is no such folder")
+        raise InputError(
+            f"model={spec!r} cannot be loaded: no such folder; give one that "
+            "save_pretrained wrote, or a hub name"
+        )
     kind = getattr(transformers, f"AutoModelFor{head}" if head else "AutoModel")
     safe = {"trust_remote_code": False}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -71,9 +72,7 @@ class EndpointSettings:
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=0)] = 8
     extra: dict[str, Any] = field(default_factory=dict)
-    key_env: Annotated[str, Field(pattern=r"^([A-Z_][A-Z0-9_]*)?$")] = field(
-        default="OPENAI_API_KEY", metadata=OPERATIONAL
-    )
+    key_env: str = field(default="OPENAI_API_KEY", metadata=OPERATIONAL)
     timeout: Annotated[float, Field(gt=0)] = field(default=60.0, metadata=OPERATIONAL)
     retries: Annotated[int, Field(ge=0, le=100)] = field(default=5, metadata=OPERATIONAL)
     backoff: Annotated[float, Field(ge=0)] = field(default=1.0, metadata=OPERATIONAL)
@@ -130,8 +129,8 @@ class EndpointJudge(AbstractSource):
         """
         self.settings = settings = settings or EndpointSettings()
         self.name, self._model = name or f"judge:{url}#{model}", model
-        address, key = read_address(url), read_key(settings.key_env)
         _check(settings)
+        address, key = read_address(url), read_key(settings.key_env)
         self._client = Client(
             address,
             key,
@@ -275,6 +274,17 @@ def _check(settings: EndpointSettings) -> None:
     Raises:
         InputError: they are such.
     """
+    for name, least in (("timeout", 1e-3), ("retries", 0), ("backoff", 0), ("concurrency", 1)):
+        if not least <= getattr(settings, name) < math.inf:
+            raise InputError(
+                f"sources.judge.{name}={getattr(settings, name)!r} must be {least:g} or more"
+            )
+    if not re.fullmatch(r"([A-Z_][A-Z0-9_]*)?", settings.key_env):
+        # it may be the key by mistake: not shown
+        raise InputError(
+            "sources.judge.key_env must name an environment variable, in capital letters; put the "
+            "key itself into that variable, as in export OPENAI_API_KEY=..."
+        )
     for place in ("{a}", "{b}"):
         if place not in settings.template:
             raise InputError(

@@ -152,7 +152,7 @@ class Client:
     """
 
     address: Address
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     key_env: str = ""
     timeout: float = 60.0
     retries: int = 5
@@ -360,6 +360,8 @@ class _Call:
         """Status, reply and its content, of which no more than MOST_BYTES + 1 is read."""
         self._connection.connect()
         self._socket = self._connection.sock
+        if self.ended.is_set():
+            raise TimeoutError
         self._connection.request("POST", target, body=text, headers=dict(headers))
         reply = self._connection.getresponse()
         return reply.status, reply, reply.read(MOST_BYTES + 1)

@@ -51,10 +51,7 @@ def read_verdict(body: Any, labels: Sequence[str], weighs: bool) -> Verdict:
         Unreadable: it is no completion, or names no winner.
     """
     choice = _choice(body)
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, Mapping) else None
-    if not isinstance(text, str):
-        raise Unreadable("its message has no text")
+    text = _text(choice)
     if weighs and (tokens := _tokens(choice)):
         joined = "".join(token["token"] for token in tokens)
         try:
@@ -117,6 +114,18 @@ def _choice(body: Any) -> Mapping[str, Any]:
         more = f": {excerpt(str(said))}" if said else ""
         raise Unreadable(f"it has no choices{more}")
     return choices[0]
+
+
+def _text(choice: Mapping[str, Any]) -> str:
+    """The text of the reply, which may be in parts."""
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        content = "".join(part for part in parts if isinstance(part, str)) or None
+    if not isinstance(content, str):
+        raise Unreadable("its message has no text")
+    return content
 
 
 def _tokens(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:

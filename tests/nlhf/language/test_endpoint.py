@@ -58,7 +58,7 @@ def test_both_orders_are_averaged_and_the_bias_for_the_first_place_is_told():
     assert counts["cost"] == pytest.approx((6 * 100 * 2 + 6 * 1 * 5) / 1e6)
     assert set(server.keys) == {f"Bearer {KEY}"}
     assert set(server.paths) == {"/v1/chat/completions"}
-    assert KEY not in repr(judge.facts())
+    assert KEY not in repr((judge.facts(), vars(judge)))
 
 
 def test_the_question_has_the_template_and_what_it_holds_is_not_read_again():
@@ -335,6 +335,9 @@ def test_addresses_are_completed():
         ({"labels": ("A", "A")}, "all different"),
         ({"labels": ("A",)}, "give two words"),
         ({"labels": ("[[A]]", "B")}, "give two words"),
+        ({"timeout": 0.0}, "timeout=0.0 must be 0.001 or more"),
+        ({"retries": -1}, "retries=-1 must be 0 or more"),
+        ({"concurrency": 0}, "concurrency=0 must be 1 or more"),
         ({"extra": {"api_key": "x"}}, "looks like a secret"),
         ({"extra": {"messages": []}}, "set by the program"),
     ],

@@ -37,6 +37,7 @@ def completion(text, *tokens):
         (completion("Answer: A\nbecause it is short"), 1.0),
         (completion("Both are fine, but the second is better. [[A]] no, [[B]]"), 0.0),
         (completion("A is better"), 1.0),
+        (completion([{"type": "text", "text": "B"}]), 0.0),
     ],
 )  # fmt: skip
 def test_a_reply_is_read_as_it_is_meant(body, p):
