@@ -1,6 +1,7 @@
 """Every way to name a preference, in `nash-md --model` and `tournament`."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -316,3 +317,40 @@ def test_a_users_module_called_as_a_source_is_still_a_module(tmp_path):
     for name in ("judge:Longer", "reward:Longer"):
         sys.modules.pop(name.partition(":")[0], None)
         assert float(get_judge(name)(["x"], ["aa"], ["b"])) == pytest.approx(0.9)
+
+
+def test_a_file_is_all_that_another_source_needs(tmp_path, monkeypatch):
+    source = """
+from dataclasses import dataclass
+import torch
+from nlhf.language.judges.base import AbstractSource
+
+@dataclass(frozen=True)
+class Settings:
+    p: float = 0.5
+
+class Coin(AbstractSource):
+    prefix, form, Settings, antisymmetric = "coin", "coin:NAME", Settings, True
+    def __init__(self, name, p):
+        self.name, self.p = name, p
+    @classmethod
+    def open(cls, name, settings, opening):
+        return cls(name, settings.p)
+    def __call__(self, prompts, a, b):
+        return torch.full((len(a),), self.p)
+"""
+    (tmp_path / "coin.py").write_text(source)
+    code = (
+        "import nlhf.language.judges as j, sys; j.__path__.append(sys.argv[1])\n"
+        "sys.modules.pop('nlhf.language.judges.registry')\n"
+        "import nlhf.language.judges.registry as r; j.SOURCES = r.SOURCES\n"
+        "j.source_of, j.operational = r.source_of, r.operational\n"
+        "from nlhf.config import TournamentConfig, make_judge\n"
+        "c = TournamentConfig(policies=('a', 'b'), prompts='p', preference='coin:x',"
+        " sources={'coin': {'p': 0.25}})\n"
+        "print(make_judge(c)(['x'], ['a'], ['b']).tolist())"
+    )
+    root = Path(__file__).parents[1]
+    line = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(line, cwd=root, capture_output=True, text=True)
+    assert done.stdout == "[0.25]\n", done.stderr

@@ -178,9 +178,11 @@ class EndpointJudge(AbstractSource):
         wanted = list(dict.fromkeys(q for i in differ for q in (forward[i], backward[i])))
         numbered = list(enumerate(wanted, self._questions + 1))
         self._questions += len(wanted)
-        self._client.begin()
+        client = self._client
+        client.begin()
         try:
-            found = each(self._answer, numbered, self.settings.concurrency, self._client.stop)
+            threads = self.settings.concurrency
+            found = each(self._answer, numbered, threads, drain=client.drain, stop=client.stop)
         finally:
             self._seconds += time.monotonic() - began
         said = dict(zip(wanted, found, strict=True))

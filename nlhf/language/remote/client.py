@@ -162,13 +162,20 @@ class Client:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _open: set[Any] = field(default_factory=set, repr=False)
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def begin(self) -> None:
-        """Take questions again after `stop`."""
+        """Take questions again after `drain` or `stop`."""
         self._stopped.clear()
+        self._ended.clear()
+
+    def drain(self) -> None:
+        """Let requests under way come to their end, and send no other."""
+        self._stopped.set()
 
     def stop(self) -> None:
         """End what is under way, and every wait."""
+        self._ended.set()
         self._stopped.set()
         with self._lock:
             under_way = list(self._open)
@@ -190,6 +197,8 @@ class Client:
         text = json.dumps(body, ensure_ascii=True).encode("ascii")
         said = ""
         for attempt in range(self.retries + 1):
+            if self._stopped.is_set():
+                raise RunFailed(f"{told} was ended")
             self._count(told, attempt)
             began = time.monotonic()
             try:
@@ -204,8 +213,6 @@ class Client:
             if attempt < self.retries:
                 least = random.uniform(0.5, 1.0) * self.backoff * 2.0**attempt
                 self._stopped.wait(min(max(least, wait or 0.0), MOST_WAIT))
-            if self._stopped.is_set():
-                raise RunFailed(f"{told} was ended")
         with self._lock:
             self.usage.failures += 1
         raise RunFailed(
@@ -248,7 +255,7 @@ class Client:
             self._open.add(call)
         timer.start()
         try:
-            if self._stopped.is_set():
+            if self._ended.is_set():
                 raise TimeoutError
             status, reply, content = call.send(self.address.target, text, headers)
             if call.ended.is_set():
@@ -269,7 +276,7 @@ class Client:
     def _explain(self, error: Exception, late: bool) -> NoReturn:
         if late or isinstance(error, TimeoutError):
             with self._lock:
-                self.usage.timeouts += not self._stopped.is_set()
+                self.usage.timeouts += not self._ended.is_set()
             raise Passing(f"no whole reply within {self.timeout:g} s") from None
         if isinstance(error, ssl.SSLCertVerificationError):
             raise InputError(

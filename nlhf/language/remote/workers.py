@@ -1,4 +1,4 @@
-"""Work of many items on a few threads, which ends at once where one of them fails."""
+"""Work of many items on a few threads, of which no more is begun where one of them fails."""
 
 from __future__ import annotations
 
@@ -15,54 +15,62 @@ def each(
     function: Callable[[T], R],
     items: Sequence[T],
     threads: int,
-    on_stop: Callable[[], None] = lambda: None,
+    *,
+    drain: Callable[[], None] = lambda: None,
+    stop: Callable[[], None] = lambda: None,
 ) -> list[R]:
     """Apply a function to all items, as many at a time as there are threads.
 
-    Where one fails, or the caller is interrupted, no other item is begun.
+    Where one fails, no other is begun, and those under way are waited for: what they cost is spent.
+    Where the caller is interrupted, they are not.
 
     Args:
         function: may be called from several threads at once.
         items: what it is applied to.
         threads: at most so many at a time, >= 1.
-        on_stop: ends what is under way; called once, before the failure is raised.
+        drain: keeps what is under way from beginning anything more; called after each failure.
+        stop: ends what is under way; called when the caller is interrupted.
 
     Returns:
         What it gave, in the items' order.
 
     Raises:
-        BaseException: the first failure.
+        Exception: the first failure.
     """
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, R | None, BaseException | None]] = queue.SimpleQueue()
-    stopped = threading.Event()
-    for number in range(len(items)):
-        waiting.put(number)
+    lock = threading.Lock()
+    begun, goes_on = 0, True
 
     def work() -> None:
-        while not stopped.is_set():
-            try:
-                number = waiting.get_nowait()
-            except queue.Empty:
-                return
+        nonlocal begun, goes_on
+        while True:
+            with lock:
+                if not goes_on or begun == len(items):
+                    return
+                number, begun = begun, begun + 1
             try:
                 done.put((number, function(items[number]), None))
             except BaseException as error:  # it is raised in the caller's thread
+                with lock:
+                    goes_on = False
+                drain()
                 done.put((number, None, error))
-                return
 
     # daemons: a request that cannot be ended must not keep the program from ending
     for _ in range(min(threads, len(items))):
         threading.Thread(target=work, daemon=True).start()
-    found: dict[int, R] = {}
+    found: dict[int, R | None] = {}
+    failure: BaseException | None = None
     try:
-        while len(found) < len(items):
+        while len(found) < (len(items) if goes_on else begun):
             number, result, error = done.get()
-            if error is not None:
-                raise error
-            found[number] = result  # type: ignore[assignment]
+            found[number] = result
+            failure = failure or error
     except BaseException:
-        stopped.set()
-        on_stop()
+        with lock:
+            goes_on = False
+        stop()
         raise
-    return [found[number] for number in range(len(items))]
+    if failure is not None:
+        raise failure
+    return [found[number] for number in range(len(items))]  # type: ignore[misc]

@@ -192,7 +192,7 @@ def test_as_many_requests_are_under_way_as_wanted():
 
 
 def test_a_failure_and_ctrl_c_end_what_is_under_way():
-    """Neither the requests that hang nor the waits before another try keep the caller."""
+    """An interrupt waits for no request; a failure for those under way, and begins no other."""
 
     def hang(exchange):
         if exchange.number == 4:
@@ -212,14 +212,18 @@ def test_a_failure_and_ctrl_c_end_what_is_under_way():
         assert len(server.requests) == 4
     ended = threading.Event()
 
+    begun = []
+
     def work(item):
+        begun.append(item)
         if item == 1:
             raise ValueError("one")
         ended.wait(5)
         return item
 
     with pytest.raises(ValueError, match="one"):
-        each(work, [0, 1, 2], 2, ended.set)
+        each(work, [0, 1, 2], 2, drain=ended.set)
+    assert begun == [0, 1]
     assert each(lambda item: -item, range(50), 7) == [-i for i in range(50)]
 
 
