@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 import torch
 from pydantic import create_model
@@ -50,12 +50,18 @@ def _settings_config(kind: type[Any]) -> Any:
 
 _CONFIGS = {prefix: _settings_config(source.Settings) for prefix, source in SOURCES.items()}
 _FIELDS: dict[str, Any] = {prefix: (kind, kind()) for prefix, kind in _CONFIGS.items()}
-SourcesConfig: Any = create_model(
-    "SourcesConfig",
-    __base__=Config,
-    __doc__="""The settings of the sources of judges, by their prefix.""",
-    **_FIELDS,
-)
+if TYPE_CHECKING:
+
+    class SourcesConfig(Config):
+        """The settings of the sources of judges, by their prefix."""
+
+else:
+    SourcesConfig = create_model(
+        "SourcesConfig",
+        __base__=Config,
+        __doc__="""The settings of the sources of judges, by their prefix.""",
+        **_FIELDS,
+    )
 
 
 class JudgedConfig(Config):
