@@ -139,7 +139,7 @@ def _card(run: Any) -> Card:
     from bridge.card import Card
     from nlhf.language.text_facts import prompt_facts
 
-    facts = prompt_facts(run.trainer.prompts, run.left_out)
+    facts = prompt_facts(run.trainer.prompts).read_as(run.account)
     return Card(run.config.prompts, facts.of, facts.warnings)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from commands.cards import keep, tell
 from commands.folders import choose_folder, new_folder, note_folder
 from commands.shared import prepare, session_of
 from commands.sweeps import sweep
+
+FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
 
 
 @click.command("preference-train")
@@ -55,9 +56,9 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
         bin_records,
         fit,
     )
+    from nlhf.language.reading import digest
 
-    names = ("pairs", "model", "head", "tune", "epochs", "seed")
-    flags = {name: options[name] for name in names}
+    flags = {name: options[name] for name in FLAGS}
     places = {"log": ".h5", "out": ""}
     if sweep(PreferenceConfig, None, flags, {**options, "out": out, "log": log}, places):
         return
@@ -70,7 +71,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
     tell([card], options)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(_columns(bool(state.held)), quiet=silent)
-    digest = hashlib.sha256(Path(settings.pairs).read_bytes()).hexdigest()
+    source = {"name": settings.pairs, "sha256": digest(settings.pairs)}
     with (
         session_of(
             path,
@@ -79,7 +80,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
             device,
             steps=state.batches,
             tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
-            dataset={"name": settings.pairs, "sha256": digest},
+            dataset=source,
             log_option=f"--out {out} --log",
         ) as session,
         progress(settings.epochs * len(state.learn), "learning", options["quiet"]) as bar,
@@ -111,7 +112,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
             raise RunFailed(str(error)) from None
         for record in bin_records(held, state.step) if held else []:
             run.log("reliability", record)
-        report = _report({"name": settings.pairs, "sha256": digest}, state, held)
+        report = _report(source, state, held)
         with new_folder(out, replace) as folder:
             state.model.save(folder, report)
             note_folder(run, out, replace=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     --prompts docstrings/test.jsonl --preference preference
     """
     from nlhf.config import TournamentConfig, judge_origins, make_judge
-    from nlhf.language.prompts import read_prompts
+    from nlhf.language.reading import digest, read_prompts
     from nlhf.language.tournament import PairRecord, PolicyRecord
 
     given = {name: options[name] for name in ("prompts", "preference", "max_calls", "seed")}
@@ -52,12 +51,12 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     settings, path = prepare("tournament", TournamentConfig, None, flags, options)
     names = list(settings.policies)
     device = resolve_device(options["device"])
-    read = read_prompts(settings.prompts)
+    read = read_prompts(settings.prompts, settings.on_bad_lines)
     prompts = read.kept[: settings.limit]
     judge = make_judge(settings, device)
-    card, files = _card(settings, prompts, read.left_out)
+    card, files = _card(settings, prompts, read.account)
     tell([card], options)
-    digests = {name: _digest(name) for name in (settings.prompts, *files)}
+    digests = {name: digest(name) for name in (settings.prompts, *files)}
     dataset = {"name": settings.prompts, "prompts": len(prompts), "policies": names}
     if not (options["resume"] and path.exists()):
         _try(settings, prompts, files, judge, device)
@@ -90,10 +89,6 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
         click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
 
 
-def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 def _try(
     settings: Any, prompts: list[Any], files: dict[str, list[str]], judge: Any, device: str
 ) -> None:
@@ -115,23 +110,21 @@ def _try(
         judge(prompts[:1], second, first)
 
 
-def _card(
-    settings: Any, prompts: list[Any], left_out: tuple[str, ...]
-) -> tuple[Card, dict[str, list[str]]]:
+def _card(settings: Any, prompts: list[Any], account: Any) -> tuple[Card, dict[str, list[str]]]:
     """What is asked and known of the answers, before models answer for hours; and those in files.
 
     Raises:
         InputError: a file of answers cannot be read, or has none to a prompt.
     """
     from bridge.card import Card
-    from nlhf.language.prompts import read_answers
+    from nlhf.language.reading import read_answers
     from nlhf.language.text_facts import tournament_facts
     from nlhf.language.tournament import answers_in
 
     files = {name: read_answers(name) for name in settings.policies if Path(name).is_file()}
     picked = {name: answers_in(name, prompts, known) for name, known in files.items()}
     models = [name for name in settings.policies if name not in files]
-    facts = tournament_facts(prompts, files, models, left_out)
+    facts = tournament_facts(prompts, files, models).read_as(account)
     return Card(settings.prompts, facts.of, facts.warnings), picked
 
 

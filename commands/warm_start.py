@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +13,9 @@ from commands.cards import keep, tell
 from commands.folders import choose_folder, new_folder, note_folder
 from commands.shared import prepare, session_of
 from commands.sweeps import LOG_AND_MODEL, sweep
+
+if TYPE_CHECKING:
+    from bridge.card import Card
 
 
 @click.command("warm-start")
@@ -41,12 +43,11 @@ def warm_start(config: Path | None, **options: Any) -> None:
     Example: python cli.py warm-start --model smollm2 --examples docstrings/train.jsonl
     --held-out docstrings/test.jsonl --set lora.rank=8 --save warm
     """
-    from bridge.card import Card
     from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import WarmStartConfig, make_warm_start
+    from nlhf.language.reading import digest
     from nlhf.language.saving import EXAMPLES, save_policy
-    from nlhf.language.text_facts import example_facts
     from nlhf.language.warm_start import ExampleRecord, HeldOutRecord, learn
 
     names = ("model", "examples", "held_out", "epochs", "seed")
@@ -57,14 +58,13 @@ def warm_start(config: Path | None, **options: Any) -> None:
     folder, replace = choose_folder(options["save"], path, options)
     device = resolve_device(options["device"])
     state = make_warm_start(settings, device)
-    facts = example_facts(state.examples, state.held, state.left_out)
-    card = Card(settings.examples, facts.of, facts.warnings)
+    card = _card(settings, state)
     tell([card], options)
     silent = options["quiet"] or options["as_json"] or not state.held
     shown = {name.removeprefix("eval_").replace("_", " "): f for name, f in _COLUMNS.items()}
     rows = RowTable(shown, quiet=silent)
     files = {name: getattr(settings, name) for name in ("examples", "held_out")}
-    digests = {n: hashlib.sha256(Path(f).read_bytes()).hexdigest() for n, f in files.items() if f}
+    digests = {name: digest(file) for name, file in files.items() if file}
     updates = settings.epochs * state.steps
     total = settings.epochs * len(state.examples) + (settings.epochs + 1) * len(state.held)
     with (
@@ -120,6 +120,17 @@ def warm_start(config: Path | None, **options: Any) -> None:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _card(settings: Any, state: Any) -> Card:
+    """What is learned from and judged by, and how the files were read."""
+    from bridge.card import Card
+    from nlhf.language.text_facts import example_facts
+
+    facts = example_facts(state.examples, state.held)
+    for name, account in state.accounts.items():
+        facts = facts.read_as(account, name)
+    return Card(settings.examples, facts.of, facts.warnings)
 
 
 _COLUMNS = {

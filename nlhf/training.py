@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +39,7 @@ from nlhf.language.enumeration import measure_exactly
 from nlhf.language.loading import Lora, load_policy
 from nlhf.language.parallel import AbstractGroup, share_model
 from nlhf.language.policy import Policy
-from nlhf.language.prompts import read_prompts
+from nlhf.language.reading import Account, digest, read_prompts
 from nlhf.language.records import ExactRecord, LanguageRecord
 from nlhf.language.trainer import Batching, Trainer
 from nlhf.oracle import solve_equilibrium
@@ -223,7 +222,7 @@ class LanguageRun:
 
     config: LanguageConfig
     trainer: Trainer
-    left_out: tuple[str, ...] = ()  # lines of the prompts with nothing in them
+    account: Account = field(default_factory=Account)  # how the prompts were read
 
     @property
     def policy(self) -> Policy:
@@ -232,10 +231,9 @@ class LanguageRun:
 
     @property
     def source(self) -> dict[str, object]:
-        """The prompts for the log: their file, how many, and the sha256 of the file."""
-        digest = hashlib.sha256(Path(self.config.prompts).read_bytes()).hexdigest()
-        prompts = len(self.trainer.prompts)
-        return {"name": self.config.prompts, "sha256": digest, "prompts": prompts}
+        """The prompts for the log: their source, how many, and its sha256."""
+        name, prompts = self.config.prompts, len(self.trainer.prompts)
+        return {"name": name, "sha256": digest(name), "prompts": prompts}
 
 
 def build_language(
@@ -257,7 +255,7 @@ def build_language(
     """
     group = group or Group()
     objective, sampling = make_objective(config), make_sampling(config.generation)
-    read = read_prompts(config.prompts)
+    read = read_prompts(config.prompts, config.on_bad_lines)
     judge = make_judge(config, device, preference, group.size)
     needs_reward = objective.opponent == "reward"
     reward = get_reward(config.reward, judge, device, config.sources) if needs_reward else None
@@ -301,7 +299,7 @@ def build_language(
         value_optimizer=value_optimizer,
         group=group,
     )
-    return LanguageRun(config, trainer, read.left_out)
+    return LanguageRun(config, trainer, read.account)
 
 
 def train_language(

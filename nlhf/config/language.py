@@ -20,6 +20,7 @@ from nlhf.config.judges import JudgedConfig
 from nlhf.errors import InputError
 from nlhf.language.decoding import Sampling
 from nlhf.language.objectives import FIXED_MIXTURE, OPPONENTS, Objective
+from nlhf.language.reading.sifting import OnBadLines
 from nlhf.schedules import schedule
 
 
@@ -79,7 +80,8 @@ class LanguageConfig(JudgedConfig):
     `tau` and `mixture` go from their `_start` to the value given, over all iterations, if a start
     is given. `precision` is the dtype of the weights, `mixed_precision` computes the scoring
     passes in bfloat16. `end_token` ends an answer where the tokenizer does not say. `measure_exact`
-    lists all answers of a tiny language and measures the policy against the oracle.
+    lists all answers of a tiny language and measures the policy against the oracle. `on_bad_lines`
+    skip leaves malformed lines of the prompts out and counts them, where error refuses the file.
     """
 
     length: ClassVar[str] = "iterations"
@@ -111,6 +113,7 @@ class LanguageConfig(JudgedConfig):
     end_token: str | None = None
     shard: Literal["ddp", "fsdp"] = "ddp"
     measure_exact: bool = False
+    on_bad_lines: OnBadLines = "error"
     log_every: Count = 1
     seed: Seed = 0
 
@@ -212,7 +215,8 @@ class TournamentConfig(JudgedConfig):
     """Which policies play, on what, before whom.
 
     `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
-    `generation.top_p`) hold for the answers, which no gradient is made of.
+    `generation.top_p`) hold for the answers, which no gradient is made of. `on_bad_lines` is as in
+    `LanguageConfig`, for the prompts; files of answers must be whole.
     """
 
     policies: tuple[str, ...]
@@ -223,6 +227,7 @@ class TournamentConfig(JudgedConfig):
     generation: GenerationConfig = GenerationConfig()
     chat: bool = True
     end_token: str | None = None
+    on_bad_lines: OnBadLines = "error"
     seed: Seed = 0
 
     def idle(self) -> dict[str, str]:

@@ -14,11 +14,13 @@ from bridge.optim import Optimizer
 from bridge.schedules import Schedule, learning_rate_schedule
 from bridge.seeding import generator, seed_for
 from nlhf.config.fields import Count, Positive, Seed, Share
-from nlhf.language.comparisons import Comparison, read_comparisons, split
+from nlhf.language.comparisons import Comparison, split
 from nlhf.language.encoders import load_encoder
 from nlhf.language.pair_facts import sift
 from nlhf.language.preference_models import PreferenceModel
 from nlhf.language.preference_training import Fit
+from nlhf.language.reading import read_comparisons
+from nlhf.language.reading.sifting import OnBadLines
 
 
 class PreferenceConfig(Config):
@@ -27,7 +29,8 @@ class PreferenceConfig(Config):
     `model` is "hashed" (words, no download), a folder or a hub name; `tune` says what of it
     learns beside the head, at `learning_rate * encoder_rate`. The share `holdout` of the
     comparisons is only for the report; the share `check` of the others says which epoch is kept.
-    `holdout_by` prompt keeps every prompt on one side.
+    `holdout_by` prompt keeps every prompt on one side. `on_bad_lines` skip leaves malformed lines
+    out and counts them, where error refuses the file.
     """
 
     length: ClassVar[str] = "epochs"
@@ -50,6 +53,7 @@ class PreferenceConfig(Config):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     check: Annotated[float, Field(ge=0, lt=1)] = 0.1
     holdout_by: Literal["prompt", "pair"] = "prompt"
+    on_bad_lines: OnBadLines = "error"
     log_every: Count = 1
     seed: Seed = 0
 
@@ -79,7 +83,7 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
     Raises:
         InputError: comparisons or encoder cannot be read, or none can be held out.
     """
-    read = read_comparisons(config.pairs)
+    read = read_comparisons(config.pairs, config.on_bad_lines)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(config.seed, "adapter"))
         encoder = load_encoder(config.model, config.max_length, config.tune)
@@ -115,5 +119,5 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
     def order(epoch: int) -> Tensor:
         return torch.randperm(len(learn), generator=generator(config.seed, f"epoch {epoch}"))
 
-    facts = facts.leaving_out(read.left_out)
+    facts = facts.read_as(read.account)
     return Fit(model, learn, check, held, optimizer, order, config.epochs, config.batch_size, facts)

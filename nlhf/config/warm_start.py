@@ -17,7 +17,8 @@ from nlhf.config.fields import Count, Seed
 from nlhf.config.language import LanguageOptimizerConfig, LoraConfig, make_language_optimizer
 from nlhf.language.comparisons import split
 from nlhf.language.loading import Lora, load_policy
-from nlhf.language.prompts import read_examples
+from nlhf.language.reading import read_examples
+from nlhf.language.reading.sifting import OnBadLines
 from nlhf.language.trainer import Batching
 from nlhf.language.warm_start import WarmStart, check_room
 
@@ -27,6 +28,7 @@ class WarmStartConfig(Config):
 
     `held_out` is a file of examples that are only for the report; without one the share `holdout`
     of the prompts of `examples` is. `batch_size` is examples a pass, `accumulation` passes a step.
+    `on_bad_lines` skip leaves malformed lines out and counts them, where error refuses the file.
     `precision`, `mixed_precision`, `chat` and `end_token` are as in `LanguageConfig`.
     """
 
@@ -45,6 +47,7 @@ class WarmStartConfig(Config):
     mixed_precision: bool = False
     chat: bool = True
     end_token: str | None = None
+    on_bad_lines: OnBadLines = "error"
     log_every: Count = 1
     seed: Seed = 0
 
@@ -63,7 +66,11 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
         InputError: model or examples cannot be read, do not fit together, or none can be held out.
     """
     files = {"examples": config.examples, "held_out": config.held_out}
-    read = {name: read_examples(path) for name, path in files.items() if path is not None}
+    read = {
+        name: read_examples(path, config.on_bad_lines)
+        for name, path in files.items()
+        if path is not None
+    }
     policy = load_policy(
         config.model,
         lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
@@ -82,7 +89,7 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
     else:
         by = generator(config.seed, "held out")
         learned, held = split(learned, config.holdout, "prompt", by)
-    left_out = [f"{files[name]}, {each}" for name in read for each in read[name].left_out]
+    accounts = {str(files[name]): sifted.account for name, sifted in read.items()}
     steps = math.ceil(len(learned) / (config.batch_size * config.accumulation))
     optimizer = make_language_optimizer(config.optimizer, policy.trainable(), config.epochs * steps)
 
@@ -91,4 +98,4 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
 
     autocast = torch.bfloat16 if config.mixed_precision else None
     batching = Batching(config.batch_size, config.accumulation, autocast)
-    return WarmStart(policy, learned, held, optimizer, order, config.epochs, batching, left_out)
+    return WarmStart(policy, learned, held, optimizer, order, config.epochs, batching, accounts)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.prompts import (
-    Example,
-    Prompt,
-    Sifted,
-    as_answer,
-    as_prompt,
-    key_of,
-    needed,
-    read_rows,
-    text_of,
-)
+from nlhf.language.prompts import Example, Prompt, key_of
 
 T = TypeVar("T", "Comparison", Example)
-VOTES = ("votes_a", "votes_b", "ties")
 
 
 @dataclass(frozen=True)
@@ -37,62 +24,6 @@ class Comparison:
     b: str
     share: float
     votes: float = 1.0
-
-
-def read_comparisons(path: Path | str) -> Sifted[Comparison]:
-    """Read {"prompt", "chosen", "rejected"} or {"prompt", "response_a", "response_b", "votes_a",
-    "votes_b", "ties"} ("ties" may be left out), one a line; either kind on any line.
-
-    The answer that won stands first in half of the comparisons only: which side a chosen answer
-    is on would otherwise be the whole secret. Lines whose prompt is empty are left out.
-
-    Raises:
-        InputError: a malformed line, as FILE:LINE: KEY; no line at all; or all prompts are empty.
-    """
-    kept: list[Comparison] = []
-    empty: list[int] = []
-    for number, row in read_rows(path):
-        comparison = _comparison(row, f"{path}:{number}", first=number % 2 == 1)
-        if text_of(comparison.prompt).strip():
-            kept.append(comparison)
-        else:
-            empty.append(number)
-    if not kept:
-        raise InputError(
-            f"{path}:{empty[0]}: prompt: empty, as in all lines; give what the answers reply to"
-        )
-    return Sifted(kept, tuple(f"line {number}: prompt" for number in empty))
-
-
-def _comparison(row: Mapping[str, Any], where: str, *, first: bool) -> Comparison:
-    """A row as a comparison, with a chosen answer `first` or second."""
-    prompt = as_prompt(row, where)
-    if "chosen" not in row and "rejected" not in row:
-        return _votes(prompt, row, where)
-    chosen, rejected = (as_answer(row, key, where) for key in ("chosen", "rejected"))
-    if first:
-        return Comparison(prompt, chosen, rejected, 1.0)
-    return Comparison(prompt, rejected, chosen, 0.0)
-
-
-def _votes(prompt: Prompt, row: Mapping[str, Any], where: str) -> Comparison:
-    if "response_a" not in row:
-        raise InputError(
-            f"{where}: chosen: missing; give chosen and rejected, or response_a, response_b, "
-            "votes_a, votes_b and ties"
-        )
-    a, b = (as_answer(row, key, where) for key in ("response_a", "response_b"))
-    counts = []
-    for key in VOTES:
-        votes = row.get(key, 0) if key == "ties" else needed(row, key, where)
-        legal = isinstance(votes, int | float) and not isinstance(votes, bool)
-        if not (legal and math.isfinite(votes) and votes >= 0):
-            raise InputError(f"{where}: {key}: {votes!r} must be a number of votes >= 0")
-        counts.append(float(votes))
-    total = sum(counts)
-    if not 0 < total < math.inf:
-        raise InputError(f"{where}: votes_a: no votes at all; leave the line out")
-    return Comparison(prompt, a, b, (counts[0] + counts[2] / 2) / total, total)
 
 
 def split(

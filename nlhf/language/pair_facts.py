@@ -9,6 +9,7 @@ from typing import Any
 from nlhf.errors import InputError
 from nlhf.language.comparisons import Comparison
 from nlhf.language.prompts import key_of
+from nlhf.language.reading.sifting import Account
 
 NAMED = 20
 """So many lines that are left out are named."""
@@ -21,14 +22,30 @@ class Facts:
     of: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def leaving_out(self, lines: Sequence[str]) -> Facts:
-        """The same with the lines that were left out because something in them is empty."""
-        if not lines:
-            return self
-        named = ", ".join(lines[:3]) + (", ..." if len(lines) > 3 else "")
-        told = f"{len(lines)} lines are left out, for something in them is empty: {named}"
-        facts = {**self.of, "lines left out": len(lines), "empty": list(lines[:NAMED])}
-        return Facts(facts, (*self.warnings, told))
+    def read_as(self, account: Account, name: str = "") -> Facts:
+        """The same with how a source was read, and the lines that were left out.
+
+        Args:
+            account: of the source.
+            name: of the source, where there are several.
+        """
+        facts = dict(self.of)
+        known = facts.pop("layout", {})
+        forms = dict.fromkeys((*facts.pop("read as", "").split("; "), account.form))
+        layouts = {each: known.get(each, 0) + n for each, n in account.layouts.items()}
+        told = {"read as": "; ".join(filter(None, forms)), "layout": {**known, **layouts}}
+        warnings = list(self.warnings)
+        for lines, key, why in (
+            (account.empty, "empty", "lines are left out, for something in them is empty"),
+            (account.refused, "refused", f"of {account.rows} lines are refused and left out"),
+        ):
+            if lines:
+                named = [f"{name}, {line}" if name else line for line in lines]
+                facts["lines left out"] = facts.get("lines left out", 0) + len(lines)
+                facts[key] = [*facts.get(key, []), *named][:NAMED]
+                shown = "; ".join(named[:3]) + ("; ..." if len(lines) > 3 else "")
+                warnings.append(f"{len(lines)} {why}: {shown}")
+        return Facts({**told, **facts}, tuple(warnings))
 
 
 def sift(

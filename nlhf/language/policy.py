@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nlhf.errors import InputError
 from nlhf.language.adapter_rows import AdapterRows
 from nlhf.language.double import ready
-from nlhf.language.prompts import Prompt
+from nlhf.language.prompts import Prompt, text_of
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Policy:
         """Tokens of prompts, padded on the left.
 
         Raises:
-            InputError: no prompt, an empty one, or messages without a chat template.
+            InputError: no prompt, or an empty one.
         """
         if not prompts:
             raise InputError("there are no prompts; give at least one")
@@ -252,23 +252,20 @@ class Policy:
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """The tokens of one prompt, in the tokenizer's chat template where that is wanted.
 
+        Messages that no template puts together are their texts, a blank line between two.
+
         Raises:
             InputError: see `encode`.
         """
         template = getattr(self.tokenizer, "chat_template", None)
+        if not template or (isinstance(prompt, str) and not self.chat):
+            text = text_of(prompt)  # without a template nothing says who speaks
+            tokens = self.tokenizer(text)["input_ids"]
+            if not tokens:
+                raise InputError(f"prompt {text!r} has no tokens; give at least one word")
+            return tokens
         if isinstance(prompt, str):
-            if self.chat and template:
-                prompt = [{"role": "user", "content": prompt}]
-            else:
-                tokens = self.tokenizer(prompt)["input_ids"]
-                if not tokens:
-                    raise InputError(f"prompt {prompt!r} has no tokens; give at least one word")
-                return tokens
-        if not template:
-            raise InputError(
-                f"{self.name} has no chat template, but a prompt is a list of messages; give the "
-                "prompt as text, or use a model with a chat template"
-            )
+            prompt = [{"role": "user", "content": prompt}]
         try:
             text = self.tokenizer.apply_chat_template(
                 list(prompt), tokenize=False, add_generation_prompt=True

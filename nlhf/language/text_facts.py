@@ -9,8 +9,8 @@ from nlhf.language.pair_facts import Facts
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
 
 
-def prompt_facts(prompts: Sequence[Prompt], left_out: Sequence[str] = ()) -> Facts:
-    """Count prompts, those given again, their characters, and empty lines, see `Sifted`."""
+def prompt_facts(prompts: Sequence[Prompt]) -> Facts:
+    """Count prompts, those given again, and their characters."""
     lengths = [len(text_of(prompt)) for prompt in prompts]
     again = len(prompts) - len({key_of(prompt) for prompt in prompts})
     facts = {
@@ -20,13 +20,11 @@ def prompt_facts(prompts: Sequence[Prompt], left_out: Sequence[str] = ()) -> Fac
         "prompts given again": again,
     }
     told = (f"{again} prompts are given again",) if again else ()
-    return Facts(facts, told).leaving_out(left_out)
+    return Facts(facts, told)
 
 
-def example_facts(
-    learned: Sequence[Example], held: Sequence[Example], left_out: Sequence[str] = ()
-) -> Facts:
-    """Count examples, prompts with several answers, examples on both sides, and empty lines."""
+def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
+    """Count examples, prompts with several answers, and examples on both sides."""
     keys = [key_of(each.prompt) for each in learned]
     pairs = {(key, each.completion) for key, each in zip(keys, learned, strict=True)}
     known = set(keys)
@@ -42,14 +40,13 @@ def example_facts(
         "held-out examples whose prompt is learned": shared,
     }
     told = f"{shared} held-out examples have a prompt that is also learned from"
-    return Facts(facts, (told,) if shared else ()).leaving_out(left_out)
+    return Facts(facts, (told,) if shared else ())
 
 
 def tournament_facts(
     prompts: Sequence[Prompt],
     files: Mapping[str, Mapping[str, str]],
     models: Sequence[str],
-    left_out: Sequence[str] = (),
 ) -> Facts:
     """Count what policies of a tournament are, and look at the answers that are known.
 
@@ -57,9 +54,8 @@ def tournament_facts(
         prompts: N of them.
         files: by name the answers that it has, by `key_of` their prompts; to all prompts and more.
         models: the policies that have not answered yet.
-        left_out: which lines have no prompt in them.
     """
-    asked, keys = prompt_facts(prompts, left_out), dict.fromkeys(map(key_of, prompts))
+    asked, keys = prompt_facts(prompts), dict.fromkeys(map(key_of, prompts))
     answers = {name: [known[key] for key in keys] for name, known in files.items()}
     unasked = {name: len(known) - len(keys) for name, known in files.items()}
     empty = {name: sum(not text.strip() for text in texts) for name, texts in answers.items()}

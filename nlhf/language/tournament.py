@@ -17,7 +17,8 @@ from nlhf.language.decoding import Sampling, decode, draw_uniforms
 from nlhf.language.intervals import clopper_pearson
 from nlhf.language.judging import AbstractJudge
 from nlhf.language.loading import load_policy
-from nlhf.language.prompts import Prompt, key_of, read_answers, text_of
+from nlhf.language.prompts import Prompt, key_of, text_of
+from nlhf.language.reading import read_answers
 from nlhf.oracle import unregularised_equilibrium
 from nlhf.preferences.battles import Battles
 from nlhf.ranking import rank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from nlhf.errors import InputError
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import Example
+from nlhf.language.reading import Account
 from nlhf.language.scoring import score
 from nlhf.language.trainer import AbstractOptimizer, Batching
 
@@ -107,7 +108,7 @@ class WarmStart:
         optimizer: of the policy's trainable parameters.
         order: gives the order of `examples` in an epoch, the first is 1; the same whenever asked.
         epochs, batching: the extent.
-        left_out: which lines of the files have nothing to learn in them.
+        accounts: how each file was read, by name.
         epoch, position: where it is: the epoch, and updates done in it.
         step, num_tokens: updates and tokens so far.
         record, held_record: the last ones; None before.
@@ -120,7 +121,7 @@ class WarmStart:
     order: Callable[[int], Tensor]
     epochs: int
     batching: Batching
-    left_out: Sequence[str] = ()
+    accounts: Mapping[str, Account] = field(default_factory=dict)
     epoch: int = 1
     position: int = 0
     step: int = 0

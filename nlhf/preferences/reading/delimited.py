@@ -33,13 +33,35 @@ def decode(data: bytes, source: str) -> str:
 
 
 def read_delimited(text: str, source: str) -> Sheet:
-    """Read a header and rows; the delimiter is the one that cuts the first lines alike.
+    """Read a header and rows as a sheet, see `rows_of`.
 
     Raises:
-        InputError: one column only, a line with more or fewer values than the header has, or
-            quotes that do not close.
+        InputError: see `rows_of`; or only one column.
     """
-    delimiter = _delimiter(text, source)
+    form, header, rows, lines, delimiter = rows_of(text, source)
+    columns = [[text.strip() for text in column] for column in zip(*rows, strict=True)]
+    return make_sheet(source, form, header, columns, lines, delimiter != ",")
+
+
+def rows_of(
+    text: str, source: str, narrow: bool = False
+) -> tuple[str, list[str], list[list[str]], list[int], str]:
+    """Read a header and rows; the delimiter is the one that cuts the first lines alike.
+
+    Args:
+        text: the file.
+        source: its name, for messages.
+        narrow: whether there may be one column only.
+
+    Returns:
+        What it was read as, the header, the rows, the lines that these end on, and the delimiter.
+
+    Raises:
+        InputError: a line with more or fewer values than the header has, or quotes that do not
+            close.
+    """
+    delimiter = _delimiter(text, source, narrow)
+    known = csv.field_size_limit(max(len(text), 2**17))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, lines = [], []
     try:
@@ -49,6 +71,8 @@ def read_delimited(text: str, source: str) -> Sheet:
                 lines.append(reader.line_num)
     except csv.Error as error:
         raise InputError(f"{source}:{reader.line_num}: cannot be read as CSV: {error}") from None
+    finally:
+        csv.field_size_limit(known)
     form, width = DELIMITERS[delimiter], len(rows[0])
     for row, line in zip(rows, lines, strict=True):
         if len(row) != width:
@@ -56,14 +80,17 @@ def read_delimited(text: str, source: str) -> Sheet:
                 f"{source}:{line}: {len(row)} values under a header of {width}; "
                 f"it was taken for {form}"
             )
-    columns = [[text.strip() for text in column] for column in zip(*rows[1:], strict=True)]
-    return make_sheet(source, form, rows[0], columns, lines[1:], delimiter != ",")
+    return form, rows[0], rows[1:], lines[1:], delimiter
 
 
-def _delimiter(text: str, source: str) -> str:
+def _delimiter(text: str, source: str, narrow: bool) -> str:
     lines = [line for line in text.splitlines() if line.strip()][:_LOOKED_AT]
     if not lines:
         raise InputError(f"{source}: empty; give battles, tallies of wins, or a square table")
+    if narrow:  # texts hold every delimiter themselves; only the header tells
+        header = lines[0]
+        most = max(DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each))))
+        return most if most in header else ","
     best, most = "", 1
     for delimiter in DELIMITERS:
         widths = {len(row) for row in csv.reader(lines, delimiter=delimiter)}

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from nlhf.errors import InputError
-from nlhf.language.comparisons import Comparison, read_comparisons
+from nlhf.language.comparisons import Comparison
 from nlhf.language.encoders import HashedEncoder
 from nlhf.language.pair_facts import sift
+from nlhf.language.reading import read_comparisons
 
 CASES = Path(__file__).parents[2] / "cases"
 ENCODER = HashedEncoder()

@@ -8,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlhf.errors import InputError
-from nlhf.language.comparisons import read_comparisons, split
-from nlhf.language.prompts import (
-    Example,
-    key_of,
-    read_answers,
-    read_examples,
-    read_prompts,
-    text_of,
-)
+from nlhf.language.comparisons import split
+from nlhf.language.prompts import Example, key_of, text_of
+from nlhf.language.reading import read_answers, read_comparisons, read_examples, read_prompts
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -53,12 +47,12 @@ VOTES = {"prompt": "x", "response_a": "a", "response_b": "b", "votes_a": 1, "vot
     [
         ("{", "no JSON"),
         ("[1]\n", "a list"),
-        ('{"prompt": NaN}\n', "NaN"),
+        ('{"prompt": NaN}\n', "prompt: null"),
         ("[" * 100_000 + "\n", "no JSON"),
         ({"chosen": "a", "rejected": "b"}, "prompt: missing"),
         ({"prompt": [], "chosen": "a", "rejected": "b"}, "an empty list"),
         ({"prompt": ["x"], "chosen": "a", "rejected": "b"}, "message"),
-        ({"prompt": [{"role": "me", "content": "x"}]}, "'me'"),
+        ({"prompt": [{"role": "me", "content": "x"}], **PAIR}, "'me'"),
         ({"prompt": "x", "chosen": "a"}, "rejected: missing"),
         ({"prompt": "x", "chosen": 3, "rejected": "b"}, "a number"),
         ({"prompt": "x", "chosen": CHAT, "rejected": "b"}, "assistant"),
@@ -95,7 +89,7 @@ def test_files_that_hold_nothing_or_something_else(tmp_path):
         read_prompts(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match="directory"):
         read_prompts(tmp_path)
-    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe{}")
+    (tmp_path / "b.jsonl").write_bytes(b'{"prompt": "\xff"}')
     with pytest.raises(InputError, match="UTF-8"):
         read_prompts(tmp_path / "b.jsonl")
 

@@ -1,0 +1,1 @@
+"""Layouts, one a file; `nlhf.language.reading.registry` finds them."""

@@ -1,0 +1,23 @@
+"""TRL's preference format without a prompt: it is what chosen and rejected begin with."""
+
+from __future__ import annotations
+
+from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Told, chosen, compared, two
+from nlhf.language.reading.rows import Row
+
+
+def _read(row: Row) -> Told:
+    texts = all(isinstance(row.value(*names), str) for names in (CHOSEN, REJECTED))
+    if texts and "prompt" in row.nulls and not row.untyped:
+        raise row.missing("prompt")  # two answers may begin alike all the same
+    turns = two(row, CHOSEN, REJECTED, ())
+    return compared(turns, lambda: chosen(row, turns))
+
+
+LAYOUT = Layout(
+    name="TRL implicit prompt",
+    needs=(CHOSEN, REJECTED),
+    read=_read,
+    pairs=True,
+    shown="chosen, rejected",
+)

@@ -1,0 +1,34 @@
+"""RewardBench: a prompt with one answer that is right and one that is not, or several of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Pair, Told, compared
+from nlhf.language.reading.rows import Row
+from nlhf.language.reading.turns import PROMPTS, prompt_of, turns_of
+
+
+def _listed(value: Any) -> list[Any]:
+    """RewardBench 2 has lists of texts; messages are one answer."""
+    if isinstance(value, list) and value and not any(isinstance(v, Mapping) for v in value):
+        return value
+    return [value]
+
+
+def _read(row: Row) -> Told:
+    prompt = prompt_of(row)
+    right, wrong = (_listed(row.value(*names)) for names in (CHOSEN, REJECTED))
+    keys = ("chosen", "rejected")
+    found = [turns_of(prompt, a, b, keys) for a in right for b in wrong]
+    return compared(found[0], lambda: [Pair(*turns.answers(), sided=True) for turns in found])
+
+
+LAYOUT = Layout(
+    name="RewardBench",
+    needs=(PROMPTS, CHOSEN, REJECTED, ("subset", "chosen_model", "num_correct")),
+    read=_read,
+    pairs=True,
+    shown="prompt, chosen, rejected, subset or chosen_model; lists of answers too",
+)

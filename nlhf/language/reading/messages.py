@@ -1,0 +1,159 @@
+"""Messages: a role and a text, however they are spelt; and transcripts, which are messages too."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nlhf.language.prompts import Message
+from nlhf.language.reading.rows import MEDIA, TOOLS, Refused, malformed
+from nlhf.preferences.reading.records import check_depth, kind
+
+ROLES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter"),
+    "assistant": ("assistant", "gpt", "model", "bot", "chatgpt", "ai"),
+}
+TOOL_ROLES = (
+    "tool", "tools", "function", "function_call", "function_response", "tool_call",
+    "tool_response", "observation", "ipython",
+)  # fmt: skip
+TEXT_PARTS = ("text", "input_text", "output_text")
+MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "input_audio", "video", "file")
+TOOL_PARTS = ("tool_use", "tool_result", "tool_call", "function_call")
+_BY_WORD = {word: role for role, words in ROLES.items() for word in words}
+_MARKS = (
+    re.compile(r"(?:\A\s*|\n\s*\n)(Human|User|Assistant):[ \t]*"),
+    re.compile(r"\s*### (Human|User|Assistant):\s*"),
+)
+
+
+def messages_of(value: Any, key: str) -> list[Message] | None:
+    """Take a value as messages: a list of them or one; None where it is text.
+
+    A message is {"role", "content"} or {"from", "value"}; its content is text or a list of parts
+    that are text, which are joined.
+
+    Raises:
+        Refused: neither; an unknown role; tools or images.
+    """
+    if isinstance(value, str):
+        return None
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, Sequence) or not value:
+        raise malformed(key, f"must be text or a list of messages, not {kind(value)}")
+    if all(isinstance(each, Mapping) and "type" in each and not _role_key(each) for each in value):
+        return [{"role": "assistant", "content": content_of(value, key)}]
+    return [_message(each, key) for each in value]
+
+
+def _role_key(message: Mapping[str, Any]) -> str | None:
+    return next((name for name in ("role", "from") if message.get(name) is not None), None)
+
+
+def _message(message: Any, key: str) -> Message:
+    if not isinstance(message, Mapping):
+        said = "{'role': text, 'content': text}"
+        raise malformed(key, f"a message must be {said}, not {kind(message)}")
+    for name in TOOLS:
+        if message.get(name):
+            raise Refused(key, "tools are not read, only text")
+    for name in MEDIA:
+        if message.get(name):
+            raise Refused(key, "images, sound or video are not read, only text")
+    name = _role_key(message)
+    role = message[name] if name else None
+    content = next((message[n] for n in ("content", "value") if message.get(n) is not None), None)
+    if not isinstance(role, str) or content is None:
+        raise malformed(key, "a message must be {'role': text, 'content': text}")
+    word = role.strip().lower()
+    if word in TOOL_ROLES:
+        raise Refused(key, f"role={role!r}: tools are not read, only text")
+    if word not in _BY_WORD:
+        raise malformed(key, f"role={role!r}; use one of {', '.join(_BY_WORD)}")
+    return {"role": _BY_WORD[word], "content": content_of(content, key)}
+
+
+def content_of(content: Any, key: str) -> str:
+    """The text of a content: itself, or of its parts one after the other.
+
+    Raises:
+        Refused: a part is no text.
+    """
+    if isinstance(content, str):
+        return content
+    parts = [content] if isinstance(content, Mapping) else content
+    if not isinstance(parts, Sequence):
+        raise malformed(key, f"content must be text or parts that are text, not {kind(content)}")
+    return "".join(_part(part, key) for part in parts)
+
+
+def _part(part: Any, key: str) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping):
+        raise malformed(key, f"a content part must be text, not {kind(part)}")
+    what = part.get("type", "text")
+    if what in MEDIA_PARTS or any(part.get(name) for name in ("image_url", *MEDIA)):
+        raise Refused(key, "images, sound or video are not read, only text")
+    if what in TOOL_PARTS:
+        raise Refused(key, "tools are not read, only text")
+    if what not in TEXT_PARTS or not isinstance(part.get("text"), str):
+        raise malformed(key, f"a content part of type {what!r} is no text")
+    return part["text"]
+
+
+def transcript(text: str) -> list[Message] | None:
+    """The messages of a transcript, "Human: ... Assistant: ..."; None where it is no transcript.
+
+    It begins with a person; a new turn begins a paragraph (or with "###"). What one said in two
+    turns on end is one message. An empty last turn of the assistant is kept.
+    """
+    for mark in _MARKS:
+        found = list(mark.finditer(text))
+        if not found or text[: found[0].start()].strip() or found[0][1] == "Assistant":
+            continue
+        ends = [*(each.start() for each in found[1:]), len(text)]
+        turns: list[Message] = []
+        for each, end in zip(found, ends, strict=True):
+            role, said = _BY_WORD[each[1].lower()], text[each.end() : end].strip()
+            if turns and turns[-1]["role"] == role:
+                said = f"{turns.pop()['content']}\n\n{said}".strip()
+            turns.append({"role": role, "content": said})
+        return turns
+    return None
+
+
+def in_a_cell(value: Any) -> Any:
+    """Messages that a table holds as text, as JSON or as Python writes them; else the value.
+
+    Only a list of messages, or one, is taken for one: an answer may be any other JSON.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{")):
+        return value
+    found = parsed(value)
+    listed = [found] if isinstance(found, Mapping) else found
+    if isinstance(listed, list) and listed and all(_is_message(each) for each in listed):
+        return found
+    return value
+
+
+def parsed(text: str) -> Any:
+    """What a text says in JSON or as a literal of Python; None where it is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            check_depth(text)
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(
+        {role, said} <= value.keys() for role, said in (("role", "content"), ("from", "value"))
+    )

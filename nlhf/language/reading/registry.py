@@ -1,0 +1,56 @@
+"""The layouts that there are, and which of them a row has."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+
+from nlhf.language.reading import layouts
+from nlhf.language.reading.layout import Layout
+from nlhf.language.reading.rows import Refused, Row, malformed
+
+
+@cache
+def all_layouts() -> tuple[Layout, ...]:
+    """Find the layouts: `LAYOUT` of every file in `nlhf.language.reading.layouts`."""
+    names = sorted(info.name for info in pkgutil.iter_modules(layouts.__path__))
+    modules = [importlib.import_module(f"{layouts.__name__}.{name}") for name in names]
+    return tuple(module.LAYOUT for module in modules)
+
+
+def recognise(row: Row, among: Sequence[Layout]) -> tuple[Layout, Row]:
+    """Find the layout of a row: the one with most keys, all of which the row has.
+
+    Args:
+        row: any.
+        among: the layouts that it can have, the first of equals winning.
+
+    Returns:
+        The layout, and the row, in which empty cells are empty texts where none fits otherwise.
+
+    Raises:
+        Refused: no layout fits; the nearest one says what is missing.
+    """
+    for each in (row, row.filled()) if row.untyped else (row,):
+        ranks = [(rank, layout) for layout in among if (rank := layout.rank(each)) is not None]
+        if ranks:
+            return max(ranks, key=lambda found: found[0])[1], each
+    raise _nearest(row, among)
+
+
+def _nearest(row: Row, among: Sequence[Layout]) -> Refused:
+    def nearness(each: Layout) -> tuple[int, bool, int]:
+        return len(each.needs) - len(each.missing(row)), each.asks, -len(each.needs)
+
+    near = max(among, key=nearness)
+    lacks = near.missing(row)
+    if len(lacks) == len(near.needs):
+        why = row.missing(lacks[0]).why
+        said = f"{why}; give {near.shown}, or another layout of docs/preference-data.md"
+        return malformed(lacks[0], said)
+    if not lacks:
+        return malformed(near.needs[-1][0], f"no {near.name}; give {near.shown}")
+    said = row.missing(lacks[0])
+    return malformed(said.key, f"{said.why}; taken for {near.name} ({near.shown})")

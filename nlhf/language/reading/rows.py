@@ -1,0 +1,157 @@
+"""One row of a source, whatever its keys are called, and how a row is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nlhf.preferences.reading.headers import plain
+from nlhf.preferences.reading.records import kind
+
+TOOLS = ("tools", "tool_calls", "functions", "function_call")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+_NOTHING = ("", "[]", "{}", "null", "none", "nan")
+
+
+class Refused(Exception):
+    """A row that cannot be used.
+
+    Attributes:
+        key: where the reason is.
+        why: the reason, in words.
+        malformed: whether the row is not as its layout has it, rather than of no use.
+        empty: whether the reason is that nothing stands there.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        why: str,
+        *,
+        malformed: bool = False,
+        empty: bool = False,
+    ) -> None:
+        """Say why."""
+        super().__init__(f"{key}: {why}")
+        self.key, self.why = key, why
+        self.malformed, self.empty = malformed, empty
+
+
+def malformed(key: str, why: str) -> Refused:
+    """A row that is not as its layout has it."""
+    return Refused(key, why, malformed=True)
+
+
+class Row:
+    """The values of a row by plain keys: small letters, words joined by underscores.
+
+    `Chosen`, `responseA` and `chosen-rating` are `chosen`, `response_a` and `chosen_rating`. A
+    value that is null is not there.
+    """
+
+    def __init__(self, values: Mapping[str, Any], untyped: bool = False) -> None:
+        """Take the values; where they are `untyped` texts, an empty one is null."""
+        self.values: dict[str, Any] = {}
+        self.nulls: list[str] = []
+        self.untyped = untyped
+        for name, value in sorted(values.items(), key=lambda item: not str(item[0]).islower()):
+            key = plain(str(name)).replace(" ", "_")
+            if _null(value) or (untyped and value == ""):
+                self.nulls.append(key)
+            else:
+                self.values.setdefault(key, value)
+        self.names = list(map(str, values))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def filled(self) -> Row:
+        """The same with empty texts for what is null, where a null may be an empty text."""
+        found = Row({}, self.untyped)
+        found.values = {**dict.fromkeys(self.nulls, ""), **self.values}
+        found.names = self.names
+        return found
+
+    def one(self, names: Sequence[str]) -> str | None:
+        """The first of some keys that is there."""
+        return next((name for name in names if name in self.values), None)
+
+    def value(self, *names: str) -> Any:
+        """The value of the first of some keys that is there.
+
+        Raises:
+            Refused: none is.
+        """
+        found = self.one(names)
+        if found is None:
+            raise self.missing(names[0])
+        return self.values[found]
+
+    def missing(self, key: str) -> Refused:
+        """What to say of a key that is not there."""
+        if key in self.nulls:
+            return malformed(key, "null; give a value, or leave the line out")
+        return malformed(key, f"missing; the line has {', '.join(self.names[:12]) or 'no keys'}")
+
+    def text(self, *names: str) -> str | None:
+        """The text of the first of some keys that is there; None where none is, or it is blank.
+
+        Raises:
+            Refused: it is something else.
+        """
+        found = self.one(names)
+        if found is None:
+            return None
+        value = self.values[found]
+        if not isinstance(value, str):
+            raise malformed(found, f"must be text, not {kind(value)}")
+        return value if value.strip() else None
+
+    def number(self, *names: str) -> float | None:
+        """The number of the first of some keys that is there, None where none is.
+
+        Raises:
+            Refused: it is no finite number.
+        """
+        found = self.one(names)
+        return None if found is None else number(self.values[found], found)
+
+    def check_text_only(self) -> None:
+        """Refuse a row with tools, images, sound or video.
+
+        Raises:
+            Refused: it has some.
+        """
+        for names, what in ((TOOLS, "tools"), (MEDIA, "images, sound or video")):
+            for name in names:
+                if name in self.values and _something(self.values[name]):
+                    raise Refused(name, f"{what} are not read, only text")
+
+
+def number(value: Any, key: str) -> float:
+    """Take a value as a number; a text of one is one.
+
+    Raises:
+        Refused: it is no finite number.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        found = float(value)
+        if not math.isfinite(found) or "_" in str(value):
+            raise ValueError
+    except (ValueError, OverflowError):
+        shown = repr(value) if isinstance(value, int | float | str | bool) else kind(value)
+        raise malformed(key, f"{shown[:40]} must be a number") from None
+    return found
+
+
+def _null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _something(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() not in _NOTHING
+    return bool(value)

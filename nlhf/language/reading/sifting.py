@@ -1,0 +1,171 @@
+"""Row by row: what can be used, and a count of what cannot, with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from nlhf.errors import InputError
+from nlhf.language.reading import hub
+from nlhf.language.reading.messages import in_a_cell
+from nlhf.language.reading.rows import Refused, Row
+from nlhf.preferences.reading.records import Records, read_records
+
+OnBadLines = Literal["error", "skip"]
+MEMORY = "in memory"
+_NAMED = 5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Account:
+    """How a source was read.
+
+    Attributes:
+        form: what it was read as, e.g. "JSON lines".
+        layouts: how many rows had which layout.
+        rows: how many there are.
+        empty: rows with nothing where something is needed, as "line 3: prompt".
+        refused: rows that cannot be used, as "line 4: tools: only text is read".
+    """
+
+    form: str = ""
+    layouts: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
+    empty: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sifted(Generic[T]):
+    """What a source holds, and how it was read."""
+
+    kept: list[T]
+    account: Account = field(default_factory=Account)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Rows that were left out, with the reason."""
+        return (*self.account.empty, *self.account.refused)
+
+
+def sift(
+    source: Any,
+    take: Callable[[Row, int], tuple[str, Iterable[T]]],
+    on_bad_lines: OnBadLines,
+    nothing: Mapping[str, str],
+) -> Sifted[T]:
+    """Take what every row says.
+
+    Args:
+        source: see `records_of`.
+        take: gives the name of a row's layout and what it says, or raises `Refused`.
+        on_bad_lines: "error" refuses a source in which a row is malformed, "skip" leaves it out as
+            it leaves out all other rows that cannot be used.
+        nothing: what to say where nothing is left because a key is empty, by key.
+
+    Raises:
+        InputError: it cannot be read, a row is malformed, or nothing is left.
+    """
+    kept: list[T] = []
+    layouts: Counter[str] = Counter()
+    out: list[tuple[int, Refused]] = []
+    rows = 0
+    with records_of(source) as records:
+        for number, values in records.rows:
+            rows += 1
+            try:
+                read = {name: in_a_cell(value) for name, value in values.items()}
+                name, found = take(Row(read, records.untyped), number)
+                kept.extend(found)
+                layouts[name] += 1
+            except Refused as refused:
+                out.append((number, refused))
+    _check(records, out, rows, on_bad_lines)
+    if not kept:
+        raise _nothing(records, out, nothing)
+    empty = tuple(f"{records.unit} {n}: {r.key}" for n, r in out if r.empty)
+    others = tuple(f"{records.unit} {n}: {r}" for n, r in out if not r.empty)
+    return Sifted(kept, Account(records.form, dict(layouts), rows, empty, others))
+
+
+def _check(
+    records: Records, out: Sequence[tuple[int, Refused]], rows: int, on_bad_lines: OnBadLines
+) -> None:
+    bad = [(number, refused) for number, refused in out if refused.malformed]
+    if not bad or on_bad_lines == "skip":
+        return
+    number, refused = bad[0]
+    told = f"{records.where(number)}: {refused}"
+    if len(bad) > 1:
+        named = ", ".join(str(n) for n, _ in bad[:_NAMED]) + (", ..." if len(bad) > _NAMED else "")
+        told += f"; {len(bad)} of {rows} {records.unit}s are malformed: {named}"
+    if len(bad) < rows:
+        told += "; to leave such out: --set on_bad_lines=skip"
+    raise InputError(told)
+
+
+def _nothing(
+    records: Records, out: Sequence[tuple[int, Refused]], nothing: Mapping[str, str]
+) -> InputError:
+    if not out:
+        return InputError(f"{records.source}: empty; give one record or more")
+    number, refused = out[0]
+    where = records.where(number)
+    if refused.empty and all(each.empty for _, each in out):
+        return InputError(f"{where}: {refused.key}: {nothing[refused.key]}")
+    told = f"; none of {len(out)} {records.unit}s can be used" if len(out) > 1 else ""
+    return InputError(f"{where}: {refused}{told}")
+
+
+def records_of(source: Any) -> AbstractContextManager[Records]:
+    """The records of a file, of a data set of the hub, or of a list in memory.
+
+    Args:
+        source: a path; `hf:DATASET[:split]`; a list of dicts, or of texts, which are prompts; a
+            data frame; or a `datasets.Dataset`.
+
+    Raises:
+        InputError: it is none of them, or cannot be read.
+    """
+    if isinstance(source, str) and source.startswith(hub.PREFIX):
+        return nullcontext(hub.read_dataset(source))
+    if isinstance(source, str | Path):
+        return read_records(source)
+    if hasattr(source, "to_dict") and hasattr(source, "columns"):
+        source = source.to_dict("records")
+    rows: list[Mapping[str, Any]] = []
+    for number, value in enumerate(source if isinstance(source, Iterable) else (), 1):
+        if isinstance(value, str):
+            value = {"prompt": value}
+        if not isinstance(value, Mapping):
+            what = type(value).__name__
+            raise InputError(f"{MEMORY}: record {number}: must be a dict or text, not {what}")
+        rows.append(value)
+    if not rows:
+        what = type(source).__name__
+        raise InputError(f"{MEMORY}: no records in {what}; give a list of dicts, or a path")
+    return nullcontext(Records(MEMORY, MEMORY, enumerate(rows, 1), "record"))
+
+
+def digest(source: str) -> str:
+    """The sha256 of a source: of a file's bytes, or of the records of a data set.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    found = hashlib.sha256()
+    if source.startswith(hub.PREFIX):
+        for _, row in hub.read_dataset(source).rows:
+            found.update(json.dumps(row, sort_keys=True, default=str).encode())
+        return found.hexdigest()
+    with Path(source).open("rb") as file:
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()

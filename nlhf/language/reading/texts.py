@@ -1,0 +1,161 @@
+"""What a source is read for: prompts, answers to learn, answers by prompt, or comparisons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nlhf.language.comparisons import Comparison
+from nlhf.language.prompts import Example, Prompt, key_of, text_of
+from nlhf.language.reading.layout import Layout, Told, preferred
+from nlhf.language.reading.registry import all_layouts, recognise
+from nlhf.language.reading.rows import Refused, Row
+from nlhf.language.reading.sifting import OnBadLines, Sifted, sift
+
+
+def read_prompts(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Prompt]:
+    """Read the prompt of every row, whatever answers stand beside it.
+
+    Empty prompts are left out.
+
+    Args:
+        source: a file, `hf:DATASET[:split]`, or a list in memory; see `records_of`.
+        on_bad_lines: see `sift`.
+
+    Raises:
+        InputError: see `sift`.
+    """
+
+    def take(row: Row, number: int) -> tuple[str, list[Prompt]]:
+        row.check_text_only()
+        layout, row = recognise(row, all_layouts())
+        try:
+            told = layout.read(row)
+        except Refused:
+            # its answers may be no answers; the prompt stands on its own
+            if "prompt" not in row:
+                raise
+            layout, row = recognise(row, [each for each in all_layouts() if _is_prompt(each)])
+            told = layout.read(row)
+        return layout.name, [_filled(told.prompt)]
+
+    said = "empty, as in all lines; give text to answer"
+    return sift(source, take, on_bad_lines, {"prompt": said})
+
+
+def read_examples(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Example]:
+    """Read a prompt and the answer to learn of every row.
+
+    The answer is a completion, the last one of a conversation, or else the one that was preferred.
+    Rows in which prompt or answer is empty are left out.
+
+    Args:
+        source: see `read_prompts`.
+        on_bad_lines: see `sift`.
+
+    Raises:
+        InputError: see `sift`.
+    """
+
+    def take(row: Row, number: int) -> tuple[str, list[Example]]:
+        name, told = _answered(row)
+        prompt, answer = _filled(told.prompt), _answer_of(told)
+        if not answer.strip():
+            raise Refused("completion", "empty", empty=True)
+        return name, [Example(prompt, answer)]
+
+    said = "empty, and no line has both prompt and completion; give the answers to learn"
+    return sift(source, take, on_bad_lines, {"prompt": said, "completion": said})
+
+
+def read_answers(source: Any) -> dict[str, str]:
+    """Read one answer a prompt; see `read_examples`. An answer may be empty.
+
+    Answers to empty prompts are left out.
+
+    Returns:
+        The answers by `key_of` their prompts.
+
+    Raises:
+        InputError: see `sift`, or a prompt that is answered twice.
+    """
+    found: dict[str, str] = {}
+
+    def take(row: Row, number: int) -> tuple[str, list[str]]:
+        if "answer" in row:
+            row.values.pop("completion", None)
+        name, told = _answered(row)
+        key = key_of(_filled(told.prompt))
+        if key in found:
+            raise Refused("prompt", "answered a second time; give each prompt once", malformed=True)
+        found[key] = _answer_of(told)
+        return name, [key]
+
+    sift(source, take, "error", {"prompt": "empty, as in all lines; give what was answered"})
+    return found
+
+
+def read_comparisons(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Comparison]:
+    """Read pairs of answers and which was preferred; any layout on any row.
+
+    The answer that was chosen stands first in half of the comparisons only: which side it is on
+    would otherwise be the whole secret. Rows whose prompt is empty are left out.
+
+    Args:
+        source: see `read_prompts`.
+        on_bad_lines: see `sift`.
+
+    Raises:
+        InputError: see `sift`.
+    """
+    known = [each for each in all_layouts() if each.pairs]
+
+    def take(row: Row, number: int) -> tuple[str, list[Comparison]]:
+        row.check_text_only()
+        layout, row = recognise(row, known)
+        told = layout.read(row)
+        pairs = told.pairs() if told.pairs is not None else ()
+        prompt, made = _filled(told.prompt), []
+        for i, pair in enumerate(pairs, number):
+            if pair.sided and i % 2 == 0:
+                made.append(Comparison(prompt, pair.second, pair.first, 1 - pair.share, pair.votes))
+            else:
+                made.append(Comparison(prompt, pair.first, pair.second, pair.share, pair.votes))
+        return layout.name + (", answers of several turns" if told.several else ""), made
+
+    said = "empty, as in all lines; give what the answers reply to"
+    return sift(source, take, on_bad_lines, {"prompt": said})
+
+
+def _answered(row: Row) -> tuple[str, Told]:
+    """A row as one with an answer: its own, before one that was preferred to another."""
+    row.check_text_only()
+    fitting = [each for each in all_layouts() if each.rank(row) is not None]
+    able = [each for each in fitting if each.answers]
+    both = [each for each in all_layouts() if each.answers or each.pairs]
+    layout, row = recognise(row, able or both)
+    told = layout.read(row)
+    compared = [each for each in fitting if each.pairs]
+    if told.answer is None and told.pairs is None and compared:
+        layout, row = recognise(row, compared)
+        told = layout.read(row)
+    return layout.name, told
+
+
+def _answer_of(told: Told) -> str:
+    if told.answer is not None:
+        return told.answer()
+    if told.several:
+        raise Refused("answer", "several turns, of which none is the answer to learn")
+    if told.pairs is not None:
+        return preferred(told.pairs())
+    raise Refused("completion", "missing: the last message is the user's", malformed=True)
+
+
+def _is_prompt(layout: Layout) -> bool:
+    return not (layout.pairs or layout.answers)
+
+
+def _filled(prompt: Prompt) -> Prompt:
+    if not text_of(prompt).strip():
+        raise Refused("prompt", "empty", empty=True)
+    return prompt

@@ -1,0 +1,280 @@
+"""Records as they stand in a file: one reader for every container, whatever the values are."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from nlhf.errors import InputError
+from nlhf.preferences.reading.delimited import rows_of
+from nlhf.preferences.reading.parquet import parquet_rows
+
+JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
+TEXT_ENDINGS = (".csv", ".tsv", ".tab")
+MOST_BYTES = 2**30
+MOST_DEPTH = 200
+LONGEST = 2**26
+"""Characters of a line."""
+SPEAKERS = {"role", "from"}
+"""Keys of messages, which are the values of one record."""
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_COLUMNS = "JSON columns"
+
+
+@dataclass(frozen=True)
+class Records:
+    """Named values, row by row.
+
+    Attributes:
+        source: where they come from, for messages.
+        form: what they were read as, e.g. "JSON lines".
+        rows: the number of each, the first being 1, and its values; read once, from first to last.
+        unit: what a row is called: "line", "record" or "row".
+        untyped: whether every value is a text, and an empty one a missing value.
+    """
+
+    source: str
+    form: str
+    rows: Iterable[tuple[int, Mapping[str, Any]]]
+    unit: str = "line"
+    untyped: bool = False
+
+    def where(self, number: int) -> str:
+        """Say where a row stands."""
+        place = f"{number}" if self.unit == "line" else f" {self.unit} {number}"
+        return f"{self.source}:{place}"
+
+
+@contextmanager
+def read_records(path: Path | str) -> Iterator[Records]:
+    """Read JSON lines, a JSON array or JSON columns, CSV and its kin, or Parquet; also gzipped.
+
+    What the file is, its ending and its first bytes say. It is open as long as the context is.
+
+    Raises:
+        InputError: the file cannot be read, is too large or holds nothing; a malformed row is
+            named when it is reached.
+    """
+    path = Path(path)
+    try:
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB; give it in parts")
+        with ExitStack() as opened:
+            raw: Any = opened.enter_context(path.open("rb"))
+            start = raw.peek(4)[:4]
+            if start == b"PAR1":
+                yield Records(str(path), "Parquet", enumerate(parquet_rows(path), 1), "row")
+                return
+            form = ""
+            if start[:2] == _GZIP:
+                unpacked: Any = opened.enter_context(gzip.GzipFile(fileobj=raw))
+                raw, form = io.BufferedReader(unpacked), ", gzipped"
+                start = raw.peek(4)[:4]
+            encoding = "utf-16" if start[:2] in _UTF_16 else "utf-8-sig"
+            file = opened.enter_context(io.TextIOWrapper(raw, encoding=encoding))
+            endings = {ending.lower() for ending in path.suffixes[-2:]}
+            read = _of_table if endings & set(TEXT_ENDINGS) else json_records
+            found = read(file, str(path))
+            yield replace(found, form=found.form + form)
+    except UnicodeDecodeError as error:
+        said = f"no UTF-8 text: {error.reason}; save it as UTF-8"
+        raise InputError(f"{path}: {said}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read: {said}") from None
+
+
+def _of_table(file: TextIO, source: str) -> Records:
+    text = _whole(file, source)
+    if not text.strip():
+        raise InputError(f"{source}: empty; give a header and rows")
+    form, header, rows, lines, _ = rows_of(text, source, narrow=True)
+    names = [name.strip() for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{source}: {form} with two columns {twice!r}; give each its own name")
+    if not rows:
+        raise InputError(f"{source}: {form} with a header ({', '.join(names[:8])}) and no rows")
+    # an index that pandas wrote has no name
+    made = ({n: v for n, v in zip(names, row, strict=True) if n} for row in rows)
+    return Records(source, form, zip(lines, made, strict=True), untyped=True)
+
+
+def json_records(file: TextIO, source: str) -> Records:
+    """Read JSON: an object a line, an array of objects, or columns as pandas writes them.
+
+    Lines are read one after the other, so that a file may be larger than the memory.
+
+    Raises:
+        InputError: it is empty or no JSON; of lines, the first is no JSON object.
+    """
+    lines = _lines(file, source)
+    first = next(lines, None)
+    if first is None:
+        raise InputError(f"{source}: empty; give one JSON object a line")
+    number, line = first
+    if line.lstrip().startswith("{"):
+        try:
+            value = _parse(line)
+        except (ValueError, RecursionError) as error:
+            return _of_whole(line, lines, source, number, error)
+        second = next(lines, None)
+        spread = _spread(value, source) if second is None and isinstance(value, dict) else None
+        if spread is not None:
+            return spread
+        rest = lines if second is None else _again(second, lines)
+        return Records(source, "JSON lines", _of_lines(number, value, rest, source))
+    try:
+        value = _parse(line)
+    except (ValueError, RecursionError) as error:
+        return _of_whole(line, lines, source, number, error)
+    second = next(lines, None)
+    if isinstance(value, list) and second is None:
+        return _of_array(value, source)
+    _object(value, f"{source}:{number}")
+    raise AssertionError("a value that begins without { is no object")
+
+
+def _of_whole(
+    line: str, lines: Iterator[tuple[int, str]], source: str, number: int, error: Exception
+) -> Records:
+    """A JSON value over several lines; if it is none, the first line was to be an object."""
+    if line.lstrip()[0] not in "[{":
+        raise _no_json(f"{source}:{number}", error)
+    text = line + "".join(each for _, each in lines)
+    try:
+        value = _parse(text)
+    except (ValueError, RecursionError):
+        said = f"{_no_json(f'{source}:{number}', error)}; it is neither JSON nor JSON lines"
+        raise InputError(said) from None
+    if isinstance(value, list):
+        return _of_array(value, source)
+    return _spread(value, source) or Records(source, "a JSON object", [(1, value)], "record")
+
+
+def _spread(value: Mapping[str, Any], source: str) -> Records | None:
+    """The records that one object holds as its columns or its only list; None where it is one."""
+    columns = _columns(value)
+    if columns is not None:
+        return Records(source, _COLUMNS, enumerate(columns, 1), "row")
+    only = list(value.values())
+    if len(only) != 1 or not isinstance(only[0], list) or not only[0]:
+        return None
+    messages = any(not isinstance(each, dict) or SPEAKERS & each.keys() for each in only[0])
+    return None if messages else _of_array(only[0], source)
+
+
+def _of_array(values: list[Any], source: str) -> Records:
+    if not values:
+        raise InputError(f"{source}: a JSON array without a record")
+    places = ((n, _object(value, f"{source}: record {n}")) for n, value in enumerate(values, 1))
+    return Records(source, "a JSON array", places, "record")
+
+
+def _of_lines(
+    number: int, value: dict[str, Any], lines: Iterator[tuple[int, str]], source: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield number, value
+    for n, line in lines:
+        where = f"{source}:{n}"
+        try:
+            found = _parse(line)
+        except (ValueError, RecursionError) as error:
+            raise _no_json(where, error) from None
+        yield n, _object(found, where)
+
+
+def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Rows out of {column: {row: value}} or {column: [values]}; None where it is a record."""
+    columns = list(value.values())
+    if len(columns) and all(isinstance(column, dict) for column in columns):
+        rows = list(dict.fromkeys(row for column in columns for row in column))
+        if rows and all(set(column) == set(rows) for column in columns):
+            # rows that are named like columns are those of a square table
+            named = set(rows) & set(value)
+            index = [{"": row} if named else {} for row in rows]
+            made = ({n: value[n][row] for n in value} for row in rows)
+            return [{**each, **cells} for each, cells in zip(index, made, strict=True)]
+        return None
+    if not columns or not all(isinstance(column, list) for column in columns):
+        return None
+    cells = [cell for column in columns for cell in column]
+    if len({len(c) for c in columns}) != 1 or not cells or any(isinstance(c, dict) for c in cells):
+        return None  # the lists are messages, the values of one record
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _lines(file: TextIO, source: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, and their numbers."""
+    size = number = 0
+    while line := file.readline(LONGEST + 1):
+        number, size = number + 1, size + len(line)
+        if len(line) > LONGEST:
+            raise InputError(f"{source}:{number}: longer than {LONGEST // 2**20} MiB")
+        if size > MOST_BYTES:
+            raise InputError(f"{source}: larger than {MOST_BYTES // 2**20} MiB; give it in parts")
+        if line.strip():
+            yield number, line
+
+
+def _again(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    yield first
+    yield from rest
+
+
+def _whole(file: TextIO, source: str) -> str:
+    text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise InputError(f"{source}: larger than {MOST_BYTES // 2**20} MiB; give it in parts")
+    return text
+
+
+def _parse(text: str) -> Any:
+    """A JSON value; NaN, which Python writes for a missing number, is null."""
+    check_depth(text)
+    return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
+
+
+def check_depth(text: str) -> None:
+    """Refuse what would take the parser to Python's own limit, where anything else may fail too.
+
+    Raises:
+        ValueError: it is nested too deeply.
+    """
+    if text.count("[") + text.count("{") <= MOST_DEPTH:
+        return
+    depth = 0
+    for sign in re.finditer(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"?', "", text)):
+        depth += 1 if sign.group() in "[{" else -1
+        if depth > MOST_DEPTH:
+            raise ValueError(f"nested deeper than {MOST_DEPTH}")
+
+
+def _no_json(where: str, error: Exception) -> InputError:
+    said = " ".join(str(error).split())[:120]
+    return InputError(f"{where}: no JSON: {said}")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        shown = json.dumps(value)[:40]
+        raise InputError(f"{where}: {shown} is no JSON object {{...}} but {kind(value)}")
+    return value
+
+
+def kind(value: Any) -> str:
+    """Say what a JSON value is."""
+    if value == []:
+        return "an empty list"
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value"}
+    names |= {int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), f"a {type(value).__name__}")
