@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from nlhf.errors import InputError
@@ -32,11 +33,22 @@ def read_dataset(spec: str) -> Records:
     except InputError:
         raise
     except Exception as error:  # whatever the library, the network or a builder does
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"{spec}: cannot be read: {type(error).__name__}: {said}") from None
+        raise _unreadable(spec, error) from None
     if not len(found):
         raise InputError(f"{spec}: a data set without rows")
-    return Records(spec, "a data set", enumerate(found, 1), "row")
+    return Records(spec, "a data set", enumerate(_rows(found, spec), 1), "row")
+
+
+def _rows(found: Any, spec: str) -> Iterator[dict[str, Any]]:
+    try:
+        yield from found
+    except Exception as error:  # a value that the library cannot decode
+        raise _unreadable(spec, error) from None
+
+
+def _unreadable(spec: str, error: Exception) -> InputError:
+    said = " ".join(str(error).split())[:200]
+    return InputError(f"{spec}: cannot be read: {type(error).__name__}: {said}")
 
 
 def _load(datasets: Any, name: str, config: str | None, split: str | None, spec: str) -> Any:

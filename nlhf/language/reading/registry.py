@@ -28,23 +28,32 @@ def recognise(row: Row, among: Sequence[Layout]) -> tuple[Layout, Row]:
         among: the layouts that it can have, the first of equals winning.
 
     Returns:
-        The layout, and the row, in which empty cells are empty texts where none fits otherwise.
+        The layout, and the row; where none fits otherwise, empty cells of a table are empty texts.
 
     Raises:
         Refused: no layout fits; the nearest one says what is missing.
     """
-    for each in (row, row.filled()) if row.untyped else (row,):
-        ranks = [(rank, layout) for layout in among if (rank := layout.rank(each)) is not None]
-        if ranks:
-            return max(ranks, key=lambda found: found[0])[1], each
-    raise _nearest(row, among)
+    ranks = [(rank, layout) for layout in among if (rank := layout.rank(row)) is not None]
+    if ranks:
+        return max(ranks, key=lambda found: found[0])[1], row
+    near = _nearest(row, among)
+    if row.untyped and len(near.missing(row)) < len(near.needs):
+        filled = row.filled(near.needs)
+        if near.rank(filled) is not None:
+            return near, filled
+    raise _lacking(row, near)
 
 
-def _nearest(row: Row, among: Sequence[Layout]) -> Refused:
+def _nearest(row: Row, among: Sequence[Layout]) -> Layout:
+    """The layout of which a row has most keys; of several the shortest."""
+
     def nearness(each: Layout) -> tuple[int, bool, int]:
         return len(each.needs) - len(each.missing(row)), each.asks, -len(each.needs)
 
-    near = max(among, key=nearness)
+    return max(among, key=nearness)
+
+
+def _lacking(row: Row, near: Layout) -> Refused:
     lacks = near.missing(row)
     if len(lacks) == len(near.needs):
         why = row.missing(lacks[0]).why

@@ -66,11 +66,14 @@ class Row:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
-    def filled(self) -> Row:
-        """The same with empty texts for what is null, where a null may be an empty text."""
+    def filled(self, needs: Sequence[Sequence[str]]) -> Row:
+        """The same with empty texts for keys that are needed and null, each one or several."""
         found = Row({}, self.untyped)
-        found.values = {**dict.fromkeys(self.nulls, ""), **self.values}
-        found.names = self.names
+        found.values, found.nulls, found.names = dict(self.values), self.nulls, self.names
+        for names in needs:
+            null = next((name for name in names if name in self.nulls), None)
+            if self.one(names) is None and null is not None:
+                found.values[null] = ""
         return found
 
     def one(self, names: Sequence[str]) -> str | None:
@@ -92,7 +95,8 @@ class Row:
         """What to say of a key that is not there."""
         if key in self.nulls:
             return malformed(key, "null; give a value, or leave the line out")
-        return malformed(key, f"missing; the line has {', '.join(self.names[:12]) or 'no keys'}")
+        names = [" ".join(name.split())[:40] for name in self.names[:12]]
+        return malformed(key, f"missing; the line has {', '.join(names) or 'no keys'}")
 
     def text(self, *names: str) -> str | None:
         """The text of the first of some keys that is there; None where none is, or it is blank.
@@ -136,6 +140,8 @@ def number(value: Any, key: str) -> float:
         Refused: it is no finite number.
     """
     try:
+        if value == "":
+            raise malformed(key, "empty; give a number, or leave the line out")
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         found = float(value)

@@ -60,15 +60,18 @@ def sift(
     take: Callable[[Row, int], tuple[str, Iterable[T]]],
     on_bad_lines: OnBadLines,
     nothing: Mapping[str, str],
+    whole: bool = False,
 ) -> Sifted[T]:
     """Take what every row says.
 
     Args:
         source: see `records_of`.
-        take: gives the name of a row's layout and what it says, or raises `Refused`.
+        take: given a row and how many there were, gives the name of its layout and what it says,
+            or raises `Refused`.
         on_bad_lines: "error" refuses a source in which a row is malformed, "skip" leaves it out as
             it leaves out all other rows that cannot be used.
         nothing: what to say where nothing is left because a key is empty, by key.
+        whole: whether no row may be left out by the user's choice either.
 
     Raises:
         InputError: it cannot be read, a row is malformed, or nothing is left.
@@ -82,12 +85,13 @@ def sift(
             rows += 1
             try:
                 read = {name: in_a_cell(value) for name, value in values.items()}
-                name, found = take(Row(read, records.untyped), number)
+                name, found = take(Row(read, records.untyped), rows)
                 kept.extend(found)
                 layouts[name] += 1
             except Refused as refused:
                 out.append((number, refused))
-    _check(records, out, rows, on_bad_lines)
+    if on_bad_lines == "error":
+        _check(records, out, rows, whole)
     if not kept:
         raise _nothing(records, out, nothing)
     empty = tuple(f"{records.unit} {n}: {r.key}" for n, r in out if r.empty)
@@ -95,18 +99,16 @@ def sift(
     return Sifted(kept, Account(records.form, dict(layouts), rows, empty, others))
 
 
-def _check(
-    records: Records, out: Sequence[tuple[int, Refused]], rows: int, on_bad_lines: OnBadLines
-) -> None:
+def _check(records: Records, out: Sequence[tuple[int, Refused]], rows: int, whole: bool) -> None:
     bad = [(number, refused) for number, refused in out if refused.malformed]
-    if not bad or on_bad_lines == "skip":
+    if not bad:
         return
     number, refused = bad[0]
     told = f"{records.where(number)}: {refused}"
     if len(bad) > 1:
         named = ", ".join(str(n) for n, _ in bad[:_NAMED]) + (", ..." if len(bad) > _NAMED else "")
         told += f"; {len(bad)} of {rows} {records.unit}s are malformed: {named}"
-    if len(bad) < rows:
+    if len(bad) < rows and not whole:
         told += "; to leave such out: --set on_bad_lines=skip"
     raise InputError(told)
 
@@ -129,7 +131,7 @@ def records_of(source: Any) -> AbstractContextManager[Records]:
 
     Args:
         source: a path; `hf:DATASET[:split]`; a list of dicts, or of texts, which are prompts; a
-            data frame; or a `datasets.Dataset`.
+            dict of columns; a data frame; or a `datasets.Dataset`.
 
     Raises:
         InputError: it is none of them, or cannot be read.
@@ -138,8 +140,12 @@ def records_of(source: Any) -> AbstractContextManager[Records]:
         return nullcontext(hub.read_dataset(source))
     if isinstance(source, str | Path):
         return read_records(source)
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):
+    if hasattr(source, "columns") and (frame := getattr(source, "to_dicts", None)):
+        source = frame()
+    elif hasattr(source, "columns") and hasattr(source, "to_dict"):
         source = source.to_dict("records")
+    elif isinstance(source, Mapping) and len({len(column) for column in source.values()}) == 1:
+        source = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
     rows: list[Mapping[str, Any]] = []
     for number, value in enumerate(source if isinstance(source, Iterable) else (), 1):
         if isinstance(value, str):

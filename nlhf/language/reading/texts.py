@@ -90,15 +90,16 @@ def read_answers(source: Any) -> dict[str, str]:
         found[key] = _answer_of(told)
         return name, [key]
 
-    sift(source, take, "error", {"prompt": "empty, as in all lines; give what was answered"})
+    said = "empty, as in all lines; give what was answered"
+    sift(source, take, "error", {"prompt": said}, whole=True)
     return found
 
 
 def read_comparisons(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Comparison]:
     """Read pairs of answers and which was preferred; any layout on any row.
 
-    The answer that was chosen stands first in half of the comparisons only: which side it is on
-    would otherwise be the whole secret. Rows whose prompt is empty are left out.
+    The answer that was chosen stands first in every other row only: which side it is on would
+    otherwise be the whole secret. Rows whose prompt is empty are left out.
 
     Args:
         source: see `read_prompts`.

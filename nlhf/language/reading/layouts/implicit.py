@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Told, chosen, compared, two
-from nlhf.language.reading.rows import Row
+from nlhf.language.reading.rows import Refused, Row
 
 
 def _read(row: Row) -> Told:
     texts = all(isinstance(row.value(*names), str) for names in (CHOSEN, REJECTED))
-    if texts and "prompt" in row.nulls and not row.untyped:
-        raise row.missing("prompt")  # two answers may begin alike all the same
+    if texts and "prompt" in row.nulls:  # two answers may begin alike all the same
+        raise Refused("prompt", "empty", empty=True) if row.untyped else row.missing("prompt")
     turns = two(row, CHOSEN, REJECTED, ())
     return compared(turns, lambda: chosen(row, turns))
 
