@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -24,40 +25,47 @@ class Deviations(Layered):
     by e has to be pulled so far before it moves.
     """
 
-    slope: Tensor | None = None
+    ranks = 1
+    """Rows of `held` without a box: s* alone."""
 
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
         super().__init__(field, drive, nudge)
-        self.origin, self.size = free, torch.linalg.vector_norm(free, dim=1)
-        parts = field.split(free)
-        r = [field.activity(own, k) for k, own in enumerate(parts)]
+        self.size = torch.linalg.vector_norm(free, dim=1)
+        self.rows: Tensor | None = None
+        r = [field.activity(own, k) for k, own in enumerate(field.split(free))]
         self.wires = field.wires_at(r)
-        self.excess = self.low = self.high = None
-        if any(spec.box is not None for spec in field.specs):
-            self.excess, self.low, self.high = (torch.zeros_like(free) for _ in range(3))
-            for k, own in enumerate(parts):
-                if (box := field.specs[k].box) is not None:
-                    current = field.current(r, drive, k)
-                    inside = (current > box[0]) & (current < box[1])
-                    self._bound(own, current, inside, box, field.layers[k])
+        self.boxed = any(spec.box is not None for spec in field.specs)
+        # in one tensor, so that rows are taken at once: s*, more of a subclass, excess, low, high
+        ranks = self.ranks + 3 * self.boxed
+        self.held = free.new_zeros(len(free), ranks, free.shape[1])
+        self.held[:, 0] = free
+        self.held[:, 1 : self.ranks] = 1.0
+        for k, own in enumerate(field.split(free)):
+            if (box := field.specs[k].box) is not None:
+                self._bound(own, field.current(r, drive, k), box, field.layers[k])
 
-    def _bound(
-        self,
-        own: Tensor,
-        current: Tensor,
-        inside: Tensor,
-        box: tuple[float, float],
-        here: slice,
-    ) -> None:
+    def _bound(self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice) -> None:
         """The bounds of d, and how far a current lies outside."""
-        assert self.excess is not None
-        assert self.low is not None
-        assert self.high is not None
-        torch.sub(current, own, out=self.excess[:, here])
-        self.excess[:, here].masked_fill_(inside, 0.0)
-        torch.sub(box[0], own, out=self.low[:, here])
-        torch.sub(box[1], own, out=self.high[:, here])
+        excess, low, high = self.held[:, -3:, here].unbind(1)
+        torch.sub(current, torch.clamp(current, *box), out=excess)
+        torch.sub(box[0], own, out=low)
+        torch.sub(box[1], own, out=high)
+
+    @property
+    def drive(self) -> Tensor:
+        # the phase itself does not read it: its rows are taken where they are asked for
+        return self._drive if self.rows is None else self._drive[self.rows]
+
+    @property
+    def origin(self) -> Tensor:
+        """s*, [B, n]."""
+        return self.held[:, 0]
+
+    @property
+    def excess(self) -> Tensor | None:
+        """How far each current at s* lies outside its box, [B, n]; None where there is no box."""
+        return self.held[:, -3] if self.boxed else None
 
     def scale(self, size: Tensor) -> Tensor:
         return self.size
@@ -73,24 +81,23 @@ class Deviations(Layered):
         return self._free[self.last] + own
 
     def take(self, rows: Tensor) -> Deviations:
-        new = super().take(rows)
-        assert isinstance(new, Deviations)
-        new.wires = self.wires.take(rows)
-        for name in ("origin", "size", "slope", "excess", "low", "high"):
-            values = getattr(self, name)
-            setattr(new, name, None if values is None else values[rows])
+        new = copy.copy(self)
+        new.nudge = self.nudge and self.nudge.take(rows)
+        new.wires, new.held, new.size = self.wires.take(rows), self.held[rows], self.size[rows]
+        new.rows = rows if self.rows is None else self.rows[rows]
+        new._bound_to = new._output_current = None
         return new
 
     def precise(self) -> Deviations:
         assert self.nudge is not None
-        field, drive, free = self.field.precise(), double(self.drive), double(self.origin)
-        return type(self)(field, drive, self.nudge.precise(), free)
+        field, free = self.field.precise(), double(self.origin)
+        return type(self)(field, double(self.drive), self.nudge.precise(), free)
 
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if s is not self._bound_to:
             self._free = self.field.split(self.origin)
-            self._excess = self._split(self.excess)
-            self._low, self._high = self._split(self.low), self._split(self.high)
+            bounds = self.held[:, -3:].unbind(1) if self.boxed else (None, None, None)
+            self._excess, self._low, self._high = map(self._split, bounds)
         return super()._bind(s)
 
     def _split(self, values: Tensor | None) -> list[Tensor | None]:
@@ -119,9 +126,10 @@ class Symmetrised(Deviations):
     Source: Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670).
     """
 
+    ranks = 2
+
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
-        self.slope = torch.ones_like(free)
         super().__init__(field, drive, nudge, free)
         for k, own in enumerate(field.split(free)):
             if not field.is_boxed(k) and not field.is_linear(k):
@@ -129,17 +137,14 @@ class Symmetrised(Deviations):
         # q comes from layers with a rho of their own
         self._curved = [k for k in self.order if not field.is_linear(k)]
 
-    def _bound(
-        self,
-        own: Tensor,
-        current: Tensor,
-        inside: Tensor,
-        box: tuple[float, float],
-        here: slice,
-    ) -> None:
-        super()._bound(own, current, inside, box, here)
-        assert self.slope is not None
-        self.slope[:, here] = inside
+    @property
+    def slope(self) -> Tensor:
+        """D, and G of boxed layers, [B, n]; 1 of linear ones."""
+        return self.held[:, 1]
+
+    def _bound(self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice) -> None:
+        super()._bound(own, current, box, here)
+        self.slope[:, here] = (current > box[0]) & (current < box[1])
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         back, base = self._back[layer], None
@@ -159,7 +164,6 @@ class Symmetrised(Deviations):
         known = s is self._bound_to
         parts, r = super()._bind(s)
         if not known:
-            assert self.slope is not None
             boxed = self.field.is_boxed
             self._slope = [
                 own if boxed(k) or k in self._curved else None

@@ -22,7 +22,7 @@ class Layered(AbstractDynamics):
 
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge | None = None) -> None:
         """Fix the clamped input, by its drive [B, ...], and the nudge."""
-        self.field, self.drive, self.nudge = field, drive, nudge
+        self.field, self._drive, self.nudge = field, drive, nudge
         layers = tuple(range(len(field.layers)))
         self.last, self.looped = layers[-1], [field.acts_on_itself(k) for k in layers]
         # the signal comes from the input in a free phase, from the output in a nudged one
@@ -31,6 +31,11 @@ class Layered(AbstractDynamics):
         self.groups = (*first, *(g for g in field.groups if g not in first))
         self._bound_to: Tensor | None = None
         self._output_current: Tensor | None = None
+
+    @property
+    def drive(self) -> Tensor:
+        """`field.drive(x)` of the rows, [B, ...]."""
+        return self._drive
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         """What drives one layer besides its leak and the nudge, written to `out`.
@@ -41,7 +46,7 @@ class Layered(AbstractDynamics):
             layer: index of the layer.
             out: [B, n_layer]; may be the layer's own state.
         """
-        return self.field.current(r, self.drive, layer, out)
+        return self.field.current(r, self._drive, layer, out)
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
         """Bring a layer's columns back into what they may be, in place."""
@@ -90,14 +95,14 @@ class Layered(AbstractDynamics):
 
     def take(self, rows: Tensor) -> Layered:
         new = copy.copy(self)
-        new.drive = self.drive[rows]
+        new._drive = self._drive[rows]
         new.nudge = self.nudge and self.nudge.take(rows)
         new._bound_to = new._output_current = None
         return new
 
     def precise(self) -> Layered:
         new = copy.copy(self)
-        new.field, new.drive = self.field.precise(), double(self.drive)
+        new.field, new._drive = self.field.precise(), double(self._drive)
         new.nudge = self.nudge and self.nudge.precise()
         new._bound_to = new._output_current = None
         return new
