@@ -16,6 +16,10 @@ class RunFailed(RuntimeError):
     """A run ended without a result (exit 1); the message has the cause and a remedy."""
 
 
+class OutsideFailed(RuntimeError):
+    """What a run needs from outside has failed (exit 1); the run can go on once it works again."""
+
+
 class LogGone(RunFailed):
     """A run's log was deleted, moved or replaced while it was written (exit 1)."""
 

@@ -18,7 +18,7 @@ from bridge import terminal
 from bridge.console.tables import RowTable as RowTable
 from bridge.console.tables import table as table
 from bridge.console.tables import visible
-from bridge.errors import InputError, RunFailed, Stopped, StorageError
+from bridge.errors import InputError, OutsideFailed, RunFailed, Stopped, StorageError
 from bridge.failures import describe, user_place
 from bridge.terminal import kept_in as kept_in
 
@@ -164,9 +164,9 @@ def common_options(*names: str) -> Callable[[F], F]:
 class Commands(click.Group):
     """A group of commands that ends every foreseen mistake with one line on stderr.
 
-    Exit codes: 1 RunFailed, 2 usage or input, 74 StorageError, 75 Stopped, 130 interrupted. A
-    command that wants another one calls `ctx.exit(code)`. Anything else is a bug and keeps its
-    traceback.
+    Exit codes: 1 RunFailed and OutsideFailed, 2 usage or input, 74 StorageError, 75 Stopped, 130
+    interrupted. A command that wants another one calls `ctx.exit(code)`. Anything else is a bug and
+    keeps its traceback.
     """
 
     group_class = type
@@ -217,7 +217,7 @@ class Commands(click.Group):
             for mistake in (*others, "; ".join((last, *getattr(error, "__notes__", ())))):
                 _complain(mistake)
             _leave(EXIT_USAGE)
-        except RunFailed as error:
+        except (RunFailed, OutsideFailed) as error:
             _complain("; ".join((str(error), *getattr(error, "__notes__", ()))))
             _leave(EXIT_FAILED)
         except StorageError as error:

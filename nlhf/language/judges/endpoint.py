@@ -168,7 +168,7 @@ class EndpointJudge(AbstractSource):
 
         Raises:
             InputError: the endpoint refuses the questions.
-            RunFailed: it has failed again and again, or the budget is used up.
+            OutsideFailed: it has failed again and again, or the budget is used up.
         """
         began = time.monotonic()
         texts = [_transcript(prompt) for prompt in prompts]

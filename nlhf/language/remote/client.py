@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
-from nlhf.errors import InputError, RunFailed
+from nlhf.errors import InputError, OutsideFailed
 from nlhf.language.remote.verdicts import Unreadable, excerpt
 
 T = TypeVar("T")
@@ -192,13 +192,13 @@ class Client:
 
         Raises:
             InputError: the endpoint refuses such questions, whenever they are asked.
-            RunFailed: it has failed `retries` + 1 times, or the budget is used up.
+            OutsideFailed: it has failed `retries` + 1 times, or the budget is used up.
         """
         text = json.dumps(body, ensure_ascii=True).encode("ascii")
         said = ""
         for attempt in range(self.retries + 1):
             if self._stopped.is_set():
-                raise RunFailed(f"{told} was ended")
+                raise OutsideFailed(f"{told} was ended")
             self._count(told, attempt)
             began = time.monotonic()
             try:
@@ -215,7 +215,7 @@ class Client:
                 self._stopped.wait(min(max(least, wait or 0.0), MOST_WAIT))
         with self._lock:
             self.usage.failures += 1
-        raise RunFailed(
+        raise OutsideFailed(
             f"{told} failed {self.retries + 1} times, at last with {said}; see that the server "
             "answers, or raise sources.judge.retries or sources.judge.timeout"
         )
@@ -228,7 +228,7 @@ class Client:
 
     def _count(self, told: str, attempt: int) -> None:
         if not self.budget.take():
-            raise RunFailed(
+            raise OutsideFailed(
                 f"max_calls={self.budget.limit} requests are used up before {told}; go on with a "
                 "larger --max-calls, what is in the cache is not asked again"
             )

@@ -12,7 +12,7 @@ import torch
 
 from nlhf.config import get_judge
 from nlhf.config.judges import SourcesConfig
-from nlhf.errors import InputError, RunFailed
+from nlhf.errors import InputError, OutsideFailed
 from nlhf.language.judges.endpoint import EndpointJudge, EndpointSettings
 from nlhf.language.remote.client import Budget, Client, read_address
 from nlhf.language.remote.workers import each
@@ -75,7 +75,7 @@ def test_the_question_has_the_template_and_what_it_holds_is_not_read_again():
             labels=("1", "2"),
             retries=0,
         )
-        with pytest.raises(RunFailed):  # the server speaks of A and B
+        with pytest.raises(OutsideFailed):  # the server speaks of A and B
             judge([[{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"},
                     {"role": "user", "content": "z"}]], [tricky], ["b"])  # fmt: skip
     said = {request["messages"][1]["content"] for request in server.requests}
@@ -107,7 +107,7 @@ def test_the_question_has_the_template_and_what_it_holds_is_not_read_again():
 def test_what_may_pass_is_tried_again_and_named_when_it_does_not(bad, said):
     with serving(bad) as server:
         judge = make(server, concurrency=1)
-        with pytest.raises(RunFailed, match=said) as caught:
+        with pytest.raises(OutsideFailed, match=said) as caught:
             judge(["why?"], ["an answer"], ["another"])
         assert len(server.requests) == 3
         counts = judge.counts()
@@ -125,7 +125,7 @@ def test_a_slow_server_is_left_after_the_time_out(slow):
     with serving(slow) as server:
         judge = make(server, timeout=0.2, retries=1)
         began = time.monotonic()
-        with pytest.raises(RunFailed, match=r"no whole reply within 0\.2 s"):
+        with pytest.raises(OutsideFailed, match=r"no whole reply within 0\.2 s"):
             judge(["x"], ["a"], ["b"])
         assert time.monotonic() - began < 2.5
         assert judge.counts()["timeouts"] >= 2
@@ -154,7 +154,7 @@ def test_what_will_not_pass_is_told_at_once(bad, said):
 def test_no_server_at_all_is_named():
     with serving(longer) as server:
         pass
-    with pytest.raises(RunFailed, match="ConnectionRefusedError: Connection refused"):
+    with pytest.raises(OutsideFailed, match="ConnectionRefusedError: Connection refused"):
         make(server)(["x"], ["a"], ["b"])
 
 
@@ -174,7 +174,7 @@ def test_the_wait_is_what_the_server_asks_for_and_grows_otherwise(monkeypatch):
 
     with serving(bad) as server:
         client = Client(read_address(server.url), retries=4, backoff=0.5, _stopped=Stopped())
-        with pytest.raises(RunFailed, match="it failed 5 times"):
+        with pytest.raises(OutsideFailed, match="it failed 5 times"):
             client.ask({}, lambda reply: reply, "it")
     assert waits == [7, 1, 2, 60]
     assert client.usage.rate_limited == 5
@@ -237,9 +237,9 @@ def test_the_cache_answers_again_and_knows_every_part_of_the_question(tmp_path):
         assert len(server.requests) == 2
         for other in ({"temperature": 1.0}, {"system": "s"}, {"template": "{a} {b}"},
                       {"extra": {"seed": 1}}):  # fmt: skip
-            with pytest.raises(RunFailed):
+            with pytest.raises(OutsideFailed):
                 make(server, Budget(0), cache=cache, **other)(["x"], ["aa"], ["b"])
-        with pytest.raises(RunFailed, match="max_calls=0"):
+        with pytest.raises(OutsideFailed, match="max_calls=0"):
             make(server, Budget(0), cache=cache)(["y"], ["aa"], ["b"])
     kept = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
     assert KEY not in kept
@@ -290,7 +290,7 @@ def test_max_calls_counts_every_try_of_all_judges_together():
         judge = get_judge(f"1*{name}m+1*{name}n", sources=sources, max_calls=6)
         judge(["x"], ["aa"], ["b"])
         assert len(server.requests) == 5
-        with pytest.raises(RunFailed, match=r"max_calls=6 requests are used up.*--max-calls"):
+        with pytest.raises(OutsideFailed, match=r"max_calls=6 requests are used up.*--max-calls"):
             judge(["y"], ["aa"], ["b"])
         assert len(server.requests) == 6
 
