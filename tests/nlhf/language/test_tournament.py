@@ -161,7 +161,7 @@ def test_refusals(files):
     assert refused(tournament(a), "policies", "two or more")
     assert refused(tournament(a, a), "rock.jsonl", "twice")
     assert refused(tournament(a, short), "no answer to prompt 2")
-    assert refused(tournament(a, bad), "bad.jsonl:1: answer: missing")
+    assert refused(tournament(a, bad), "bad.jsonl:1: completion: missing", "answer")
     assert refused(tournament(a, b, prompts="none.jsonl"), "none.jsonl")
     assert refused(tournament(a, b, preference="circle_judge:broken"), "NaN")
     assert refused(tournament(a, b, preference="circle_judge:win"), "did you mean 'wins'")

@@ -203,7 +203,7 @@ def test_a_share_of_the_prompts_is_held_out_where_no_file_is_given(examples):
     [
         ("{", ("e.jsonl:1", "no JSON")),
         ('{"completion": "a"}', ("e.jsonl:1: prompt: missing",)),
-        ('{"prompt": "a", "answer": "b"}', ("e.jsonl:1: completion: missing", "answer")),
+        ('{"prompt": "a"}', ("e.jsonl:1: completion: missing", "answer")),
         ('{"prompt": "a", "completion": " "}', ("e.jsonl:1: completion: empty",)),
         ('{"prompt": "a", "completion": 3}', ("e.jsonl:1: completion:", "a number")),
         ('{"prompt": "a", "completion": "b"}', ("1 prompt in all", "--set holdout=0")),
