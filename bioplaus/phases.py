@@ -177,8 +177,8 @@ def phase_pair(
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
     strength, twice = per_row(beta, free), torch.arange(len(free), device=free.device).repeat(2)
     # what depends on the free state alone is computed once for both signs
-    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(twice)
-    pair.nudge = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
+    both = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
+    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(twice, both)
     plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling()).chunk(2)
     return plus, minus
 

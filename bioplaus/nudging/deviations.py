@@ -36,21 +36,16 @@ class Deviations(Layered):
         r = [field.activity(own, k) for k, own in enumerate(field.split(free))]
         self.wires = field.wires_at(r)
         self.boxed = any(spec.box is not None for spec in field.specs)
-        # in one tensor, so that rows are taken at once: s*, more of a subclass, excess, low, high
-        ranks = self.ranks + 3 * self.boxed
-        self.held = free.new_zeros(len(free), ranks, free.shape[1])
+        # in one tensor, so that rows are taken at once: s*, more of a subclass, the excess
+        self.held = free.new_zeros(len(free), self.ranks + self.boxed, free.shape[1])
         self.held[:, 0] = free
-        self.held[:, 1 : self.ranks] = 1.0
-        for k, own in enumerate(field.split(free)):
+        for k, here in enumerate(field.layers):
             if (box := field.specs[k].box) is not None:
-                self._bound(own, field.current(r, drive, k), box, field.layers[k])
+                self._bound(field.current(r, drive, k), box, here)
 
-    def _bound(self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice) -> None:
-        """The bounds of d, and how far a current lies outside."""
-        excess, low, high = self.held[:, -3:, here].unbind(1)
-        torch.sub(current, torch.clamp(current, *box), out=excess)
-        torch.sub(box[0], own, out=low)
-        torch.sub(box[1], own, out=high)
+    def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:
+        """Keep how far a current lies outside its box."""
+        torch.sub(current, torch.clamp(current, *box), out=self.held[:, -1, here])
 
     @property
     def drive(self) -> Tensor:
@@ -65,7 +60,7 @@ class Deviations(Layered):
     @property
     def excess(self) -> Tensor | None:
         """How far each current at s* lies outside its box, [B, n]; None where there is no box."""
-        return self.held[:, -3] if self.boxed else None
+        return self.held[:, -1] if self.boxed else None
 
     def scale(self, size: Tensor) -> Tensor:
         return self.size
@@ -74,17 +69,18 @@ class Deviations(Layered):
         return self.wires.sum(self._excess[layer], layer, r, out)
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
-        low = self._low[layer]
-        return s if low is None else torch.clamp(s, low, self._high[layer], out=s)
+        bounds = self._bounds[layer]
+        return s if bounds is None else torch.clamp(s, *bounds, out=s)
 
     def outputs(self, own: Tensor) -> Tensor:
         return self._free[self.last] + own
 
-    def take(self, rows: Tensor) -> Deviations:
+    def take(self, rows: Tensor, nudge: Nudge | None = None) -> Deviations:
         new = copy.copy(self)
-        new.nudge = self.nudge and self.nudge.take(rows)
-        new.wires, new.held, new.size = self.wires.take(rows), self.held[rows], self.size[rows]
-        new.rows = rows if self.rows is None else self.rows[rows]
+        new.nudge = nudge or (self.nudge and self.nudge.take(rows))
+        new.wires, new.held = self.wires.take(rows), self.held.index_select(0, rows)
+        new.size = self.size.index_select(0, rows)
+        new.rows = rows if self.rows is None else self.rows.index_select(0, rows)
         new._bound_to = new._output_current = None
         return new
 
@@ -96,16 +92,13 @@ class Deviations(Layered):
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if s is not self._bound_to:
             self._free = self.field.split(self.origin)
-            bounds = self.held[:, -3:].unbind(1) if self.boxed else (None, None, None)
-            self._excess, self._low, self._high = map(self._split, bounds)
+            self._excess: list[Tensor | None] = [None for _ in self._free]
+            self._bounds: list[tuple[Tensor, Tensor] | None] = [None for _ in self._free]
+            for k, own in enumerate(self._free):
+                if (box := self.field.specs[k].box) is not None:
+                    self._excess[k] = self.held[:, -1, self.field.layers[k]]
+                    self._bounds[k] = (box[0] - own, box[1] - own)
         return super()._bind(s)
-
-    def _split(self, values: Tensor | None) -> list[Tensor | None]:
-        """The columns of boxed layers; None of the others."""
-        if values is None:
-            return [None for _ in self.field.layers]
-        parts = self.field.split(values)
-        return [p if self.field.is_boxed(k) else None for k, p in enumerate(parts)]
 
     def _fire(self, layers: Iterable[int]) -> None:
         for k in layers:
@@ -132,8 +125,9 @@ class Symmetrised(Deviations):
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
         super().__init__(field, drive, nudge, free)
         for k, own in enumerate(field.split(free)):
-            if not field.is_boxed(k) and not field.is_linear(k):
-                self.slope[:, field.layers[k]] = field.specs[k].rho.slope(own)
+            if not field.is_boxed(k):
+                linear = field.is_linear(k)
+                self.slope[:, field.layers[k]] = 1.0 if linear else field.specs[k].rho.slope(own)
         # q comes from layers with a rho of their own
         self._curved = [k for k in self.order if not field.is_linear(k)]
 
@@ -142,8 +136,8 @@ class Symmetrised(Deviations):
         """D, and G of boxed layers, [B, n]; 1 of linear ones."""
         return self.held[:, 1]
 
-    def _bound(self, own: Tensor, current: Tensor, box: tuple[float, float], here: slice) -> None:
-        super()._bound(own, current, box, here)
+    def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:
+        super()._bound(current, box, here)
         self.slope[:, here] = (current > box[0]) & (current < box[1])
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:

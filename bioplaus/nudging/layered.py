@@ -95,7 +95,7 @@ class Layered(AbstractDynamics):
 
     def take(self, rows: Tensor) -> Layered:
         new = copy.copy(self)
-        new._drive = self._drive[rows]
+        new._drive = self._drive.index_select(0, rows)
         new.nudge = self.nudge and self.nudge.take(rows)
         new._bound_to = new._output_current = None
         return new

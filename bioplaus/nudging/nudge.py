@@ -21,20 +21,22 @@ class Nudge:
     def __init__(self, cost: AbstractCost, target: Tensor, beta: Tensor) -> None:
         """Fix cost, target and strength."""
         self.cost, self.target, self.beta = cost, target, beta
-        self._minus_beta = -beta
-        self._scale = 1.0 / (1.0 + beta * cost.curvature)
+        self._scale: Tensor | None = None
 
     def added_to(self, current: Tensor, s: Tensor) -> Tensor:
         """current - beta dC/ds at the output state `s` [B, m]: beta > 0 pulls to the target."""
-        return torch.addcmul(current, self._minus_beta, self.cost.slope(s, self.target))
+        return torch.addcmul(current, self.beta, self.cost.slope(s, self.target), value=-1)
 
     def scaled(self, step: Tensor) -> Tensor:
         """A step of the outputs, shortened by the curvature of the cost."""
+        if self._scale is None:
+            self._scale = 1.0 / (1.0 + self.beta * self.cost.curvature)
         return step * self._scale
 
     def take(self, rows: Tensor) -> Nudge:
         """The nudge of a subset of rows."""
-        return Nudge(self.cost, self.target[rows], self.beta[rows])
+        target, beta = self.target.index_select(0, rows), self.beta.index_select(0, rows)
+        return Nudge(self.cost, target, beta)
 
     def precise(self) -> Nudge:
         """The same in double precision."""

@@ -57,7 +57,8 @@ class Whole(AbstractDynamics):
         return torch.cat((step[:, :start], self.nudge.scaled(step[:, start:])), 1)
 
     def take(self, rows: Tensor) -> Whole:
-        return Whole(self.field, self.drive[rows], self.nudge and self.nudge.take(rows))
+        drive = self.drive.index_select(0, rows)
+        return Whole(self.field, drive, self.nudge and self.nudge.take(rows))
 
     def precise(self) -> Whole:
         nudge = self.nudge and self.nudge.precise()
@@ -102,10 +103,12 @@ class WholeDeviations(Whole):
             return d
         return torch.clamp(d, box[0] - self.origin, box[1] - self.origin, out=d)
 
-    def take(self, rows: Tensor) -> WholeDeviations:
+    def take(self, rows: Tensor, nudge: Nudge | None = None) -> WholeDeviations:
         new = copy.copy(self)
-        new.drive, new.nudge = self.drive[rows], self.nudge and self.nudge.take(rows)
-        new.origin, new.size, new.rest = self.origin[rows], self.size[rows], self.rest[rows]
+        new.nudge = nudge or (self.nudge and self.nudge.take(rows))
+        new.drive, new.origin, new.size, new.rest = (
+            t.index_select(0, rows) for t in (self.drive, self.origin, self.size, self.rest)
+        )
         return new
 
     def precise(self) -> WholeDeviations:
@@ -130,8 +133,8 @@ class WholeSymmetrised(WholeDeviations):
     def change(self, d: Tensor) -> Tensor:
         return super().change(d) - self.at.jvp(d) + self.at.vjp(d)
 
-    def take(self, rows: Tensor) -> WholeSymmetrised:
-        new = super().take(rows)
+    def take(self, rows: Tensor, nudge: Nudge | None = None) -> WholeSymmetrised:
+        new = super().take(rows, nudge)
         assert isinstance(new, WholeSymmetrised)
         new.at = self.at.take(rows)
         return new

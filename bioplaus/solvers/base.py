@@ -93,7 +93,7 @@ class Carry:
     fresh: bool = False
 
     def take(self, rows: Tensor) -> Carry:
-        return Carry(self.force[rows], self.fresh)
+        return Carry(self.force.index_select(0, rows), self.fresh)
 
 
 class AbstractSolver(ABC):

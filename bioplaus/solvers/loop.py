@@ -73,6 +73,7 @@ def solve(
         rows = end.to_try_again(max_steps - len(dynamics.order))
         if len(rows) == 0:
             break
+        end.again = True
         s = start[rows]
     return end.solution()
 
@@ -112,26 +113,28 @@ def _search(
         left = most - step
         step += solver.advance(dynamics, s, carry, min(until_look, left), left, limits.tolerance)
         until_look, looks = limits.check_every, looks + 1
-        residual, status = _judge(dynamics, s, solver.measure(dynamics, s, carry), limits.tolerance)
-        done = status != Status.MAX_STEPS
+        look = _look(dynamics, s, solver.measure(dynamics, s, carry), limits.tolerance)
+        residual, going = look.residual, look.going
         if used is not None:
-            done |= used + step >= limits.max_steps
+            going = going & (used + step < limits.max_steps)
         if not last and looks % window == 0:
             if earlier is not None:
-                done |= _stuck(residual, earlier)
+                going = going & ~_stuck(residual, earlier)
             earlier = residual
-        left = 0 if step == most else int((~done).sum())
+        left = 0 if step == most else int(going.sum())
         if left == 0:
-            end.put(rows, s, residual, status, step)
+            end.put(rows, s, residual, look.status(), step)
             break
-        if left < len(done):
-            ended, going = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
-            origin = ended if rows is None else rows[ended]
-            end.put(origin, s[ended], residual[ended], status[ended], step)
-            rows = going if rows is None else rows[going]
-            s, dynamics, carry = s[going], dynamics.take(going), carry.take(going)
-            used = None if used is None else used[going]
-            earlier = None if earlier is None else earlier[going]
+        if left < len(going):
+            ended, still = (~going).nonzero()[:, 0], going.nonzero()[:, 0]
+            s_ended, residual, status = (
+                part.index_select(0, ended) for part in (s, residual, look.status())
+            )
+            end.put(ended if rows is None else rows[ended], s_ended, residual, status, step)
+            rows = still if rows is None else rows[still]
+            s, dynamics, carry = s.index_select(0, still), dynamics.take(still), carry.take(still)
+            used = None if used is None else used[still]
+            earlier = None if earlier is None else earlier[still]
 
 
 def _stuck(residual: Tensor, earlier: Tensor) -> Tensor:
@@ -143,7 +146,7 @@ class _Ending:
     """Collects the rows in the order of the batch as they end, the best of several attempts."""
 
     def __init__(self, s: Tensor, verify: bool) -> None:
-        self.s = s
+        self.s, self.again = s, False
         batch = s.shape[0]
         self.residual = torch.empty(batch, dtype=s.real.dtype, device=s.device)
         self.status = torch.full((batch,), Status.NON_FINITE, dtype=torch.int8, device=s.device)
@@ -160,11 +163,12 @@ class _Ending:
             self.n_steps.fill_(step)
             return
         self.n_steps[rows] += step
-        # a row whose earlier attempt came to rest in vain is no worse off
-        kept = (self.status[rows] < Status.UNSTABLE) & (self.n_steps[rows] > step)
-        kept &= (status != Status.CONVERGED) & (residual >= self.residual[rows])
-        if bool(kept.any()):
-            rows, s, residual, status = (part[~kept] for part in (rows, s, residual, status))
+        if self.again:
+            # a row whose earlier attempt came to rest in vain is no worse off
+            kept = (self.status[rows] < Status.UNSTABLE) & (status != Status.CONVERGED)
+            kept &= residual >= self.residual[rows]
+            if bool(kept.any()):
+                rows, s, residual, status = (part[~kept] for part in (rows, s, residual, status))
         self.s[rows], self.residual[rows], self.status[rows] = s, residual, status
         if self.abscissa is not None:
             self.abscissa[rows] = torch.nan
@@ -188,17 +192,44 @@ class _Ending:
         return Solution(self.s, self.residual, self.status, self.n_steps, self.abscissa)
 
 
-def _judge(
-    dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor]:
-    """Relative residual and status of each row; MAX_STEPS means 'not there yet'."""
+@dataclass(frozen=True)
+class _Look:
+    """What is seen of each row at one step.
+
+    Attributes:
+        residual: relative residual, [B].
+        going: whether a row is neither at its tolerance nor lost, [B].
+        sound: whether it is finite and has not diverged, [B].
+        size: ||s||, [B].
+        limit: the size above which a state has diverged.
+        tolerance: the relative residual to reach.
+    """
+
+    residual: Tensor
+    going: Tensor
+    sound: Tensor
+    size: Tensor
+    limit: float
+    tolerance: float
+
+    def status(self) -> Tensor:
+        """Codes of `Status`, [B], int8; MAX_STEPS means 'not there yet'. Mends the residual."""
+        far = self.residual > self.tolerance if self.tolerance > 0 else torch.ones_like(self.going)
+        status = far.to(torch.int8)  # CONVERGED is 0, MAX_STEPS 1
+        if bool(self.sound.all()):
+            return status
+        status.masked_fill_(self.size > self.limit, Status.DIVERGED)
+        unusable = ~(torch.isfinite(self.residual) & torch.isfinite(self.size))
+        self.residual.masked_fill_(unusable, torch.inf)
+        return status.masked_fill_(unusable, Status.NON_FINITE)
+
+
+def _look(dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float) -> _Look:
+    """Relative residual of each row, and which rows go on."""
     size = torch.linalg.vector_norm(s, dim=1)
     scale, tiny = dynamics.scale(size), torch.finfo(size.dtype).tiny
     residual = torch.linalg.vector_norm(force, dim=1) / scale.clamp_min(tiny)
-    status = torch.full(residual.shape, Status.MAX_STEPS, dtype=torch.int8, device=s.device)
-    if tolerance > 0:
-        status[residual <= tolerance] = Status.CONVERGED
-    status[size > DIVERGED_AT * s.shape[1] ** 0.5] = Status.DIVERGED
-    unusable = ~(torch.isfinite(residual) & torch.isfinite(size))
-    residual[unusable], status[unusable] = torch.inf, Status.NON_FINITE
-    return residual, status
+    limit = DIVERGED_AT * s.shape[1] ** 0.5
+    sound = (size <= limit) & (residual < torch.inf)  # NaN is neither
+    going = sound & (residual > tolerance) if tolerance > 0 else sound
+    return _Look(residual, going, sound, size, limit, tolerance)

@@ -18,7 +18,7 @@ class SweepCarry(Carry):
     swept: bool = False
 
     def take(self, rows: Tensor) -> SweepCarry:
-        return SweepCarry(self.force[rows], self.fresh, self.steps, self.swept)
+        return SweepCarry(self.force.index_select(0, rows), self.fresh, self.steps, self.swept)
 
 
 @dataclass(frozen=True)
