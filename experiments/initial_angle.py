@@ -69,9 +69,13 @@ def main(out: Path, processes: int, seeds: int, figure: Path) -> None:
             )
             low, high = values.min(1), values.max(1)
             lines[measure].append(Line(method, ANGLES, values.mean(1), low, high))
+            stopped = [
+                any(runs[_name(method, a, s)].status != "finished" for s in range(seeds))
+                for a in ANGLES
+            ]
             cells[measure, method] = [
-                f"{mean:.1f} ({a:.1f} to {b:.1f})" if np.isfinite(mean) else "diverged"
-                for mean, a, b in zip(values.mean(1), low, high, strict=True)
+                _cell(mean, a, b, no)
+                for mean, a, b, no in zip(values.mean(1), low, high, stopped, strict=True)
             ]
     titles = {
         _test_error: "test error, %",
@@ -92,6 +96,12 @@ def main(out: Path, processes: int, seeds: int, figure: Path) -> None:
 
 def _name(method: str, angle: int, seed: int) -> str:
     return f"{method.replace(', ', '-')}-{angle}-{seed}"
+
+
+def _cell(mean: float, low: float, high: float, stopped: bool) -> str:
+    if np.isfinite(mean):
+        return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    return "diverged" if stopped else "not compared"
 
 
 def _test_error(run: Run) -> float:
