@@ -17,7 +17,7 @@ from tests.fields import Problem
 
 
 def require_brian2() -> None:
-    """Skip a module's tests where Brian2 cannot be imported."""
+    """Skip a test, or a module's tests, where Brian2 cannot be imported."""
     try:
         load_brian2()
     except InputError as error:

@@ -24,7 +24,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIST = Path(__file__).with_suffix(".tsv")
-COPIED = ("bioplaus", "nlhf", "bridge", "commands", "tests", "cli.py", "pyproject.toml")
+COPIED = (
+    "bioplaus",
+    "nlhf",
+    "bridge",
+    "commands",
+    "experiments",
+    "tests",
+    "cli.py",
+    "pyproject.toml",
+)
 NEEDED = ("torch", "scipy.integrate", "h5py", "hypothesis", "transformers", "peft")
 REPORT = "report.txt"
 SECONDS = 300

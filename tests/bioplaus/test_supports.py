@@ -12,6 +12,7 @@ from bioplaus.errors import InputError
 from bioplaus.estimators import ESTIMATORS, ORACLES, get_estimator
 from bioplaus.fields import Dense, Layer, LayeredField
 from bioplaus.phases import Settling
+from tests.engines import require_brian2
 from tests.fields import TIGHT, clipped, problem
 from tests.graphs import FIELDS, batch
 
@@ -60,6 +61,7 @@ def test_a_strong_nudge_and_many_parameters_are_named():
 
 
 def test_the_second_simulator_says_what_it_has_circuits_for():
+    require_brian2()
     settling = dataclasses.replace(TIGHT, solver=Brian2())
     leaky, other = problem().field, FIELDS["sparse"]()
     assert supports(leaky, COST, "asym-ep", settling=settling) is None
