@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,18 +169,49 @@ def test_a_reader_by_name_reads_a_file(here: Path) -> None:
     assert refused(unknown, "reader='idxx' is unknown", "did you mean idx?")
 
 
+def call_in(here: Path, *args: str) -> dict[str, Any]:
+    """What a process of its own says, in which packages of this folder are installed."""
+    env = os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, str(ROOT / "cli.py"), *args]
+    done = subprocess.run(line, cwd=here, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_a_package_adds_a_reader(here: Path) -> None:
     """One file, and the package's own entry point."""
     info = here / "lines_of_numbers-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lines-of-numbers\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bioplaus.readers]\nlines = my_reader:Reader\n")
-    env = os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, str(ROOT / "cli.py"), "data", "check", "mine.lines", "--json"]
-    done = subprocess.run(line, cwd=here, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["train"] == 20
-    (info / "entry_points.txt").write_text("[bioplaus.readers]\nlines = my_reader:Nothing\n")
-    done = subprocess.run(line, cwd=here, env=env, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "the entry point lines of bioplaus.readers" in done.stderr
+    assert call_in(here, "data", "check", "mine.lines", "--json")["train"] == 20
+    by_entry = call_in(here, "data", "check", "mine.lines", "--set", "data.reader=lines", "--json")
+    assert by_entry["code"][0]["file"].endswith("my_reader.py")
+
+
+def test_a_broken_package_stops_only_what_needs_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = here / "broken_readers-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-readers\nVersion: 1.0\n")
+    entries = "[bioplaus.readers]\nlines = my_reader:Nothing\ngone = nowhere_at_all:Reader\n"
+    (info / "entry_points.txt").write_text(f"{entries}int = builtins:int\n")
+    monkeypatch.syspath_prepend(here)
+    made.idx(here / "root", sides=(("train", 12), ("t10k", 4)))
+    for source in ("root", "my_data.py:load"):
+        done = call("data", "check", source, "--json")
+        assert done.exit_code == 0, done.output
+    chosen = ["--set", "data.reader=my_reader.py:Reader", "--set", "data.holdout=0.2"]
+    assert call("data", "check", "mine.lines", *chosen).exit_code == 0
+    # told where nothing else reads the file, each in a few words on the one line
+    nothing = call("data", "check", "mine.lines")
+    assert refused(nothing, "mine.lines is of no known format", "the entry point lines of")
+    assert refused(nothing, "the entry point gone of", "nowhere_at_all", "is no AbstractReader")
+    # and where it is named
+    for name, words in (("lines", "has no attribute 'Nothing'"), ("gone", "nowhere_at_all")):
+        said = call("data", "check", "root", "--set", f"data.reader={name}")
+        assert refused(said, f"the entry point {name} of bioplaus.readers", words)
+    assert refused(
+        call("data", "check", "root", "--set", "data.reader=gonee"), "did you mean gone?"
+    )

@@ -8,12 +8,16 @@ from typing import Any, Literal, overload
 
 import torch
 
+from bioplaus import activations, costs
 from bioplaus.activations import Activation, get_activation
 from bioplaus.costs import AbstractCost, get_cost
 from bioplaus.data import Dataset, load_dataset
+from bioplaus.data import registry as readers
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, make_estimator
+from bioplaus.estimators import registry as estimators
 from bioplaus.fields import VectorField
+from bioplaus.fields import registry as fields
 from bioplaus.registry import find_added, names_of
 from bioplaus.solvers import SOLVERS, AbstractSolver, get_solver
 from bridge.optim import Optimizer
@@ -109,10 +113,11 @@ def origins_of(named: Iterable[tuple[str, str]]) -> tuple[Provenance, ...]:
 
 
 _GROUPS = {
-    "field": "bioplaus.fields",
-    "estimator": "bioplaus.estimators",
-    "cost": "bioplaus.costs",
-    "activation": "bioplaus.activations",
+    "field": fields.GROUP,
+    "estimator": estimators.GROUP,
+    "cost": costs.GROUP,
+    "activation": activations.GROUP,
+    "reader": readers.GROUP,
 }
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
-from difflib import get_close_matches
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 from bioplaus.data import readers
 from bioplaus.data.reader import AbstractReader, visible
 from bioplaus.errors import InputError
+from bioplaus.registry import added, defined_in, load_added, unknown
 
 GROUP = "bioplaus.readers"
 """The entry points of installed packages that are readers."""
@@ -21,29 +17,37 @@ _MOST_FOLDERS = 3
 """How many folders that hold nothing but one folder are looked into."""
 
 
-def all_readers() -> list[AbstractReader]:
+def all_readers() -> tuple[list[AbstractReader], list[str]]:
     """Find the readers: those of `bioplaus.data.readers`, and those of installed packages.
 
-    Raises:
-        InputError: a package's reader cannot be imported, or is none.
+    Returns:
+        The readers; and for each package's entry point that gives none, one line that says why.
     """
-    return [*_own(), *_of_packages()]
+    found, broken = list(_own()), []
+    for entry in added(GROUP):
+        try:
+            found.append(as_reader(load_added(entry), entry.value))
+        except InputError as error:
+            broken.append(str(error))
+    return found, broken
 
 
 def get_reader(name: str) -> AbstractReader:
-    """Find a reader by name.
+    """Find a reader by its own name, or by that of a package's entry point.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or the package that adds it cannot be loaded.
     """
-    known = {reader.name: reader for reader in all_readers()}
-    if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(
-            f"reader={name!r} is unknown: use one of {', '.join(known)}, or module:Class{hint}"
-        )
-    return known[name]
+    own = {reader.name: reader for reader in _own()}
+    if name in own:
+        return own[name]
+    entries = {entry.name: entry for entry in added(GROUP)}
+    if name in entries:
+        return as_reader(load_added(entries[name]), entries[name].value)
+    known = {reader.name: reader for reader in all_readers()[0]}
+    if name in known:
+        return known[name]
+    raise unknown("reader", name, dict.fromkeys([*known, *entries]))
 
 
 def locate(place: Path) -> tuple[AbstractReader, Path]:
@@ -55,7 +59,7 @@ def locate(place: Path) -> tuple[AbstractReader, Path]:
     Raises:
         InputError: nothing does, or there is more than one data set.
     """
-    known = all_readers()
+    known, broken = all_readers()
     start = place
     for _ in range(_MOST_FOLDERS):
         found = _recognised(place, known)
@@ -67,7 +71,7 @@ def locate(place: Path) -> tuple[AbstractReader, Path]:
         if files or len(folders) != 1:
             break
         place = place / folders[0]
-    raise InputError(_nothing(start, known))
+    raise InputError("; ".join([_nothing(start, known), *broken]))
 
 
 def _recognised(place: Path, known: list[AbstractReader]) -> tuple[AbstractReader, Path] | None:
@@ -121,35 +125,7 @@ def _nothing(place: Path, known: list[AbstractReader]) -> str:
 
 @cache
 def _own() -> tuple[AbstractReader, ...]:
-    names = sorted(info.name for info in pkgutil.iter_modules(readers.__path__))
-    modules = [importlib.import_module(f"{readers.__name__}.{name}") for name in names]
-    return tuple(kind() for module in modules for kind in _defined_in(module))
-
-
-def _defined_in(module: ModuleType) -> list[type[AbstractReader]]:
-    return [
-        kind
-        for kind in vars(module).values()
-        if inspect.isclass(kind)
-        and issubclass(kind, AbstractReader)
-        and kind.__module__ == module.__name__
-        and not kind.__name__.startswith("Abstract")
-    ]
-
-
-def _of_packages() -> list[AbstractReader]:
-    found = []
-    for entry in metadata.entry_points(group=GROUP):
-        try:
-            found.append(as_reader(entry.load(), entry.value))
-        except InputError:
-            raise
-        except Exception as error:  # whatever the package does when it is imported
-            raise InputError(
-                f"the entry point {entry.name} of {GROUP} ({entry.value}) cannot be loaded: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
-            ) from None
-    return found
+    return tuple(kind() for kind in defined_in(readers, AbstractReader))
 
 
 def as_reader(made: object, told: str) -> AbstractReader:
