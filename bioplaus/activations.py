@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
+from bioplaus.calling import Answered
 from bioplaus.errors import InputError
 from bioplaus.registry import find_added, names_of, unknown
 
@@ -21,7 +22,7 @@ Elementwise = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(metaclass=Answered):
     """An elementwise nonlinearity `rho`; its value alone is enough.
 
     Attributes:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bioplaus.activations import Activation
 from bioplaus.arguments import as_inputs
+from bioplaus.calling import answered
 from bioplaus.costs import SquaredError, one_hot
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
@@ -93,6 +94,7 @@ class FieldMismatch(InputError):
         super().__init__(f"{type(field).__name__} contradicts its own formula: {wrong}")
 
 
+@answered
 @torch.no_grad()
 def check_field(
     field: VectorField,
@@ -124,6 +126,8 @@ def check_field(
         FieldMismatch: a method contradicts the formula; `.report` holds all comparisons.
         InputError: x is missing, or the formula itself cannot be used.
     """
+    if rows < 1:
+        raise InputError(f"rows={rows} must be at least 1")
     g = torch.Generator().manual_seed(seed)
     field = copy.deepcopy(field).precise()
     if x is None:

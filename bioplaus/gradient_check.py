@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.arguments import as_inputs, as_targets
+from bioplaus.calling import answered
 from bioplaus.comparing import Alike
 from bioplaus.costs import AbstractCost, CostLike, get_cost
 from bioplaus.errors import InputError
@@ -21,6 +22,7 @@ from bioplaus.estimators import (
     EstimatorLike,
     get_estimator,
     make_estimator,
+    require_settings,
 )
 from bioplaus.estimators.adjoint import cost_slope
 from bioplaus.fields.base import VectorField
@@ -140,6 +142,7 @@ class GradientReport(Alike):
         return f"{reason}{of}): {CURES[reason]}"
 
 
+@answered
 def check_gradients(
     field: VectorField,
     x: Any,
@@ -190,6 +193,7 @@ def check_gradients(
     estimators, oracles, betas = (_several(each) for each in (estimators, oracles, betas))
     if not estimators or not oracles or not betas:
         raise InputError("give at least one estimator, one oracle and one beta")
+    require_settings(settings or {}, estimators)
     settling = settling or default_settling(field.dtype)
     x = as_inputs(x, field)
     target = as_targets(y, field, len(x))

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from bioplaus.calling import Answered, answered
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.fields import VectorField, energy
 from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
-from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, solve
+from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, get_solver, solve
 
 DynamicsFactory = Callable[[VectorField, Tensor, Nudge, Tensor], AbstractDeviations]
 """Makes a nudged phase's dynamics, in deviations from s*, from field, drive, nudge and s*."""
 
 
 @dataclass(frozen=True)
-class Settling:
+class Settling(metaclass=Answered):
     """How phases settle.
 
     Attributes:
-        solver: the kind of step.
+        solver: the kind of step; also by its name or its class.
         tolerance: relative residual ||F||/||s|| at which a row is done; 0 takes exactly the
             step limits.
         free_steps, nudged_steps: step limits of the two phases.
@@ -40,7 +42,17 @@ class Settling:
     check_every: int = 1
     verify: bool | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, AbstractSolver):  # a name, or a class
+            object.__setattr__(self, "solver", get_solver(self.solver))
+        if not 0 <= self.tolerance < math.inf:
+            raise InputError(f"tolerance={self.tolerance} must be >= 0 and finite")
+        for name in ("free_steps", "nudged_steps", "check_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1")
 
+
+@answered
 @torch.no_grad()
 def free_phase(
     field: VectorField,
@@ -74,6 +86,7 @@ def free_phase(
     )
 
 
+@answered
 @torch.no_grad()
 def free_energies(
     field: VectorField,
@@ -113,6 +126,7 @@ def free_energies(
             return dataclasses.replace(end, n_steps=steps), torch.stack(found)
 
 
+@answered
 @torch.no_grad()
 def nudged_phase(
     field: VectorField,

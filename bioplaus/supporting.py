@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from bioplaus.calling import answered
 from bioplaus.costs import CostLike, get_cost
 from bioplaus.estimators import EstimatorLike, estimator_with
 from bioplaus.fields.base import VectorField
 
 
+@answered
 def supports(
     field: VectorField,
     cost: CostLike = "squared-error",

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from bridge.calling import Answered
 from bridge.errors import InputError, RunFailed
 from bridge.schedules import learning_rate_schedule
 
 METHODS = ("sgd", "momentum", "adam")
 
 
-class Optimizer:
+class Optimizer(metaclass=Answered):
     """Move named parameters along updates, in place and without an autograd graph.
 
     Sign: a parameter moves by **+ learning_rate * update**. An update is an estimate of

@@ -18,7 +18,8 @@ CONFIGS = {
 
 def key_for(command: str, option: str) -> str | None:
     """Find the key that an unknown option such as --lr seems to mean; None if there is none."""
-    from bridge.config import nearest_key, valid_keys
+    from bridge.config import valid_keys
+    from bridge.spelling import nearest_key
 
     key = option.lstrip("-").replace("-", "_")
     for place in CONFIGS.get(command, ()):

@@ -46,7 +46,7 @@ def wrong_order(sources: Sources) -> list[str]:
 def test_the_sources_and_the_orders_are_found() -> None:
     assert {"cli", "bioplaus.__init__", "bioplaus.data.dataset"} <= PROGRAM.keys()
     assert ORDER.keys() == set(PACKAGES)
-    assert ORDER["bioplaus"][:3] == ["errors", "registry", "activations"]
+    assert ORDER["bioplaus"][:3] == ["errors", "calling", "registry"]
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from bioplaus.config.loop import LoopConfig, told
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
-from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import VectorField
-from bridge.config import is_plain
+from bridge.config import is_plain, load_config
 from bridge.optim import Optimizer
 from bridge.schedules import Schedule, course
 
@@ -80,16 +77,7 @@ def loop_settings(**given: Any) -> dict[str, Any]:
     Raises:
         InputError: one of them is out of range, a line each.
     """
-    try:
-        LoopConfig(**given)
-    except ValidationError as error:
-        raise InputError(
-            *(
-                f"{'.'.join(map(str, each['loc']))}={each['input']!r}: {each['msg']}"
-                for each in error.errors(include_url=False)
-            )
-        ) from None
-    return given
+    return load_config(LoopConfig, base=given).model_dump(include=given.keys())
 
 
 def _plain(of: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -144,6 +145,17 @@ def _optimizer(choice: Any, settings: Mapping[str, Any]) -> Optimizer:
         return choice
     if isinstance(choice, str):
         return Optimizer(method=choice, **settings)
+    if callable(choice):
+        try:
+            inspect.signature(choice).bind(**settings)
+        except TypeError as error:
+            name = getattr(choice, "__name__", type(choice).__name__)
+            raise InputError(
+                f"optimizer={name}: {error}; it is called with {', '.join(settings)}: let it take "
+                "these, or **settings"
+            ) from None
+        except ValueError:  # code in C says nothing of its arguments
+            pass
     made = choice(**settings) if callable(choice) else choice
     if not isinstance(made, Optimizer):
         raise InputError(

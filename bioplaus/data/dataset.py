@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bioplaus.calling import Answered, answered
 from bioplaus.costs import one_hot
 from bioplaus.data.arrays import raw_arrays
 from bioplaus.data.assembling import Wishes, assemble
@@ -19,7 +20,7 @@ from bioplaus.data.raw import Channels
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(metaclass=Answered):
     """Examples to learn and to be tested on.
 
     Attributes:
@@ -43,6 +44,7 @@ class Dataset:
     facts: Facts = field(default_factory=Facts)
 
     @classmethod
+    @answered
     def from_arrays(
         cls,
         x_train: Any,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bioplaus.arguments import as_inputs, as_targets
+from bioplaus.calling import answered
 from bioplaus.costs import CostLike, get_cost
 from bioplaus.estimators.asymmetric import AsymEP
 from bioplaus.estimators.base import AbstractEstimator, Estimate
@@ -23,12 +24,14 @@ from bioplaus.estimators.registry import (
     get_estimator,
     get_oracle,
     make_estimator,
+    require_settings,
 )
 from bioplaus.estimators.unrolled import Unrolled
 from bioplaus.estimators.vector_field import VectorFieldEP
 from bioplaus.fields.base import VectorField
 
 
+@answered
 def estimate_gradient(
     field: VectorField,
     x: Any,
@@ -78,4 +81,5 @@ __all__ = [
     "get_estimator",
     "get_oracle",
     "make_estimator",
+    "require_settings",
 ]

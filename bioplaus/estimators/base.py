@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self, final
@@ -11,6 +10,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
+from bioplaus.calling import Answered
 from bioplaus.comparing import Alike
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
@@ -58,7 +58,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class AbstractEstimator(ABC):
+class AbstractEstimator(metaclass=Answered):
     """An estimator of -dJ/dtheta, J the mean of C(s*) over the batch.
 
     Attributes:
@@ -77,6 +77,15 @@ class AbstractEstimator(ABC):
     """How to have phases nudged toward the target only, as a message goes on."""
     settling: Settling = field(default_factory=Settling)
     gate: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.settling, Settling):
+            raise InputError(
+                f"settling is {type(self.settling).__name__}; give a bioplaus.Settling, e.g. "
+                "Settling(tolerance=1e-4)"
+            )
+        if self.gate <= 0:
+            raise InputError(f"gate={self.gate} must be a residual > 0; inf takes every row")
 
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "name") and not cls.__name__.startswith("Abstract"):

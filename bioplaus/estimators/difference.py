@@ -36,6 +36,7 @@ class AbstractDifference(AbstractEstimator):
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.nudging not in NUDGINGS:
             raise InputError(f"nudging={self.nudging!r}: use one of {', '.join(NUDGINGS)}")
         if self.beta == 0:

@@ -181,6 +181,7 @@ class Dyadic(AbstractEstimator):
     beta: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.beta == 0:
             raise InputError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
 

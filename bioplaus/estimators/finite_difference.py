@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
 from bioplaus.estimators.base import AbstractEstimator, Batch, Estimate
 from bioplaus.fields.base import VectorField
 from bioplaus.phases import Settling, free_phase
@@ -35,6 +36,11 @@ class FiniteDifference(AbstractEstimator):
     rank = 3
     is_oracle = True
     h: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.h <= 0:
+            raise InputError(f"h={self.h} is a step and must be > 0")
 
     def unfit(self, field: VectorField) -> str | None:
         count = sum(p.numel() for p in field.parameters.values())

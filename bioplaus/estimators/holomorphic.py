@@ -37,6 +37,7 @@ class Holomorphic(AbstractEstimator):
     points: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.beta <= 0:
             raise InputError(f"beta={self.beta} is a circle's radius here and must be positive")
         if self.points < 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bioplaus.errors import InputError
 from bioplaus.estimators.adjoint import AbstractAdjoint, rounding
 from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.jacobian import dense_jacobian
@@ -28,6 +29,13 @@ class Implicit(AbstractAdjoint):
     dense_up_to: int = 300
     adjoint_tolerance: float = 1e-12
     max_iterations: int = 300
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adjoint_tolerance <= 0:
+            raise InputError(f"adjoint_tolerance={self.adjoint_tolerance} must be > 0")
+        if self.max_iterations < 1:
+            raise InputError(f"max_iterations={self.max_iterations} must be at least 1")
 
     def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
         if at.n > self.dense_up_to:

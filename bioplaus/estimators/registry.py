@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bioplaus.calling import answered, unknown_argument
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import AbstractEstimator
 from bioplaus.registry import defined_in, find_added, names_of, unknown
@@ -32,6 +33,7 @@ ESTIMATORS = {name: kind for name, kind in _OWN.items() if not kind.is_oracle}
 ORACLES = {name: kind for name, kind in _OWN.items() if kind.is_oracle}
 
 
+@answered
 def get_estimator(name: str) -> type[AbstractEstimator]:
     """Look up an estimator's class by name; oracles are among them.
 
@@ -47,6 +49,7 @@ def get_estimator(name: str) -> type[AbstractEstimator]:
     return estimator_class(found, f"the entry point {name} of {GROUP}")
 
 
+@answered
 def get_oracle(name: str) -> type[AbstractEstimator]:
     """Look up an oracle's class by name.
 
@@ -99,13 +102,33 @@ def estimator_with(choice: EstimatorLike, settings: Mapping[str, Any]) -> Abstra
     """
     made = make_estimator(choice, **settings)
     known = [each.name for each in dataclasses.fields(made)]
-    unread = [name for name in settings if name not in known]
+    owner = f"estimator={made.name!r}"
+    unread = [
+        unknown_argument(name, value, owner, known, "setting")
+        for name, value in settings.items()
+        if name not in known
+    ]
     if unread:
-        raise InputError(
-            f"estimator={made.name!r} has no {', '.join(unread)}; its settings are "
-            f"{', '.join(known)}"
-        )
+        raise InputError(*unread)
     return made
+
+
+def require_settings(settings: Mapping[str, Any], among: Iterable[EstimatorLike]) -> None:
+    """Refuse a setting that none of these has, and no other estimator of this package.
+
+    Raises:
+        InputError: one line for each.
+    """
+    kinds = [get_estimator(each) if isinstance(each, str) else each for each in among]
+    fields = (getattr(each, "__dataclass_fields__", ()) for each in (*kinds, *_OWN.values()))
+    known = dict.fromkeys(name for names in fields for name in names)
+    unread = [
+        unknown_argument(name, value, "any estimator", known, "setting")
+        for name, value in settings.items()
+        if name not in known
+    ]
+    if unread:
+        raise InputError(*unread)
 
 
 def make_estimator(choice: EstimatorLike, what: str = "estimator", **common: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
+from bioplaus.errors import InputError
 from bioplaus.estimators.adjoint import judged, relative, rounding
 from bioplaus.estimators.base import AbstractEstimator, Batch, Estimate
 from bioplaus.fields.base import VectorField
@@ -48,6 +49,14 @@ class Unrolled(AbstractEstimator):
     dt: float = 0.5
     steps: int = 300
     most_steps: int = 1200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.dt <= 1:
+            raise InputError(f"dt={self.dt} must lie in (0, 1] membrane time constants")
+        for name in ("steps", "most_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1")
 
     def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
         field, x, free, target, cost = batch.field, batch.x, batch.free, batch.target, batch.cost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Self
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
+from bioplaus.calling import Answered, answered
 from bioplaus.errors import InputError
 from bioplaus.fields.kept import Kept
 from bioplaus.fields.linearisation import AbstractLinearisation, FunctionalLinearisation
@@ -23,7 +24,7 @@ from bioplaus.precision import double
 _PREDICTING = "bioplaus.predicting"
 
 
-class VectorField(Kept, ABC):
+class VectorField(Kept, metaclass=Answered):
     """ds/dt = mu(x, s; theta); the zero s* of mu is the network's answer to the input x.
 
     A subclass says what its parameters are and what `field(x, s)` is, in any torch code that
@@ -124,6 +125,7 @@ class VectorField(Kept, ABC):
         """The same field in double precision."""
         return self.with_parameters({k: double(p) for k, p in self.parameters.items()})
 
+    @answered
     def predict(self, x: Any, *, settling: Any = None) -> Tensor:
         """The outputs of s* with mu(x, s*) = 0; of classes the largest output is the label.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bioplaus.calling import answered
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
 from bioplaus.fields.linearisation import AbstractLinearisation
@@ -85,6 +86,7 @@ class FunctionField(VectorField):
         self._partners, self.holomorphic = dict(partners or {}), holomorphic
 
     @classmethod
+    @answered
     def from_module(cls, module: torch.nn.Module, **settings: Any) -> FunctionField:
         """ds/dt = module(x, s), with the parameters of a module, which is left as it is.
 

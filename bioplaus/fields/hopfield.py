@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bioplaus.calling import answered
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
 from bioplaus.fields.connections import Connection, Dense, Tied, Wire
@@ -24,6 +25,7 @@ POINTS = 32
 """Of the quadrature of s rho'(s); Gauss and Legendre's is exact for polynomials up to degree 63."""
 
 
+@answered
 def hopfield(
     sizes: Sequence[int], activation: Any = "tanh", *, gain: float = 0.5, **settings: Any
 ) -> LayeredField:
@@ -55,6 +57,7 @@ def hopfield(
     return LayeredField(sizes[0], layers, connections, **settings)
 
 
+@answered
 @torch.no_grad()
 def energy(field: VectorField, x: Tensor, s: Tensor) -> Tensor:
     """E of each row, [B], which falls along ds/dt = mu(x, s).

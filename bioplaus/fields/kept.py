@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bioplaus.calling import answered
 from bioplaus.comparing import same
 from bioplaus.errors import InputError
 from bioplaus.fields.parameters import Parameters
@@ -90,6 +91,7 @@ class Kept:
                 tensor.copy_(state_dict[name])
         return IncompatibleKeys(missing, unexpected)
 
+    @answered
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tensors to a safetensors file, and what they belong to into its metadata.
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from bioplaus.activations import Activation, get_activation
+from bioplaus.calling import Answered
 from bioplaus.errors import InputError
 from bioplaus.fields.connections import Shape, units
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(metaclass=Answered):
     """The units of one layer.
 
     Attributes:

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from bioplaus.calling import answered
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
 from bioplaus.fields.connections import Connection, Conv, Dense, Lateral, Tied
@@ -25,6 +26,7 @@ F = TypeVar("F", bound=VectorField)
 LAYOUT = "layout/"
 
 
+@answered
 def load(
     path: str | os.PathLike[str],
     into: VectorField | None = None,

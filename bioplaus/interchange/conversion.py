@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bioplaus.calling import answered
 from bioplaus.errors import InputError
 from bioplaus.fields import LayeredField, LeakyField, VectorField
 from bioplaus.interchange.chains import chain_from_nir, chain_to_nir
@@ -14,6 +15,7 @@ from bioplaus.interchange.graphs import KEY, load_nir, metadata
 from bioplaus.interchange.layered import layered_from_nir, layered_to_nir
 
 
+@answered
 def to_nir(
     field: VectorField, *, tau: float = 0.01, phases: Mapping[str, Any] | None = None
 ) -> Any:
@@ -51,6 +53,7 @@ def to_nir(
     )
 
 
+@answered
 def from_nir(graph: Any) -> LayeredField:
     """Make the network of a graph that `to_nir` made; every weight is the same to the bit.
 

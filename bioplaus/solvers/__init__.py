@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from bioplaus.calling import answered
 from bioplaus.errors import InputError
 from bioplaus.registry import unknown
 from bioplaus.solvers.anderson import Anderson
@@ -14,6 +15,7 @@ from bioplaus.solvers.sweeps import Sweeps
 SOLVERS: dict[str, type[AbstractSolver]] = {"euler": Euler, "sweeps": Sweeps, "anderson": Anderson}
 
 
+@answered
 def get_solver(name: str | type[AbstractSolver], **settings: Any) -> AbstractSolver:
     """Make a solver by name or of its class: `euler` (dt), `sweeps`, `anderson` (memory).
 

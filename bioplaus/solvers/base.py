@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bioplaus.calling import Answered
 from bioplaus.comparing import Alike
 from bioplaus.costs import AbstractCost
 from bioplaus.fields.base import VectorField
@@ -96,7 +97,7 @@ class Carry:
         return Carry(self.force.index_select(0, rows), self.fresh)
 
 
-class AbstractSolver(ABC):
+class AbstractSolver(metaclass=Answered):
     """One way to move towards F(s) = 0; the loop around it is `solvers.loop.solve`.
 
     Attributes:

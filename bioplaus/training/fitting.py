@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from bioplaus.calling import answered
 from bioplaus.config import fit_config, loop_settings, optimizer_settings, resolve
 from bioplaus.costs import CostLike
 from bioplaus.data import Dataset
@@ -38,6 +39,7 @@ RATES = {"sgd": 0.1, "momentum": 0.1}
 """Learning rates where none is given, by optimizer; of others RATE."""
 
 
+@answered
 def fit(
     field: VectorField,
     data: Dataset | str | Path | tuple[Any, ...] | Callable[..., Any],
@@ -234,11 +236,6 @@ def _rule(
     seed: int,
 ) -> AbstractEstimator:
     """The estimator with its phases, its gate and its random numbers."""
-    if settling is not None and not isinstance(settling, Settling):
-        raise InputError(
-            f"settling is {type(settling).__name__}; give a bioplaus.Settling, e.g. "
-            "Settling(tolerance=1e-4)"
-        )
     rule = resolve("estimator", choice)
     chosen = settling or (SETTLING if rule.settling == Settling() else rule.settling)
     if solver is not None:

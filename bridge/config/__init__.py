@@ -10,7 +10,6 @@ from bridge.config.loading import (
     keys_in,
     load_config,
 )
-from bridge.config.mistakes import nearest_key
 
 __all__ = [
     "Config",
@@ -24,7 +23,6 @@ __all__ = [
     "is_plain",
     "keys_in",
     "load_config",
-    "nearest_key",
     "owned",
     "plain_fields",
     "valid_keys",

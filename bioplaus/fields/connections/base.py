@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
+from bioplaus.arrays import to_array
+from bioplaus.calling import Answered
 from bioplaus.comparing import same
 from bioplaus.errors import InputError
 from bioplaus.products import pushforward
@@ -24,7 +26,7 @@ def units(shape: Shape) -> int:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Connection(ABC):
+class Connection(metaclass=Answered):
     """A current into the layer `target` from the activities of the layer `source`.
 
     Layers are counted from 1; 0 is the clamped input. A subclass says the shape of its weight and
@@ -62,6 +64,11 @@ class Connection(ABC):
             raise InputError(f"gain={self.gain} must be positive and finite")
         if not self.name:
             object.__setattr__(self, "name", _default_name(self.source, self.target))
+        for which in ("mask", "signs"):
+            given: Any = getattr(self, which)
+            if given is not None and not isinstance(given, Tensor):
+                made = torch.from_numpy(to_array(which, given))
+                object.__setattr__(self, which, made)
         if self.signs is not None and not bool((self.signs.abs() == 1).all()):
             raise InputError(f"signs of {self.name} must be +1 or -1, one a unit of the source")
 

@@ -20,14 +20,23 @@ class Lateral(Dense):
         'lateral.2'
     """
 
-    def __init__(self, layer: int, **settings: object) -> None:
+    def __init__(
+        self,
+        layer: int,
+        *,
+        name: str = "",
+        gain: float = 1.0,
+        trainable: bool = True,
+        mask: Tensor | None = None,
+        signs: Tensor | None = None,
+    ) -> None:
         """Join a layer with itself.
 
         Args:
             layer: its number, from 1.
-            settings: those of `Connection`.
+            name, gain, trainable, mask, signs: see `Connection`.
         """
-        super().__init__(layer, layer, **settings)  # pyright: ignore[reportArgumentType]
+        super().__init__(layer, layer, name, gain, trainable, mask, signs)
 
     def ends(self) -> list[str]:
         return [str(self.target)]
