@@ -43,10 +43,12 @@ if TYPE_CHECKING:
         LeakyField,
         Tied,
         VectorField,
+        energy,
+        hopfield,
     )
     from bioplaus.fields.stored import load
     from bioplaus.gradient_check import GradientReport, check_gradients
-    from bioplaus.phases import Settling, free_phase, nudged_phase
+    from bioplaus.phases import Settling, free_energies, free_phase, nudged_phase
     from bioplaus.solvers import AbstractSolver, Anderson, Euler, Solution, Status, Sweeps
     from bioplaus.supporting import supports
     from bioplaus.training import History, fit
@@ -65,11 +67,12 @@ _HOMES = {
     ),
     "bioplaus.field_check": "FieldReport check_field",
     "bioplaus.fields": (
-        "Connection Conv Dense FunctionField Lateral Layer LayeredField LeakyField Tied VectorField"
+        "Connection Conv Dense FunctionField Lateral Layer LayeredField LeakyField Tied "
+        "VectorField energy hopfield"
     ),
     "bioplaus.fields.stored": "load",
     "bioplaus.gradient_check": "GradientReport check_gradients",
-    "bioplaus.phases": "Settling free_phase nudged_phase",
+    "bioplaus.phases": "Settling free_energies free_phase nudged_phase",
     "bioplaus.solvers": "AbstractSolver Anderson Euler Solution Status Sweeps",
     "bioplaus.supporting": "supports",
     "bioplaus.training": "History fit",
@@ -118,9 +121,12 @@ __all__ = [
     "VectorFieldEP",
     "check_field",
     "check_gradients",
+    "energy",
     "estimate_gradient",
     "fit",
+    "free_energies",
     "free_phase",
+    "hopfield",
     "load",
     "nudged_phase",
     "supports",

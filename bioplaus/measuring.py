@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
+from bioplaus.engines import Brian2
 from bioplaus.estimators import Estimate
 from bioplaus.fields.base import VectorField
-from bioplaus.phases import Settling, free_phase
+from bioplaus.fields.hopfield import without_energy
+from bioplaus.phases import Settling, free_energies, free_phase
 
 MEASURES = (
     "cost",
@@ -23,6 +27,9 @@ MEASURES = (
     "status",
 )
 """Of a step: means over its rows, but LARGEST."""
+ENERGIES = ("energy", "energy_rise")
+"""Of an epoch, of a field that has an energy."""
+ROUNDING = 1e-12
 LARGEST = ("free_residual", "nudged_residual", "status")
 
 
@@ -44,6 +51,37 @@ def alignments(field: VectorField) -> dict[str, float]:
         result[f"alignment_{k}"] = float(product)
     tied = (f"alignment_{len(result) + k + 1}" for k in range(field.tied_pairs()))
     return result | dict.fromkeys(tied, 1.0)
+
+
+def keeps_energy(field: VectorField) -> bool:
+    """Whether a field has an energy whatever it learns."""
+    learns = (  # a layer's own weight may be symmetric now, and is not after a step
+        c.source == c.target and c.name in field.parameters
+        for c in getattr(field, "connections", ())
+    )
+    return without_energy(field) is None and not any(learns)
+
+
+def energies(field: VectorField, x: Tensor, settling: Settling) -> dict[str, float]:
+    """Of a field that has an energy, how it runs in the free phases of some inputs; else nothing.
+
+    `energy` is its mean at their ends; `energy_rise` is the largest rise in one step of any of
+    them, 0 where it never rises. In float64, so that rounding is none.
+    """
+    if not keeps_energy(field):
+        return {}
+    if not len(x) or isinstance(settling.solver, Brian2):
+        return dict.fromkeys(ENERGIES, math.nan)
+    _, found = free_energies(field.precise(), x.double(), settling=settling)
+    return dict(zip(ENERGIES, (float(found[-1].mean()), rise_of(found)), strict=True))
+
+
+def rise_of(found: Tensor) -> float:
+    """The largest rise of energies [T + 1, B] in one step; what rounding makes is none."""
+    before, after = found[:-1], found[1:]
+    size = torch.maximum(before.abs(), after.abs()).clamp_min(1.0)
+    rises = torch.where(after - before > ROUNDING * size, after - before, 0.0)
+    return float(rises.max())
 
 
 def measure(

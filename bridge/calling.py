@@ -134,8 +134,9 @@ def _described(function: Callable[..., Any]) -> _Asked:
 def _constructor(cls: Any) -> _Asked:
     whole = inspect.signature(cls.__init__)
     own = whole.replace(parameters=list(whole.parameters.values())[1:])
-    hints = _hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
-    return _Asked(cls.__name__, own, hints)
+    name = cls.__name__
+    of: Any = cls if dataclasses.is_dataclass(cls) else cls.__init__
+    return _Asked(name, own, _hints(of))
 
 
 def _hints(of: Any) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def loop_settings(**given: Any) -> dict[str, Any]:
     Raises:
         InputError: one of them is out of range, a line each.
     """
-    return load_config(LoopConfig, base=given).model_dump(include=given.keys())
+    return load_config(LoopConfig, base=given).model_dump(include=set(given))
 
 
 def _plain(of: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bioplaus.data import readers
 from bioplaus.data.reader import AbstractReader, visible
@@ -128,7 +129,7 @@ def _own() -> tuple[AbstractReader, ...]:
     return tuple(kind() for kind in defined_in(readers, AbstractReader))
 
 
-def as_reader(made: object, told: str) -> AbstractReader:
+def as_reader(made: Any, told: str) -> AbstractReader:
     """Take a reader's class, or a reader.
 
     Raises:

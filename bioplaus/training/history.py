@@ -22,7 +22,9 @@ class History:
     Attributes:
         rows: a record an epoch: `epoch`, `cost`, `train_error` and `test_error` in percent (NaN of
             target vectors, and without a test set), `free_residual`, `converged`, `alignment_1`,
-            ... `rows[-1].test_error` is that of the field as it is now.
+            ... and, of a field that has an energy, `energy` at the end of the free phases of some
+            test inputs and `energy_rise`, the largest rise in one of their steps.
+            `rows[-1].test_error` is that of the field as it is now.
         steps: a record an update, of every `log_every`-th.
         checks: rows of the gradient checks, where `check_gradients_every` asks for them.
         warnings: what is doubtful about the run, a line each.

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bioplaus.config import LoopConfig
 from bioplaus.data import batches
 from bioplaus.diagnosis import explain, find_cure, stability, weaker_feedback
 from bioplaus.engines import Brian2
 from bioplaus.gradient_check import check_gradients
 from bioplaus.gradient_row import records
-from bioplaus.measuring import Tally, alignments
-from bioplaus.solvers import Status
+from bioplaus.measuring import Tally, alignments, energies
+from bioplaus.solvers import Anderson, Status
 from bioplaus.training.records import StepRecord, Summary
 from bioplaus.training.run import Run
 from bridge.checkpoint import loading, random_states, restore, set_random_states
@@ -89,8 +88,8 @@ def train(
                 _require_sound(run, at.step)
                 record = at.finish_epoch(run)
                 on_epoch(record)
-                if record.stability >= 0:
-                    warn(_unstable(record, config))
+                for doubt in _doubts(record, run):
+                    warn(doubt)
             after_step(at.step, lambda: at.snapshot(run))
     return Summary(
         test_error=at.errors["test_error"],
@@ -143,6 +142,7 @@ class _Position:
             seconds=self.seconds,
             **self.tally.means(),
             **alignments(run.field),
+            **energies(run.field, _shown(run), run.estimator.settling),
         )
         self.errors = {n: getattr(record, n) for n in ("test_error", "train_error")}
         self.trained += self.epoch_seconds
@@ -206,19 +206,32 @@ def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
 
 def _stability(run: Run) -> float:
     """Of the free points of some test images, if there are any; see `diagnosis.stability`."""
-    images = run.dataset.shown.inputs[: run.config.check_rows]
     if isinstance(run.estimator.settling.solver, Brian2):
         return math.nan
-    return stability(run.field, images, run.estimator.settling)
+    return stability(run.field, _shown(run), run.estimator.settling)
 
 
-def _unstable(record: Any, config: LoopConfig) -> str:
-    gain = weaker_feedback(config)
-    return (
-        f"epoch {record.epoch}: some free points do not attract (largest real part of the "
-        f"Jacobian's eigenvalues {record.stability:+.2g}): the network would leave them, and what "
-        f"is learnt there is not its own; use weaker {gain}"
-    )
+def _shown(run: Run) -> Tensor:
+    """Some test images, on which an epoch's free phases are looked at."""
+    return run.dataset.shown.inputs[: run.config.check_rows]
+
+
+def _doubts(record: Any, run: Run) -> Iterator[str]:
+    """What an epoch's record tells against the run."""
+    if record.stability >= 0:
+        yield (
+            f"epoch {record.epoch}: some free points do not attract (largest real part of the "
+            f"Jacobian's eigenvalues {record.stability:+.2g}): the network would leave them, and "
+            f"what is learnt there is not its own; use weaker {weaker_feedback(run.config)}"
+        )
+    # mixed states descend nothing
+    mixed = isinstance(run.estimator.settling.solver, Anderson)
+    if getattr(record, "energy_rise", 0) > 0 and not mixed:
+        yield (
+            f"epoch {record.epoch}: the energy rises by up to {record.energy_rise:.2g} in a step "
+            "of the free phase: steps go too far (use solver=sweeps, or euler with a smaller dt), "
+            "or the field does not descend it"
+        )
 
 
 def _test_error(run: Run) -> float:

@@ -55,17 +55,21 @@ _EPOCH_FIELDS: list[Any] = [
 ]
 
 
-def epoch_type(alignments: Iterable[str]) -> type:
-    """The type of an epoch's record; it has one alignment for each pair of weights."""
-    return _epoch_type(tuple(alignments))
+def epoch_type(more: Iterable[str]) -> type:
+    """The type of an epoch's record.
+
+    Args:
+        more: what some fields have beside: an alignment for each pair of weights, an energy.
+    """
+    return _epoch_type(tuple(more))
 
 
 @cache
-def _epoch_type(alignments: tuple[str, ...]) -> type:
-    fields = _EPOCH_FIELDS + [(name, float) for name in alignments]
+def _epoch_type(more: tuple[str, ...]) -> type:
+    fields = _EPOCH_FIELDS + [(name, float) for name in more]
     methods = {
         "__doc__": "The means of an epoch, and what was measured at its end. Errors in percent.",
-        "__reduce__": lambda row: (_epoch_again, (alignments, dataclasses.astuple(row))),
+        "__reduce__": lambda row: (_epoch_again, (more, dataclasses.astuple(row))),
         "__repr__": _said,
     }
     return dataclasses.make_dataclass(
@@ -73,8 +77,8 @@ def _epoch_type(alignments: tuple[str, ...]) -> type:
     )
 
 
-def _epoch_again(alignments: tuple[str, ...], values: tuple[float, ...]) -> Any:
-    return _epoch_type(alignments)(*values)
+def _epoch_again(more: tuple[str, ...], values: tuple[float, ...]) -> Any:
+    return _epoch_type(more)(*values)
 
 
 def _said(row: Any) -> str:

@@ -27,7 +27,7 @@ from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import VectorField
 from bioplaus.gradient_row import record_type
-from bioplaus.measuring import alignments
+from bioplaus.measuring import ENERGIES, alignments, keeps_energy
 from bioplaus.sharding import AbstractGroup, Shards
 from bioplaus.training.records import epoch_type
 from bridge.card import Card
@@ -62,8 +62,10 @@ class Run:
 
     @cached_property
     def epoch_record(self) -> type:
-        """The type of an epoch's record; it has one alignment for each pair of weights."""
-        return epoch_type(alignments(self.field))
+        """The type of an epoch's record; it has one alignment for each pair of weights, and of a
+        field that has an energy how that runs."""
+        more = ENERGIES if keeps_energy(self.field) else ()
+        return epoch_type((*alignments(self.field), *more))
 
     @cached_property
     def check_record(self) -> type:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bioplaus import Dataset, fit
 from bioplaus.activations import ACTIVATIONS
 from bioplaus.errors import InputError
 from bioplaus.fields import (
@@ -17,8 +18,10 @@ from bioplaus.fields import (
     energy,
     hopfield,
 )
-from bioplaus.phases import Settling, free_energies
+from bioplaus.phases import Settling, free_energies, free_phase
 from bioplaus.solvers import Euler, Sweeps
+from bioplaus.training import fitting
+from bridge.runlog import read_run
 from tests.fields import clipped, problem
 from tests.graphs import convolutional, tied
 
@@ -117,3 +120,62 @@ def test_what_has_no_energy_says_why():
         with pytest.raises(InputError, match=part):
             energy(field, x, torch.zeros(1, field.n, dtype=field.dtype))
     assert Conv(0, 1).linear
+
+
+def blobs():
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(40, 4, generator=g)
+    return Dataset.from_arrays(x[:30], (x[:30, 0] > 0.5).long(), x[30:], (x[30:, 0] > 0.5).long())
+
+
+@pytest.mark.parametrize("kind", ["layered", "function"])
+def test_a_training_logs_the_energy(kind, tmp_path):
+    data, out = blobs(), tmp_path / "run.h5"
+    field = hopfield([4, 6, 2], generator=torch.Generator().manual_seed(0))
+    if kind == "function":
+        twin = field
+        field = FunctionField(
+            lambda p, x, s: twin.with_parameters(p).field(x, s),
+            field.parameters,
+            n=8,
+            n_output=2,
+            energy=lambda p, x, s: energy(twin.with_parameters(p), x, s),
+        )
+    history = fit(field, data, estimator="vector-field", epochs=2, out=out, check_rows=7)
+    shown = data.test.inputs[:7].double()
+    free = free_phase(field.precise(), shown, settling=fitting.SETTLING)
+    mean = float(energy(field.precise(), shown, free.s).mean())
+    assert history.rows[-1].energy == pytest.approx(mean, abs=1e-3)
+    assert history.rows[0].energy != history.rows[1].energy
+    assert [row.energy_rise for row in history.rows] == [0, 0]
+    assert not history.warnings
+    table = read_run(out).table("epochs")
+    assert table["energy"].tolist() == [row.energy for row in history.rows]
+
+
+def test_a_rise_is_told():
+    def mu(p, x, s):
+        return x[:, :3] @ p["w"] - s
+
+    def wrong(p, x, s):  # rises where mu falls
+        return -mu(p, x, s).square().sum(1)
+
+    field = FunctionField(mu, {"w": torch.eye(3)}, n=3, n_output=2, input=4, energy=wrong)
+    history = fit(field, blobs(), estimator="vector-field", epochs=1, solver=Euler(dt=0.5))
+    shown = blobs().test.inputs.double()
+    settling = Settling(solver=Euler(dt=0.5), tolerance=1e-3)
+    _, energies = free_energies(field.precise(), shown, settling=settling)
+    assert history.rows[0].energy_rise == float(energies.diff(dim=0).max()) > 0
+    assert any("energy rises by up to" in text for text in history.warnings)
+
+
+@pytest.mark.parametrize("name", ["untied", "learns its lateral weights"])
+def test_a_field_that_has_no_energy_or_loses_it_logs_none(name):
+    field = LeakyField([4, 5, 2]) if name == "untied" else with_lateral()
+    history = fit(field, blobs() if name == "untied" else three(), epochs=1)
+    assert not hasattr(history.rows[0], "energy")
+
+
+def three():
+    x = torch.rand(12, 4, generator=torch.Generator().manual_seed(0))
+    return Dataset.from_arrays(x, torch.arange(12) % 3)
