@@ -13,7 +13,7 @@ from torch.func import vjp
 
 from bioplaus.calling import Answered
 from bioplaus.errors import InputError
-from bioplaus.registry import find_added, names_of, unknown
+from bioplaus.registry import find
 
 GROUP = "bioplaus.activations"
 """The entry points of installed packages that are activations."""
@@ -204,12 +204,7 @@ def get_activation(activation: str | Activation | Elementwise) -> Activation:
     if isinstance(activation, Activation):
         return activation
     if isinstance(activation, str):
-        if activation in ACTIVATIONS:
-            return ACTIVATIONS[activation]
-        found = find_added(GROUP, activation)
-        if found is None:
-            raise unknown("activation", activation, names_of(ACTIVATIONS, GROUP))
-        return get_activation(found)
+        return get_activation(find("activation", activation, ACTIVATIONS, GROUP))
     if callable(activation) and not inspect.isclass(activation):
         return Activation(getattr(activation, "__name__", "custom"), activation)
     raise InputError(

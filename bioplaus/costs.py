@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from bioplaus.errors import InputError
-from bioplaus.registry import find_added, names_of, unknown
+from bioplaus.registry import find
 
 
 class AbstractCost(ABC):
@@ -136,12 +136,7 @@ def get_cost(cost: CostLike) -> AbstractCost:
         InputError: the name is unknown, or the value is none of these.
     """
     if isinstance(cost, str):
-        if cost in COSTS:
-            return COSTS[cost]
-        found = find_added(GROUP, cost)
-        if found is None:
-            raise unknown("cost", cost, names_of(COSTS, GROUP))
-        return get_cost(found)
+        return get_cost(find("cost", cost, COSTS, GROUP))
     if isinstance(cost, AbstractCost):
         return cost
     if inspect.isclass(cost) and issubclass(cost, AbstractCost):

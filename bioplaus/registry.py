@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
@@ -71,6 +71,26 @@ def find_added(group: str, name: str) -> Any | None:
     """
     entry = next((each for each in added(group) if each.name == name), None)
     return None if entry is None else load_added(entry)
+
+
+def find(what: str, name: str, own: Mapping[str, T], group: str) -> T | Any:
+    """Look a name up: among the own ones, then among those of packages.
+
+    Args:
+        what: which choice it is, for messages.
+        name: to be found.
+        own: what this package has, by name.
+        group: of entry points.
+
+    Raises:
+        InputError: there is no such name, or the package that adds it cannot be loaded.
+    """
+    if name in own:
+        return own[name]
+    found = find_added(group, name)
+    if found is None:
+        raise unknown(what, name, names_of(own, group))
+    return found
 
 
 def names_of(own: Iterable[str], group: str = "") -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -24,13 +24,12 @@ from bridge.checkpoint import (
     remove_checkpoints,
 )
 from bridge.config import Config, decisive_json, flatten
+from bridge.config.loading import C
 from bridge.errors import InputError
 from bridge.ranks import TABLE
 from bridge.resuming import checkpoint_folder
 from bridge.runlog import Run
 from bridge.runlog.keeping import kept_step, take_files
-
-C = TypeVar("C", bound=BaseModel)
 
 EVENT = "extended"
 """Kind of the event of a new length; `was` and `now` in units of `key`, `step` is what was done,

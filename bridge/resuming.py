@@ -16,6 +16,7 @@ from bridge.errors import InputError
 from bridge.runlog import Run, read_run
 from bridge.runlog.guard import Damaged
 from bridge.runlog.provenance import provenance
+from bridge.usercode import remember
 
 WITHOUT_LOG = "resumed without log"
 """Kind of the event in a new log of a run whose old one was lost; `step` is where it goes on."""
@@ -140,6 +141,7 @@ def logged(
     """
     run = readable_log(path, warn)
     if run is not None:
+        remember(run.events)
         return run.config, run.meta
     start = find_without_log(path)
     return None if start is None else (start.facts["run"]["config"], start.facts["run"])

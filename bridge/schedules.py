@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 from bridge.errors import InputError
 
 Schedule = Callable[[int], float]
 
-SCHEDULES = ("constant", "cosine", "linear", "step")
+ScheduleName = Literal["constant", "cosine", "linear", "step"]
+SCHEDULES = get_args(ScheduleName)
 
 
 def learning_rate_schedule(

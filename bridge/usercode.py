@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -23,6 +24,10 @@ EVENT = "code"
 
 _loaded: dict[str, tuple[Path, str]] = {}
 """Modules that this loader has imported: file and sha256."""
+
+
+_homes: dict[str, Path] = {}
+"""Files of code that logs have named, by how they name it."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,10 @@ def load_object(spec: str, what: str, also: type | tuple[type, ...] = ()) -> tup
     if not place or not all(part.isidentifier() for part in name.split(".")):
         raise InputError(f"{told}: write module:name or file.py:name, e.g. mine:load")
     if place.endswith(".py"):
-        module = _import_file(Path(os.path.expanduser(place)), told)
+        path = Path(os.path.expanduser(place))
+        module = _import_file(path if path.exists() else _home(spec) or path, told)
     else:
-        module = _import_module(place, told)
+        module = _import_module(place, told, _home(spec))
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -104,6 +110,50 @@ def provenance_of(found: Any, what: str, spec: str, module: ModuleType | None = 
     return Provenance(what, spec, str(file or ""), digest)
 
 
+def remember(events: Iterable[Mapping[str, Any]]) -> None:
+    """Look for code that is not found from here where a log says that it lay.
+
+    Args:
+        events: of the log, whose paths and modules are those of the folder where it was begun.
+    """
+    for each in events:
+        if each["kind"] == EVENT and each.get("file"):
+            _homes[each["spec"]] = Path(each["file"])
+
+
+def remembered() -> list[dict[str, str]]:
+    """What `remember` was told, for the other processes of a run."""
+    return [{"kind": EVENT, "spec": spec, "file": str(file)} for spec, file in _homes.items()]
+
+
+def _home(spec: str) -> Path | None:
+    """The file that a log has named for this, where it is the one that is imported."""
+    file, place = _homes.get(spec), spec.rpartition(":")[0]
+    if file is None or not file.is_file():
+        return None
+    own = os.path.basename(place) if place.endswith(".py") else place.rpartition(".")[2] + ".py"
+    return file if file.name == own else None
+
+
+def changes(
+    origins: Iterable[Provenance], events: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Provenance, str]]:
+    """What a log has noted of code, and what is another now.
+
+    Returns:
+        What has changed; and one line that says so.
+    """
+    was = {(e["what"], e["spec"]): e["sha256"] for e in events if e["kind"] == EVENT}
+    for each in origins:
+        before = was.get((each.what, each.spec), each.sha256)
+        if before != each.sha256:
+            yield (
+                each,
+                f"{each.what}={each.spec}: {Path(each.file).name} has changed since the run began "
+                f"(sha256 {before[:12]}, now {each.sha256[:12]})",
+            )
+
+
 def record_origins(
     origins: Iterable[Provenance],
     events: Iterable[Mapping[str, Any]],
@@ -118,17 +168,14 @@ def record_origins(
         note: writes an event, as `RunLog.event` does.
         warn: told of each file that has changed.
     """
-    was = {(e["what"], e["spec"]): e for e in events if e["kind"] == EVENT}
+    origins, events = tuple(origins), tuple(events)
+    known = {(e["what"], e["spec"]) for e in events if e["kind"] == EVENT}
+    changed = dict(changes(origins, events))
     for each in origins:
-        before = was.get((each.what, each.spec))
-        if before is None or before["sha256"] != each.sha256:
+        if each in changed or (each.what, each.spec) not in known:
             note(EVENT, **each.as_event())
-        if before is not None and before["sha256"] != each.sha256:
-            warn(
-                f"{each.what}={each.spec}: {Path(each.file).name} has changed since the run began "
-                f"(sha256 {before['sha256'][:12]}, now {each.sha256[:12]}); from here on it runs "
-                "as it is now"
-            )
+        if each in changed:
+            warn(f"{changed[each]}; from here on it runs as it is now")
 
 
 @contextmanager
@@ -178,18 +225,33 @@ def _import_file(path: Path, told: str) -> ModuleType:
     return module
 
 
-def _import_module(name: str, told: str) -> ModuleType:
+def _import_module(name: str, told: str, home: Path | None = None) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise InputError(
             f"{told}: {name[:100]!r} is no module's name; write module:name or file.py:name"
         )
     _forget_stale(name)
     importlib.invalidate_caches()
-    module = _run(lambda: importlib.import_module(name), Path.cwd(), told, name)
+    folder = Path.cwd()
+    if home is not None and not _is_found(name):
+        folder = home.parents[name.count(".")]
+    module = _run(lambda: importlib.import_module(name), folder, told, name)
     file = getattr(module, "__file__", None)
     if file and Path(file).is_relative_to(Path.cwd()):
         _loaded[name] = Path(file), _sha256(Path(file))
     return module
+
+
+def _is_found(name: str) -> bool:
+    """Whether there is such a module, from the working folder."""
+    first = name.partition(".")[0]
+    here = Path.cwd() / first
+    return (
+        first in sys.modules
+        or here.with_suffix(".py").exists()
+        or here.is_dir()
+        or importlib.util.find_spec(first) is not None
+    )
 
 
 def _forget_stale(name: str) -> None:

@@ -32,9 +32,11 @@ def export(log: Path, target: Path, tau: str, as_json: bool, quiet: bool) -> Non
     from bioplaus.config import restore_field
     from bioplaus.interchange import UNSAID, seconds, to_nir, write_nir
     from bridge.runlog import read_run
+    from bridge.usercode import remember
 
     time = seconds(tau)
     run = read_run(log)
+    remember(run.events)
     step, weights = run.weights()
     field = restore_field(run.config, weights)
     kept = {name: run.config[name] for name in ("phases", "estimator") if name in run.config}

@@ -117,26 +117,20 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         compared,
         make_check,
         resolve,
-        restore_check,
     )
     from bioplaus.gradient_check import check_gradients, default_oracles
     from bioplaus.gradient_row import GradientRow, records
     from bridge.checkpoint import loading, random_states, set_random_states
-    from bridge.runlog import read_run
     from bridge.usercode import record_origins
 
     device = resolve_device(options["device"])
-    dataset = None
     found = logged(path) if options["resume"] else None
     if found is not None and found[1]["parent"]:
         from_run = from_run or Path(found[1]["parent"])
     if from_run:
-        source = read_run(from_run)
-        field, x, y = restore_check(settings, source.config, source.weights()[1])
-        digest = hashlib.sha256(from_run.read_bytes()).hexdigest()
-        dataset = {"name": str(from_run), "sha256": digest}
+        (field, x, y), dataset, origins = _of_run(settings, from_run)
     else:
-        field, x, y = make_check(settings)
+        (field, x, y), dataset, origins = make_check(settings), None, check_origins(settings)
     estimators = compared(settings)
     oracles = [resolve("oracle", each) for each in settings.oracle or default_oracles(field)]
     kind = _record_type(estimators, oracles, field)
@@ -150,7 +144,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         dataset=dataset,
         parent=str(from_run) if from_run else None,
     ) as session:
-        record_origins(check_origins(settings), known, session.log.event, warn)
+        record_origins(origins, known, session.log.event, warn)
         chosen, rows, steps = check_settings(settings), [], session.step
         generators = {"nudging": chosen["generator"]}
         if session.start is not None:
@@ -189,6 +183,22 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
         said = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
         session.log.event("summary", of=said)
     return report
+
+
+def _of_run(settings: Any, log: Path) -> tuple[Any, dict[str, str], Any]:
+    """The network of a log and its data, what the log is called, and where their code is from."""
+    from bioplaus.config import restore_check, restored_origins
+    from bridge.runlog import read_run
+    from bridge.usercode import changes, remember
+
+    source = read_run(log)
+    remember(source.events)
+    made = restore_check(settings, source.config, source.weights()[1])
+    origins = restored_origins(settings, source.config)
+    for _, text in changes(origins, source.events):
+        warn(f"{text}; what is compared is as it is now")
+    digest = hashlib.sha256(log.read_bytes()).hexdigest()
+    return made, {"name": str(log), "sha256": digest}, origins
 
 
 def _record_type(estimators: Any, oracles: Any, field: Any) -> type:

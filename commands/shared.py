@@ -7,18 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import BaseModel
 
 from bridge.console import kept_in, print_json, set_threads
 
 if TYPE_CHECKING:
+    from bridge.config.loading import C
     from bridge.distributed import Group
     from bridge.session import Session
-
-C = TypeVar("C", bound=BaseModel)
 
 
 class Spread(click.Command):
@@ -122,6 +120,7 @@ def prepare(
 
     from bridge.config import load_config
     from bridge.distributed import launched
+    from bridge.usercode import remember, remembered
 
     if options["deterministic"]:
         torch.use_deterministic_algorithms(True)
@@ -131,6 +130,7 @@ def prepare(
         return _prepare(command, model, toml, flags, options, log_option)
     if group.rank:
         told = group.hear()
+        remember(told["code"])
         set_threads(told["threads"])
         options |= {"quiet": True, "as_json": False}
         return load_config(model, base=told["config"]), Path(told["log"])
@@ -141,7 +141,7 @@ def prepare(
             options |= {"resume": True, "overwrite": False}
         settings, path = _prepare(command, model, toml, flags, options, log_option)
         told |= {"config": settings.model_dump(mode="json"), "log": str(path)}
-        told["threads"] = torch.get_num_threads()
+        told |= {"threads": torch.get_num_threads(), "code": remembered()}
     return settings, path
 
 

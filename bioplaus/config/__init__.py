@@ -20,6 +20,7 @@ from bioplaus.config.gradcheck import (
     make_check,
     require_servable,
     restore_check,
+    restored_origins,
 )
 from bioplaus.config.loop import LoopConfig
 from bioplaus.config.network import LeakyConfig, NetworkConfig, Task, as_inputs
@@ -54,5 +55,6 @@ __all__ = [
     "resolve",
     "restore_check",
     "restore_field",
+    "restored_origins",
     "task_of",
 ]

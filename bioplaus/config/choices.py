@@ -30,6 +30,7 @@ from bioplaus.fields.registry import FIELDS
 from bioplaus.phases import Settling
 from bioplaus.solvers import SOLVERS, AbstractSolver, get_solver
 from bridge.config import Config, Others, choice, owned
+from bridge.schedules import ScheduleName
 
 
 class EstimatorConfig(Config):
@@ -122,7 +123,7 @@ class OptimizerConfig(Config):
     learning_rate: Positive = 0.5
     rates: dict[str, NonNegative] = Field(default_factory=lambda: {"output": 0.1})
     weight_decay: NonNegative = 0.0
-    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    schedule: ScheduleName = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Positive | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from pydantic import Field
 from bioplaus.config.fields import Count
 from bioplaus.config.resolving import origins_of
 from bioplaus.data import Dataset, load_dataset
+from bioplaus.data.raw import Channels
 from bridge.config import Config
 from bridge.usercode import Provenance, load_object, names_code, running
 
@@ -31,7 +32,7 @@ class DataConfig(Config):
     split: str | None = None
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
     holdout_seed: Annotated[int, Field(ge=0)] = 0
-    channels: Literal["first", "last"] | None = None
+    channels: Channels | None = None
     reader: str | None = None
 
     def idle(self) -> dict[str, str]:

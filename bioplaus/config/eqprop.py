@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from bioplaus.config.choices import (
     own_settings,
 )
 from bioplaus.config.data import DataConfig, data_origins, make_dataset
+from bioplaus.config.fields import Dtype
 from bioplaus.config.loop import LoopConfig
 from bioplaus.config.network import LeakyConfig, Task
 from bioplaus.config.resolving import origins_of
@@ -44,7 +45,7 @@ class EqpropConfig(LoopConfig):
     phases: PhaseChoice = SOLVER_CONFIGS["sweeps"]()
     estimator: EstimatorChoice = ESTIMATOR_CONFIGS["vector-field"]()
     optimizer: OptimizerChoice = SgdConfig()
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Dtype = "float32"
 
     def courses(self, steps: int) -> Mapping[str, Schedule]:
         settings = self.optimizer

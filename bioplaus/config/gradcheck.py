@@ -13,28 +13,28 @@ from torch import Tensor
 from bioplaus.config.choices import NETWORK_CONFIGS, BrianConfig, estimator_code, make_engine
 from bioplaus.config.code_network import field_config
 from bioplaus.config.data import DataConfig, make_dataset
-from bioplaus.config.eqprop import restore_field
+from bioplaus.config.eqprop import EqpropConfig, origins, restore_field
 from bioplaus.config.fields import (
     ActivationName,
-    Coordinates,
     CostName,
     Count,
     Degrees,
+    Dtype,
     Engine,
     EstimatorName,
     NonNegative,
     Nudge,
     OracleName,
     Positive,
-    Solver,
+    SolverName,
 )
 from bioplaus.config.network import LeakyConfig, NetworkConfig, Task, as_inputs
 from bioplaus.config.resolving import origins_of, resolve
 from bioplaus.estimators import ESTIMATORS, AbstractEstimator, make_estimator
 from bioplaus.fields import VectorField
+from bioplaus.fields.leaky import Coordinates
 from bioplaus.gradient_check import default_settling, variants
 from bioplaus.phases import Settling
-from bioplaus.solvers import get_solver
 from bridge.config import Config, Others, choice, either, load_config, plain_fields
 from bridge.seeding import generator
 from bridge.usercode import Provenance
@@ -112,10 +112,10 @@ class GradcheckConfig(_Offered):
     engine: Engine = "torch"
     brian2: BrianConfig = BrianConfig()
     dt: Annotated[float, Field(gt=0, le=1)] = 0.5
-    solver: Solver = "sweeps"
+    solver: SolverName = "sweeps"
     tolerance: Positive | None = None
     steps: Count = 2000
-    dtype: Literal["float32", "float64"] = "float64"
+    dtype: Dtype = "float64"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -222,6 +222,12 @@ def check_origins(config: GradcheckConfig) -> tuple[Provenance, ...]:
     return origins_of((what, name) for what, name in named if name)
 
 
+def restored_origins(config: GradcheckConfig, run: Mapping[str, Any]) -> tuple[Provenance, ...]:
+    """The same of a comparison on a run's network: of the run, and of what is compared."""
+    own = (each for each in check_origins(config) if each.what not in ("field", "activation"))
+    return tuple(dict.fromkeys((*origins(load_config(EqpropConfig, base=run)), *own)))
+
+
 def check_settings(config: GradcheckConfig) -> dict[str, Any]:
     """The fields that the compared estimators may have beside their phases and beta."""
     chosen = config.model_dump(include=set(SETTINGS))
@@ -246,7 +252,7 @@ def check_settling(config: GradcheckConfig, engine: Engine | None = None) -> Set
     tolerance = tight if config.tolerance is None else config.tolerance
     if (engine or config.engine) == "torch":
         own = {"dt": config.dt} if config.solver == "euler" else {}
-        solver = get_solver(config.solver, **own)
+        solver = resolve("solver", config.solver, **own)
     else:
         solver = make_engine(config.brian2, config.dt, config.estimator)
     return Settling(solver, tolerance, config.steps, config.steps, verify=True)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from bioplaus.config.fields import (
     ActivationName,
-    Coordinates,
     Count,
     Degrees,
     NonNegative,
@@ -20,6 +19,7 @@ from bioplaus.config.fields import (
 )
 from bioplaus.config.resolving import resolve
 from bioplaus.fields import LayeredField, LeakyField, VectorField
+from bioplaus.fields.leaky import Coordinates
 from bridge.config import Config
 from bridge.seeding import generator
 

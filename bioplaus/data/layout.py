@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def channels_first(
     Raises:
         InputError: `channels` is given for what has no four dimensions, or is neither of the two.
     """
-    if channels not in (None, "first", "last"):
+    if channels not in (None, *get_args(Channels)):
         raise InputError(f'channels={channels!r} is unknown; use "first" or "last"')
     shape = arrays[0].shape
     if len(shape) != 4:

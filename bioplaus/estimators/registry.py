@@ -11,7 +11,7 @@ from typing import Any
 from bioplaus.calling import answered, unknown_argument
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import AbstractEstimator
-from bioplaus.registry import defined_in, find_added, names_of, unknown
+from bioplaus.registry import defined_in, find, find_added, unknown
 
 GROUP = "bioplaus.estimators"
 """The entry points of installed packages that are estimators."""
@@ -40,12 +40,7 @@ def get_estimator(name: str) -> type[AbstractEstimator]:
     Raises:
         InputError: the name is unknown, or the package that adds it cannot be loaded.
     """
-    own = ESTIMATORS | ORACLES
-    if name in own:
-        return own[name]
-    found = find_added(GROUP, name)
-    if found is None:
-        raise unknown("estimator", name, names_of(own, GROUP))
+    found = find("estimator", name, ESTIMATORS | ORACLES, GROUP)
     return estimator_class(found, f"the entry point {name} of {GROUP}")
 
 

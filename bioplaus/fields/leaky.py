@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from bioplaus.fields.connections import Connection, Dense, Tied
 from bioplaus.fields.drawing import require_angle, require_scale, turned
 from bioplaus.fields.layered import Layer, LayeredField
 
-COORDINATES = ("membrane", "activity", "clipped")
+Coordinates = Literal["membrane", "activity", "clipped"]
+COORDINATES = get_args(Coordinates)
 
 
 @final

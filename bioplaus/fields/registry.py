@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bioplaus.registry import find_added, names_of, unknown
+from bioplaus.registry import find
 
 GROUP = "bioplaus.fields"
 """The entry points of installed packages that are fields: classes, functions or objects."""
@@ -39,9 +39,4 @@ def get_field(name: str) -> Any:
     Raises:
         InputError: the name is unknown, or the package that adds it cannot be loaded.
     """
-    if name in FIELDS:
-        return FIELDS[name]
-    found = find_added(GROUP, name)
-    if found is None:
-        raise unknown("field", name, names_of(FIELDS, GROUP))
-    return found
+    return find("field", name, FIELDS, GROUP)

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,8 +20,6 @@ from bioplaus.fields.kept import FORMAT
 from bioplaus.fields.layer import Layer
 from bioplaus.fields.layered import LayeredField
 from bioplaus.fields.leaky import LeakyField
-
-F = TypeVar("F", bound=VectorField)
 
 LAYOUT = "layout/"
 

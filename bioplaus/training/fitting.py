@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bioplaus.calling import answered
 from bioplaus.config import fit_config, loop_settings, optimizer_settings, resolve
@@ -27,6 +27,7 @@ from bioplaus.training.run import Run, fitted
 from bridge.distributed import Group
 from bridge.errors import Interrupted
 from bridge.optim import METHODS, Optimizer
+from bridge.schedules import ScheduleName
 from bridge.seeding import generator
 from bridge.usercode import names_code
 
@@ -50,7 +51,7 @@ def fit(
     learning_rate: float | None = None,
     rates: Mapping[str, float] | None = None,
     weight_decay: float = 0.0,
-    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine",
+    schedule: ScheduleName = "cosine",
     warmup_steps: int = 0,
     clip_norm: float | None = None,
     epochs: int = 10,
