@@ -9,12 +9,13 @@ import click
 
 from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
 from commands.cards import keep, tell
+from commands.explaining import Explained
 from commands.portrait import check_portrait, draw_portrait
-from commands.shared import Spread, events_of, prepare, session_of
+from commands.shared import events_of, prepare, session_of
 from commands.sweeps import sweep
 
 
-@click.command("eqprop-run", cls=Spread)
+@click.command("eqprop-run", cls=Explained)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @click.option(
     "--dataset",

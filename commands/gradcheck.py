@@ -10,10 +10,11 @@ import click
 
 from bridge.console import common_options, print_json, resolve_device, table
 from bridge.errors import RunFailed
-from commands.shared import Spread, events_of, logged, prepare, session_of, whole_numbers
+from commands.explaining import Compared
+from commands.shared import events_of, logged, prepare, session_of, whole_numbers
 
 
-@click.command(cls=Spread)
+@click.command(cls=Compared)
 @click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
 @click.option("--field", metavar="NAME|module:Class", help="leaky, or a field of yours.")
 @click.option("--activation", metavar="NAME|module:function", help="rho: tanh, sigmoid, ...")

@@ -26,6 +26,11 @@ class AbstractDifference(AbstractEstimator):
     - `centered`: (s_beta - s_-beta) / (2 beta), error O(beta^2);
     - `random-sign`: one-sided with the sign of beta drawn for each row.
 
+    Attributes:
+        beta: strength of the nudge, not 0; above 0 it pulls the outputs toward the target.
+        nudging: one-sided, centered or random-sign.
+        generator: of the signs of `random-sign`.
+
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 3; centered differences:
     Laborieux et al. 2021 (arXiv 2006.03824).
     """
