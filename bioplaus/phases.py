@@ -17,6 +17,12 @@ from bioplaus.fields import VectorField, energy
 from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, get_solver, solve
 
+FULL_NUDGE = 0.1
+"""The |beta| from which on the tolerance holds as it is."""
+
+ROUNDINGS = 4
+"""A residual of so many machine precisions is as low as absolute states get."""
+
 DynamicsFactory = Callable[[VectorField, Tensor, Nudge, Tensor], AbstractDeviations]
 """Makes a nudged phase's dynamics, in deviations from s*, from field, drive, nudge and s*."""
 
@@ -28,7 +34,7 @@ class Settling(metaclass=Answered):
     Attributes:
         solver: the kind of step; also by its name or its class.
         tolerance: relative residual ||F||/||s|| at which a row is done; 0 takes exactly the
-            step limits.
+            step limits. In nudged phases with |beta| below 0.1 it is smaller, see `nudged`.
         free_steps, nudged_steps: step limits of the two phases.
         check_every: steps between looks at the residual.
         verify: whether rows that converge must rest at an attractor, see `Solution.abscissa`.
@@ -50,6 +56,23 @@ class Settling(metaclass=Answered):
         for name in ("free_steps", "nudged_steps", "check_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def nudged(self, beta: float | Tensor, absolute: torch.dtype | None = None) -> float:
+        """The tolerance of a nudged phase: times |beta| / 0.1 where |beta| is below 0.1.
+
+        A nudge moves the state by about beta ||s||: held to the same residual, a weak one would
+        be taken for settled before it has moved anything.
+
+        Args:
+            beta: strength of the nudge.
+            absolute: of states that are not kept as deviations: their residual does not fall
+                below what rounding leaves of it.
+        """
+        size = float(beta.abs().min()) if isinstance(beta, Tensor) else abs(beta)
+        made = self.tolerance * min(1.0, size / FULL_NUDGE)
+        if absolute is None:
+            return made
+        return max(made, min(self.tolerance, ROUNDINGS * torch.finfo(absolute).eps))
 
 
 @answered
@@ -159,16 +182,18 @@ def nudged_phase(
     """
     strength = per_row(beta, free)
     made = dynamics(field, drive, Nudge(cost, target, strength), free)
-    return _settled(made, free, settling or Settling())
+    return _settled(made, free, settling or Settling(), beta)
 
 
-def _settled(dynamics: AbstractDynamics, free: Tensor, settling: Settling) -> Solution:
+def _settled(
+    dynamics: AbstractDynamics, free: Tensor, settling: Settling, beta: float | Tensor
+) -> Solution:
     """Settle the deviations of as many rows as `free` has."""
     end = solve(
         dynamics,
         torch.zeros_like(free),
         settling.solver,
-        tolerance=settling.tolerance,
+        tolerance=settling.nudged(beta),
         max_steps=settling.nudged_steps,
         check_every=settling.check_every,
         verify=settling.verify,
@@ -193,7 +218,7 @@ def phase_pair(
     # what depends on the free state alone is computed once for both signs
     both = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
     pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(twice, both)
-    plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling()).chunk(2)
+    plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling(), beta).chunk(2)
     return plus, minus
 
 

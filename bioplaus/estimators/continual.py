@@ -34,6 +34,10 @@ class Continual(VectorFieldEP):
     `vector-field` as rate -> 0 and beta -> 0. The two signs of `centered` move the parameters
     together. The parameters of the field itself are left to the optimizer.
 
+    States are absolute: the free point is none any more once the parameters have moved, and what
+    is new of mu there drives the phase. Their changes lose the digits of 1 / beta, so that beta
+    below 1e-3 needs float64.
+
     Attributes:
         rate: learning rate within the nudged phase, >= 0; with plain SGD of the same rate the
             step of the optimizer ends where the phase's own parameters did.
@@ -84,13 +88,13 @@ class Continual(VectorFieldEP):
         moving = field.with_parameters({name: p.clone() for name, p in field.parameters.items()})
         update = {name: torch.empty_like(p) for name, p in field.parameters.items()}
         states, changes, settling = [], [], self.settling
-        nudge = Nudge(cost, target, beta)
+        nudge, tolerance = Nudge(cost, target, beta), settling.nudged(self.beta, s.dtype)
         while True:
             end = solve(
                 absolute(moving, moving.drive(x), nudge),
                 s,
                 settling.solver,
-                tolerance=settling.tolerance,
+                tolerance=tolerance,
                 max_steps=1,
             )
             states.append(s)

@@ -169,6 +169,9 @@ class WholeDyad(AbstractDynamics):
 class Dyadic(AbstractEstimator):
     """(dmu/dtheta)^T (s+ - s-) / beta: exact as beta -> 0, with error O(beta^2).
 
+    The pair is kept as two absolute states, since neither rests near s* while the other moves: its
+    difference loses the digits of 1 / beta, so that beta below 1e-3 needs float64.
+
     In the box of clipped coordinates J^T d is taken on the units inside it, as in `asym-ep`.
 
     Attributes:
@@ -198,7 +201,7 @@ class Dyadic(AbstractEstimator):
             kind(batch.field, batch.drive, batch.cost, batch.target, beta),  # pyright: ignore[reportArgumentType]
             torch.cat((free, free), 1),
             self.settling.solver,
-            tolerance=self.settling.tolerance,
+            tolerance=self.settling.nudged(self.beta, free.dtype),
             max_steps=self.settling.nudged_steps,
             check_every=self.settling.check_every,
             verify=self.settling.verify,

@@ -137,4 +137,8 @@ class FunctionField(VectorField):
     def not_holomorphic(self) -> str | None:
         if self.box is not None:
             return "its box has corners"
-        return None if self.holomorphic else "mu is not said to have one (holomorphic=True)"
+        return (
+            None
+            if self.holomorphic
+            else "this mu is not said to; FunctionField(..., holomorphic=True) says so"
+        )

@@ -201,9 +201,12 @@ def bent(layers: Iterable[Layer], connections: Iterable[Connection]) -> str | No
     for k, layer in enumerate(layers, 1):
         if layer.box is not None or not layer.rho.holomorphic:
             name = "hard-sigmoid" if layer.box is not None else layer.rho.name
+            why = "has corners"
+            if layer.box is None and layer.rho is not ACTIVATIONS.get(name):
+                why = "is not said to extend to them (Activation(..., holomorphic=True))"
             smooth = ", ".join(name for name, a in ACTIVATIONS.items() if a.holomorphic)
             return (
-                f"activation={name!r} of layer {k} has corners; use one of {smooth}, in membrane "
+                f"activation={name!r} of layer {k} {why}; use one of {smooth}, in membrane "
                 "coordinates"
             )
     pooled = next((c.name for c in connections if not c.linear), None)
