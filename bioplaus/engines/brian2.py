@@ -13,7 +13,7 @@ from bioplaus.costs import AbstractCost, get_cost, one_hot
 from bioplaus.engines.circuit import Circuit, require_circuit
 from bioplaus.engines.package import duration, generated, load_brian2
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField
+from bioplaus.fields import LayeredField
 from bioplaus.nudging import Layered, Nudge
 
 
@@ -82,7 +82,7 @@ class Course:
 
 
 def simulate(
-    field: LeakyField,
+    field: LayeredField,
     x: Tensor,
     y: Tensor | None = None,
     cost: str | AbstractCost = "squared-error",
@@ -124,7 +124,7 @@ def simulate(
 
 
 def nudged_dynamics(
-    field: LeakyField,
+    field: LayeredField,
     x: Tensor,
     y: Tensor | None,
     cost: str | AbstractCost,

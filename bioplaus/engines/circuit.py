@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bioplaus.activations import ACTIVATIONS, LEAK
 from bioplaus.costs import AbstractCost, CrossEntropy, SquaredError
 from bioplaus.engines.package import METHODS, check_choice, load_brian2, spared_collection
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField, VectorField
+from bioplaus.fields import LayeredField, VectorField
+from bioplaus.fields.connections.base import units
 from bioplaus.nudging import Layered, Symmetrised
 from bioplaus.solvers.loop import DIVERGED_AT
 
@@ -29,6 +31,10 @@ RHO = {
     "hard-sigmoid": "clip(s, 0, 1)",
     "softplus": "clip(s, 0, inf) + log1p(exp(-abs(s)))",
     "linear": "s",
+    "relu": "clip(s, 0, inf)",
+    "relu6": "clip(s, 0, 6)",
+    "leaky-relu": f"clip(s, 0, inf) + {LEAK}*clip(s, -inf, 0)",
+    "dsilu": "(1 + s/(1 + exp(s)))/(1 + exp(-s))",
 }
 """The activations in Brian2's language; the test holds them against `bioplaus.activations`."""
 
@@ -53,7 +59,7 @@ class Circuit:
 
     def __init__(
         self,
-        field: LeakyField,
+        field: LayeredField,
         batch: int,
         cost: AbstractCost | None,
         *,
@@ -87,8 +93,10 @@ class Circuit:
         self.field, self.batch, self.cost = field, batch, cost
         self.method, self.symmetrised, self.plastic = method, symmetrised, plastic
         self.spiking = spiking
+        # without a curved rho, what arrives in asym-ep's nudged phase is that of the free state
+        self._flat = symmetrised and field.is_linear() and any(each.box for each in field.specs)
         self.namespace = {"tau": tau, "inf": np.inf}
-        weights = _weights(field)
+        self.joints = joints(field)
         count = batch * synapses_per_image(field)
         if count > MAX_SYNAPSES:
             raise InputError(
@@ -99,10 +107,7 @@ class Circuit:
         self.relative_dt = float(dt / tau)
         self._watch: _Watch | None = None
         self.layers = [self._neurons(brian2, k) for k in range(len(field.layers))]
-        self.synapses = {
-            name: self._connect(brian2, name, pre, post, matrix)
-            for name, (pre, post, matrix) in weights.items()
-        }
+        self.synapses = {each.name: self._connect(brian2, each) for each in self.joints}
         self.network = brian2.Network(*self.layers, *self.synapses.values())
         if cost is not None and cost.name == "cross-entropy":
             self.network.add(self._normaliser(brian2))
@@ -120,16 +125,17 @@ class Circuit:
             onset: the time at which the nudge sets in.
         """
         field, nudge = dynamics.field, dynamics.nudge
-        assert isinstance(field, LeakyField)
-        for name, (_, _, matrix) in _weights(field).items():
-            self.synapses[name].w = np.tile(_numpy(matrix).ravel(), self.batch)
+        for each in joints(field):
+            self.synapses[each.name].w = np.tile(_numpy(each.matrix).ravel(), self.batch)
         states = field.split(s)
         for k, group in enumerate(self.layers):
             group.onset = onset
-            bias = field.parameters[f"bias.{k + 1}"].expand(len(s), -1)
-            columns = {"s": states[k], "bias": dynamics.drive if k == 0 else bias}
+            bias = field.base(dynamics.drive, k)
+            columns = {"s": states[k]}
+            columns["bias"] = torch.zeros_like(states[k]) if bias is None else bias
+            columns["bias"] = columns["bias"].expand(len(s), -1)
             if k == len(self.layers) - 1 and nudge is not None:
-                columns |= {"y": nudge.target, "beta": nudge.beta.expand(-1, field.sizes[-1])}
+                columns |= {"y": nudge.target, "beta": nudge.beta.expand(-1, field.n_output)}
             if isinstance(dynamics, Symmetrised):
                 rest, excess = dynamics.origin, dynamics.excess
                 base = None if excess is None else rest + excess
@@ -181,24 +187,26 @@ class Circuit:
 
     def _neurons(self, brian2: Any, k: int) -> Any:
         field, last = self.field, k == len(self.field.layers) - 1
-        boxed = self.symmetrised and field.is_linear()
         equations = ["ds/dt = force/tau : 1", "bias : 1 (constant)", "onset : second (constant)"]
         # held during a step, or rk4 would see the nudge of the next one
         equations.append("nudged = int(t >= onset - dt/2) : 1 (constant over dt)")
         equations += [f"{name} : 1" for name in self._inputs(k)]
-        rho = "s" if field.is_linear(k) else RHO[field.activation.name]
+        rho = "s" if field.is_linear(k) else RHO[field.specs[k].rho.name]
         if self.spiking:
             equations += ["arrived : 1", "dtotal/dt = s/tau : 1"]
             rho = "arrived"
         current = " + ".join(["bias", *(n for n in self._inputs(k) if n.startswith("from"))])
+        box = field.specs[k].box
         if self.symmetrised:
             equations += [f"{name} : 1 (constant)" for name in ("rest", "slope", "base")]
             back = " + ".join(n for n in self._inputs(k) if n.startswith("back")) or "0"
             displaced = "(s - rest)"
-            if boxed:
+            if self._flat:
                 current, displaced = "base", "slope*(s - rest)"
             else:
-                rho = f"{rho} - slope*(s - rest)"
+                # what a unit's curvature adds: nothing where rho is the identity
+                rho = "rest" if field.is_linear(k) else f"{rho} - slope*(s - rest)"
+                displaced = displaced if box is None else "slope*(s - rest)"
             current = f"{current} + slope*({back})"
             equations.append(f"displaced = {displaced} : 1 (constant over dt)")
         equations.append(f"r = {rho} : 1 (constant over dt)")
@@ -209,13 +217,13 @@ class Circuit:
                 equations.append("partition : 1")
                 guess = "1/partition"
             current = f"{current} - beta*({guess} - y)*nudged"
-        if field.is_boxed(k):
-            current = f"clip({current}, 0, 1)"
+        if box is not None:
+            current = f"clip({current}, {box[0]}, {box[1]})"
         equations.append(f"force = {current} - s : 1")
         if self.plastic:
             equations.append("dmoved/dt = force/tau*nudged : 1")
         group = brian2.NeuronGroup(
-            self.batch * field.sizes[k + 1],
+            self.batch * units(field.specs[k].size),
             "\n".join(equations),
             method=self.method,
             clock=self.clock,
@@ -226,23 +234,20 @@ class Circuit:
         return group
 
     def _inputs(self, k: int) -> list[str]:
-        """The summed variables of a layer."""
-        names = []
-        if not (self.symmetrised and self.field.is_linear()):
-            names += ["from_below"] if k > 0 else []
-            names += ["from_above"] if k + 1 < len(self.field.layers) else []
+        """The summed variables of a layer: `from_i` of synapse i, and `back_i` the other way."""
+        here = () if self._flat else enumerate(self.joints)
+        names = [f"from_{i}" for i, each in here if each.post == k]
         if self.symmetrised:
-            names += ["back_below"] if k > 0 else []
-            names += ["back_above"] if k + 1 < len(self.field.layers) else []
+            names += [f"back_{i}" for i, each in enumerate(self.joints) if each.pre == k]
         return names
 
-    def _connect(self, brian2: Any, name: str, pre: int, post: int, matrix: Tensor) -> Any:
-        side, other = ("below", "above") if pre < post else ("above", "below")
+    def _connect(self, brian2: Any, joint: Joint) -> Any:
+        pre, post, i = joint.pre, joint.post, self.joints.index(joint)
         model = ["w : 1 (constant)"]
-        if f"from_{side}" in self._inputs(post):
-            model.append(f"from_{side}_post = w*r_pre : 1 (summed)")
+        if f"from_{i}" in self._inputs(post):
+            model.append(f"from_{i}_post = w*r_pre : 1 (summed)")
         if self.symmetrised:
-            model.append(f"back_{other}_pre = w*displaced_post : 1 (summed)")
+            model.append(f"back_{i}_pre = w*displaced_post : 1 (summed)")
         if self.plastic:
             model.append(PLASTICITY)
         synapses = brian2.Synapses(
@@ -252,14 +257,14 @@ class Circuit:
             method="euler",
             clock=self.clock,
             namespace=self.namespace,
-            name=name.replace(".", "_") + "*",
+            name=f"synapses_{i}*",
         )
-        all_to_all(synapses, self.batch, *matrix.shape)
+        all_to_all(synapses, self.batch, *joint.matrix.shape)
         return synapses
 
     def _normaliser(self, brian2: Any) -> Any:
         """sum_j exp(s_j - s_i) over the outputs of an image, whose inverse is the softmax."""
-        outputs, m = self.layers[-1], self.field.sizes[-1]
+        outputs, m = self.layers[-1], self.field.n_output
         synapses = brian2.Synapses(
             outputs, outputs, "partition_post = exp(s_pre - s_post) : 1 (summed)", clock=self.clock
         )
@@ -306,18 +311,35 @@ def all_to_all(synapses: Any, batch: int, n_post: int, n_pre: int) -> None:
     synapses.connect(i=image * n_pre + pre, j=image * n_post + post)
 
 
-def without_circuit(field: VectorField, cost: AbstractCost | None = None) -> str | None:
-    """Why Brian2 has no circuit for a field and a cost, in one line; None where it has."""
-    if not isinstance(field, LeakyField):
+def without_circuit(
+    field: VectorField, cost: AbstractCost | None = None, kind: type[VectorField] = LayeredField
+) -> str | None:
+    """Why Brian2 has no circuit for a field and a cost, in one line; None where it has.
+
+    Args:
+        field: the network.
+        cost: what nudges it.
+        kind: of the fields that are served.
+    """
+    if not isinstance(field, kind):
         return (
-            f"the engine brian2 has no circuit for a {type(field).__name__}, whose connections or "
-            "formula have no equations there; use a LeakyField, or the engine torch"
+            f"the engine brian2 has no circuit for a {type(field).__name__} here; use a "
+            f"{kind.__name__}, or the engine torch"
         )
-    if not field.is_linear() and field.activation.name not in RHO:
-        return (
-            f"the engine brian2 has no equation for activation={field.activation.name!r}; use one "
-            f"of {', '.join(RHO)}, or the engine torch"
-        )
+    assert isinstance(field, LayeredField)
+    for k, layer in enumerate(field.specs):
+        known = layer.rho.name in RHO and ACTIVATIONS.get(layer.rho.name) is layer.rho
+        if not field.is_linear(k) and not known:
+            return (
+                f"the engine brian2 has no equation for activation={layer.rho.name!r}; use one of "
+                f"{', '.join(RHO)}, or the engine torch"
+            )
+    for c in field.connections:
+        if not c.linear and c.source > 0:
+            return (
+                f"the engine brian2 has no synapses for {c.name}, whose current is not linear (a "
+                "pooling?); use average pooling or none, or the engine torch"
+            )
     if cost is not None and type(cost) not in COSTS:
         return (
             f"the engine brian2 has no equation for the cost {type(cost).__name__}; use one of "
@@ -326,28 +348,48 @@ def without_circuit(field: VectorField, cost: AbstractCost | None = None) -> str
     return None
 
 
-def require_circuit(field: VectorField, cost: AbstractCost | None = None) -> None:
+def require_circuit(
+    field: VectorField, cost: AbstractCost | None = None, kind: type[VectorField] = LayeredField
+) -> None:
     """Refuse what a circuit cannot be built for.
 
     Raises:
         InputError: see `without_circuit`.
     """
-    if reason := without_circuit(field, cost):
+    if reason := without_circuit(field, cost, kind):
         raise InputError(reason)
 
 
-def synapses_per_image(field: LeakyField) -> int:
-    """Recurrent synapses of one image; those from the clamped input are a constant current."""
-    return sum(matrix.numel() for _, _, matrix in _weights(field).values())
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """A recurrent connection as synapses.
+
+    Attributes:
+        name: of the connection.
+        pre, post: layers, by index.
+        matrix: all of its weights, masks and signs in them, [n_post, n_pre].
+    """
+
+    name: str
+    pre: int
+    post: int
+    matrix: Tensor
 
 
-def _weights(field: LeakyField) -> Mapping[str, tuple[int, int, Tensor]]:
-    """Recurrent weights: presynaptic and postsynaptic layer and matrix [n_post, n_pre]."""
-    found = {}
-    for k in range(len(field.layers) - 1):
-        found[f"forward.{k + 2}"] = (k, k + 1, field.forward_weight(k + 1))
-        found[f"feedback.{k + 1}"] = (k + 1, k, field.feedback_weight(k))
+def joints(field: LayeredField) -> list[Joint]:
+    """The recurrent connections; those from the clamped input are a constant current."""
+    found = []
+    for k, within in enumerate(field.wires.within):
+        for j, wire in within:
+            one = torch.eye(units(field.specs[j].size), dtype=field.dtype, device=field.device)
+            found.append(Joint(wire.connection.name, j, k, wire.add(None, one).T))
     return found
+
+
+def synapses_per_image(field: LayeredField) -> int:
+    """Recurrent synapses of one image."""
+    size = [units(layer.size) for layer in field.specs]
+    return sum(size[j] * size[k] for k, some in enumerate(field.wires.within) for j, _ in some)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.engines.brian2 import Course, Trajectory, monitor, nudged_dynamics
-from bioplaus.engines.circuit import PLASTICITY, Circuit, all_to_all
+from bioplaus.engines.circuit import PLASTICITY, Circuit, all_to_all, require_circuit
 from bioplaus.engines.package import generated, load_brian2
 from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
@@ -65,6 +65,7 @@ def integrate_rule(
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 4, the form compatible with STDP.
     """
     course = course or Course(nudged="200 ms")
+    require_circuit(field, kind=LeakyField)
     if field.coordinates == "activity":
         raise InputError(
             'the rule in continuous time is that of the membranes; use coordinates="membrane" or '
@@ -116,12 +117,14 @@ def _input(circuit: Circuit, x: Tensor) -> tuple[object, object]:
         clock=circuit.clock,
         namespace=circuit.namespace,
     )
-    all_to_all(synapses, circuit.batch, circuit.field.sizes[1], circuit.field.sizes[0])
+    n_input, n_first = x.shape[1], circuit.field.shapes[1][0]
+    all_to_all(synapses, circuit.batch, n_first, n_input)
     return group, synapses
 
 
 def _updates(circuit: Circuit, traces: dict[str, object], beta: float) -> dict[str, Tensor]:
     field, batch, updates = circuit.field, circuit.batch, {}
+    assert isinstance(field, LeakyField)
 
     def mean(values: object, *shape: int) -> Tensor:
         rows = np.asarray(values).reshape(batch, *shape)

@@ -18,7 +18,7 @@ from bioplaus.engines.circuit import (
 )
 from bioplaus.engines.package import METHODS, check_choice, duration, generated
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField, VectorField
+from bioplaus.fields import VectorField
 from bioplaus.nudging import Deviations, Layered, Symmetrised, Whole
 from bioplaus.solvers import AbstractDynamics, AbstractSolver
 from bioplaus.solvers.base import Carry
@@ -95,7 +95,7 @@ class Brian2(AbstractSolver):
         tolerance: float,
     ) -> int:
         served = _served(dynamics, s)
-        images = max(1, self.at_once // max(1, synapses_per_image(_leaky(served))))
+        images = max(1, self.at_once // max(1, synapses_per_image(served.field)))
         if len(s) <= images:
             taken = self._advance(served, s, most, tolerance)
         else:
@@ -117,12 +117,13 @@ class Brian2(AbstractSolver):
         return steps
 
     def _circuit(self, dynamics: Layered, rows: int) -> Circuit:
-        field, nudge = _leaky(dynamics), dynamics.nudge
+        field, nudge = dynamics.field, dynamics.nudge
         cost = nudge and nudge.cost
         require_circuit(field, cost)
         symmetrised = isinstance(dynamics, Symmetrised)
         kind = (
-            *(field.sizes, field.activation.name, field.coordinates, field.linear_output),
+            *((each.shape, each.rho.name, each.box) for each in field.specs),
+            *((c.name, c.source, c.target) for c in field.connections),
             *(cost and cost.name, symmetrised),
         )
         known = self.circuits.get(kind)
@@ -162,9 +163,3 @@ def no_circuit(what: str) -> str:
         f"the engine brian2 has no circuit for {what}; use one of the estimators "
         f"{', '.join(SERVED)}, or the engine torch"
     )
-
-
-def _leaky(dynamics: Layered | Whole) -> LeakyField:
-    require_circuit(dynamics.field)
-    assert isinstance(dynamics.field, LeakyField)
-    return dynamics.field

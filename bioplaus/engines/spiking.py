@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.engines.brian2 import Course, nudged_dynamics
-from bioplaus.engines.circuit import RHO, Circuit
+from bioplaus.engines.circuit import RHO, Circuit, require_circuit
 from bioplaus.engines.package import check_choice, duration, frequency, generated, load_brian2
 from bioplaus.errors import InputError
 from bioplaus.estimators import get_estimator
@@ -140,6 +140,7 @@ def spiking_estimate(
     Raises:
         InputError: a setting outside its range, see `Population.check`.
     """
+    require_circuit(field, kind=LeakyField)
     boxed, field = field, _unboxed(field)
     population = population or Population()
     course = course or Course(free="1 second", nudged="1 second")
@@ -223,6 +224,7 @@ def _spikes(circuit: Circuit, k: int, population: Population, seed: int, record:
     """
     brian2 = load_brian2()
     field, units, cells = circuit.field, circuit.layers[k], population.cells
+    assert isinstance(field, LeakyField)
     signed = is_signed(field, k)
     span = LINEAR_SPAN if field.is_linear(k) else 1.0
     rho = "s" if field.is_linear(k) else RHO[field.activation.name]

@@ -7,7 +7,7 @@ import torch
 
 from bioplaus import supports
 from bioplaus.costs import get_cost
-from bioplaus.engines import Brian2, simulate
+from bioplaus.engines import Brian2, integrate_rule
 from bioplaus.errors import InputError
 from bioplaus.estimators import ESTIMATORS, ORACLES, get_estimator
 from bioplaus.fields import Dense, Layer, LayeredField
@@ -71,16 +71,13 @@ def test_the_second_simulator_says_what_it_has_circuits_for():
     assert supports(problem(**clipped()).field, COST, settling=settling) is None
     lines = {
         "no circuit for estimator='dyadic'": supports(leaky, COST, "dyadic", settling=settling),
-        "no circuit for a LayeredField": supports(other, COST, settling=settling),
         "no circuit for a FunctionField": supports(FIELDS["gated"](), COST, settling=settling),
         "no equation for the cost": supports(
             leaky, lambda s, y: (s - y).abs().sum(1), settling=settling
         ),
-        "no equation for activation='relu'": supports(
-            problem(activation="relu").field, COST, settling=settling
-        ),
     }
     for part, line in lines.items():
         assert part in (line or ""), line
-    with pytest.raises(InputError, match="no circuit for a LayeredField"):
-        simulate(other, batch(other)[0])  # pyright: ignore[reportArgumentType]
+    assert supports(other, COST, "asym-ep", settling=settling) is None
+    with pytest.raises(InputError, match="no circuit for a LayeredField here; use a LeakyField"):
+        integrate_rule(other, *batch(other)[:2], beta=0.1)  # pyright: ignore[reportArgumentType]
