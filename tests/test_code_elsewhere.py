@@ -75,7 +75,8 @@ def test_a_module_is_found_where_it_lay(here: Path, monkeypatch: pytest.MonkeyPa
     run = ["eqprop-run", "--field", "mine:net", "--dataset", "mine:load", "--epochs", 1]
     assert call(*run, "--estimator", "asym-ep", "--out", "run.h5", "--quiet").exit_code == 0
     sys.path[:] = [each for each in sys.path if not each.startswith(str(here))]
-    sys.modules.pop("mine"), sys.modules.pop("lies_beside")
+    for name in ("mine", "lies_beside"):
+        del sys.modules[name]
     monkeypatch.chdir(here / "work")
     assert compared("../code/run.h5")[1] == []
 

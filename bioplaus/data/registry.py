@@ -137,7 +137,8 @@ def as_reader(made: Any, told: str) -> AbstractReader:
     """
     if inspect.isclass(made) and issubclass(made, AbstractReader):
         try:
-            made = made()
+            kind: Any = made
+            made = kind()
         except TypeError as error:
             raise InputError(f"reader {told} cannot be made: {error}") from None
     if not isinstance(made, AbstractReader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,15 @@ POINTS = 32
 
 @answered
 def hopfield(
-    sizes: Sequence[int], activation: Any = "tanh", *, gain: float = 0.5, **settings: Any
+    sizes: Sequence[int],
+    activation: Any = "tanh",
+    *,
+    gain: float = 0.5,
+    coordinates: str = "activity",
+    weights: Mapping[str, Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> LayeredField:
     """Layers joined by tied weights: forward.k from below, and its transpose from above.
 
@@ -37,7 +45,7 @@ def hopfield(
         sizes: units a layer, the input first.
         activation: of the hidden layers; the output is linear, or in the box where they are.
         gain: of the weights.
-        settings: the others of `LayeredField`.
+        coordinates, weights, generator, dtype, device: those of `LayeredField`.
 
     Raises:
         InputError: a size is out of range.
@@ -53,8 +61,16 @@ def hopfield(
     layers = [Layer(size, kind) for size, kind in zip(sizes[1:], kinds, strict=True)]
     connections: list[Connection] = [Dense(k, k + 1, gain=gain) for k in range(len(layers))]
     connections += [Tied(k + 1, k) for k in range(1, len(layers))]
-    settings.setdefault("coordinates", "activity")
-    return LayeredField(sizes[0], layers, connections, **settings)
+    return LayeredField(
+        sizes[0],
+        layers,
+        connections,
+        coordinates=coordinates,
+        weights=weights,
+        generator=generator,
+        dtype=dtype,
+        device=device,
+    )
 
 
 @answered

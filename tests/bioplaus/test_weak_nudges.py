@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def distance(got: Estimate, true: Estimate) -> float:
 
 def reference(name: str) -> Estimate:
     exact = name in ("asym-ep", "dyadic")
-    settings = {} if exact else {"beta": 1e-5}
+    settings: dict[str, Any] = {} if exact else {"beta": 1e-5}
     rule = "implicit" if exact else "vector-field"
     settling = Settling(tolerance=1e-13)
     return estimate_gradient(
@@ -43,7 +45,7 @@ def reference(name: str) -> Estimate:
 @pytest.mark.parametrize("name", KEPT)
 def test_an_estimate_is_as_good_at_every_small_beta(name: str, dtype: torch.dtype) -> None:
     """With the tolerance of `Settling()`, at which a fixed one left an error of a tenth."""
-    own = {"continual": {"rate": 0.0}, "homeostasis": {"strength": 0.0}}.get(name, {})
+    own: Any = {"continual": {"rate": 0.0}, "homeostasis": {"strength": 0.0}}.get(name, {})
     true = reference(name)
     for beta in (1e-2, 1e-3, 1e-4, 1e-5):
         if beta >= KEPT[name] or dtype == torch.float64:
