@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bioplaus.data import readers
 from bioplaus.data.reader import AbstractReader, visible
@@ -137,7 +137,7 @@ def as_reader(made: Any, told: str) -> AbstractReader:
     """
     if inspect.isclass(made) and issubclass(made, AbstractReader):
         try:
-            kind: Any = made
+            kind = cast(Any, made)
             made = kind()
         except TypeError as error:
             raise InputError(f"reader {told} cannot be made: {error}") from None
