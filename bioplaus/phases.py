@@ -68,6 +68,8 @@ class Settling(metaclass=Answered):
             absolute: of states that are not kept as deviations: their residual does not fall
                 below what rounding leaves of it.
         """
+        if self.solver.absolute:  # what the free phase has left stays in the nudged ones
+            return self.tolerance
         size = float(beta.abs().min()) if isinstance(beta, Tensor) else abs(beta)
         made = self.tolerance * min(1.0, size / FULL_NUDGE)
         if absolute is None:

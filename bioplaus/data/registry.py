@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bioplaus.data import readers
 from bioplaus.data.reader import AbstractReader, visible
@@ -126,7 +126,8 @@ def _nothing(place: Path, known: list[AbstractReader]) -> str:
 
 @cache
 def _own() -> tuple[AbstractReader, ...]:
-    return tuple(kind() for kind in defined_in(readers, AbstractReader))
+    kinds: list[Any] = list(defined_in(readers, AbstractReader))
+    return tuple(kind() for kind in kinds)
 
 
 def as_reader(made: Any, told: str) -> AbstractReader:
@@ -137,7 +138,7 @@ def as_reader(made: Any, told: str) -> AbstractReader:
     """
     if inspect.isclass(made) and issubclass(made, AbstractReader):
         try:
-            kind = cast(Any, made)
+            kind: Any = made
             made = kind()
         except TypeError as error:
             raise InputError(f"reader {told} cannot be made: {error}") from None

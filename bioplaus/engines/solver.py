@@ -55,6 +55,7 @@ class Brian2(AbstractSolver):
     """
 
     damped = False
+    absolute = True
     tau: Any = "10 ms"
     dt: float = 0.5
     method: str = "euler"

@@ -102,9 +102,11 @@ class AbstractSolver(metaclass=Answered):
 
     Attributes:
         damped: whether rows on which it makes no headway are tried with smaller steps.
+        absolute: whether it moves states even where deviations from a free one are asked for.
     """
 
     damped: ClassVar[bool] = True
+    absolute: ClassVar[bool] = False
 
     @property
     def pace(self) -> float:
