@@ -15,7 +15,7 @@ from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.fields import VectorField, energy
 from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
-from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Sweeps, get_solver, solve
+from bioplaus.solvers import AbstractSolver, Solution, Sweeps, get_solver, solve
 
 FULL_NUDGE = 0.1
 """The |beta| from which on the tolerance holds as it is."""
@@ -188,11 +188,11 @@ def nudged_phase(
 
 
 def _settled(
-    dynamics: AbstractDynamics, free: Tensor, settling: Settling, beta: float | Tensor
+    dynamics: AbstractDeviations, free: Tensor, settling: Settling, beta: float | Tensor
 ) -> Solution:
     """Settle the deviations of as many rows as `free` has."""
     end = solve(
-        dynamics,
+        dynamics.from_rest(),
         torch.zeros_like(free),
         settling.solver,
         tolerance=settling.nudged(beta),

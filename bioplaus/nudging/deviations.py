@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class Deviations(Layered):
 
     ranks = 1
     """Rows of `held` without a box: s* alone."""
+    resting: frozenset[int] = frozenset()
+    """Layers that are known to be at d = 0 still, and so send nothing."""
 
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
@@ -65,8 +68,31 @@ class Deviations(Layered):
     def scale(self, size: Tensor) -> Tensor:
         return self.size
 
+    def from_rest(self) -> Self:
+        """The same, for a search that begins at d = 0."""
+        self.resting = frozenset(self.order)
+        return self
+
+    def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
+        super().settle(s, group)
+        if self.resting:
+            self.resting = self.resting.difference(group)
+
+    def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
+        self.resting = frozenset()
+        super().shift(s, group, step)
+
+    def force(self, s: Tensor, out: Tensor) -> Tensor:
+        self.resting = frozenset()  # a solver may move `s` itself afterwards
+        return super().force(s, out)
+
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
-        return self.wires.sum(self._excess[layer], layer, r, out)
+        of = self._moved(self.order) if self.resting else None
+        return self.wires.sum(self._excess[layer], layer, r, out, of=of)
+
+    def _moved(self, layers: Sequence[int]) -> Sequence[int]:
+        """Those of some layers that may have left d = 0."""
+        return [k for k in layers if k not in self.resting] if self.resting else layers
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
         bounds = self._bounds[layer]
@@ -143,9 +169,10 @@ class Symmetrised(Deviations):
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         back, base = self._back[layer], None
         for k, wire in self.wires.leaving[layer]:
-            base = wire.add_transposed(base, self._v[k], back)
-        excess, slope = self._excess[layer], self._slope[layer]
-        total = self.wires.sum(excess, layer, r, out, of=self._curved) if self._curved else excess
+            if k not in self.resting:
+                base = wire.add_transposed(base, self._v[k], back)
+        excess, slope, of = self._excess[layer], self._slope[layer], self._moved(self._curved)
+        total = self.wires.sum(excess, layer, r, out, of=of) if self._curved else excess
         if base is None:
             return out if self._curved else _copied(total, out)
         if total is None:

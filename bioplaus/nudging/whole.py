@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -77,6 +78,10 @@ class WholeDeviations(Whole):
         super().__init__(field, drive, nudge)
         self.origin, self.size = free, torch.linalg.vector_norm(free, dim=1)
         self.rest = field.driven(drive, free)
+
+    def from_rest(self) -> Self:
+        """The same, for a search that begins at d = 0."""
+        return self
 
     def scale(self, size: Tensor) -> Tensor:
         return self.size
