@@ -198,7 +198,8 @@ def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     columns = list(value.values())
     if len(columns) and all(isinstance(column, dict) for column in columns):
         rows = list(dict.fromkeys(row for column in columns for row in column))
-        if rows and all(set(column) == set(rows) for column in columns):
+        spoken = {*SPEAKERS, "content"} & set(rows)  # a message, not a column
+        if rows and not spoken and all(set(column) == set(rows) for column in columns):
             # rows that are named like columns are those of a square table
             named = set(rows) & set(value)
             index = [{"": row} if named else {} for row in rows]

@@ -71,6 +71,13 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("message", [{"role": "user"}, {"from": "human"}, {"content": "a"}])
+def test_a_broken_message_is_no_column(message, tmp_path):
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": message}), "utf-8")
+    with pytest.raises(InputError, match=r"one\.jsonl:1: prompt: a message must be"):
+        read_prompts(str(tmp_path / "one.jsonl"))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", TEXTS)
 def test_files_of_text(tmp_path: Path, name: str, packed: bool) -> None:
