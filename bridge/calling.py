@@ -85,6 +85,12 @@ class Answered(ABCMeta):
 
     if not TYPE_CHECKING:  # constructors keep their own types
 
+        @property
+        def __signature__(cls) -> inspect.Signature:
+            """That of the constructor, for `inspect.signature`, `help` and what reads them."""
+            whole = inspect.signature(cls.__init__)
+            return whole.replace(parameters=list(whole.parameters.values())[1:])
+
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             """Make an object."""
             make, asked = super().__call__, _constructor(cls)
@@ -132,11 +138,8 @@ def _described(function: Callable[..., Any]) -> _Asked:
 
 @functools.cache
 def _constructor(cls: Any) -> _Asked:
-    whole = inspect.signature(cls.__init__)
-    own = whole.replace(parameters=list(whole.parameters.values())[1:])
-    name = cls.__name__
-    of: Any = cls if dataclasses.is_dataclass(cls) else cls.__init__
-    return _Asked(name, own, _hints(of))
+    name, signature = cls.__name__, inspect.signature(cls)
+    return _Asked(name, signature, _hints(cls if dataclasses.is_dataclass(cls) else cls.__init__))
 
 
 def _hints(of: Any) -> dict[str, Any]:

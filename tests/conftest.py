@@ -2,6 +2,10 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 # Tests run in one process a core: see addopts in pyproject.toml. More threads would only wait.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,3 +19,16 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def forget_users_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let no module of a test's folder be found by the next test, which may have one so named."""
+    path, known = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    folder = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - known:
+        file = vars(sys.modules[name]).get("__file__")
+        if isinstance(file, str) and file.startswith(folder):
+            del sys.modules[name]

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +61,14 @@ SMALL = ["--epochs", 1, "--hidden", 4, "--quiet"]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a loader and a reader in which the test works."""
     (tmp_path / "my_data.py").write_text(LOADER)
     (tmp_path / "my_reader.py").write_text(READER)
     rows = "\n".join(f"{k / 20} {(k * 7 % 20) / 20} {k % 2}" for k in range(20))
     (tmp_path / "mine.lines").write_text(rows)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield tmp_path
-    sys.modules.pop("my_data", None)
-    sys.modules.pop("my_reader", None)
+    return tmp_path
 
 
 @pytest.mark.parametrize("spec", ["my_data:load", "my_data.py:load"])

@@ -315,7 +315,6 @@ def test_a_users_module_called_as_a_source_is_still_a_module(tmp_path):
     (tmp_path / "judge.py").write_text(JUDGES)
     (tmp_path / "reward.py").write_text(JUDGES)
     for name in ("judge:Longer", "reward:Longer"):
-        sys.modules.pop(name.partition(":")[0], None)
         assert float(get_judge(name)(["x"], ["aa"], ["b"])) == pytest.approx(0.9)
 
 

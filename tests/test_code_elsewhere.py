@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,20 +22,15 @@ WHAT = {"dataset", "field", "estimator", "cost"}
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder beside that of the code, which imports what lies with it."""
     (tmp_path / "code").mkdir()
     (tmp_path / "work" / "deep").mkdir(parents=True)
     (tmp_path / "code" / "mine.py").write_text(f"import lies_beside\n{CODE}")
     (tmp_path / "code" / "lies_beside.py").write_text("value = 1\n")
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(usercode, "_homes", {})
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name.startswith(("mine", "lies_beside")):
-            del sys.modules[name]
+    return tmp_path
 
 
 def noted(path: Path | str) -> dict[str, str]:

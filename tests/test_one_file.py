@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -130,7 +129,7 @@ def test_each_is_one_file_of_the_package(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package that adds an estimator, a field, a cost and an activation."""
     text = "".join(NEW[n] for n in ("bioplaus/estimators/halved.py",))
     text += NEW["bioplaus/fields/connections/scaled.py"]
@@ -157,9 +156,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "import torch\n\n\ndef load():\n    x = torch.rand(30, 3)\n"
         "    return x[:20], (x[:20, 0] > 0.5).long(), x[20:], (x[20:, 0] > 0.5).long()\n"
     )
-    yield tmp_path
-    for name in [n for n in sys.modules if n.startswith(("added_by_test", "mine"))]:
-        del sys.modules[name]
+    return tmp_path
 
 
 def test_a_package_adds_names_and_a_broken_one_is_one_line(package: Path) -> None:

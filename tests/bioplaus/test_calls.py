@@ -163,6 +163,8 @@ def test_objects_are_made_copied_and_kept_as_before() -> None:
         assert again(joined).gain == 0.5
         assert again(joined).signs.tolist() == [1, -1, 1]
     assert list(inspect.signature(fit).parameters)[:2] == ["field", "data"]
+    assert list(inspect.signature(AsymEP).parameters)[:3] == ["settling", "gate", "beta"]
+    assert list(inspect.signature(FunctionField).parameters)[:2] == ["mu", "parameters"]
 
 
 def test_masks_and_signs_are_taken_as_arrays_and_lists() -> None:

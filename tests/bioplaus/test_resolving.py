@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +75,6 @@ def test_code_by_name_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "rho = Activation('mine', torch.sin)\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     assert resolve("estimator", "parts.py:Rule", beta=0.1).beta == 0.1
     assert resolve("estimator", "parts.py:rule").beta == 0.25
     assert resolve("activation", "parts.py:rho").name == "mine"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,17 +38,13 @@ size = 5
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of modules, in which the test works; nothing of it stays imported."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of modules, in which the test works."""
     (tmp_path / "mynet.py").write_text(CODE)
     (tmp_path / "numbers_of_mine.py").write_text("WIDE = 12\n")
     (tmp_path / "later_of_mine.py").write_text("VALUE = 7\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    return tmp_path
 
 
 @pytest.mark.parametrize("spec", ["mynet:load", "mynet.py:load", "./mynet.py:load", "ABSOLUTE"])
