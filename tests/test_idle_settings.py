@@ -111,7 +111,10 @@ PREFERENCE = Command(
     PreferenceConfig,
     {"epochs": 2, "batch_size": 4, "hidden": 3},
     {"clip_norm": [0.01], "check": [0.5], "holdout": [0.5]},
-    {"warmup": "a share of few updates may be none"},
+    {
+        "warmup": "a share of few updates may be none",
+        "on_bad_lines": "leaves out malformed rows, of which the file has none",
+    },
     "--log",
     ("--out", "MODEL"),
 )
@@ -138,6 +141,8 @@ def candidates(annotation: Any, now: Any) -> list[Any]:
     kind = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     if kind is bool:
         return [not now]
+    if kind is int and isinstance(now, tuple):
+        return [[n + 1 for n in now] or [1]]
     if kind is int:
         return [now * 2, now + 1, now - 1] if now is not None else [2, 1]
     if kind is float:

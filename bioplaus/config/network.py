@@ -107,6 +107,10 @@ class LeakyConfig(NetworkConfig):
             if self.linear_output:
                 why = "without a hidden layer and with linear outputs; give hidden"
                 found |= dict.fromkeys(("activation", "coordinates"), why)
+            if self.coordinates == "membrane":
+                found["linear_output"] = (
+                    "without a hidden layer in membrane coordinates; give hidden"
+                )
         if self.activation == "linear" and self.coordinates != "clipped":
             found["linear_output"] = "with activation=linear"
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nlhf.errors import InputError
@@ -84,6 +84,7 @@ MESSAGE = st.fixed_dictionaries(
 VALUE = PLAIN | MESSAGE | st.lists(MESSAGE | PLAIN, max_size=3)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # they time the machine
 @given(
     st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=6), st.sampled_from(["error", "skip"])
 )
