@@ -2,8 +2,9 @@
 
     python -m experiments.initial_angle [--out FOLDER] [--processes N] [--figure FILE.png]
 
-784-128-64-10, tanh, 10,000 MNIST images, 3 epochs, 3 seeds, equal settings for all; 105 runs of
-about 8 seconds. Prints the test error and the gradient angle at the last step.
+784-128-64-10, tanh, 10,000 MNIST images, 3 epochs, 3 seeds, equal settings for all; 105 runs of 8
+to 50 seconds. Prints the test error, and the gradient angle at the last step of those seeds of
+which phases and oracles have converged there.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from experiments.jobs import markdown, run_all, settings
 
 ANGLES = (0, 45, 90, 135, 180)
 STEPS = 600
+NUDGED = settings(estimator__beta=0.2)
 METHODS = {
-    "vector-field, one-sided": ["--estimator", "vector-field", "--nudging", "one-sided"],
-    "vector-field, centered": ["--estimator", "vector-field"],
-    "holomorphic": ["--estimator", "holomorphic"],
-    "homeostasis": ["--estimator", "homeostasis", *settings(estimator__strength=0.1)],
-    "kolen-pollack": ["--estimator", "kolen-pollack"],
-    "asym-ep": ["--estimator", "asym-ep"],
+    "vector-field, one-sided": ["--estimator", "vector-field", "--nudging", "one-sided", *NUDGED],
+    "vector-field, centered": ["--estimator", "vector-field", *NUDGED],
+    "holomorphic": ["--estimator", "holomorphic", *NUDGED],
+    "homeostasis": ["--estimator", "homeostasis", *settings(estimator__strength=0.1), *NUDGED],
+    "kolen-pollack": ["--estimator", "kolen-pollack", *NUDGED],
+    "asym-ep": ["--estimator", "asym-ep", *NUDGED],
     "recurrent-backprop": ["--estimator", "recurrent-backprop"],
 }
 COMMON = [
@@ -36,7 +38,6 @@ COMMON = [
         network__coordinates="membrane",
         network__gain=0.7,
         network__feedback_gain=0.5,
-        estimator__beta=0.2,
         optimizer__learning_rate=0.1,
         optimizer__rates="{}",
     ),
@@ -67,15 +68,18 @@ def main(out: Path, processes: int, seeds: int, figure: Path) -> None:
             values = np.array(
                 [[measure(runs[_name(method, a, s)]) for s in range(seeds)] for a in ANGLES]
             )
-            low, high = values.min(1), values.max(1)
-            lines[measure].append(Line(method, ANGLES, values.mean(1), low, high))
+            known = [row[np.isfinite(row)] for row in values]
+            mean, low, high = (
+                np.array([part(row) if len(row) else np.nan for row in known])
+                for part in (np.mean, np.min, np.max)
+            )
+            lines[measure].append(Line(method, ANGLES, mean, low, high))
             stopped = [
                 any(runs[_name(method, a, s)].status != "finished" for s in range(seeds))
                 for a in ANGLES
             ]
             cells[measure, method] = [
-                _cell(mean, a, b, no)
-                for mean, a, b, no in zip(values.mean(1), low, high, stopped, strict=True)
+                _cell(row, seeds, no) for row, no in zip(known, stopped, strict=True)
             ]
     titles = {
         _test_error: "test error, %",
@@ -98,10 +102,12 @@ def _name(method: str, angle: int, seed: int) -> str:
     return f"{method.replace(', ', '-')}-{angle}-{seed}"
 
 
-def _cell(mean: float, low: float, high: float, stopped: bool) -> str:
-    if np.isfinite(mean):
-        return f"{mean:.1f} ({low:.1f} to {high:.1f})"
-    return "diverged" if stopped else "not compared"
+def _cell(known: np.ndarray, seeds: int, stopped: bool) -> str:
+    """The seeds of which there is a number, and how many these are if not all."""
+    if not len(known):
+        return "diverged" if stopped else "not compared"
+    some = f", {len(known)} of {seeds}" if len(known) < seeds else ""
+    return f"{known.mean():.1f} ({known.min():.1f} to {known.max():.1f}{some})"
 
 
 def _test_error(run: Run) -> float:
