@@ -84,7 +84,7 @@ def draw_panels(path: Path, panels: Sequence[Panel], columns: int = 2) -> None:
 
 
 def drawn(panels: Sequence[Panel], columns: int = 2, option: str = "--plot") -> Any:
-    """Draw panels in rows, as a matplotlib figure.
+    """Draw panels in rows, as a matplotlib figure; a legend that is every panel's stands below.
 
     Args:
         panels: what is drawn.
@@ -102,6 +102,13 @@ def drawn(panels: Sequence[Panel], columns: int = 2, option: str = "--plot") -> 
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axis, panel in zip(axes, panels, strict=False):
         _draw(axis, panel)
+    labels = {tuple(line.label for line in panel.lines if not line.faint) for panel in panels}
+    if len(panels) > 1 and len(labels) == 1 and (lines := axes[0].get_legend_handles_labels()[0]):
+        figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=8)
+    else:
+        for axis in axes:
+            if axis.get_legend_handles_labels()[0]:
+                axis.legend(fontsize=8)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     return figure
@@ -126,5 +133,3 @@ def _draw(axis: Any, panel: Panel) -> None:
     if panel.x_logarithmic:
         axis.set_xscale("log")
     axis.grid(alpha=0.3)
-    if any(not line.faint for line in panel.lines):
-        axis.legend(fontsize=8)
