@@ -5,7 +5,8 @@
     python -m experiments.fashion --dataset mnist --still --out runs/mnist
     python -m experiments.fashion --smoke
 
-Two layers of channels and a linear output; every kernel of the way back is a parameter of its own.
+Two layers of channels and a linear output; every kernel of the way back is a parameter of its own,
+which starts weak and learns slowly, so that phases go on settling in few steps.
 Debian's package dataset-fashion-mnist has the images. An epoch's row goes to OUT/ESTIMATOR.jsonl,
 and network and optimizer to a checkpoint beside it; the same command goes on from there.
 """
@@ -35,6 +36,7 @@ COST = get_cost("cross-entropy")
 
 
 KERNEL = {"kernel": 5, "pool": "average"}
+BACK = ("feedback.1", "feedback.2")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Size:
     channels: tuple[int, int] = (32, 64)
     train: int | None = None
     test: int | None = None
-    epochs: int = 11
+    epochs: int = 13
 
 
 SMOKE = Size((4, 6), 400, 200, 2)
@@ -157,7 +159,8 @@ def resumed(course: Course, folder: Path) -> int:
 @click.option("--epochs", type=int, default=None)
 @click.option("--rate", type=float, default=1e-3, help="Of Adam, with a cosine to zero.")
 @click.option("--beta", type=float, default=0.5)
-@click.option("--feedback", type=float, default=0.3, help="Gain of the way back at the start.")
+@click.option("--feedback", type=float, default=0.1, help="Gain of the way back at the start.")
+@click.option("--slow", type=float, default=0.1, help="Rate of the way back over that of the rest.")
 @click.option("--batch", type=int, default=50)
 @click.option("--tolerance", type=float, default=1e-2)
 @click.option("--mirror/--still", default=True, help="Exchange left and right of half the images.")
@@ -173,6 +176,7 @@ def main(
     rate: float,
     beta: float,
     feedback: float,
+    slow: float,
     batch: int,
     tolerance: float,
     mirror: bool,
@@ -192,6 +196,7 @@ def main(
         field.parameters,
         method="adam",
         learning_rate=rate,
+        rates=dict.fromkeys(BACK, slow),
         schedule="cosine",
         total_steps=epochs * (limit or -(-len(data.train) // batch)),
     )
