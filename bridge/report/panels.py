@@ -102,8 +102,8 @@ def drawn(panels: Sequence[Panel], columns: int = 2, option: str = "--plot") -> 
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axis, panel in zip(axes, panels, strict=False):
         _draw(axis, panel)
-    labels = {tuple(line.label for line in panel.lines if not line.faint) for panel in panels}
-    if len(panels) > 1 and len(labels) == 1 and (lines := axes[0].get_legend_handles_labels()[0]):
+    keys = {_key(panel) for panel in panels}
+    if len(panels) > 1 and len(keys) == 1 and (lines := axes[0].get_legend_handles_labels()[0]):
         figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=8)
     else:
         for axis in axes:
@@ -112,6 +112,12 @@ def drawn(panels: Sequence[Panel], columns: int = 2, option: str = "--plot") -> 
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     return figure
+
+
+def _key(panel: Panel) -> tuple[tuple[Any, ...], ...]:
+    """What a legend says of a panel: labels and how they are drawn."""
+    drawn = zip(panel.lines, styles(panel.lines), strict=True)
+    return tuple((line.label, style, line.points) for line, style in drawn if not line.faint)
 
 
 def _draw(axis: Any, panel: Panel) -> None:
