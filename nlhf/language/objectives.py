@@ -6,13 +6,13 @@ gradient, zero after an answer's end; `tau` is the weight of KL(pi, mu).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from nlhf.algorithms.base import Schedule
 from nlhf.errors import InputError
 from nlhf.schedules import schedule
 
@@ -30,7 +30,6 @@ OPPONENTS: dict[str, Opponent] = {
 FIXED_MIXTURE = {"self-play": 0.0, "best-response": 1.0}
 KLS = ("reward-to-go", "full")
 BASELINES = ("half", "leave-one-out", "learned")
-Schedule = Callable[[int], float]
 
 
 def constant(value: float) -> Schedule:
