@@ -29,6 +29,7 @@ from nlhf.config import (
     make_algorithm,
     make_judge,
     make_language_optimizer,
+    make_movement,
     make_objective,
     make_reference,
     make_sampling,
@@ -257,8 +258,10 @@ def build_language(
     objective, sampling = make_objective(config), make_sampling(config.generation)
     read = read_prompts(config.prompts, config.on_bad_lines)
     judge = make_judge(config, device, preference, group.size)
-    needs_reward = objective.opponent == "reward"
-    reward = get_reward(config.reward, judge, device, config.sources) if needs_reward else None
+    reward = None
+    if objective.needs_reward:
+        reward = get_reward(config.reward, judge, device, config.sources)
+    movement = make_movement(config)
     policy = load_policy(
         config.model,
         lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
@@ -267,11 +270,12 @@ def build_language(
         chat=config.chat,
         end_token=config.end_token,
         seed=seed_for(config.seed, "weights"),
+        own_reference=movement.moves,
     )
     policy.check_room(read.kept, sampling.max_new_tokens, config.prompts)
     share_model(policy, group, config.shard)
     value = value_optimizer = None
-    if config.baseline == "learned":
+    if getattr(objective, "baseline", None) == "learned":
         value = nn.Linear(policy.config.hidden_size, 1).to(device)
         nn.init.zeros_(value.weight)
         nn.init.zeros_(value.bias)
@@ -298,6 +302,7 @@ def build_language(
         value=value,
         value_optimizer=value_optimizer,
         group=group,
+        reference=movement,
     )
     return LanguageRun(config, trainer, read.account)
 

@@ -85,7 +85,7 @@ def test_wrong_preferences_are_refused(preference, words):
 def test_what_does_not_fit_is_refused(monkeypatch):
     assert refused(nash(length=600), "p.jsonl: prompt 1", "context of 512")
     assert refused(nash(model="tiny:rock"), "two or more different words")
-    assert refused(nash("--algorithm", "mirror-prox"), "mirror-prox", "nash-md")
+    assert refused(nash("--algorithm", "fictitious-play"), "fictitious-play", "nash-md")
     assert refused(nash("--algorithm", "rlhf"), "no scalar reward", "reward=module:function")
     assert refused(nash("--set", "samples=1"), "samples=1", "leave-one-out")
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)

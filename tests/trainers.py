@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from bridge.distributed import Group
 from bridge.optim import Optimizer
 from nlhf.language.decoding import Sampling
 from nlhf.language.judging import AbstractJudge, FunctionJudge
-from nlhf.language.objectives import Objective, constant
+from nlhf.language.objectives import constant, get_objective
 from nlhf.language.policy import Policy
+from nlhf.language.reference import FIXED, Reference
 from nlhf.language.trainer import Batching, Trainer
 from tests.policies import PROMPTS
 
@@ -38,19 +40,25 @@ def make_trainer(
     learning_rate: float = 0.01,
     seed: int = 0,
     method: str = "sgd",
+    reference: Reference = FIXED,
     **objective: Any,
 ) -> Trainer:
     """A trainer whose pass has every prompt once, shuffled."""
-    made = Objective(name, constant(tau), constant(mixture), **objective)
-    settings: dict[str, Any] = {}
-    if made.baseline == "learned":
+    kind: Any = get_objective(name)
+    mixed: dict[str, Any] = {}
+    if "mixture" in {field.name for field in dataclasses.fields(kind)}:
+        mixed = {"mixture": constant(mixture)}
+    made = kind(tau=constant(tau), **mixed, **objective)
+    settings: dict[str, Any] = {"reference": reference}
+    if getattr(made, "baseline", None) == "learned":
         hidden = policy.config.hidden_size
         settings["value"] = torch.nn.Linear(hidden, 1, dtype=torch.float64)
         named = dict(settings["value"].named_parameters())
         settings["value_optimizer"] = Optimizer(named, method="adam", learning_rate=1e-2)
     judged = judge or FunctionJudge(longer_wins, "longer")
-    if made.opponent == "reward":
-        settings["reward"] = getattr(judged, "reward", None)
+    scalar = None
+    if made.needs_reward:
+        scalar = getattr(judged, "reward", None)
     return Trainer(
         policy=policy,
         prompts=list(prompts),
@@ -62,5 +70,6 @@ def make_trainer(
         order=torch.Generator().manual_seed(seed),
         draws=torch.Generator().manual_seed(seed + 1),
         group=Group(),
-        **({"reward": None} | settings),
+        reward=scalar,
+        **settings,
     )

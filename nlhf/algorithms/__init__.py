@@ -1,4 +1,10 @@
-"""Algorithms for preference games, one file a method, behind one interface."""
+"""Algorithms for preference games, one file a method, behind one interface.
+
+A method is a class of this package with a `name`; it is found by its file, so that another one
+touches no other.
+"""
+
+import sys
 
 from nlhf.algorithms.base import AbstractAlgorithm, Problem, State, Votes
 from nlhf.algorithms.best_response import BestResponse
@@ -13,23 +19,11 @@ from nlhf.algorithms.optimistic import Optimistic
 from nlhf.algorithms.rlhf import RLHF
 from nlhf.algorithms.self_play import SelfPlay
 from nlhf.errors import InputError
+from nlhf.registry import named_in
 
-ALGORITHMS: dict[str, type[AbstractAlgorithm]] = {
-    a.name: a
-    for a in (
-        NashMD,
-        NashEMA,
-        SelfPlay,
-        Extragradient,
-        Magnetic,
-        Optimistic,
-        MirrorProx,
-        FictitiousPlay,
-        BestResponse,
-        RLHF,
-        Exact,
-    )
-}
+ALGORITHMS: dict[str, type[AbstractAlgorithm]] = named_in(
+    sys.modules[__name__], AbstractAlgorithm, first=("nash-md", "nash-ema", "self-play")
+)
 
 
 def get_algorithm(name: str) -> type[AbstractAlgorithm]:

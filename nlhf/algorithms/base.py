@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -92,6 +92,8 @@ class AbstractAlgorithm(ABC):
     """Whether a step goes from the mixture of weight eta tau with the reference."""
     asks: ClassVar[bool] = True
     """Whether a step asks for feedback, exact or by votes; else it reads the whole game."""
+    solves: ClassVar[Literal["regularised", "plain", "other"]] = "regularised"
+    """What it goes to: the equilibrium of P_tau, one without regularisation, or something else."""
 
     def init(self, problem: Problem) -> State:
         """The state at the start: the reference policy.

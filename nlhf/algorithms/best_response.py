@@ -17,6 +17,7 @@ class BestResponse(AbstractAlgorithm):
     """
 
     name = "best-response"
+    solves = "other"
 
     def step(self, problem: Problem, state: State) -> State:
         gain = problem.feedback(problem.log_mu.expand_as(state.log_pi))

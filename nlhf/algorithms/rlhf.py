@@ -18,6 +18,7 @@ class RLHF(AbstractAlgorithm):
     """
 
     name = "rlhf"
+    solves = "other"
     asks = False
 
     def step(self, problem: Problem, state: State) -> State:

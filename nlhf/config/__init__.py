@@ -6,6 +6,7 @@ from nlhf.config.language import (
     TournamentConfig,
     make_cut_sampling,
     make_language_optimizer,
+    make_movement,
     make_objective,
     make_sampling,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "make_fit",
     "make_judge",
     "make_language_optimizer",
+    "make_movement",
     "make_objective",
     "make_reference",
     "make_sampling",

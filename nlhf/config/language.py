@@ -5,22 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor
 
-from bridge.config import Config, either
+from bridge.config import Config
 from bridge.distributed import launched
 from bridge.optim import Optimizer
 from bridge.schedules import course
 from nlhf.algorithms.base import Schedule
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
 from nlhf.config.judges import JudgedConfig
+from nlhf.config.methods import (
+    idle_settings,
+    method_config,
+    method_settings,
+    not_read,
+    readers,
+)
 from nlhf.errors import InputError
 from nlhf.language.decoding import Sampling
-from nlhf.language.objectives import FIXED_MIXTURE, OPPONENTS, Objective
+from nlhf.language.objectives import OBJECTIVES, Objective, get_objective
 from nlhf.language.reading.sifting import OnBadLines
+from nlhf.language.reference import Reference
 from nlhf.schedules import schedule
 
 
@@ -69,19 +77,34 @@ class ObjectiveOptimizerConfig(LanguageOptimizerConfig):
 
 
 def _language_algorithm(name: str) -> str:
-    if name not in OPPONENTS:
-        raise InputError(f"use one of {', '.join(OPPONENTS)} for a language model")
+    if name not in OBJECTIVES:
+        raise InputError(f"use one of {', '.join(OBJECTIVES)} for a language model")
     return name
 
 
-class LanguageConfig(JudgedConfig):
-    """A run of one objective on a language model; see `nlhf.language.objectives.Objective`.
+_COMMON = ("tau", "mixture", "samples", "opponents", "kl", "baseline", "ema_rate")
+"""Fields of objectives that are settings of their own."""
+if TYPE_CHECKING:
 
-    `tau` and `mixture` go from their `_start` to the value given, over all iterations, if a start
-    is given. `precision` is the dtype of the weights, `mixed_precision` computes the scoring
-    passes in bfloat16. `end_token` ends an answer where the tokenizer does not say. `measure_exact`
-    lists all answers of a tiny language and measures the policy against the oracle. `on_bad_lines`
-    skip leaves malformed lines of the prompts out and counts them, where error refuses the file.
+    class MethodConfig(Config):
+        """Settings of single objectives."""
+
+else:
+    MethodConfig = method_config(OBJECTIVES, _COMMON)
+
+
+class LanguageConfig(JudgedConfig):
+    """A run of one objective on a language model; see `nlhf.language.objectives`.
+
+    `method` has the settings of single objectives. `reference_every` lets the policy take the
+    reference's place every so many steps (the algorithm's own number if left out, 0 for never);
+    `reference` ema lets the reference follow by `reference_rate` after each step. `tau` and
+    `mixture` go from their `_start` to the value given, over all iterations, if a start is
+    given. `precision` is the dtype of the weights, `mixed_precision` computes the scoring
+    passes in bfloat16. `end_token` ends an answer where the tokenizer does not say.
+    `measure_exact` lists all answers of a tiny language and measures the policy against the
+    oracle. `on_bad_lines` skip leaves malformed lines of the prompts out and counts them, where
+    error refuses the file.
     """
 
     length: ClassVar[str] = "iterations"
@@ -101,6 +124,10 @@ class LanguageConfig(JudgedConfig):
     kl: Literal["reward-to-go", "full"] = "reward-to-go"
     baseline: Literal["half", "leave-one-out", "learned"] = "leave-one-out"
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    method: MethodConfig = MethodConfig()
+    reference: Literal["fixed", "ema"] = "fixed"
+    reference_every: Annotated[int, Field(ge=0)] | None = None
+    reference_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     iterations: Count = 100
     batch_size: Count = 8
     accumulation: Count = 1
@@ -133,38 +160,34 @@ class LanguageConfig(JudgedConfig):
         found = super().idle()
         if not launched():
             found["shard"] = "in one process; it is read in several, which torchrun starts"
-        here, opponent = f"with algorithm={self.algorithm}", OPPONENTS[self.algorithm]
         if self.tau_start is None:
             found["tau_schedule"] = "without tau_start; give it too"
         if self.mixture_start is None:
             found["mixture_schedule"] = "without mixture_start; give it too"
-        readers = {
-            ("mixture", "mixture_start", "mixture_schedule"): _mixing(),
-            ("opponents",): _without("reward", "pairs"),
-            ("kl", "baseline"): _without("pairs"),
-            ("ema_rate",): [name for name, who in OPPONENTS.items() if who == "average"],
-            ("reward",): [name for name, who in OPPONENTS.items() if who == "reward"],
-        }
-        for keys, users in readers.items():
+        if self.reference == "ema":
+            found["reference_every"] = "with reference=ema, which moves after every step"
+        else:
+            found["reference_rate"] = "without reference=ema; give it too"
+        chosen = OBJECTIVES[self.algorithm]
+        if not (chosen.reads_tau or self.measure_exact):
+            users = [name for name, kind in OBJECTIVES.items() if kind.reads_tau]
+            why = not_read(self.algorithm, users)
+            found |= dict.fromkeys(("tau", "tau_start", "tau_schedule"), why)
+        elif not chosen.reads_tau:
+            why = "where tau is that of the measures alone; give tau"
+            found |= dict.fromkeys(("tau_start", "tau_schedule"), why)
+        groups = {"mixture": ("mixture", "mixture_start", "mixture_schedule")}
+        for field in _COMMON[1:]:
+            users = readers(OBJECTIVES, field)
             if self.algorithm not in users:
-                why = f"{here}; it is read with algorithm={either(users)}"
-                found |= dict.fromkeys(keys, why)
-        if opponent == "pairs" or self.baseline != "learned":
+                keys = groups.get(field, (field,))
+                found |= dict.fromkeys(keys, not_read(self.algorithm, users))
+        if not chosen.needs_reward:
+            users = [name for name, kind in OBJECTIVES.items() if kind.needs_reward]
+            found["reward"] = not_read(self.algorithm, users)
+        if "baseline" in found or self.baseline != "learned":
             found["optimizer.value_learning_rate"] = "without baseline=learned"
-        return found
-
-
-def _without(*opponents: str) -> list[str]:
-    return [name for name, who in OPPONENTS.items() if who not in opponents]
-
-
-def _mixing() -> list[str]:
-    """The algorithms whose opponent has a share of the reference that is not fixed."""
-    return [
-        name
-        for name, who in OPPONENTS.items()
-        if who in ("mixture", "pairs") and name not in FIXED_MIXTURE
-    ]
+        return found | idle_settings(self.method, self.algorithm, OBJECTIVES)
 
 
 def make_objective(config: LanguageConfig) -> Objective:
@@ -177,16 +200,24 @@ def make_objective(config: LanguageConfig) -> Objective:
     tau_start = config.tau if config.tau_start is None else config.tau_start
     mixture_start = config.mixture if config.mixture_start is None else config.mixture_start
     mixture_schedule = "constant" if mixture_start == config.mixture else config.mixture_schedule
-    return Objective(
-        name=config.algorithm,
-        tau=schedule(config.tau_schedule, tau_start, config.tau, steps),
-        mixture=schedule(mixture_schedule, mixture_start, config.mixture, steps),
-        samples=config.samples,
-        opponents=config.opponents,
-        kl=config.kl,
-        baseline=config.baseline,
-        ema_rate=config.ema_rate,
-    )
+    kind: Any = get_objective(config.algorithm)
+    known = {
+        "tau": schedule(config.tau_schedule, tau_start, config.tau, steps),
+        "mixture": schedule(mixture_schedule, mixture_start, config.mixture, steps),
+    }
+    known |= {name: getattr(config, name) for name in _COMMON if name not in known}
+    fields = {field.name for field in dataclasses.fields(kind)}
+    settings = {name: value for name, value in known.items() if name in fields}
+    return kind(**settings, **method_settings(config.method))
+
+
+def make_movement(config: LanguageConfig) -> Reference:
+    """Whether and how the reference moves."""
+    every = config.reference_every
+    if every is None:
+        moves = OBJECTIVES[config.algorithm].moves_reference
+        every = moves if config.reference == "fixed" else 0
+    return Reference(config.reference, every, config.reference_rate)
 
 
 def make_sampling(config: GenerationConfig) -> Sampling:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from bridge.config import Config, either
+from bridge.config import Config
 from nlhf.algorithms import ALGORITHMS, AbstractAlgorithm, get_algorithm
 from nlhf.algorithms.base import Schedule
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
+from nlhf.config.methods import (
+    idle_settings,
+    method_config,
+    method_settings,
+    not_read,
+    readers,
+)
 from nlhf.errors import InputError
 from nlhf.games import GAMES
 from nlhf.preferences.base import Preferences
@@ -27,12 +34,22 @@ def _algorithm(name: str) -> str:
     return name
 
 
+if TYPE_CHECKING:
+
+    class MethodConfig(Config):
+        """Settings of single algorithms."""
+
+else:
+    MethodConfig = method_config(ALGORITHMS, ("rate",))
+
+
 class NashConfig(Config):
     """A run of one algorithm on the games of all contexts.
 
     `smoothing` 0, the default, takes the raw frequencies of the votes. `eta` left out is the
     theorem's 2 / (tau (t + 2)) for nash-md, nash-ema and self-play, and the method's own default
-    elsewhere; likewise `mixture` is eta tau. A schedule goes from the value to `..._end`.
+    elsewhere; likewise `mixture` is eta tau. `method` has what single algorithms have. A schedule
+    goes from the value to `..._end`.
     """
 
     length: ClassVar[str] = "iterations"
@@ -51,6 +68,7 @@ class NashConfig(Config):
     mixture_end: Share | None = None
     mixture_schedule: Kind = "linear"
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    method: MethodConfig = MethodConfig()
     iterations: Count = 1000
     votes: Count | None = None
     log_every: Count = 10
@@ -81,12 +99,10 @@ class NashConfig(Config):
                 found[f"{name}_end"] = f"without {name}, where it begins; give it too"
         if self.game in GAMES:
             found["smoothing"] = f"with game={self.game}, which has no votes; it is read with votes"
-        users = [n for n, kind in ALGORITHMS.items() if "rate" in kind.__dataclass_fields__]
+        users = readers(ALGORITHMS, "rate")
         if self.algorithm not in users:
-            found["ema_rate"] = (
-                f"with algorithm={self.algorithm}; it is read with algorithm={either(users)}"
-            )
-        return found
+            found["ema_rate"] = not_read(self.algorithm, users)
+        return found | idle_settings(self.method, self.algorithm, ALGORITHMS)
 
 
 def make_algorithm(config: NashConfig) -> AbstractAlgorithm:
@@ -102,7 +118,7 @@ def make_algorithm(config: NashConfig) -> AbstractAlgorithm:
             f"votes={config.votes} has no effect on {config.algorithm}, which reads the whole "
             "table; leave it out"
         )
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = {**method_settings(config.method)}
     for name in ("eta", "mixture"):
         start, end = getattr(config, name), getattr(config, f"{name}_end")
         if start is None:

@@ -59,6 +59,7 @@ def load_policy(
     end_token: str | None = None,
     seed: int = 0,
     reference: bool = True,
+    own_reference: bool = False,
 ) -> Policy:
     """Load a policy; its reference is what was loaded, frozen.
 
@@ -75,19 +76,28 @@ def load_policy(
         seed: of an adapter's and a tiny model's weights.
         reference: keep a frozen copy where all weights learn; without one the policy must not be
             asked for its reference.
+        own_reference: keep the frozen copy where an adapter learns too, so that it can move.
 
     Raises:
-        InputError: no such model, no end token, an unknown LoRA target, a package is missing, or
-            the model cannot be a policy, see `suitability`.
+        InputError: no such model, no end token, an unknown LoRA target, a package is missing,
+            an adapter folder with `own_reference`, or the model cannot be a policy, see
+            `suitability`.
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, tokenizer = find_model(spec, dtype)
         model = model.to(device)
         adapter = hasattr(model, "disable_adapter")
+        if adapter and own_reference:
+            raise InputError(
+                f"{spec} is an adapter, and its reference the base below it, which cannot move; "
+                "merge the two first, and train an adapter on that (lora.rank)"
+            )
         if lora is not None and not adapter:
             model, adapter = with_adapter(model, lora), True
-        frozen = copy.deepcopy(model) if reference and not adapter else None
+        # a new adapter adds nothing yet: a copy with it is the base
+        keep = own_reference or (reference and not adapter)
+        frozen = copy.deepcopy(model) if keep else None
     ends = _end_ids(spec, model, tokenizer, end_token)
     pad = tokenizer.pad_token_id
     policy = Policy(

@@ -12,22 +12,16 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from nlhf.errors import InputError
-from nlhf.language.decoding import Answers, Sampling, decode, draw_uniforms
+from nlhf.language.decoding import Sampling, draw_uniforms
 from nlhf.language.judging import AbstractJudge
-from nlhf.language.objectives import (
-    Objective,
-    Sampled,
-    divergence,
-    ipo_loss,
-    policy_gradient_loss,
-    returns,
-    value_loss,
-)
+from nlhf.language.objectives import Objective, Plan, Sampled, returns, value_loss
+from nlhf.language.objectives.base import Held, Parameters, copied
 from nlhf.language.parallel import AbstractGroup, synchronising
-from nlhf.language.policy import Encoded, Policy
+from nlhf.language.policy import Policy
 from nlhf.language.prompts import Prompt
+from nlhf.language.reference import FIXED, Reference
 from nlhf.language.rewards import Reward
-from nlhf.language.scoring import Scores, score
+from nlhf.language.rollout import Batch, Rollout
 
 
 class AbstractOptimizer(Protocol):
@@ -55,19 +49,6 @@ class Batching:
     autocast: torch.dtype | None = None
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Prompts with the policy's answers and what they earn."""
-
-    prompts: list[Prompt]
-    encoded: Encoded
-    own: Answers
-    other: Answers | None
-    preference: Tensor
-    reward: Tensor
-    log_other: float
-
-
 @dataclass
 class Trainer:
     """The state of a run, and how it takes a step.
@@ -78,6 +59,8 @@ class Trainer:
         judge: P(y > y' | x); None only where `reward` is all that the objective asks for.
         reward: r(x, y), only asked by rlhf.
         value: the learned baseline, from hidden states to one number; or None.
+        reference: whether and how mu follows the policy.
+        held: policies that the objective holds on to.
         order, draws: generators of the prompts' order and of the answers.
         group: the processes that share the work.
     """
@@ -97,7 +80,8 @@ class Trainer:
     value_optimizer: AbstractOptimizer | None = None
     steps: int = 0
     num_tokens: int = 0
-    average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    reference: Reference = FIXED
+    held: Held = dataclasses.field(default_factory=dict)
     _queue: list[int] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,23 +90,25 @@ class Trainer:
                 f"{self.batching.prompts} prompts a pass cannot be shared evenly by "
                 f"{self.group.size} processes; use a multiple"
             )
-        if self.objective.opponent == "average" and not self.average:
-            self.average = self._parameters()
+        self.reference.check(self.policy, self.group.size)
+        if not self.held:
+            self.held = self.objective.start(self.policy.trainable())
+
+    @property
+    def rollout(self) -> Rollout:
+        """Who answers, who judges, and how answers are drawn."""
+        given = (self.policy, self.judge, self.reward, self.sampling, self.group)
+        return Rollout(*given, self.batching.autocast)
 
     def step(self) -> dict[str, float]:
         """Sample, judge, and move the policy once; give the step's measures."""
-        if self.objective.opponent == "ahead":
-            updates, measures = self._look_ahead()
-        else:
-            updates, measures = self._updates(self._opponent_weight())
+        updates, measures = self.objective.updates(self, self.steps)
         measures["grad_norm"] = _norm(updates)
         measures["learning_rate"] = self.optimizer.learning_rate
         self.optimizer.step(updates)
         self.steps += 1
-        if self.average:
-            rate = self.objective.ema_rate
-            for name, parameter in self.policy.trainable().items():
-                self.average[name].lerp_(parameter.detach(), rate)
+        self.objective.after(self.held, self.policy.trainable(), self.steps)
+        self.reference.after(self.policy, self.steps)
         return measures | {"num_tokens": float(self.num_tokens)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,7 +120,8 @@ class Trainer:
             "order": self.order.get_state(),
             "draws": self.draws.get_state(),
             "parameters": {name: p.detach() for name, p in self.policy.trainable().items()},
-            "average": dict(self.average),
+            "held": {name: dict(each) for name, each in self.held.items()},
+            "reference": self.reference.state(self.policy, self.steps),
             "optimizer": self.optimizer.state_dict(),
         }
         if self.value is not None and self.value_optimizer is not None:
@@ -150,8 +137,11 @@ class Trainer:
         self.draws.set_state(state["draws"])
         self.policy.load(state["parameters"])
         here = self.policy.trainable()
-        average = state["average"].items()
-        self.average = {name: tensor.to(here[name], copy=True) for name, tensor in average}
+        self.held = {
+            name: {key: tensor.to(here[key], copy=True) for key, tensor in each.items()}
+            for name, each in state["held"].items()
+        }
+        self.reference.load(self.policy, state["reference"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.value is not None and self.value_optimizer is not None:
             with torch.no_grad():
@@ -159,42 +149,36 @@ class Trainer:
                     parameter.copy_(state["value"][name])
             self.value_optimizer.load_state_dict(state["value_optimizer"])
 
-    def _parameters(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.policy.trainable().items()}
-
-    def _opponent_weight(self) -> float:
-        return self.objective.weight(self.steps)
-
-    def _look_ahead(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The gradient against the policy after a step of self-play.
-
-        Source: Zhou et al. 2025 (arXiv 2503.08942), algorithm 1.
-        """
-        first, _ = self._updates(0.0)
-        here, state = self._parameters(), _copied(self.optimizer.state_dict())
-        self.optimizer.step(first)
-        ahead = self._parameters()
+    def ahead(self, updates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Where a step of the optimizer along the updates would lead; nothing is moved."""
+        here, state = copied(self.policy.trainable()), _copied(self.optimizer.state_dict())
+        self.optimizer.step(updates)
+        found = copied(self.policy.trainable())
         self.policy.load(here)
         self.optimizer.load_state_dict(state)
-        return self._updates(0.0, ahead)
+        return found
 
-    def _updates(
-        self, weight: float, opponent: Mapping[str, Tensor] | None = None
+    def estimate(
+        self, plan: Plan, held: Mapping[str, Parameters] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Minus the gradient over all passes of a step, and the means of their measures."""
-        if self.objective.opponent == "average":
-            opponent = self.average
+        """Minus the gradient over all passes of a step, and the means of their measures.
+
+        Args:
+            plan: what is sampled, asked and scored.
+            held: further policies that the plan names.
+        """
         trainable = self.policy.trainable()
         for parameter in trainable.values():
             parameter.grad = None
         passes = self.batching.accumulation
         sums: dict[str, float] = {}
         for i in range(passes):
-            batch = self.sample(weight, opponent)
+            batch = self.sample(plan, held)
             with synchronising(self.policy.forward_model, self.group, i + 1 == passes):
-                loss, measures = self.loss(batch)
+                loss, measures = self.loss(batch, held)
                 (loss / passes).backward()
-            measures["mixture_coef"] = weight
+            weights = [each.weight for each in (*plan.opponents, *plan.scored)]
+            measures["mixture_coef"] = max(weights)
             for name, value in measures.items():
                 sums[name] = sums.get(name, 0.0) + value / passes
         updates = {}
@@ -204,143 +188,29 @@ class Trainer:
             parameter.grad = None
         return updates, self.group.mean(sums)
 
-    def sample(self, weight: float, opponent: Mapping[str, Tensor] | None = None) -> Batch:
-        """The next prompts, answered and judged.
-
-        Args:
-            weight: the reference's share in the opponent.
-            opponent: the trainable parameters of another opponent than the mixture.
-        """
-        objective, sampling = self.objective, self.sampling
+    def sample(self, plan: Plan, held: Mapping[str, Parameters] | None = None) -> Batch:
+        """The next prompts, answered and judged; see `estimate`."""
         mine = self.group.share(self._next_prompts())
         prompts = [self.prompts[i] for i in mine]
-        encoded = self.policy.encode(prompts)
-        n, m = objective.samples, objective.opponents
-        if objective.opponent == "pairs":
-            n, m = 0, objective.samples
-        elif objective.opponent == "reward":
-            m = 0
-        own_draws, other_draws = self._draws(n), self._draws(m)
-        decoding: dict[str, Any] = {"sampling": sampling, "all_done": self.group.all}
-        if opponent is None:
-            both = torch.cat((own_draws, other_draws))
-            answers = decode(self.policy, encoded, n, m, weight, uniforms=both, **decoding)
-            own, other = _split(answers, len(own_draws))
-        else:
-            own = decode(self.policy, encoded, n, 0, 0.0, uniforms=own_draws, **decoding)
-            with self.policy.holding(opponent):
-                other = decode(self.policy, encoded, m, 0, 0.0, uniforms=other_draws, **decoding)
-        counted = int(own.mask.sum()) + int(other.mask.sum())
-        self.num_tokens += self.group.total(counted)
-        if objective.opponent == "pairs":
-            own, other = other, None
-        preference, reward = self._judged(prompts, own, other)
-        ended = (
-            float("nan")
-            if other is None or not len(other.ended)
-            else float(other.ended.double().mean())
-        )
-        return Batch(prompts, encoded, own, other, preference, reward, ended)
+        batch = self.rollout.sample(plan, prompts, {**self.held, **(held or {})}, self._draws)
+        self.num_tokens += self.group.total(batch.tokens)
+        return batch
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch, and its measures."""
+    def loss(
+        self, batch: Batch, held: Mapping[str, Parameters] | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, and its measures; see `estimate`."""
         objective, tau = self.objective, self.objective.tau(self.steps)
-        sampled, kl, states = self._scored(batch)
-        if objective.opponent == "pairs":
-            loss = ipo_loss(sampled, batch.preference, tau)
-        else:
-            middle = 0.0 if objective.opponent == "reward" else 0.5
-            if self.value is not None and states is not None:
-                value = self.value(states.to(self.value.weight.dtype))[..., 0]
-                target = returns(sampled, tau)
-                sampled = dataclasses.replace(sampled, value=value.detach().to(target.dtype))
-                self._fit_value(value, target.to(value.dtype), sampled.mask)
-            loss = policy_gradient_loss(sampled, tau, objective.baseline, middle)
-        lengths = batch.own.mask.sum(-1).double()
-        p = batch.preference
-        return loss, {
-            "loss": float(loss.detach()),
-            "loss_score": float(-sampled.reward.mean()),
-            "loss_kl": float(tau * kl.mean()),
-            "objective_kl": float(kl.mean()),
-            "objective_entropy": float(-sampled.log_pi.detach().sum(-1).mean()),
-            "rewards_probabilities": float(p.mean()),
-            "rewards_accuracies": float((p > 0.5).double().mean()),
-            "rewards_margins": float((2 * p - 1).mean()),
-            "reward": float(batch.reward.mean()),
-            "completions_mean_length": float(lengths.mean()),
-            "val_model_contain_eos_token": float(batch.own.ended.double().mean()),
-            "val_ref_contain_eos_token": batch.log_other,
-            "beta": tau,
-        }
-
-    def _scored(self, batch: Batch) -> tuple[Sampled, Tensor, Tensor | None]:
-        """Teacher-forced passes over the policy's answers.
-
-        Returns:
-            The answers; sum_t KL(pi || mu) of the whole distributions at their prefixes, [B, n],
-            which has the mean of log pi(y)/mu(y) over y ~ pi and is never negative; hidden states.
-        """
-        own, count = batch.own, len(batch.prompts)
-        n = len(own.tokens) // count
-        each = torch.arange(count, device=own.tokens.device).repeat_interleave(n)
-        given = (self.policy, batch.encoded, own.tokens, own.mask)
-        settings: dict[str, Any] = {
-            "index": each,
-            "temperature": self.sampling.temperature,
-            "autocast": self.batching.autocast,
-        }
-        mu: Scores = score(*given, reference=True, **settings)
-        pi: Scores = score(*given, hidden=self.value is not None, **settings)
-        shape = (count, n, -1)
-        full = self.objective.kl == "full" and self.objective.opponent != "pairs"
-        with torch.set_grad_enabled(full):
-            whole = torch.where(own.mask, divergence(pi.log_all, mu.log_all), 0.0).reshape(shape)
-        kl = whole.detach().clamp_min(0.0).sum(-1)  # rounding may be negative
-        sampled = Sampled(
-            pi.log_prob.reshape(shape),
-            mu.log_prob.reshape(shape),
-            own.mask.reshape(shape),
-            batch.reward.to(pi.log_prob),
-            whole if full else None,
-        )
-        states = None if pi.hidden is None else pi.hidden.reshape(*sampled.mask.shape, -1)
-        return sampled, kl, states
-
-    def _judged(
-        self, prompts: list[Prompt], own: Answers, other: Answers | None
-    ) -> tuple[Tensor, Tensor]:
-        """P(y > y') and what each answer earns, [B, n]."""
-        policy, count = self.policy, len(prompts)
-        texts = policy.texts(own.tokens, own.mask)
-        n = len(texts) // count
-        if self.objective.opponent == "reward":
-            assert self.reward is not None
-            repeated = [prompt for prompt in prompts for _ in range(n)]
-            reward = self.reward(repeated, texts).reshape(count, n)
-            return reward.new_full((count, n), torch.nan), reward
-        assert self.judge is not None
-        if other is None:
-            first, second = torch.triu_indices(n, n, 1).tolist()
-            others, m = texts, n
-        else:
-            others = policy.texts(other.tokens, other.mask)
-            m = len(others) // count
-            first, second = (part.flatten().tolist() for part in _grid(n, m))
-        asked = [
-            (prompts[b], texts[b * n + i], others[b * m + j])
-            for b in range(count)
-            for i, j in zip(first, second, strict=True)
-        ]
-        p = self.judge(*(list(part) for part in zip(*asked, strict=True))).double()
-        if other is not None:
-            preference = p.reshape(count, n, m)
-            return preference, preference.mean(-1)
-        preference = p.new_full((count, n, n), 0.5)
-        preference[:, first, second] = p.reshape(count, -1)
-        preference[:, second, first] = 1 - p.reshape(count, -1)
-        preference = preference.to(own.log_pi)
-        return preference, preference.mean(-1)
+        policies = {**self.held, **(held or {})}
+        scored = self.rollout.score(batch, policies, hidden=self.value is not None)
+        sampled, kl = scored.sampled, scored.kl
+        if self.value is not None and scored.states is not None:
+            value = self.value(scored.states.to(self.value.weight.dtype))[..., 0]
+            target = returns(sampled, tau)
+            sampled = dataclasses.replace(sampled, value=value.detach().to(target.dtype))
+            self._fit_value(value, target.to(value.dtype), sampled.mask)
+        loss = objective.loss(sampled, self.steps)
+        return loss, _measures(batch, sampled, loss, kl, tau)
 
     def _fit_value(self, value: Tensor, target: Tensor, mask: Tensor) -> None:
         assert self.value is not None
@@ -365,14 +235,25 @@ class Trainer:
         return taken
 
 
-def _grid(n: int, m: int) -> tuple[Tensor, Tensor]:
-    rows, columns = torch.meshgrid(torch.arange(n), torch.arange(m), indexing="ij")
-    return rows, columns
-
-
-def _split(answers: Answers, own: int) -> tuple[Answers, Answers]:
-    fields = [getattr(answers, f.name) for f in dataclasses.fields(answers)]
-    return Answers(*(each[:own] for each in fields)), Answers(*(each[own:] for each in fields))
+def _measures(
+    batch: Batch, sampled: Sampled, loss: Tensor, kl: Tensor, tau: float
+) -> dict[str, float]:
+    p = batch.preference
+    return {
+        "loss": float(loss.detach()),
+        "loss_score": float(-sampled.reward.mean()),
+        "loss_kl": float(tau * kl.mean()),
+        "objective_kl": float(kl.mean()),
+        "objective_entropy": float(-sampled.log_pi.detach().sum(-1).mean()),
+        "rewards_probabilities": float(p.mean()),
+        "rewards_accuracies": float((p > 0.5).double().mean()),
+        "rewards_margins": float((2 * p - 1).mean()),
+        "reward": float(batch.reward.mean()),
+        "completions_mean_length": float(batch.own.mask.sum(-1).double().mean()),
+        "val_model_contain_eos_token": float(batch.own.ended.double().mean()),
+        "val_ref_contain_eos_token": batch.log_other,
+        "beta": tau,
+    }
 
 
 def _norm(updates: Mapping[str, Tensor]) -> float:

@@ -22,6 +22,7 @@ from nlhf.algorithms import (
     get_algorithm,
 )
 from nlhf.algorithms.base import theorem_rate
+from nlhf.algorithms.inpo import INPO
 from nlhf.errors import InputError
 from nlhf.games import GAMES, random_games, random_policies
 from nlhf.mixture import geometric_mixture
@@ -48,6 +49,7 @@ def run(algorithm, problem, steps):
 
 STATIONARY = [
     SelfPlay(0.5),
+    INPO(),
     NashEMA(0.5),
     Extragradient(),
     Magnetic(),
@@ -101,7 +103,13 @@ def test_the_hand_worked_step():
 
 @pytest.mark.parametrize(
     ("algorithm", "steps"),
-    [(Extragradient(), 40), (MirrorProx(), 40), (Magnetic(), 80), (Optimistic(), 200)],
+    [
+        (Extragradient(), 40),
+        (MirrorProx(), 40),
+        (Magnetic(), 80),
+        (Optimistic(), 200),
+        (INPO(), 200),
+    ],
     ids=lambda a: getattr(a, "name", a),
 )
 def test_linear_rates(algorithm, steps):
@@ -176,7 +184,7 @@ def test_float32_runs_on_every_algorithm():
         state = run(kind(), small, 20)
         assert state.log_pi.dtype == torch.float32
         torch.testing.assert_close(state.log_pi.exp().sum(-1), torch.ones(4), atol=1e-5, rtol=0)
-        if kind not in (BestResponse, RLHF):
+        if kind.solves == "regularised":
             assert float(kl(star.float(), state.log_pi).max()) < 0.05
 
 

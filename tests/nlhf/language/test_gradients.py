@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from nlhf.language import objectives
 from nlhf.language.enumeration import (
     enumerate_language,
     gradient_of,
@@ -14,6 +13,8 @@ from nlhf.language.enumeration import (
     mixture_log_probabilities,
     true_objective,
 )
+from nlhf.language.objectives import constant, policy_gradient
+from nlhf.language.objectives.base import MIXTURE
 from tests.policies import PromptTables, make_policy, random_tables
 from tests.trainers import make_trainer
 
@@ -24,7 +25,7 @@ WEIGHT = 0.3
 COPIES = 250
 
 
-def setting(name, temperature=1.0, kl="reward-to-go", baseline="leave-one-out"):
+def setting(name, temperature=1.0, **more):
     """A trainer whose pass has every prompt `COPIES` times, and another opponent if it has one."""
     policy = make_policy(words=("a", "b", "<end>"), moved=0.15)
     texts = enumerate_language(policy, PROMPTS[0], LENGTH).texts
@@ -39,13 +40,12 @@ def setting(name, temperature=1.0, kl="reward-to-go", baseline="leave-one-out"):
         mixture=WEIGHT,
         length=LENGTH,
         temperature=temperature,
-        kl=kl,
-        baseline=baseline,
+        **more,
     )
-    opponent = None
-    if trainer.objective.opponent in ("average", "ahead"):
+    opponent = {}
+    if name in ("nash-ema", "extragradient"):
         g = torch.Generator().manual_seed(4)
-        opponent = {
+        opponent["average" if name == "nash-ema" else "ahead"] = {
             key: p.detach() + 0.3 * torch.randn(p.shape, generator=g, dtype=p.dtype)
             for key, p in policy.trainable().items()
         }
@@ -57,8 +57,8 @@ def true_gradient(trainer, opponent):
     policy, judge, objective = trainer.policy, trainer.judge, trainer.objective
     T = trainer.sampling.temperature
     held = {}  # before any graph: to hold other weights is to write over the policy's
-    if opponent is not None:
-        with policy.holding(opponent), torch.no_grad():
+    for parameters in opponent.values():
+        with policy.holding(parameters), torch.no_grad():
             for prompt in PROMPTS:
                 language = enumerate_language(policy, prompt, LENGTH)
                 held[prompt] = log_probabilities(policy, language, temperature=T).exp()
@@ -71,13 +71,16 @@ def true_gradient(trainer, opponent):
             P = judge.tables[prompt][rows][:, rows]
             log_pi = log_probabilities(policy, language, temperature=T)
             log_mu = log_probabilities(policy, language, reference=True, temperature=T)
-            q = mixture_log_probabilities(policy, language, objective.weight(0), T).exp()
+            plan = objective.plan(0)
+            drawn = [*plan.opponents, *plan.scored]
+            weight = next((each.weight for each in drawn if each.policy == MIXTURE), 0.0)
+            q = mixture_log_probabilities(policy, language, weight, T).exp()
             q = held.get(prompt, q)
-            if objective.opponent == "pairs":
+            if objective.name == "online-ipo":
                 h = log_pi - log_mu
                 gap = h[:, None] - h[None] - (P - 0.5) / TAU
                 total = total - TAU / 4 * (q[:, None] * q[None] * gap.square()).sum()
-            elif objective.opponent == "reward":
+            elif objective.name == "rlhf":
                 rewards = judge.tables[prompt].mean(1)
                 total = total + true_objective(log_pi, log_mu, rewards[rows], TAU)
             else:
@@ -95,8 +98,8 @@ def estimates(trainer, opponent, passes):
     """One estimate of the gradient a pass, each of 1,000 answers, [passes, parameters]."""
     found = []
     for _ in range(passes):
-        batch = trainer.sample(trainer.objective.weight(0), opponent)
-        loss, _ = trainer.loss(batch)
+        batch = trainer.sample(trainer.objective.plan(trainer.steps), opponent)
+        loss, _ = trainer.loss(batch, opponent)
         found.append(-flat(gradient_of(lambda loss=loss: loss, trainer.policy)))
     return torch.stack(found)
 
@@ -164,7 +167,7 @@ def test_a_few_samples_agree_with_the_true_gradient():
 def test_the_biased_form_fails_the_same_test(monkeypatch):
     true = true_gradient(*setting("nash-md"))
     with monkeypatch.context() as patch:  # a token's own log-ratio only
-        patch.setattr(objectives, "_to_go", lambda cost: cost)
+        patch.setattr(policy_gradient, "_to_go", lambda cost: cost)
         found = estimates(*setting("nash-md"), 10)
     assert not agrees(found, true), deviation(found, true)
 
@@ -173,22 +176,23 @@ def test_the_biased_form_fails_the_same_test(monkeypatch):
 def test_a_mixture_that_is_self_play_fails_the_same_test():
     true = true_gradient(*setting("nash-md"))
     trainer, _ = setting("self-play")  # a mixture that is self-play
-    assert not agrees(estimates(trainer, None, 100), true)
+    assert not agrees(estimates(trainer, {}, 100), true)
 
 
 def test_with_answers_of_the_policy_ipo_s_gradient_is_self_play_s():
     trainer, _ = setting("online-ipo")
-    trainer.objective = dataclasses.replace(trainer.objective, mixture=objectives.constant(0.0))
-    expected = true_gradient(setting("self-play")[0], None)
+    trainer.objective = dataclasses.replace(trainer.objective, mixture=constant(0.0))
+    expected = true_gradient(setting("self-play")[0], {})
     # the model's norms are computed in float32
-    assert torch.allclose(true_gradient(trainer, None), expected, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(true_gradient(trainer, {}), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kl", ["reward-to-go", "full"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_kl_in_the_log_has_the_true_mean(kl, temperature):
-    trainer, _ = setting("nash-md", temperature, kl)
-    _, found, _ = trainer._scored(trainer.sample(WEIGHT))
+    trainer, _ = setting("nash-md", temperature, kl=kl)
+    batch = trainer.sample(trainer.objective.plan(0))
+    found = trainer.rollout.score(batch, {}).kl
     true = 0.0
     for prompt in PROMPTS:
         language = enumerate_language(trainer.policy, prompt, LENGTH)
