@@ -68,7 +68,11 @@ class Contest:
                     draws=settings.draws,
                     batch_size=settings.batch_size,
                     device=self._device,
-                    options={"chat": settings.chat, "end_token": settings.end_token},
+                    options={
+                        "chat": settings.chat,
+                        "end_token": settings.end_token,
+                        "shortest": settings.generation.min_new_tokens,
+                    },
                     advance=bar.advance,
                     found=found,
                     after=self._after,

@@ -24,6 +24,7 @@ def nash_language(**options: Any) -> None:
     from commands.shared import prepare
     from commands.sweeps import LOG_AND_MODEL, sweep
     from nlhf.config import LanguageConfig
+    from nlhf.language.hub import check_repository
     from nlhf.training import build_language
 
     for name in TABLE_ONLY:
@@ -50,12 +51,15 @@ def nash_language(**options: Any) -> None:
         else:
             told = group.hear()
             folder, replace = Path(told["folder"]), told["replace"]
+        if settings.push_to_hub is not None:
+            check_repository(settings.push_to_hub)
         _train(build_language(settings, device, group), path, folder, replace, options)
 
 
 def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
     """Train, log and save."""
     from bridge.checkpoint import loading
+    from bridge.live import Watchers
     from bridge.progress import progress
     from commands.cards import keep, tell
     from commands.folders import note_folder
@@ -69,7 +73,6 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
     card = _card(run)
     if group.rank == 0:
         tell([card], options)
-    tables = {"metrics": LanguageRecord} | ({"exact": ExactRecord} if config.measure_exact else {})
     with (
         session_of(
             path,
@@ -78,13 +81,16 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
             run.policy.device.type,
             steps=1,
             in_passing=lambda table, step: step % config.log_every == 0,
-            tables=tables,
+            tables=_tables(run),
             dataset=run.source,
             group=group,
             ranks=group.size > 1,
             processes=group.size,
         ) as session,
         progress(config.iterations, config.algorithm, options["quiet"]) as bar,
+        Watchers(
+            config.report_to if group.rank == 0 else (), path, config.model_dump(mode="json")
+        ) as watchers,
     ):
         log, start = session.log, session.start
         if start is None:
@@ -96,10 +102,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         note_folder(log, options["save"], options["overwrite"])
         _remark(run.policy.remark, log, silent=options["quiet"] or group.rank > 0)
 
-        def on_exact(record: ExactRecord) -> None:
-            log.log("exact", record)
-            # only the last ones are shown at the end
-            exact[:] = [each for each in exact if each.step == record.step] + [record]
+        notes = _Notes(log, watchers, exact)
 
         def after(step: int, snapshot: Callable[[], Any]) -> None:
             def whole() -> dict[str, Any]:
@@ -118,8 +121,9 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
 
             last = train_language(
                 run,
-                on_record=lambda record: log.log("metrics", record),
-                on_exact=on_exact,
+                on_record=notes.metrics,
+                on_exact=notes.exactly,
+                on_evaluation=notes.evaluation,
                 advance=advance,
                 start=start,
                 after_step=after,
@@ -132,6 +136,37 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         said |= {"policy": str(folder), **account.bill(group)}
         log.event("summary", of=said)
     _tell(last, said, path, options)
+
+
+class _Notes:
+    """Writes records into the log, and tells whoever watches."""
+
+    def __init__(self, log: Any, watchers: Any, exact: list[Any]) -> None:
+        self._log, self._watchers, self._exact = log, watchers, exact
+
+    def metrics(self, record: Any) -> None:
+        self._note("metrics", record)
+
+    def evaluation(self, record: Any) -> None:
+        self._note("evaluation", record)
+
+    def exactly(self, record: Any) -> None:
+        self._note("exact", record)
+        # only the last ones are shown at the end
+        self._exact[:] = [each for each in self._exact if each.step == record.step] + [record]
+
+    def _note(self, table: str, record: Any) -> None:
+        self._log.log(table, record)
+        self._watchers.log(table, record)
+
+
+def _tables(run: Any) -> dict[str, Any]:
+    """What the log has a table of."""
+    from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
+
+    tables: dict[str, Any] = {"metrics": LanguageRecord}
+    tables |= {"exact": ExactRecord} if run.config.measure_exact else {}
+    return tables | ({"evaluation": EvaluationRecord} if run.held_out else {})
 
 
 def _card(run: Any) -> Card:
@@ -159,6 +194,7 @@ def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) 
 def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], None]) -> None:
     """Write the policy into its folder; the first process does."""
     from commands.folders import new_folder
+    from nlhf.language.hub import push
     from nlhf.language.parallel import whole_weights
     from nlhf.language.saving import save_policy
 
@@ -167,6 +203,8 @@ def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], 
         with new_folder(folder, replace) as fresh:
             save_policy(run.policy, fresh, _about(run.config, last), weights)
             noted()
+        if run.config.push_to_hub is not None:
+            click.echo(f"pushed: {push(folder, run.config.push_to_hub)}", err=True)
 
 
 def _remark(text: str | None, log: Any, silent: bool) -> None:

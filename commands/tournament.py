@@ -101,7 +101,11 @@ def _try(
 
     for name in settings.policies:
         if name not in files:
-            options = {"chat": settings.chat, "end_token": settings.end_token}
+            options = {
+                "chat": settings.chat,
+                "end_token": settings.end_token,
+                "shortest": settings.generation.min_new_tokens,
+            }
             policy = load_policy(name, device=device, reference=False, **options)
             policy.check_room(prompts, settings.generation.max_new_tokens, name)
     if len(files) > 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -36,12 +36,16 @@ from nlhf.config import (
     read_preferences,
 )
 from nlhf.config.judges import Preference
+from nlhf.errors import InputError
+from nlhf.language.checkpointing import checkpoint_layers
 from nlhf.language.enumeration import measure_exactly
+from nlhf.language.evaluation import evaluate
 from nlhf.language.loading import Lora, load_policy
 from nlhf.language.parallel import AbstractGroup, share_model
 from nlhf.language.policy import Policy
+from nlhf.language.prompts import Prompt
 from nlhf.language.reading import Account, digest, read_prompts
-from nlhf.language.records import ExactRecord, LanguageRecord
+from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
 from nlhf.language.trainer import Batching, Trainer
 from nlhf.oracle import solve_equilibrium
 from nlhf.outcome import ContextResult, context_results
@@ -224,6 +228,7 @@ class LanguageRun:
     config: LanguageConfig
     trainer: Trainer
     account: Account = field(default_factory=Account)  # how the prompts were read
+    held_out: Sequence[Prompt] = ()  # prompts that only evaluations see
 
     @property
     def policy(self) -> Policy:
@@ -271,8 +276,22 @@ def build_language(
         end_token=config.end_token,
         seed=seed_for(config.seed, "weights"),
         own_reference=movement.moves,
+        shortest=config.generation.min_new_tokens,
     )
+    policy.prompt_room = config.max_prompt_tokens
+    policy.keeps = {"refuse": "refuse", "left": "end", "right": "start"}[config.truncate]
+    if config.generation.min_new_tokens and not policy.end_ids:
+        raise InputError(
+            f"min_new_tokens={config.generation.min_new_tokens} has no effect on {config.model}, "
+            "whose answers have no token that ends them; leave it out"
+        )
+    if config.gradient_checkpointing:
+        checkpoint_layers(policy)
     policy.check_room(read.kept, sampling.max_new_tokens, config.prompts)
+    held_out = ()
+    if config.eval_prompts is not None:
+        held_out = read_prompts(config.eval_prompts, config.on_bad_lines).kept
+        policy.check_room(held_out, sampling.max_new_tokens, config.eval_prompts)
     share_model(policy, group, config.shard)
     value = value_optimizer = None
     if getattr(objective, "baseline", None) == "learned":
@@ -295,6 +314,7 @@ def build_language(
             config.batch_size,
             config.accumulation,
             torch.bfloat16 if config.mixed_precision else None,
+            config.missing_end_penalty,
         ),
         optimizer=make_language_optimizer(config.optimizer, policy.trainable(), config.iterations),
         order=generator(config.seed, "prompts"),
@@ -304,7 +324,7 @@ def build_language(
         group=group,
         reference=movement,
     )
-    return LanguageRun(config, trainer, read.account)
+    return LanguageRun(config, trainer, read.account, held_out)
 
 
 def train_language(
@@ -312,6 +332,7 @@ def train_language(
     *,
     on_record: Callable[[LanguageRecord], None],
     on_exact: Callable[[ExactRecord], None] = lambda record: None,
+    on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None,
     advance: Callable[[int, LanguageRecord], None] = lambda steps, record: None,
     start: Mapping[str, Any] | None = None,
     after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
@@ -322,6 +343,8 @@ def train_language(
         run: what `build_language` made; its policy learns in place.
         on_record: given the record of every `log_every`-th step and of the last.
         on_exact: given the exact measures at the same steps, with `measure_exact`.
+        on_evaluation: given the measures on held-out prompts, if there are any, before the first
+            step, at every `eval_every`-th and after the last.
         advance: told after each step, or how many were done before.
         start: what a snapshot gave, see `solve`.
         after_step: see `solve`.
@@ -337,6 +360,8 @@ def train_language(
             set_random_states(start["random"])
             record = LanguageRecord(**start["record"])
         advance(trainer.steps, record)
+    elif run.held_out:
+        on_evaluation(_evaluated(run))
     while trainer.steps < config.iterations:
         measures = trainer.step()
         step = trainer.steps
@@ -352,10 +377,19 @@ def train_language(
             if config.measure_exact:
                 for number, measured in enumerate(measure_exactly(trainer, config.tau)):
                     on_exact(ExactRecord(step, number, *measured))
+        due = config.eval_every is not None and step % config.eval_every == 0
+        if run.held_out and (due or step == config.iterations):
+            on_evaluation(_evaluated(run))
         advance(1, record)
         after_step(step, partial(_language_snapshot, trainer, record))
     assert record is not None
     return record
+
+
+def _evaluated(run: LanguageRun) -> EvaluationRecord:
+    trainer, config = run.trainer, run.config
+    seed = seed_for(config.seed, "evaluation")
+    return evaluate(trainer.rollout, run.held_out, config.samples, trainer.steps, seed)
 
 
 def _language_snapshot(trainer: Trainer, record: LanguageRecord) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from torch import Tensor
 
 from bridge.config import Config
@@ -39,6 +39,18 @@ class GenerationConfig(Config):
     temperature: Positive = 1.0
     top_k: Count | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    repetition_penalty: Positive = 1.0
+    min_new_tokens: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.min_new_tokens >= self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} must be below max_new_tokens="
+                f"{self.max_new_tokens}"
+            )
+        return self
 
 
 class LoraConfig(Config):
@@ -141,6 +153,14 @@ class LanguageConfig(JudgedConfig):
     shard: Literal["ddp", "fsdp"] = "ddp"
     measure_exact: bool = False
     on_bad_lines: OnBadLines = "error"
+    missing_end_penalty: Annotated[float, Field(ge=0)] = 0.0
+    max_prompt_tokens: Count | None = None
+    truncate: Literal["refuse", "left", "right"] = "refuse"
+    gradient_checkpointing: bool = False
+    eval_prompts: str | None = None
+    eval_every: Count | None = None
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    push_to_hub: str | None = None
     log_every: Count = 1
     seed: Seed = 0
 
@@ -168,6 +188,10 @@ class LanguageConfig(JudgedConfig):
             found["reference_every"] = "with reference=ema, which moves after every step"
         else:
             found["reference_rate"] = "without reference=ema; give it too"
+        if self.eval_prompts is None:
+            found["eval_every"] = "without eval_prompts; give them too"
+        if self.max_prompt_tokens is None:
+            found["truncate"] = "without max_prompt_tokens; give it too"
         chosen = OBJECTIVES[self.algorithm]
         if not (chosen.reads_tau or self.measure_exact):
             users = [name for name, kind in OBJECTIVES.items() if kind.reads_tau]
@@ -222,7 +246,14 @@ def make_movement(config: LanguageConfig) -> Reference:
 
 def make_sampling(config: GenerationConfig) -> Sampling:
     """How training draws answers."""
-    return Sampling(config.max_new_tokens, config.temperature, config.top_k, config.top_p)
+    return Sampling(
+        config.max_new_tokens,
+        config.temperature,
+        config.top_k,
+        config.top_p,
+        config.min_p,
+        config.repetition_penalty,
+    )
 
 
 def make_language_optimizer(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nlhf.errors import InputError
 from nlhf.language.caches import cache_argument, choose_rows, holds_states_only, new_cache, takes
+from nlhf.language.cuts import Cuts, Limits
 from nlhf.language.policy import Encoded, Policy
 from nlhf.mixture import mixed
 
@@ -30,6 +31,10 @@ class Sampling:
         top_k: keep that many of the most likely tokens, >= 1.
         top_p: keep the smallest set of the most likely tokens with at least this probability, in
             (0, 1]; 1 keeps all. See `truncated` for ties.
+        min_p: keep tokens with at least this share of the most likely one's probability, (0, 1].
+        repetition_penalty: of tokens that the prompt or the answer has already, > 0, before the
+            cuts and on the same rows as they: their log-probabilities are multiplied by it, so
+            that above 1 they become rarer.
         truncate_own: cut the policy's own rows too; for answers that no gradient is made of.
     """
 
@@ -37,17 +42,21 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
     truncate_own: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """The cuts."""
+        return Limits(self.top_k, self.top_p, self.min_p, self.repetition_penalty)
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens={self.max_new_tokens} must be at least 1")
         if not self.temperature > 0:
             raise InputError(f"temperature={self.temperature} must be > 0")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k={self.top_k} must be at least 1; leave it out to keep all")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p={self.top_p} must lie in (0, 1]")
+        self.limits.check()
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ def decode(
     n_own, n = batch * own, batch * (own + mixed_rows)
     streams = Streams(policy, prompts, own, mixed_rows, weight, length)
     device = prompts.ids.device
+    each = torch.arange(batch, device=device)
     uniforms = uniforms.to(device)
     w = torch.tensor(weight, device=device)
     tokens = torch.full((n, length), policy.pad_id, device=device)
@@ -127,14 +137,19 @@ def decode(
     ends = torch.tensor(policy.end_ids, device=device)
     done = torch.zeros(n, dtype=torch.bool, device=device)
     logits = streams.prefill()
+    rows = (each.repeat_interleave(count) for count in (own, mixed_rows))
+    start = 0 if sampling.truncate_own else n_own
+    cuts = Cuts(sampling.limits, prompts.rows(torch.cat(tuple(rows))[start:]), start)
     for t in range(length):
-        log_pi, log_mu = (_tempered(each, sampling.temperature) for each in logits)
+        ready = (policy.allowed(each, t) for each in logits)
+        log_pi, log_mu = (_tempered(each, sampling.temperature) for each in ready)
         parts = [log_pi[:n_own]] if n_own else []
         if n > n_own:
             parts.append(_mixture(log_pi[n_own:], log_mu, w, weight))
         log_q = torch.cat(parts) if len(parts) > 1 else parts[0]
         observe(t, log_q)
-        drawn = _draw(_cut(log_q, sampling, n_own), uniforms[:, t])
+        drawn = _draw(cuts(log_q), uniforms[:, t])
+        cuts.saw(drawn)
         drawn = torch.where(done, policy.pad_id, drawn)
         tokens[:, t], mask[:, t] = drawn, ~done
         kept.append((_at(log_pi, drawn[: len(log_pi)]), _at(log_mu, drawn[n - len(log_mu) :])))
@@ -275,36 +290,6 @@ def _mixture(log_pi: Tensor, log_mu: Tensor, w: Tensor, weight: float) -> Tensor
 
 def _at(log_probs: Tensor, tokens: Tensor) -> Tensor:
     return log_probs.gather(1, tokens[:, None])[:, 0]
-
-
-def _cut(log_q: Tensor, sampling: Sampling, n_own: int) -> Tensor:
-    """Leave the most likely tokens of the rows that are cut."""
-    if sampling.top_k is None and sampling.top_p is None:
-        return log_q
-    start = 0 if sampling.truncate_own else n_own
-    if start == len(log_q):
-        return log_q
-    return torch.cat((log_q[:start], truncated(log_q[start:], sampling.top_k, sampling.top_p)))
-
-
-def truncated(log_q: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
-    """The most likely tokens, the others at -inf, not normalised, [N, V].
-
-    First the `top_k` most likely; of these, normalised, the smallest set of the most likely whose
-    probability reaches `top_p`. Of equally likely tokens the one with the smaller number is taken
-    first, so that exactly `top_k` are kept and the set is the same everywhere. A set that misses
-    `top_p` by rounding only (16 eps of the dtype) reaches it. One token is always kept, and
-    top_p = 1 leaves all of them, however unlikely.
-    """
-    ordered, order = torch.sort(log_q, dim=-1, descending=True, stable=True)
-    if top_k is not None:
-        ordered[:, top_k:] = -torch.inf
-    if top_p is not None and top_p < 1:
-        p = torch.softmax(ordered.double(), -1)
-        enough = top_p * (1 - 16 * torch.finfo(log_q.dtype).eps)
-        before = p.cumsum(-1) - p
-        ordered = ordered.masked_fill(before >= enough, -torch.inf)
-    return torch.full_like(log_q, -torch.inf).scatter(-1, order, ordered)
 
 
 def _draw(log_q: Tensor, u: Tensor) -> Tensor:

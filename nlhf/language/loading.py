@@ -60,6 +60,7 @@ def load_policy(
     seed: int = 0,
     reference: bool = True,
     own_reference: bool = False,
+    shortest: int = 0,
 ) -> Policy:
     """Load a policy; its reference is what was loaded, frozen.
 
@@ -76,6 +77,7 @@ def load_policy(
         seed: of an adapter's and a tiny model's weights.
         reference: keep a frozen copy where all weights learn; without one the policy must not be
             asked for its reference.
+        shortest: tokens before which no answer may end; see `Policy`.
         own_reference: keep the frozen copy where an adapter learns too, so that it can move.
 
     Raises:
@@ -111,6 +113,7 @@ def load_policy(
         chat=chat,
     )
     check_suitable(policy)
+    policy.shortest = shortest
     return policy
 
 

@@ -49,7 +49,11 @@ class Policy:
         context: most tokens of prompt and answer together, None where there is no limit.
         name: how messages and the model card call it.
         chat: whether a prompt that is plain text is put into the tokenizer's chat template.
+        shortest: tokens of an answer before which no token may end it, under pi and mu alike.
+        prompt_room: most tokens of a prompt, None for any number.
+        keeps: of a longer prompt its "end" or its "start"; or "refuse".
         forward_model: `model` in a wrapper that exchanges gradients between processes, if any.
+        checkpointed: layers that are computed again for a gradient, see `checkpointing`.
         joined: whether pi and mu may be rows of one pass: the policy is an adapter, and one pass
             was found to give what two give.
         shares: whether several tokens may follow a cached prompt in one pass.
@@ -63,7 +67,11 @@ class Policy:
     context: int | None = None
     name: str = "policy"
     chat: bool = True
+    shortest: int = 0
+    prompt_room: int | None = None
+    keeps: str = "refuse"
     forward_model: nn.Module | None = None
+    checkpointed: tuple[nn.Module, ...] = ()
     joined: bool = field(default=False, init=False)
     shares: bool = field(default=True, init=False)
     _adapter: AdapterRows | None = field(default=None, init=False, repr=False)
@@ -125,7 +133,9 @@ class Policy:
     def forward(self, inputs: Mapping[str, Any], reference: bool = False) -> Any:
         """Run pi, or mu without a gradient; give what the model gives."""
         if not reference:
-            with ready(self.model):
+            makes_gradient = torch.is_grad_enabled() and self.checkpointed
+            again = _recomputing(self.checkpointed) if makes_gradient else nullcontext()
+            with ready(self.model), again:
                 return (self.forward_model or self.model)(**inputs)
         with torch.no_grad(), self.adapter_off(), ready(self.reference or self.model):
             return (self.reference or self.model)(**inputs)
@@ -144,6 +154,13 @@ class Policy:
         assert self.joined
         with ready(self.model), self._adapter.first(own, inputs["input_ids"]):
             return self.model(**inputs)
+
+    def allowed(self, logits: Tensor, place: int) -> Tensor:
+        """Logits [..., V] of an answer's token number `place`, none that ends it too early."""
+        if place >= self.shortest or not self.end_ids:
+            return logits
+        ends = torch.tensor(self.end_ids, device=logits.device)
+        return logits.index_fill(-1, ends, -torch.inf)
 
     def adapter_off(self) -> Any:
         """While the block runs, an adapter has no effect."""
@@ -177,7 +194,7 @@ class Policy:
         """
         if not prompts:
             raise InputError("there are no prompts; give at least one")
-        rows = [self.prompt_tokens(prompt) for prompt in prompts]
+        rows = [self.shortened(self.prompt_tokens(prompt)) for prompt in prompts]
         longest = max(len(row) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_id)
         mask = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -225,12 +242,26 @@ class Policy:
         """
         for i, prompt in enumerate(prompts, 1):
             length = len(self.prompt_tokens(prompt))
+            if self.prompt_room is not None and length > self.prompt_room:
+                if self.keeps == "refuse":
+                    raise InputError(
+                        f"{source}: prompt {i} has {length} tokens, and max_prompt_tokens="
+                        f"{self.prompt_room}; shorten it, or --set truncate=left (or right)"
+                    )
+                length = self.prompt_room
             if self.context is not None and length + answer > self.context:
                 raise InputError(
                     f"{source}: prompt {i} has {length} tokens and its answer up to {answer}, but "
                     f"{self.name} has a context of {self.context}; shorten the prompt, or "
                     "--set generation.max_new_tokens=..."
                 )
+
+    def shortened(self, tokens: list[int]) -> list[int]:
+        """A prompt's tokens as far as there is room for them."""
+        room = self.prompt_room
+        if room is None or len(tokens) <= room or self.keeps == "refuse":
+            return tokens
+        return tokens[-room:] if self.keeps == "end" else tokens[:room]
 
     def texts(self, tokens: Tensor, mask: Tensor) -> list[str]:
         """Answers as text, without the token that ends them and without special tokens.
@@ -281,3 +312,18 @@ class Policy:
 def rows_of(model: Any) -> int:
     """How many tokens a model knows."""
     return model.get_input_embeddings().weight.shape[0]
+
+
+@contextmanager
+def _recomputing(layers: tuple[nn.Module, ...]) -> Iterator[None]:
+    """While the block runs these layers checkpoint, as transformers has it: where they train.
+
+    Only they are told so; their parts, dropout among them, are not.
+    """
+    try:
+        for layer in layers:
+            layer.training = True
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False

@@ -37,6 +37,26 @@ class LanguageRecord:
 
 
 @dataclass(frozen=True)
+class EvaluationRecord:
+    """The policy against its reference on held-out prompts.
+
+    `win_rate` is the mean of P(pi > mu) over prompts (of the reward, where a reward is all that
+    there is), `win_rate_error` its standard error, `above_half` the share of prompts on which it
+    exceeds a half; `ended` is how many answers came to their end.
+    """
+
+    step: int
+    prompts: int
+    win_rate: float
+    win_rate_error: float
+    above_half: float
+    objective_kl: float
+    objective_entropy: float
+    completions_mean_length: float
+    ended: float
+
+
+@dataclass(frozen=True)
 class ExactRecord:
     """The policy of one prompt against the game of all answers; `prompt` is its number.
 

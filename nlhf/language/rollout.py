@@ -63,6 +63,8 @@ class Rollout:
         judge: P(y > y' | x); None only where `reward` is all that the plan asks for.
         reward: r(x, y).
         autocast: dtype of the scoring passes; None computes in the weights' own.
+        missing_end: c >= 0, taken from what an answer earns that has not ended: from its reward,
+            or P(y > y') - c(y) + c(y'), which keeps P(y > y') + P(y' > y) = 1.
     """
 
     policy: Policy
@@ -71,6 +73,7 @@ class Rollout:
     sampling: Sampling
     group: AbstractGroup
     autocast: torch.dtype | None = None
+    missing_end: float = 0.0
 
     def sample(
         self,
@@ -212,10 +215,11 @@ class Rollout:
             assert self.reward is not None
             repeated = [prompt for prompt in prompts for _ in range(n)]
             reward = self.reward(repeated, texts).reshape(count, n)
+            reward = reward - self._cost(own, reward).reshape(count, n)
             return reward.new_full((count, n), torch.nan), reward
         assert self.judge is not None
         if plan.asks == "pairs":
-            return self._judged_pairs(prompts, texts, n)
+            return self._judged_pairs(prompts, texts, own)
         assert other is not None
         others = policy.texts(other.tokens, other.mask)
         m = len(others) // count
@@ -229,13 +233,21 @@ class Rollout:
         ]
         p = self.judge(*(list(part) for part in zip(*asked, strict=True))).double()
         preference = p.reshape(count, n, each)
+        if self.missing_end:
+            mine = self._cost(own, p).reshape(count, n, 1)
+            shape = (count, n, each) if plan.follow is not None else (count, 1, m)
+            preference = preference - mine + self._cost(other, p).reshape(shape)
         return preference, preference.mean(-1)
 
+    def _cost(self, answers: Answers, like: Tensor) -> Tensor:
+        return self.missing_end * (~answers.ended).to(like)
+
     def _judged_pairs(
-        self, prompts: list[Prompt], texts: list[str], n: int
+        self, prompts: list[Prompt], texts: list[str], own: Answers
     ) -> tuple[Tensor, Tensor]:
         assert self.judge is not None
         count = len(prompts)
+        n = len(texts) // count
         first, second = torch.triu_indices(n, n, 1).tolist()
         asked = [
             (prompts[b], texts[b * n + i], texts[b * n + j])
@@ -246,6 +258,9 @@ class Rollout:
         preference = p.new_full((count, n, n), 0.5)
         preference[:, first, second] = p.reshape(count, -1)
         preference[:, second, first] = 1 - p.reshape(count, -1)
+        if self.missing_end:
+            cost = self._cost(own, p).reshape(count, n)
+            preference = preference - cost[:, :, None] + cost[:, None, :]
         return preference, preference.mean(-1)
 
 

@@ -72,6 +72,9 @@ def score(
             parts = _shared(policy, prompts, index, tokens, mask, reference, hidden)
     logits, states = (torch.cat(each, 1) for each in zip(*parts, strict=True))
     logits = logits if logits.dtype == torch.float64 else logits.float()
+    if policy.shortest:
+        early = (policy.allowed(logits[:, t], t) for t in range(length))
+        logits = torch.stack(tuple(early), 1)
     log_all = torch.log_softmax(logits / temperature, -1)
     log_prob = log_all.gather(-1, tokens[..., None])[..., 0]
     return Scores(torch.where(mask, log_prob, 0.0), log_all, states.detach() if hidden else None)

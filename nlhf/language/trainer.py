@@ -42,11 +42,13 @@ class Batching:
         prompts: prompts a pass, all processes together, >= 1.
         accumulation: passes whose gradients are averaged in one step, >= 1.
         autocast: dtype of the scoring passes; None computes in the weights' own.
+        missing_end: what an answer loses that has not ended, >= 0; see `Rollout`.
     """
 
     prompts: int
     accumulation: int = 1
     autocast: torch.dtype | None = None
+    missing_end: float = 0.0
 
 
 @dataclass
@@ -98,7 +100,7 @@ class Trainer:
     def rollout(self) -> Rollout:
         """Who answers, who judges, and how answers are drawn."""
         given = (self.policy, self.judge, self.reward, self.sampling, self.group)
-        return Rollout(*given, self.batching.autocast)
+        return Rollout(*given, self.batching.autocast, self.batching.missing_end)
 
     def step(self) -> dict[str, float]:
         """Sample, judge, and move the policy once; give the step's measures."""

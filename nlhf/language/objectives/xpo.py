@@ -47,6 +47,7 @@ class XPO(Iterated):
         log_pi = sampled.total(sampled.log_pi)
         h = tau * (log_pi - sampled.total(sampled.log_mu))
         margin = h[:, :n, None] - h[:, None, n:]
-        wins = sampled.preference[:, :n, n:]
+        # penalties may lead out of the range, where the loss has no least value
+        wins = sampled.preference[:, :n, n:].clamp(0, 1)
         labels = wins * logsigmoid(margin) + (1 - wins) * logsigmoid(-margin)
         return (self.alpha * log_pi[:, n:].mean() - labels.mean()) / tau

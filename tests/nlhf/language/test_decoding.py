@@ -7,7 +7,8 @@ import torch
 import transformers
 
 from nlhf.errors import InputError
-from nlhf.language.decoding import Sampling, decode, draw_uniforms, truncated
+from nlhf.language.cuts import truncated
+from nlhf.language.decoding import Sampling, decode, draw_uniforms
 from nlhf.language.policy import Policy
 from nlhf.language.scoring import score
 from tests.policies import PROMPTS, make_policy

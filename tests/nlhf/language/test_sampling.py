@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 
 from nlhf.errors import InputError
-from nlhf.language.decoding import Sampling, _draw, decode, draw_uniforms, truncated
+from nlhf.language.cuts import truncated
+from nlhf.language.decoding import Sampling, _draw, decode, draw_uniforms
 from tests.policies import PROMPTS, make_policy
 
 BELOW_ONE = 1 - 2.0**-53

@@ -1,0 +1,56 @@
+"""Gradient checkpointing: what layers compute is computed again on the way back, not kept."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from nlhf.errors import InputError
+from nlhf.language.extras import need
+from nlhf.language.policy import Policy
+
+
+def checkpoint_layers(policy: Policy) -> None:
+    """Let passes that make a gradient keep only what enters each layer.
+
+    Sampling and scores without a gradient are as before, and the policy stays without dropout. A
+    prompt is then run for each of its answers, because a layer that is run again cannot read a
+    cache.
+
+    Raises:
+        InputError: the model has no layers that can be checkpointed.
+    """
+    model: Any = policy.model
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not getattr(inner, "supports_gradient_checkpointing", False):
+        raise InputError(
+            f"{policy.name} ({type(inner).__name__}) has no gradient checkpointing; "
+            "--set gradient_checkpointing=false"
+        )
+    # transformers 5.10 renamed it
+    newer = getattr(inner, "activation_checkpointing_enable", None)
+    enable = newer or inner.gradient_checkpointing_enable
+    enable(**{_keyword(enable): {"use_reentrant": False}})
+    if policy.has_adapter and hasattr(inner, "enable_input_require_grads"):
+        inner.enable_input_require_grads()
+    kind = need("transformers.modeling_layers").GradientCheckpointingLayer
+    layers = tuple(each for each in inner.modules() if isinstance(each, kind))
+    if not layers:
+        raise InputError(
+            f"{policy.name} ({type(inner).__name__}) checkpoints in a way of its own; "
+            "--set gradient_checkpointing=false"
+        )
+    for layer in layers:
+        layer.register_forward_pre_hook(_plain)
+    policy.checkpointed, policy.shares = layers, False
+
+
+def _plain(layer: nn.Module, inputs: Any) -> None:
+    """What a layer computes is that of a model which does not train: no dropout of its own."""
+    layer.training = False
+
+
+def _keyword(enable: Any) -> str:
+    return next(name for name in inspect.signature(enable).parameters if name.endswith("_kwargs"))

@@ -1,0 +1,44 @@
+"""A saved policy on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nlhf.errors import InputError
+from nlhf.language.extras import need
+
+
+def check_repository(name: str) -> None:
+    """Refuse what is no name of a repository, before any work.
+
+    Raises:
+        InputError: it is none.
+    """
+    hub = need("huggingface_hub")
+    try:
+        hub.utils.validate_repo_id(name)
+    except Exception as error:  # the hub's own
+        raise InputError(f"push_to_hub={name!r}: {' '.join(str(error).split())[:200]}") from None
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload a folder, its card included, into a private repository; give its address.
+
+    The hub's own client finds who is logged in.
+
+    Raises:
+        InputError: the hub refuses; the folder stays as it is.
+    """
+    hub = need("huggingface_hub")
+    try:
+        api = hub.HfApi()
+        address = api.create_repo(name, private=True, exist_ok=True)
+        said = "policy of nash-md"
+        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message=said)
+    except Exception as error:  # networks and hubs fail in many ways
+        told = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"push_to_hub={name}: {type(error).__name__}: {told}; the policy is in {folder}: "
+            f"huggingface-cli upload {name} {folder}"
+        ) from None
+    return str(address)
