@@ -349,11 +349,11 @@ def main(
         ways["tuned"] = tuned(names, answers, out, processes)
     tasks = [
         _task(name, how, settings[name], kind, size, seed, answers)
-        for how, settings in ways.items()
-        for name in names
-        for kind in KINDS
-        for size in counts
         for seed in range(seeds)
+        for how, settings in ways.items()
+        for size in counts
+        for kind in KINDS
+        for name in names
     ]
     done = run_all(tasks, out / "runs.jsonl", processes)
     for kind in KINDS:

@@ -1,0 +1,284 @@
+"""A comparison on real text that can show a difference: three raters whose majority is cyclic.
+
+    python -m experiments.cyclic_docstrings [--out FOLDER] [--processes N] [--steps N] [--seeds N]
+
+SmolLM2 summarises docstrings, as in `experiments.docstrings`, from the same kind of warm start. The
+preference is the mean of three raters. Each knows how short an answer is, how well it keeps to the
+style of PEP 257, and how much of the author's summary it has, relative to one another; they rank
+these three, (short, content, style), (content, style, short), (style, short, content), so that most
+prefer short to content, content to style and style to short. Nash-MD at six weights of the mixture,
+Nash-EMA and RLHF on the mean of the raters' utilities, three seeds each, then answers to the
+docstrings of packages held out. Prints win rates against RLHF with 95 % intervals by resampling
+prompts and seeds, and whether the rate over mixture weights has its one peak inside, as Munos et
+al. report. What is there in FOLDER is not made again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from bridge.report.panels import Line, Panel, draw_panels
+from experiments.docstrings import LENGTH, place
+from experiments.jobs import CLI, markdown, settings
+from nlhf.config import LanguageConfig, get_judge
+from nlhf.language.corpora import docstrings, reference
+from nlhf.language.decoding import Sampling
+from nlhf.language.loading import load_policy
+from nlhf.language.prompts import Prompt
+from nlhf.language.saving import save_policy
+from nlhf.language.similarity import rouge_1, words
+from nlhf.language.tournament import answers_of
+from nlhf.training import build_language, train_language
+
+WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+RLHF, EMA, WARM = "rlhf", "nash-ema", "warm start"
+RATERS = "experiments.cyclic_docstrings:raters"
+TASTES = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 0.0]], dtype=torch.float64)
+"""What each rater gives for short, style and content."""
+SHARP, SURE = 6.0, 4.0
+"""How much an answer is what it is most, and how sure raters are."""
+RESAMPLES = 2000
+
+
+def features(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
+    """How much each answer is short, in style, and full of content, [B, 3], each row summing to 1.
+
+    Softmax of SHARP times: 1 - words / LENGTH; the share of four rules of PEP 257 that it keeps;
+    the recall of the author's words.
+    """
+    rows = []
+    for y, human in zip(answers, map(reference, prompts), strict=True):
+        said = words(y)
+        short = max(0.0, 1 - len(said) / LENGTH) if said else 0.0
+        rows.append((short, style(y), rouge_1(said, words(human))[1]))
+    return torch.softmax(SHARP * torch.tensor(rows, dtype=torch.float64), -1)
+
+
+def style(answer: str) -> float:
+    """The share of these rules that an answer keeps: it begins with a capital letter, its first
+    word is no third person, it ends with a full stop, it is one sentence without markup."""
+    first = (answer.split() or [""])[0]
+    rules = (
+        answer[:1].isupper(),
+        bool(first) and not re.fullmatch(r"\w+[^s]s", first),
+        answer.endswith("."),
+        bool(answer) and not re.search(r"[`*:#\n]|\.\s", answer),
+    )
+    return sum(rules) / len(rules)
+
+
+def utilities(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
+    """What each rater gives for each answer, [B, 3]."""
+    return features(prompts, answers) @ TASTES.T
+
+
+def raters(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    """The mean over raters of sigmoid(SURE (u(a) - u(b))), [B]."""
+    return torch.sigmoid(SURE * (utilities(prompts, a) - utilities(prompts, b))).mean(-1)
+
+
+def reward(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
+    """The mean of the raters' utilities, weighed as they are unsure of: what RLHF maximises, [B].
+
+    The plain mean is the same for all answers, by construction; its Bradley-Terry fit against the
+    three pure kinds is not.
+    """
+    mine = utilities(prompts, answers)
+    pure = torch.softmax(SHARP * torch.eye(3, dtype=torch.float64), -1) @ TASTES.T
+    wins = torch.sigmoid(SURE * (mine[:, None] - pure[None])).mean(-1)
+    return torch.logit(wins.mean(-1))
+
+
+def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
+    """The config of each run, by its name."""
+    common: dict[str, Any] = {
+        "model": str(folder / "warm-start"),
+        "prompts": str(folder / "prompts.jsonl"),
+        "preference": RATERS,
+        "iterations": steps,
+        "batch_size": 2,
+        "samples": 4,
+        "kl": "full",
+        "tau": 0.02,
+        "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
+        "generation": {"max_new_tokens": LENGTH},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5, "schedule": "cosine"},
+        "precision": "bfloat16",
+        "seed": seed,
+    }
+    three = {"opponents": 3}
+    found = {f"nash-md {w:g}": {**common, **three, "mixture": w} for w in WEIGHTS}
+    found[EMA] = {**common, **three, "algorithm": "nash-ema"}
+    scalar = {"algorithm": "rlhf", "reward": "experiments.cyclic_docstrings:reward"}
+    # the slope of P is at most a quarter of the reward's: four times the tau is the same trade
+    found[RLHF] = {**common, **scalar, "tau": 0.08}
+    return {name: LanguageConfig(**values) for name, values in found.items()}
+
+
+def train(folder: Path, name: str, steps: int, seed: int) -> None:
+    """Train one policy."""
+    target = _place(folder, name, seed)
+    if not target.is_dir():
+        run = build_language(configs(folder, steps, seed)[name])
+        train_language(run, on_record=lambda record: None)
+        save_policy(run.policy, target, {"algorithm": name, "steps": steps, "seed": seed})
+
+
+def answer(folder: Path, spec: Path, prompts: Sequence[str]) -> list[str]:
+    """A policy's answers, by the same random numbers for all policies."""
+    path = spec.with_name(spec.name + ".answers.json")
+    if not path.is_file():
+        g = torch.Generator().manual_seed(0)
+        options = {"dtype": torch.bfloat16}
+        given = (str(spec), prompts, Sampling(LENGTH), g)
+        (found,) = answers_of(*given, batch_size=16, options=options)
+        path.write_text(json.dumps(found), "utf-8")
+    return json.loads(path.read_text("utf-8"))
+
+
+def _place(folder: Path, name: str, seed: int) -> Path:
+    return folder / f"{name.replace(' ', '-')}-seed-{seed}"
+
+
+def against(wins: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarray]:
+    """The mean of wins [seeds, seeds of the other, prompts], and its resamples [RESAMPLES].
+
+    Prompts and the seeds of either side are drawn anew, each as a whole.
+    """
+    s, t, n = wins.shape
+    drawn = []
+    for _ in range(RESAMPLES):
+        i, j, k = (rng.integers(m, size=m) for m in (s, t, n))
+        drawn.append(wins[np.ix_(i, j, k)].mean())
+    return float(wins.mean()), np.array(drawn)
+
+
+def compare(
+    texts: dict[str, list[list[str]]], prompts: Sequence[str], other: str
+) -> dict[str, tuple[float, np.ndarray]]:
+    """P of each policy against another one, over all pairs of seeds; with its resamples."""
+    judge = get_judge(RATERS)
+    found = {}
+    for name, runs in texts.items():
+        wins = [
+            [judge(list(prompts), mine, theirs).numpy() for theirs in texts[other]] for mine in runs
+        ]
+        # every policy is resampled alike, so that differences of policies can be told
+        found[name] = against(np.array(wins), np.random.default_rng(0))
+    return found
+
+
+def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
+    """Whether the rate over mixture weights has its peak inside, and how sure that is."""
+    names = [f"nash-md {w:g}" for w in WEIGHTS]
+    means = np.array([found[name][0] for name in names])
+    drawn = np.stack([found[name][1] for name in names])
+    best = drawn.argmax(0)
+    inside = float(((best > 0) & (best < len(names) - 1)).mean())
+    top = int(means.argmax())
+    rises = np.diff(means) > 0
+    single = not any(b and not a for a, b in itertools.pairwise(rises))
+    ends = max(drawn[0].mean(), drawn[-1].mean())
+    low, high = np.percentile(drawn[top] - np.maximum(drawn[0], drawn[-1]), [2.5, 97.5])
+    kind = "one interior peak" if single and 0 < top < len(names) - 1 else "no single interior peak"
+    return (
+        f"{kind}: the largest rate is at weight {WEIGHTS[top]:g}; it is inside in {inside:.0%} of "
+        f"resamples, and above the better end ({ends:.3f}) by [{low:.3f}, {high:.3f}]"
+    )
+
+
+@click.command(help=__doc__)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cyclic-docstrings"))
+@click.option("--model", default="smollm2")
+@click.option("--processes", type=int, default=2)
+@click.option("--steps", type=int, default=300)
+@click.option("--seeds", type=int, default=3)
+@click.option("--examples", type=int, default=320, help="Of the warm start.")
+@click.option("--held-out", type=int, default=195)
+@click.option("--figure", type=click.Path(path_type=Path), default=Path("cyclic-docstrings.png"))
+def main(
+    out: Path,
+    model: str,
+    processes: int,
+    steps: int,
+    seeds: int,
+    examples: int,
+    held_out: int,
+    figure: Path,
+) -> None:
+    from experiments.docstrings import _lines, _pool
+
+    began = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    items = sorted(docstrings(), key=lambda item: len(item.prompt))
+    learn = [item for item in items if not item.held_out]
+    tried = [item.prompt for item in items if item.held_out][:held_out]
+    _lines(out / "prompts.jsonl", learn[: 2 * steps])
+    _lines(out / "examples.jsonl", learn[-examples:])
+    _warm(out, model, processes)
+    names = list(configs(out, steps, 0))
+    with _pool(processes) as pool:
+        runs = [pool.submit(train, out, n, steps, s) for s in range(seeds) for n in names]
+        for future in runs:
+            future.result()
+    trained = time.perf_counter()
+    texts = {WARM: [answer(out, place(out, WARM), tried)]}
+    for name in names:
+        texts[name] = [answer(out, _place(out, name, seed), tried) for seed in range(seeds)]
+    rows, found = [], {other: compare(texts, tried, other) for other in (WARM, RLHF)}
+    for name, runs_of in texts.items():
+        spread = features(tried * len(runs_of), list(itertools.chain(*runs_of))).mean(0).tolist()
+        cells = [name]
+        for other in (WARM, RLHF):
+            mean, drawn = found[other][name]
+            low, high = np.percentile(drawn, [2.5, 97.5])
+            cells.append("" if name == other else f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        rows.append(cells + [f"{value:.2f}" for value in spread])
+    header = ["policy", "P against the warm start", "P against rlhf", "short", "style", "content"]
+    click.echo(markdown(header, rows))
+    click.echo("\n" + shape(found[RLHF]))
+    _draw(found[RLHF], figure)
+    ended = time.perf_counter()
+    click.echo(f"figure: {figure}\nminutes: {(trained - began) / 60:.1f} to train, "
+               f"{(ended - trained) / 60:.1f} to answer and judge")  # fmt: skip
+
+
+def _draw(found: dict[str, tuple[float, np.ndarray]], figure: Path) -> None:
+    drawn = [found[f"nash-md {w:g}"] for w in WEIGHTS]
+    low, high = np.percentile([each for _, each in drawn], [2.5, 97.5], axis=1)
+    curve = Line("nash-md", WEIGHTS, [mean for mean, _ in drawn], low, high)
+    level = Line(EMA, WEIGHTS, [found[EMA][0]] * len(WEIGHTS))
+    title = "P against RLHF, held-out docstrings"
+    draw_panels(figure, [Panel(title, "weight of the reference in the mixture", [curve, level])])
+
+
+def _warm(out: Path, model: str, threads: int) -> None:
+    folder = place(out, WARM)
+    if folder.is_dir():
+        return
+    base = out / "base"
+    if not base.is_dir():
+        save_policy(load_policy(model, reference=False), base, {"algorithm": "none"})
+    chosen = settings(lora__rank=8, optimizer__learning_rate=1e-3, optimizer__schedule="cosine")
+    command = [sys.executable, str(CLI), "warm-start", "--model", str(base), *chosen, "--quiet"]
+    command += ["--examples", str(out / "examples.jsonl"), "--save", str(folder), "--overwrite"]
+    command += ["--out", str(place(out, WARM, ".h5")), "--threads", str(threads)]
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
