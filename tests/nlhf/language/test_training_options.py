@@ -185,7 +185,7 @@ def test_checkpointed_layers_are_run_again_for_the_gradient_only():
     checkpoint_layers(policy)
     calls = []
     mlp = policy.checkpointed[0].mlp
-    mlp.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    mlp.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     trainer = make_trainer(policy)
     batch = trainer.sample(trainer.objective.plan(0))
     calls.clear()
