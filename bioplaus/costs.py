@@ -121,6 +121,24 @@ class CrossEntropy(AbstractCost):
         return torch.softmax(s, -1) - y
 
 
+@dataclass(frozen=True)
+class GivenSlope(AbstractCost):
+    """C(s) = <y, s>: the target is the slope, the same wherever the outputs are.
+
+    It is the cost of what is learnt from a direction and not from a target, see
+    `bioplaus.training.AbstractObjective`; no name stands for it, since labels are no slopes.
+    """
+
+    name = "given-slope"
+    curvature = steepest = 0.0
+
+    def value(self, s: Tensor, y: Tensor) -> Tensor:
+        return (y * s).sum(-1)
+
+    def slope(self, s: Tensor, y: Tensor) -> Tensor:
+        return y.to(s.dtype)
+
+
 COSTS: dict[str, AbstractCost] = {c.name: c for c in (SquaredError(), CrossEntropy())}
 GROUP = "bioplaus.costs"
 """The entry points of installed packages that are costs."""

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field
+
 from bioplaus.config.loop import LoopConfig, told
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
@@ -25,6 +27,7 @@ class FitConfig(LoopConfig):
     phases: dict[str, Any]
     estimator: dict[str, Any]
     optimizer: dict[str, Any]
+    objective: dict[str, Any] = Field(default_factory=dict)
     dtype: str = "float32"
 
     def courses(self, steps: int) -> Mapping[str, Schedule]:
@@ -40,6 +43,7 @@ class FitConfig(LoopConfig):
 def fit_config(
     field: VectorField,
     dataset: Dataset,
+    objective: Mapping[str, Any],
     cost: AbstractCost,
     estimator: AbstractEstimator,
     optimizer: Mapping[str, Any],
@@ -48,7 +52,9 @@ def fit_config(
     """Describe a run of `fit`.
 
     Args:
-        field, dataset, cost, estimator: what learns what by which rule.
+        field, dataset: what learns from what.
+        objective: its settings, by name; none of a cost's.
+        cost, estimator: by which rule.
         optimizer: its settings, by name.
         loop: see `loop_settings`.
     """
@@ -65,6 +71,7 @@ def fit_config(
         network={"field": type(field).__name__, "repr": repr(field)},
         phases=phases,
         estimator=own,
+        objective=dict(objective),
         optimizer=dict(optimizer),
         dtype=str(field.dtype).removeprefix("torch."),
         **loop,

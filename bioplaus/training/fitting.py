@@ -22,6 +22,7 @@ from bioplaus.sharding import Shards
 from bioplaus.solvers import AbstractSolver
 from bioplaus.training.history import History
 from bioplaus.training.loop import train
+from bioplaus.training.objective import AbstractObjective, Supervised
 from bioplaus.training.recording import Recording
 from bioplaus.training.run import Run, fitted
 from bridge.distributed import Group
@@ -47,6 +48,7 @@ def fit(
     *,
     estimator: EstimatorLike = "asym-ep",
     cost: CostLike | None = None,
+    objective: AbstractObjective | None = None,
     optimizer: str | Optimizer | Callable[..., Optimizer] = "adam",
     learning_rate: float | None = None,
     rates: Mapping[str, float] | None = None,
@@ -82,6 +84,8 @@ def fit(
         estimator: where the update comes from: a name, a class or an object.
         cost: a name, an object or a function C(s, y) -> [B]; None is the cross-entropy of labels
             and the squared error of target vectors.
+        objective: what teaches in place of a cost, e.g. `voting.NashMD`: the data's labels are then
+            the contexts that it is asked in.
         optimizer: sgd, momentum or adam; an `Optimizer` over the field's parameters; or a function
             of `params` and the settings below that gives one.
         learning_rate: of the first step, > 0; None is 0.003, and for sgd and momentum 0.1.
@@ -140,19 +144,21 @@ def fit(
     loop = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "log_every": log_every}
     loop |= {"check_gradients_every": check_gradients_every, "check_rows": check_rows}
     loop = loop_settings(evaluation_batch=evaluation_batch, **loop)
-    dataset = fitted(_dataset(data, field), field)
+    given = _dataset(data, field)
+    chosen = _objective(objective, cost, given)
+    dataset = fitted(given, field, chosen)
     rule = _rule(estimator, settling, solver, gate, seed)
-    chosen = resolve("cost", cost or ("cross-entropy" if dataset.has_labels else "squared-error"))
-    rule.check(field, chosen)
+    rule.check(field, chosen.cost)
     own = {"learning_rate": learning_rate, "rates": dict(rates or {}), "schedule": schedule}
     own |= {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "clip_norm": clip_norm}
     own["total_steps"] = epochs * -(-len(dataset.train) // batch_size)
     moved, kept = _optimizer(optimizer, field, own)
+    told = {} if isinstance(chosen, Supervised) else chosen.settings
     run = Run(
-        config=fit_config(field, dataset, chosen, rule, kept, loop),
+        config=fit_config(field, dataset, told, chosen.cost, rule, kept, loop),
         dataset=dataset,
         field=field,
-        cost=chosen,
+        objective=chosen,
         estimator=rule,
         optimizer=moved,
         shards=Shards(field, 1, Group()),
@@ -188,6 +194,24 @@ def _trained(run: Run, recording: Recording) -> History:
         return history
     history.status = "finished"
     return history
+
+
+def _objective(choice: Any, cost: CostLike | None, dataset: Dataset) -> AbstractObjective:
+    """What teaches: the objective, or the targets under a cost."""
+    if choice is None:
+        named = cost or ("cross-entropy" if dataset.has_labels else "squared-error")
+        return Supervised(resolve("cost", named))
+    if not isinstance(choice, AbstractObjective):
+        raise InputError(
+            f"objective is {type(choice).__name__}; give a bioplaus.training.AbstractObjective, "
+            "e.g. voting.NashMD(judge, tau=0.05)"
+        )
+    if cost is not None:
+        raise InputError(
+            f"cost={cost!r} has no effect with an objective, which gives the slope at the outputs "
+            "itself; leave one out"
+        )
+    return choice
 
 
 def _dataset(data: Any, field: VectorField) -> Dataset:

@@ -12,7 +12,18 @@ from bioplaus.errors import InputError
 from bioplaus.frames import frame, text_table
 from bioplaus.training.records import StepRecord
 
-_SHOWN = ("epoch", "cost", "train_error", "test_error", "free_residual", "converged", "seconds")
+_SHOWN = (
+    "epoch",
+    "cost",
+    "train_error",
+    "test_error",
+    "exploitability",
+    "regularised_gap",
+    "kl_to_equilibrium",
+    "free_residual",
+    "converged",
+    "seconds",
+)
 _TABLES = ("rows", "steps", "checks")
 
 
@@ -45,7 +56,7 @@ class History:
         where = "" if self.path is None else f", log {self.path}"
         epochs = f"{len(self.rows)} epoch{'' if len(self.rows) == 1 else 's'}"
         head = f"History({self.status}, {epochs}, {len(self.steps)} steps{where})"
-        lines = [head, *([text_table(_SHOWN, self.rows)] if self.rows else [])]
+        lines = [head, *([text_table(self._known(_SHOWN), self.rows)] if self.rows else [])]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
     def __eq__(self, other: object) -> bool:
@@ -89,7 +100,7 @@ class History:
         for title, names, logarithmic in _PANELS:
             lines = [
                 Line(name.replace("_", " "), [r.epoch for r in self.rows], self._column(name))
-                for name in names
+                for name in self._known(names)
             ]
             shown = [each for each in lines if not all(map(math.isnan, each.y))]  # type: ignore[arg-type]
             if shown:
@@ -98,6 +109,10 @@ class History:
             draw_panels(Path(path), panels)
         return drawn(panels, option="plot()")
 
+    def _known(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that the rows have."""
+        return [name for name in names if hasattr(self.rows[0], name)]
+
     def _column(self, name: str) -> list[float]:
         return [float(getattr(row, name)) for row in self.rows]
 
@@ -105,6 +120,7 @@ class History:
 _PANELS: Sequence[tuple[str, tuple[str, ...], bool]] = (
     ("cost", ("cost",), False),
     ("error, %", ("train_error", "test_error"), False),
+    ("exploitability", ("exploitability", "regularised_gap"), True),
     ("largest residual", ("free_residual", "nudged_residual"), True),
     ("share of rows", ("converged", "accepted"), False),
 )

@@ -18,7 +18,6 @@ from bioplaus.gradient_check import check_gradients
 from bioplaus.gradient_row import records
 from bioplaus.measuring import Tally, alignments, energies
 from bioplaus.solvers import Anderson, Status
-from bioplaus.training.records import StepRecord, Summary
 from bioplaus.training.run import Run
 from bridge.checkpoint import loading, random_states, restore, set_random_states
 from bridge.errors import RunFailed
@@ -31,19 +30,19 @@ PATIENCE = 50
 def train(
     run: Run,
     *,
-    on_step: Callable[[StepRecord], None],
+    on_step: Callable[[Any], None],
     on_epoch: Callable[[Any], None],
     on_check: Callable[[Any], None] = lambda record: None,
     advance: Callable[[int], None] = lambda images: None,
     start: Mapping[str, Any] | None = None,
     after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
     warn: Callable[[str], None] = lambda text: None,
-) -> Summary:
+) -> Any:
     """Train for the config's epochs.
 
     Args:
         run: what `build` made; its field learns in place.
-        on_step: given the record of every `log_every`-th step.
+        on_step: given the record of every `log_every`-th step, of type `run.step_record`.
         on_epoch: given the record of each epoch, of type `run.epoch_record`.
         on_check: given the records of each gradient check, of type `run.check_record`.
         advance: told the number of images after each step.
@@ -52,36 +51,35 @@ def train(
             makes a snapshot of all that is needed to go on.
         warn: told of an epoch that ends with free points which do not attract.
 
+    Returns:
+        The summary of the run's objective.
+
     Raises:
         RunFailed: the network diverged; the message says cause and remedy.
         InputError: `start` does not fit the run.
     """
-    config, dataset = run.config, run.dataset
+    config, images = run.config, len(run.dataset.train)
     at = _Position(run) if start is None else _Position.restored(run, start)
     advance(at.images)
-    targets = dataset.vectors(dataset.train.targets, run.field.dtype)
     while at.epoch <= config.epochs:
         epoch_began = time.perf_counter() - at.epoch_seconds
-        order = list(batches(len(targets), config.batch_size, run.order))
+        order = list(batches(images, config.batch_size, run.order))
         for rows in order[at.batch :]:
             rate = run.optimizer.learning_rate
             rows = rows.to(run.device)
-            x, y = dataset.train.inputs[rows], targets[rows]
-            done = run.shards.estimate(run.estimator, run.field, x, y, run.cost)
+            done = run.objective.estimate(run, rows)
             run.optimizer.step(done.updates)
             run.field.constrain()
             values, at.status = done.values, Status(int(done.values.pop("status")))
-            if not dataset.has_labels:
-                values["train_error"] = math.nan
             at.count(values, len(rows))
             if at.rejected >= PATIENCE:
-                raise RunFailed(_diagnosis(run, x, y, at, values))
+                raise RunFailed(_diagnosis(run, rows, at, values))
             every = config.check_gradients_every
             if every and at.step % every == 0 and run.shards.writes:
-                for checked in _check(run, x, y, at.step):
+                for checked in _check(run, rows, at.step):
                     on_check(checked)
             if at.step % config.log_every == 0:
-                on_step(StepRecord(step=at.step, epoch=at.epoch, learning_rate=rate, **values))
+                on_step(run.step_record(step=at.step, epoch=at.epoch, learning_rate=rate, **values))
             advance(len(rows))
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.batch == len(order):
@@ -91,12 +89,11 @@ def train(
                 for doubt in _doubts(record, run):
                     warn(doubt)
             after_step(at.step, lambda: at.snapshot(run))
-    return Summary(
-        test_error=at.errors["test_error"],
-        train_error=at.errors["train_error"],
+    return run.objective.summary(
+        at.errors,
         epochs=config.epochs,
         seconds=at.seconds,
-        images_per_second=config.epochs * len(targets) / at.trained,
+        images_per_second=config.epochs * images / at.trained,
     )
 
 
@@ -136,15 +133,15 @@ class _Position:
         record = run.epoch_record(
             step=self.step,
             epoch=self.epoch,
-            test_error=_test_error(run),
             stability=_stability(run),
             images_per_second=images / self.epoch_seconds,
             seconds=self.seconds,
             **self.tally.means(),
+            **run.objective.measured(run),
             **alignments(run.field),
             **energies(run.field, _shown(run), run.estimator.settling),
         )
-        self.errors = {n: getattr(record, n) for n in ("test_error", "train_error")}
+        self.errors = {n: getattr(record, n) for n in run.objective.epoch_names}
         self.trained += self.epoch_seconds
         self.epoch, self.batch, self.tally, self.epoch_seconds = self.epoch + 1, 0, Tally(), 0.0
         self.order = run.order.get_state()
@@ -158,6 +155,7 @@ class _Position:
             "seconds": self.seconds,
             "parameters": run.field.parameters,
             "optimizer": run.optimizer.state_dict(),
+            "objective": run.objective.state_dict(),
             "random": random_states(**_generators(run)) | {"order": self.order},
         }
 
@@ -171,6 +169,7 @@ class _Position:
         with loading():
             restore(run.field.parameters, saved["parameters"])
             run.optimizer.load_state_dict(saved["optimizer"])
+            run.objective.load_state_dict(saved.get("objective", {}))
             set_random_states(saved["random"], **_generators(run))
             at = cls(run)
             for name in _COUNTERS:
@@ -186,20 +185,22 @@ _COUNTERS = ("step", "epoch", "batch", "images", "rejected", "errors", "trained"
 
 def _generators(run: Run) -> dict[str, torch.Generator]:
     nudging = getattr(run.estimator, "generator", None)
-    return {"order": run.order} | ({} if nudging is None else {"nudging": nudging})
+    found = {"order": run.order} | ({} if nudging is None else {"nudging": nudging})
+    return found | run.objective.generators()
 
 
-def _check(run: Run, x: Tensor, y: Tensor, step: int) -> list[Any]:
+def _check(run: Run, rows: Tensor, step: int) -> list[Any]:
     """The running estimator against the true gradient, on the first rows of a batch.
 
     Where a second oracle runs, its distance stands in the rows of the first.
     """
-    config, rows = run.config, run.config.check_rows
+    config = run.config
+    x, y, cost = run.objective.example(run, rows[: config.check_rows])
     checked = run.estimator
     if hasattr(checked, "generator"):  # the run's own goes on as if there were no check
         drawn = generator(config.seed, "nudging")
         checked = dataclasses.replace(checked, generator=drawn)  # pyright: ignore[reportCallIssue]
-    report = check_gradients(run.field, x[:rows], y[:rows], run.cost, [checked], seed=config.seed)
+    report = check_gradients(run.field, x, y, cost, [checked], seed=config.seed)
     of_first = [row for row in report.rows if row.oracle == "implicit"]
     return records(run.check_record, report.asymmetry, of_first, step)
 
@@ -234,13 +235,9 @@ def _doubts(record: Any, run: Run) -> Iterator[str]:
         )
 
 
-def _test_error(run: Run) -> float:
-    settling, rows = run.estimator.settling, run.config.evaluation_batch
-    return run.shards.test_error(run.field, run.dataset, settling, rows)
-
-
-def _diagnosis(run: Run, x: Tensor, y: Tensor, at: _Position, values: Mapping[str, float]) -> str:
-    cure = find_cure(run.config, run.task, run.field, run.estimator, x, y, run.cost)
+def _diagnosis(run: Run, rows: Tensor, at: _Position, values: Mapping[str, float]) -> str:
+    example = run.objective.example(run, rows)
+    cure = find_cure(run.config, run.task, run.field, run.estimator, *example)
     residual = max(values["free_residual"], values["nudged_residual"])
     return explain(at.step, PATIENCE, residual, at.status, cure)
 

@@ -6,22 +6,22 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from bioplaus.costs import AbstractCost, FunctionCost
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import FunctionField, VectorField
+from bioplaus.training.objective import AbstractObjective
 from bridge.usercode import Provenance, provenance_of
 
 _OWN = Path(__file__).parents[1]
 
 
 def code_of(
-    field: VectorField, estimator: AbstractEstimator, cost: AbstractCost
+    field: VectorField, estimator: AbstractEstimator, objective: AbstractObjective
 ) -> tuple[Provenance, ...]:
     """File and sha256 of each of these that is no part of this package."""
     named = {
         "field": field.mu if isinstance(field, FunctionField) else type(field),
         "estimator": type(estimator),
-        "cost": cost.function if isinstance(cost, FunctionCost) else type(cost),
+        **objective.code,
     }
     found = []
     for what, code in named.items():

@@ -18,7 +18,6 @@ from bioplaus.config import FitConfig
 from bioplaus.errors import InputError
 from bioplaus.training.history import History
 from bioplaus.training.origins import code_of
-from bioplaus.training.records import StepRecord, Summary
 from bioplaus.training.run import Run
 from bridge.card import EVENT as DATA
 from bridge.errors import Interrupted, RunFailed, Stopped
@@ -60,7 +59,7 @@ class Recording:
         """For the length of a block: what the loop starts from, and what it calls after a step."""
         return _unlogged() if self.history.path is None else self._logged(self.history.path)
 
-    def on_step(self, row: StepRecord) -> None:
+    def on_step(self, row: Any) -> None:
         self.history.steps.append(row)
         self._write("metrics", row)
 
@@ -81,7 +80,7 @@ class Recording:
         if self._log is not None:
             self._log.event("warning", text=text)
 
-    def end(self, summary: Summary) -> None:
+    def end(self, summary: Any) -> None:
         """The last word of a log."""
         if self._log is not None:
             self._log.event("summary", of={**vars(summary), "seed": self.run.config.seed})
@@ -120,13 +119,13 @@ class Recording:
                 if session.start is None:
                     session.log.event(DATA, **run.card.as_event())
                 self._forget_after(session.step)
-                origins = code_of(run.field, run.estimator, run.cost)
+                origins = code_of(run.field, run.estimator, run.objective)
                 record_origins(origins, events, session.log.event, self.warn)
                 yield session.start, session.after_step
             self._log = None
 
     def _tables(self) -> dict[str, type]:
-        tables: dict[str, type] = {"metrics": StepRecord, "epochs": self.run.epoch_record}
+        tables: dict[str, type] = {"metrics": self.run.step_record, "epochs": self.run.epoch_record}
         if self.run.config.check_gradients_every:
             tables["gradients"] = self.run.check_record
         return tables

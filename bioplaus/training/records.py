@@ -37,50 +37,60 @@ class Summary:
     images_per_second: float
 
 
-_EPOCH_FIELDS: list[Any] = [
-    ("step", int),
-    ("epoch", int),
-    ("cost", float),
-    ("train_error", float),
-    ("test_error", float),
-    ("free_residual", float),
-    ("nudged_residual", float),
-    ("free_steps", float),
-    ("nudged_steps", float),
-    ("converged", float),
-    ("accepted", float),
-    ("stability", float),
-    ("images_per_second", float),
-    ("seconds", float),
-]
+_EPOCH: tuple[str, ...] = (
+    "free_residual",
+    "nudged_residual",
+    "free_steps",
+    "nudged_steps",
+    "converged",
+    "accepted",
+    "stability",
+    "images_per_second",
+    "seconds",
+)
+_STEP: tuple[str, ...] = (
+    "free_residual",
+    "nudged_residual",
+    "free_steps",
+    "nudged_steps",
+    "converged",
+    "accepted",
+    "learning_rate",
+)
+ERRORS = ("cost", "train_error", "test_error")
+"""What is measured of targets that are learnt, errors in percent."""
 
 
-def epoch_type(more: Iterable[str]) -> type:
+def epoch_type(more: Iterable[str], measured: Iterable[str] = ERRORS) -> type:
     """The type of an epoch's record.
 
     Args:
         more: what some fields have beside: an alignment for each pair of weights, an energy.
+        measured: what else an epoch tells.
     """
-    return _epoch_type(tuple(more))
+    return _record("EpochRecord", (*measured, *_EPOCH, *more))
+
+
+def step_type(measured: Iterable[str]) -> type:
+    """The type of the record of an update that has these measures."""
+    return _record("StepRecord", (*measured, *_STEP))
 
 
 @cache
-def _epoch_type(more: tuple[str, ...]) -> type:
-    fields = _EPOCH_FIELDS + [(name, float) for name in more]
+def _record(name: str, numbers: tuple[str, ...]) -> type:
+    fields: list[Any] = [("step", int), ("epoch", int), *((each, float) for each in numbers)]
     methods = {
-        "__doc__": "The means of an epoch, and what was measured at its end. Errors in percent.",
-        "__reduce__": lambda row: (_epoch_again, (more, dataclasses.astuple(row))),
+        "__doc__": "The means of an update or an epoch, and what was measured at its end.",
+        "__reduce__": lambda row: (_again, (name, numbers, dataclasses.astuple(row))),
         "__repr__": _said,
     }
-    return dataclasses.make_dataclass(
-        "EpochRecord", fields, frozen=True, repr=False, namespace=methods
-    )
+    return dataclasses.make_dataclass(name, fields, frozen=True, repr=False, namespace=methods)
 
 
-def _epoch_again(more: tuple[str, ...], values: tuple[float, ...]) -> Any:
-    return _epoch_type(more)(*values)
+def _again(name: str, numbers: tuple[str, ...], values: tuple[float, ...]) -> Any:
+    return _record(name, numbers)(*values)
 
 
 def _said(row: Any) -> str:
     told = (f"{name}={value:.4g}" for name, value in vars(row).items())
-    return f"EpochRecord({', '.join(told)})"
+    return f"{type(row).__name__}({', '.join(told)})"

@@ -29,6 +29,7 @@ from bioplaus.fields import VectorField
 from bioplaus.gradient_row import record_type
 from bioplaus.measuring import ENERGIES, alignments, keeps_energy
 from bioplaus.sharding import AbstractGroup, Shards
+from bioplaus.training.objective import AbstractObjective, Supervised
 from bioplaus.training.records import epoch_type
 from bridge.card import Card
 from bridge.distributed import Group
@@ -44,7 +45,7 @@ class Run:
     config: LoopConfig
     dataset: Dataset
     field: VectorField
-    cost: AbstractCost
+    objective: AbstractObjective
     estimator: AbstractEstimator
     optimizer: Optimizer
     shards: Shards
@@ -60,12 +61,22 @@ class Run:
         """What was read."""
         return Card(self.dataset.name, self.dataset.facts.of, self.dataset.facts.warnings)
 
+    @property
+    def cost(self) -> AbstractCost:
+        """The cost whose slope nudges the outputs."""
+        return self.objective.cost
+
+    @property
+    def step_record(self) -> type:
+        """The type of a step's record."""
+        return self.objective.step_record
+
     @cached_property
     def epoch_record(self) -> type:
         """The type of an epoch's record; it has one alignment for each pair of weights, and of a
         field that has an energy how that runs."""
         more = ENERGIES if keeps_energy(self.field) else ()
-        return epoch_type((*alignments(self.field), *more))
+        return epoch_type((*alignments(self.field), *more), self.objective.epoch_names)
 
     @cached_property
     def check_record(self) -> type:
@@ -90,15 +101,15 @@ def build(
     dataset = make_dataset(config.data, dtype)
     task = task_of(config, dataset, device)
     field, estimator = config.network.draw(task), make_estimator(config)
-    cost = resolve("cost", config.estimator.cost)
-    estimator.check(field, cost)
+    objective = Supervised(resolve("cost", config.estimator.cost))
+    estimator.check(field, objective.cost)
     shards = Shards(field, config.micro_shards, group or Group())
     return Run(
         config=config,
-        dataset=fitted(dataset.to(device), field),
+        dataset=fitted(dataset.to(device), field, objective),
         field=field,
         task=task,
-        cost=cost,
+        objective=objective,
         estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train)),
         shards=shards,
@@ -108,7 +119,7 @@ def build(
     )
 
 
-def fitted(dataset: Dataset, field: VectorField) -> Dataset:
+def fitted(dataset: Dataset, field: VectorField, objective: AbstractObjective) -> Dataset:
     """The data as a field takes it: its dtype, its device, and the shape of an input.
 
     Where the field does not say its `input`, that is the first of these with which its formula
@@ -116,15 +127,10 @@ def fitted(dataset: Dataset, field: VectorField) -> Dataset:
     told of it.
 
     Raises:
-        InputError: inputs or targets are of another size than the field's.
+        InputError: inputs are of another size than the field's, or the objective cannot teach it.
     """
     dataset = dataset.to(field.device, field.dtype)
-    m, n = dataset.num_outputs, field.n_output
-    if m != n and not (dataset.has_labels and m < n):
-        what = "classes" if dataset.has_labels else "numbers a target"
-        raise InputError(
-            f"data has {m} {what}, but the field has n_output={n}; make a field of {m} outputs"
-        )
+    objective.check(field, dataset)
     if field.input is None:
         field.input = _found_shape(dataset, field)
     if math.prod(field.input) != dataset.input_size:
@@ -136,7 +142,7 @@ def fitted(dataset: Dataset, field: VectorField) -> Dataset:
         name: dataclasses.replace(part, inputs=part.inputs.reshape(len(part), *field.input))
         for name, part in (("train", dataset.train), ("test", dataset.test))
     }
-    return dataclasses.replace(dataset, **parts, num_outputs=n)
+    return dataclasses.replace(dataset, **parts, num_outputs=field.n_output)
 
 
 def _found_shape(dataset: Dataset, field: VectorField) -> tuple[int, ...]:

@@ -1,0 +1,171 @@
+"""What a field learns for: where a batch's update comes from, and what is measured of it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from bioplaus.config import LoopConfig
+from bioplaus.costs import AbstractCost, FunctionCost, GivenSlope, SquaredError
+from bioplaus.data import Dataset
+from bioplaus.errors import InputError
+from bioplaus.estimators import AbstractEstimator
+from bioplaus.fields import VectorField
+from bioplaus.sharding import Shards, Step
+from bioplaus.training.records import ERRORS, StepRecord, Summary, step_type
+from bridge.optim import Optimizer
+
+
+class Pupil(Protocol):
+    """What of a run an objective looks at."""
+
+    @property
+    def config(self) -> LoopConfig: ...
+    @property
+    def dataset(self) -> Dataset: ...
+    @property
+    def field(self) -> VectorField: ...
+    @property
+    def estimator(self) -> AbstractEstimator: ...
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def shards(self) -> Shards: ...
+
+
+class AbstractObjective(ABC):
+    """What the training loop does not know itself: the signal that teaches.
+
+    One that is no target of the outputs gives the slope of a cost at the free state, which is held
+    fixed in the nudged phases, see `bioplaus.costs.GivenSlope`.
+    """
+
+    name: str
+    cost: AbstractCost = GivenSlope()
+    """Whose slope nudges the outputs."""
+    step_measures: tuple[str, ...] = ()
+    """What a step tells beside its phases; means over the rows of a batch."""
+    epoch_measures: tuple[str, ...] = ()
+    """What an epoch tells beside the means of `step_measures`; see `measured`."""
+
+    @property
+    def step_record(self) -> type:
+        """The type of a step's records."""
+        return step_type(self.step_measures)
+
+    @property
+    def epoch_names(self) -> tuple[str, ...]:
+        """All that an epoch tells beside its phases."""
+        return (*self.step_measures, *self.epoch_measures)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What a log keeps of it: plain values."""
+        return {"name": self.name}
+
+    @property
+    def code(self) -> Mapping[str, Any]:
+        """What of it may be a user's code, by what it is: a log keeps file and hash."""
+        return {}
+
+    def check(self, field: VectorField, dataset: Dataset) -> None:
+        """Refuse data or a field that it cannot teach.
+
+        Raises:
+            InputError: the message says why and what to use.
+        """
+        m, n = dataset.num_outputs, field.n_output
+        if m != n and not (dataset.has_labels and m < n):
+            what = "classes" if dataset.has_labels else "numbers a target"
+            raise InputError(
+                f"data has {m} {what}, but the field has n_output={n}; make a field of {m} outputs"
+            )
+
+    @abstractmethod
+    def estimate(self, run: Pupil, rows: Tensor) -> Step:
+        """The update on some training rows, and what it tells: `step_measures` and the phases'.
+
+        Args:
+            run: whose field, estimator and data it is.
+            rows: of the training set, [B].
+        """
+
+    @abstractmethod
+    def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
+        """Inputs, targets and the cost that stand for some rows: to check, and to mend, a run.
+
+        Nothing random that the run depends on is drawn.
+        """
+
+    @abstractmethod
+    def measured(self, run: Pupil) -> dict[str, float]:
+        """The `epoch_measures` of the field as it is."""
+
+    @abstractmethod
+    def summary(self, last: Mapping[str, float], **common: Any) -> Any:
+        """The end of a run, from the last epoch's measures; a dataclass.
+
+        Args:
+            last: by name, those of `epoch_names`.
+            common: epochs, seconds and images_per_second.
+        """
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """The random numbers that it draws from."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on, beside parameters, optimizer and random numbers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+@dataclass(frozen=True)
+class Supervised(AbstractObjective):
+    """Targets: labels or vectors that the outputs are to become, under a cost."""
+
+    name = "supervised"
+    step_measures = ("cost", "train_error")
+    epoch_measures = ("test_error",)
+    cost: AbstractCost = SquaredError()
+
+    @property
+    def code(self) -> Mapping[str, Any]:
+        cost = self.cost
+        return {"cost": cost.function if isinstance(cost, FunctionCost) else type(cost)}
+
+    @property
+    def step_record(self) -> type:
+        return StepRecord
+
+    @property
+    def epoch_names(self) -> tuple[str, ...]:
+        return ERRORS
+
+    def estimate(self, run: Pupil, rows: Tensor) -> Step:
+        step = run.shards.estimate(run.estimator, run.field, *self.example(run, rows))
+        if not run.dataset.has_labels:
+            step.values["train_error"] = math.nan
+        return step
+
+    def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
+        train = run.dataset.train
+        targets = run.dataset.vectors(train.targets[rows], run.field.dtype)
+        return train.inputs[rows], targets, self.cost
+
+    def measured(self, run: Pupil) -> dict[str, float]:
+        settling, rows = run.estimator.settling, run.config.evaluation_batch
+        return {"test_error": run.shards.test_error(run.field, run.dataset, settling, rows)}
+
+    def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
+        return Summary(
+            test_error=last["test_error"], train_error=last["train_error"], **common
+        )
