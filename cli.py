@@ -10,6 +10,7 @@ from commands.compare import compare
 from commands.corpus import corpus
 from commands.data import data
 from commands.eqprop import eqprop_run
+from commands.eqprop_nash import eqprop_nash
 from commands.export import export
 from commands.gradcheck import gradcheck
 from commands.hints import key_for
@@ -33,6 +34,7 @@ def main() -> None:
 
 for command in (
     eqprop_run,
+    eqprop_nash,
     gradcheck,
     warm_start,
     nash_md,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -88,26 +89,32 @@ def measure(
     field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor
 ) -> dict[str, float]:
     """The MEASURES of one step, fetched from the device at once."""
+    outputs = estimate.free.s[:, field.output]
+    own = {
+        "cost": cost.value(outputs, y).mean(),
+        "train_error": 100.0 * (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype).mean(),
+    }
+    return told(estimate, own)
+
+
+def told(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
+    """What the phases of an estimate tell, after other numbers; fetched from the device at once."""
     free = estimate.free
-    outputs = free.s[:, field.output]
-    nudged = estimate.nudged or (free,)
+    nudged, dtype = estimate.nudged or (free,), free.s.dtype
     converged = free.converged
     for phase in nudged:
         converged = converged & phase.converged
-    numbers = torch.stack(
-        [
-            cost.value(outputs, y).mean(),
-            100.0 * (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype).mean(),
-            free.residual.max(),
-            torch.stack([phase.residual.max() for phase in nudged]).max(),
-            free.n_steps.to(outputs.dtype).mean(),
-            torch.stack([p.n_steps.to(outputs.dtype).mean() for p in nudged]).mean(),
-            converged.to(outputs.dtype).mean(),
-            estimate.accepted.to(outputs.dtype).mean(),
-            torch.stack([phase.status.max() for phase in (free, *nudged)]).max().to(outputs.dtype),
-        ]
-    )
-    return dict(zip(MEASURES, numbers.tolist(), strict=True))
+    phases = {
+        "free_residual": free.residual.max(),
+        "nudged_residual": torch.stack([phase.residual.max() for phase in nudged]).max(),
+        "free_steps": free.n_steps.to(dtype).mean(),
+        "nudged_steps": torch.stack([p.n_steps.to(dtype).mean() for p in nudged]).mean(),
+        "converged": converged.to(dtype).mean(),
+        "accepted": estimate.accepted.to(dtype).mean(),
+        "status": torch.stack([phase.status.max() for phase in (free, *nudged)]).max().to(dtype),
+    }
+    numbers = torch.stack([*own.values(), *phases.values()]).tolist()
+    return dict(zip((*own, *phases), numbers, strict=True))
 
 
 class Tally:

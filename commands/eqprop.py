@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
-from commands.cards import keep, tell
+from bridge.console import SWEEPING, common_options, print_json, resolve_device
 from commands.explaining import Explained
+from commands.learning import learn
 from commands.portrait import check_portrait, draw_portrait
-from commands.shared import events_of, prepare, session_of
+from commands.shared import prepare
 from commands.sweeps import sweep
 
 
@@ -99,73 +99,11 @@ def _train(
     settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Train and log; give the trained run and its summary."""
-    from bioplaus.gradient_row import CURES
-    from bioplaus.training import StepRecord, build, train
-    from bridge.progress import progress
-    from bridge.usercode import record_origins
+    from bioplaus.training import build
 
     run = build(settings, device, group)
-    if group.rank == 0:
-        tell([run.card], options)
-    silent = options["quiet"] or options["as_json"]
-    rows = RowTable(_epoch_columns(run.epoch_record), quiet=silent)
-    tables = {"metrics": StepRecord, "epochs": run.epoch_record}
-    if settings.check_gradients_every:
-        tables["gradients"] = run.check_record
-    known = events_of(path) if options["resume"] else ()
-    total = settings.epochs * len(run.dataset.train)
-    with (
-        session_of(
-            path,
-            settings,
-            options,
-            device,
-            steps=-(-len(run.dataset.train) // settings.batch_size),
-            tables=tables,
-            dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
-            weights=run.field.parameters,
-            group=group,
-            ranks=settings.micro_shards > 1,
-        ) as session,
-        progress(total, "training", options["quiet"]) as bar,
-    ):
-        log = session.log
-        if session.start is None:
-            keep([run.card], log)
-
-        def warn(text: str) -> None:
-            log.event("warning", text=text)
-            click.echo(f"warning: {text}", err=True)
-
-        record_origins(run.origins, known, log.event, warn)
-
-        def on_epoch(record: Any) -> None:
-            log.log("epochs", record)
-            log.save_weights(record.step, run.field.parameters)
-            rows.row(*_epoch_cells(record))
-
-        doubted: set[str] = set()
-
-        def on_check(record: Any) -> None:
-            log.log("gradients", record)
-            if record.parameter == "all" and record.reason and record.reason not in doubted:
-                doubted.add(record.reason)
-                what = f"check of gradients at step {record.step}: {record.reason}"
-                warn(f"{what}; {CURES[record.reason]}")
-
-        summary = train(
-            run,
-            on_step=lambda r: log.log("metrics", r),
-            on_epoch=on_epoch,
-            on_check=on_check,
-            advance=bar.advance,
-            start=session.start,
-            after_step=session.after_step,
-            warn=warn,
-        )
-        said = {**vars(summary), "seed": settings.seed}
-        log.event("summary", of=said)
-    return run, said
+    columns = _epoch_columns(run.epoch_record)
+    return run, learn(run, path, device, group, options, columns, _epoch_cells)
 
 
 def _epoch_columns(record: type) -> dict[str, str]:

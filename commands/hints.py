@@ -6,6 +6,7 @@ import importlib
 
 CONFIGS = {
     "eqprop-run": ("bioplaus.config:EqpropConfig",),
+    "eqprop-nash": ("voting.config:VotingConfig",),
     "check": ("bioplaus.config:DataCheckConfig",),
     "gradcheck": ("bioplaus.config:GradcheckConfig",),
     "nash-md": ("nlhf.config:NashConfig", "nlhf.config:LanguageConfig"),

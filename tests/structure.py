@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 ENGINES = ("bioplaus", "nlhf")
+BELOW = (*ENGINES, "bridge", "voting")
 ONLY_IN = {
     "h5py": "bridge.runlog",
     "matplotlib": "bridge.report",
@@ -116,7 +117,8 @@ def wrong_reach(sources: Sources) -> list[str]:
             (importer[0] == "bridge" and to in ENGINES)
             or (importer[0] in ENGINES and to in ENGINES and to != importer[0])
             or (importer[0] in ENGINES and to == "bridge" and not allowed)
-            or (importer[0] in (*ENGINES, "bridge") and to in ("cli", "commands") and not is_door)
+            or (importer[0] in BELOW and to in ("cli", "commands") and not is_door)
+            or (importer[0] in (*ENGINES, "bridge") and to == "voting")
         ):
             wrong.append(str(each))
     return wrong

@@ -12,7 +12,7 @@ from tests import structure
 from tests.structure import Sources
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("bioplaus", "nlhf", "bridge")
+PACKAGES = ("bioplaus", "nlhf", "bridge", "voting")
 
 
 def read(*places: str) -> dict[str, str]:
@@ -86,6 +86,9 @@ BROKEN: list[tuple[Callable[[Sources], list[str]], dict[str, str], str]] = [
     (structure.wrong_reach, {"nlhf.__init__": "import bridge"}, "nlhf:1 imports bridge"),
     (structure.wrong_reach, {"bridge.console": "import cli"}, "imports cli"),
     (structure.wrong_reach, {"nlhf.training": "from commands import logs"}, "imports commands"),
+    (structure.wrong_reach, {"bioplaus.training": "import voting"}, "imports voting"),
+    (structure.wrong_reach, {"bridge.optim": "from voting import Policy"}, "imports voting"),
+    (structure.wrong_reach, {"voting.rules": "import commands.eqprop"}, "imports commands"),
     (structure.wrong_place, {"bridge.config": "import h5py"}, "only bridge.runlog"),
     (structure.wrong_place, {"bridge.runlogs": "from h5py import File"}, "only bridge.runlog"),
     (structure.wrong_place, {"cli": "def f():\n  import plotly.io"}, "only bridge.report"),
@@ -147,6 +150,7 @@ def test_a_broken_rule_is_told(
 KEPT: list[tuple[Callable[[Sources], list[str]], dict[str, str]]] = [
     (structure.wrong_reach, {"bioplaus.training": "import bridge", "cli": "import nlhf, bridge"}),
     (structure.wrong_reach, {"nlhf.config": "from bridge import x", "nlhf.a": "import nlhf.b"}),
+    (structure.wrong_reach, {"voting.rules": "import bioplaus.costs, nlhf.games, bridge.optim"}),
     (structure.wrong_place, {"bridge.runlog.a": "import h5py", "bridge.runlog": "import h5py"}),
     (structure.wrong_place, {"nlhf.language.a": "def f():\n  import peft"}),
     (

@@ -59,6 +59,7 @@ def train(
         InputError: `start` does not fit the run.
     """
     config, images = run.config, len(run.dataset.train)
+    run.objective.begin(run)
     at = _Position(run) if start is None else _Position.restored(run, start)
     advance(at.images)
     while at.epoch <= config.epochs:

@@ -87,6 +87,9 @@ class AbstractObjective(ABC):
                 f"data has {m} {what}, but the field has n_output={n}; make a field of {m} outputs"
             )
 
+    def begin(self, run: Pupil) -> None:
+        """Get ready for a run, which starts anew or is put back to a snapshot after this."""
+
     @abstractmethod
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
         """The update on some training rows, and what it tells: `step_measures` and the phases'.
@@ -166,6 +169,4 @@ class Supervised(AbstractObjective):
         return {"test_error": run.shards.test_error(run.field, run.dataset, settling, rows)}
 
     def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
-        return Summary(
-            test_error=last["test_error"], train_error=last["train_error"], **common
-        )
+        return Summary(test_error=last["test_error"], train_error=last["train_error"], **common)

@@ -1,0 +1,99 @@
+"""The config of `eqprop-nash`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from bioplaus.config import DataConfig, EqpropConfig, LeakyConfig
+from bioplaus.config.choices import (
+    ESTIMATOR_CONFIGS,
+    AdamConfig,
+    EstimatorChoice,
+    NetworkChoice,
+    OptimizerChoice,
+)
+from bridge.errors import InputError
+from bridge.usercode import names_code
+from voting.objectives import ALGORITHMS
+
+AUTO = "auto"
+CONTEXTS = "contexts"
+VOTES = "votes:"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _judge(name: str) -> str:
+    if name == "cyclic" or (name.startswith(VOTES) and len(name) > len(VOTES)):
+        return name
+    if not names_code(name):
+        raise InputError(
+            f"judge={name!r} is unknown; use cyclic, votes:FILE, votes:sound-quality, "
+            "votes:roshambo, or module:function"
+        )
+    return name
+
+
+def _algorithm(name: str) -> str:
+    if name not in ALGORITHMS:
+        raise InputError(f"algorithm={name!r} is unknown; use one of {', '.join(ALGORITHMS)}")
+    return name
+
+
+class InputConfig(DataConfig):
+    """What the network sees; `auto` is MNIST, and with votes:FILE the contexts themselves.
+
+    `contexts` gives each context an input of its own: a one where it stands, zeros elsewhere.
+    """
+
+    dataset: str = AUTO
+
+
+class VotingConfig(EqpropConfig):
+    """A network that learns from votes. Labels of the data are the contexts.
+
+    `votes` for each input and update, 0 for exact directions; left out, the votes of a file are
+    streamed, each used once, and other judges are asked for exact directions. A number of votes
+    with votes:FILE draws them from the file's frequencies.
+    """
+
+    data: InputConfig = InputConfig()
+    network: NetworkChoice = LeakyConfig(
+        hidden=(128, 64), activation="tanh", coordinates="membrane"
+    )
+    estimator: EstimatorChoice = ESTIMATOR_CONFIGS["asym-ep"]()
+    optimizer: OptimizerChoice = AdamConfig(learning_rate=0.001, rates={})
+    judge: Annotated[str, AfterValidator(_judge)] = "cyclic"
+    symmetrise: bool = False
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    algorithm: Annotated[str, AfterValidator(_algorithm)] = "nash-md"
+    tau: Annotated[float, Field(gt=0)] = 0.05
+    mixture: Share = 0.25
+    ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    reference: tuple[Share, ...] | None = None
+    votes: Annotated[int, Field(ge=0)] | None = None
+    baseline: Literal["none", "leave-one-out", "learned"] | None = None
+    penalty: Literal["summed", "sampled"] = "summed"
+    micro_shards: Literal[1] = 1
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        found["estimator.cost"] = "with votes, which give the slope at the outputs themselves"
+        for key, algorithm in (("mixture", "nash-md"), ("ema_rate", "nash-ema")):
+            if self.algorithm != algorithm:
+                found[key] = (
+                    f"with algorithm={self.algorithm}; it is read with algorithm={algorithm}"
+                )
+        if not self.votes:
+            why = "without votes that are asked for; give votes of 1 or more"
+            found |= {"baseline": why, "penalty": why}
+        if not self.judge.startswith(VOTES):
+            found["smoothing"] = f"with judge={self.judge}; it is read with {VOTES}FILE"
+        return found
+
+    def algorithm_settings(self) -> dict[str, Any]:
+        """What the algorithm has of its own."""
+        own = {"nash-md": {"mixture": self.mixture}, "nash-ema": {"rate": self.ema_rate}}
+        return own.get(self.algorithm, {})

@@ -1,0 +1,115 @@
+"""Who judges two answers in a context, and what a judge can be asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bridge.errors import InputError
+
+OFF = 1e-4
+"""P(a > b) + P(b > a) may miss 1 by this, as rounding of float32 does."""
+
+
+class AbstractJudge(ABC):
+    """P(y > y' | x) between K answers, in contexts that have a number, an input, or both.
+
+    A judge that knows its probabilities writes `table`; one that can only be asked writes `vote`,
+    and what needs the whole game (exact directions, exploitability) is then not to be had.
+
+    Attributes:
+        name: for messages and logs.
+        answers: names of the K answers.
+        contexts: names of the numbered contexts; none where only the input counts.
+    """
+
+    name: str
+    answers: tuple[str, ...]
+    contexts: tuple[str, ...] = ()
+    by_context: bool = True
+    """Whether a context's number says all; else each input has a game of its own."""
+    has_table: bool = True
+
+    def table(self, context: Tensor, x: Tensor) -> Tensor:
+        """P(y > y' | x) of each row, [B, K, K], P + P^T = 1.
+
+        Args:
+            context: numbers, [B].
+            x: inputs, one a row.
+        """
+        raise InputError(
+            f"judge {self.name} casts votes and has no table of probabilities; give votes=N > 0"
+        )
+
+    @abstractmethod
+    def vote(
+        self, context: Tensor, x: Tensor, first: Tensor, second: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Ask who is preferred: 1 for the first, 0 for the second, 1/2 for a tie; [B, N], floats.
+
+        Args:
+            context: numbers, [B].
+            x: inputs, one a row.
+            first, second: answers, [B, N].
+            generator: of the judge's luck.
+        """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self.answers)} answers)"
+
+
+class AbstractTableJudge(AbstractJudge):
+    """A judge that knows its probabilities: a vote is a draw from them."""
+
+    @abstractmethod
+    def table(self, context: Tensor, x: Tensor) -> Tensor:
+        """P(y > y' | x) of each row, [B, K, K]."""
+
+    def vote(
+        self, context: Tensor, x: Tensor, first: Tensor, second: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        P = self.table(context, x)
+        rows = torch.arange(len(first), device=first.device)[:, None]
+        return torch.bernoulli(P[rows, first, second], generator=generator)
+
+
+def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
+    """Refuse tables [G, K, K] that hold no preferences.
+
+    Args:
+        P: the tables.
+        told: whose they are, as a message begins.
+        names: of the G games.
+
+    Raises:
+        InputError: not square, NaN, not between 0 and 1, or not antisymmetric about 1/2.
+    """
+    if P.ndim != 3 or P.shape[-1] != P.shape[-2] or P.shape[-1] < 2:
+        raise InputError(
+            f"{told} gave shape {list(P.shape)}; give [contexts, K, K], K >= 2 answers: "
+            "P(row preferred to column)"
+        )
+    if not bool(torch.isfinite(P).all()):
+        raise InputError(f"{told} has NaN or infinite entries; give probabilities from 0 to 1")
+    low, high = float(P.min()), float(P.max())
+    if low < 0 or high > 1:
+        raise InputError(f"{told} has entries from {low:g} to {high:g}; give numbers from 0 to 1")
+    off = (P + P.mT - 1).abs()
+    if float(off.max()) > OFF:
+        at = int(off.argmax())
+        k = P.shape[-1]
+        game, a, b = at // (k * k), at // k % k, at % k
+        where = names[game] if names else game
+        raise InputError(
+            f"{told} is not antisymmetric: in context {where}, P({a} > {b}) = {float(P[game, a, b]):g} "
+            f"and P({b} > {a}) = {float(P[game, b, a]):g} do not sum to 1; symmetrise it: give "
+            "(P + 1 - P^T) / 2, or --set symmetrise=true (symmetrise=True)"
+        )
+
+
+def symmetrised(P: Tensor) -> Tensor:
+    """(P + 1 - P^T) / 2: both orders of each pair count alike."""
+    return 0.5 * (P + 1 - P.mT)

@@ -1,0 +1,396 @@
+"""What all objectives by preferences share: from the free state's policy to the nudge."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.data import Dataset
+from bioplaus.fields import VectorField
+from bioplaus.measuring import told
+from bioplaus.phases import free_phase
+from bioplaus.sharding import Step
+from bioplaus.solvers import Solution
+from bioplaus.training import AbstractObjective
+from bioplaus.training.objective import Pupil
+from bridge.errors import InputError
+from bridge.seeding import generator
+from voting import rules
+from voting.judges import AbstractJudge, Stream, TableJudge, judge_of_function
+from voting.measuring import gradient_cosine, measure_games, test_policies
+from voting.objectives.baselines import BASELINES, Baseline
+from voting.solved import Solved, games_of, solve_games
+
+PENALTIES = ("summed", "sampled")
+
+
+@dataclass(frozen=True)
+class View:
+    """What the rule sees of some rows.
+
+    Attributes:
+        x: inputs.
+        context: numbers of the contexts, [B].
+        rows: of the training set, [B].
+        free: the free phase.
+        log_pi: the policy, [B, K].
+        log_mu: the reference, [B, K].
+    """
+
+    x: Tensor
+    context: Tensor
+    rows: Tensor
+    free: Solution
+    log_pi: Tensor
+    log_mu: Tensor
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a run: means over the test contexts; NaN where the judge has no table."""
+
+    exploitability: float
+    equilibrium_exploitability: float
+    rlhf_exploitability: float
+    uniform_exploitability: float
+    regularised_gap: float
+    kl_to_equilibrium: float
+    gradient_cosine: float
+    epochs: int
+
+
+class AbstractVoting(AbstractObjective):
+    """Move the outputs along the preferences of a judge, against an opponent.
+
+    With z the outputs of the free state, pi = softmax(z) and a reference mu, the direction g of
+    `voting.rules` is minus the slope of the cost in the nudged phases.
+    """
+
+    step_measures = ("train_exploitability", "win_rate", "entropy")
+    epoch_measures = (
+        "exploitability",
+        "regularised_gap",
+        "kl_to_equilibrium",
+        "support_mass",
+        "gradient_cosine",
+        "votes",
+    )
+
+    def __init__(
+        self,
+        judge: Any,
+        *,
+        tau: float = 0.05,
+        reference: Any = None,
+        votes: int = 0,
+        baseline: str | None = None,
+        penalty: str = "summed",
+        stream: Stream | None = None,
+        symmetrise: bool = False,
+    ) -> None:
+        """Take the judge and the settings.
+
+        Args:
+            judge: an `AbstractJudge`; a table P [K, K] or [C, K, K]; or a function, see
+                `judge_of_function`. Contexts are the labels of the data.
+            tau: weight of the KL to the reference, > 0.
+            reference: mu, probabilities [K] or [C, K]; uniform if None.
+            votes: asked for each row and update; 0 takes the exact direction.
+            baseline: of votes: none, leave-one-out or learned; None is leave-one-out of two votes
+                or more, and learned of one.
+            penalty: of votes: `summed` takes -tau log pi / mu as the sum over all answers, which
+                the network knows; `sampled` in the answer that was judged.
+            stream: votes that were cast already, one for each row of the data, in place of asking.
+            symmetrise: make a judge antisymmetric that is not.
+
+        Raises:
+            InputError: a value outside its range.
+        """
+        if not (isinstance(tau, int | float) and math.isfinite(tau) and tau > 0):
+            raise InputError(f"tau={tau!r} must be a number > 0")
+        if isinstance(votes, bool) or not isinstance(votes, int) or votes < 0:
+            raise InputError(f"votes={votes!r} must be a whole number >= 0; 0 is exact")
+        if baseline is not None and baseline not in BASELINES:
+            raise InputError(f"baseline={baseline!r}: use one of {', '.join(BASELINES)}")
+        if penalty not in PENALTIES:
+            raise InputError(f"penalty={penalty!r}: use one of {', '.join(PENALTIES)}")
+        if baseline == "leave-one-out" and votes < 2:
+            raise InputError(
+                f"baseline=leave-one-out with votes={votes} leaves nothing; give votes of 2 or more"
+            )
+        if (
+            isinstance(judge, list | tuple)
+            or isinstance(judge, Tensor)
+            or hasattr(judge, "__array__")
+        ):
+            judge = TableJudge(torch.as_tensor(judge), symmetrise=symmetrise)
+        if not (isinstance(judge, AbstractJudge) or callable(judge)):
+            raise InputError(
+                f"judge is {type(judge).__name__}; give a voting.AbstractJudge, a table [C, K, K] "
+                "or a function"
+            )
+        self.judge, self.tau, self.votes = judge, float(tau), votes
+        self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
+        self.penalty, self.stream, self.reference = penalty, stream, reference
+        self._symmetrise = symmetrise
+        self.cast = 0
+        self.solved: Solved | None = None
+
+    # -- what an algorithm says --------------------------------------------------------------
+
+    @abstractmethod
+    def opponent(self, run: Pupil, view: View) -> Tensor:
+        """log-probabilities of the policy that answers are compared with, [B, K]."""
+
+    # -- what the loop asks --------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        own = {"tau": self.tau, "votes": self.votes, "penalty": self.penalty}
+        judge = self.judge.name if isinstance(self.judge, AbstractJudge) else repr(self.judge)
+        found = {"name": self.name, "judge": judge, **own}
+        return found | ({"baseline": self.baseline} if self.votes else {})
+
+    @property
+    def code(self) -> Mapping[str, Any]:
+        function = getattr(self.judge, "function", None)
+        return {} if function is None else {"judge": function}
+
+    def check(self, field: VectorField, dataset: Dataset) -> None:
+        if not dataset.has_labels:
+            raise InputError(
+                "data has target vectors; with a judge its labels are the contexts, whole numbers "
+                "from 0"
+            )
+        contexts = dataset.class_names or tuple(map(str, range(dataset.num_outputs)))
+        if not isinstance(self.judge, AbstractJudge):
+            function = self.judge
+            name = getattr(function, "__name__", type(function).__name__)
+            self.judge = judge_of_function(
+                function,
+                name=name,
+                contexts=contexts,
+                answers=field.n_output,
+                x=dataset.train.inputs[:4],
+                symmetrise=self._symmetrise,
+            )
+        judge = self.judge
+        if len(judge.answers) != field.n_output:
+            raise InputError(
+                f"judge {judge.name} knows {len(judge.answers)} answers, but the field has "
+                f"n_output={field.n_output}; make a field of {len(judge.answers)} outputs"
+            )
+        if judge.by_context and len(judge.contexts) < dataset.num_outputs:
+            raise InputError(
+                f"judge {judge.name} knows {len(judge.contexts)} contexts, but the data has "
+                f"{dataset.num_outputs} labels; give a table for each"
+            )
+        if not judge.has_table and self.stream is None and self.votes == 0:
+            raise InputError(
+                f"judge {judge.name} can only be asked, and votes=0 takes exact directions; give "
+                "--votes N (votes=N), 1 or more"
+            )
+        if self.stream is not None and len(self.stream) != len(dataset.train):
+            raise InputError(
+                f"stream has {len(self.stream)} votes for {len(dataset.train)} rows of data; give "
+                "a row for each vote"
+            )
+
+    def begin(self, run: Pupil) -> None:
+        judge, k = self.judge, run.field.n_output
+        self._luck = generator(run.config.seed, "votes", run.field.device)
+        self._baseline = Baseline(self.baseline, run.field)
+        self._log_mu = reference_of(self.reference, max(len(judge.contexts), 1), k).to(
+            run.field.device, run.field.dtype
+        )
+        self.cast = 0
+        shown = run.dataset.shown
+        self.solved = None
+        if judge.has_table:
+            P, self._game = games_of(judge, shown.targets, shown.inputs.flatten(1))
+            mu = self._log_mu.double().cpu()
+            mu = mu[: len(P)] if judge.by_context else mu[shown.targets.cpu()]
+            self.solved = solve_games(P.cpu(), mu.expand(len(P), k), self.tau)
+
+    def estimate(self, run: Pupil, rows: Tensor) -> Step:
+        view = self._view(run, rows)
+        g, own = self.direction(run, view)
+        estimate = run.estimator(run.field, view.x, -g, self.cost, free=view.free)
+        return Step(estimate.updates, told(estimate, own))
+
+    def direction(self, run: Pupil, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """g [B, K], and the step's measures."""
+        log_other = self.opponent(run, view)
+        P = self.judge.table(view.context, view.x) if self.judge.has_table else None
+        if self.stream is not None:
+            g, wins = self._streamed(view, log_other)
+        elif self.votes:
+            g, wins = self._voted(view, log_other)
+        else:
+            assert P is not None
+            g = rules.exact(view.log_pi, P, log_other, view.log_mu, self.tau)
+            wins = ((P @ log_other.exp()[..., None])[..., 0] * view.log_pi.exp()).sum(-1).mean()
+        return g, self.told(view, P, wins)
+
+    def told(self, view: View, P: Tensor | None, wins: Tensor) -> dict[str, Tensor]:
+        """The `step_measures`."""
+        pi = view.log_pi.exp()
+        spread = -(pi * torch.where(pi > 0, view.log_pi, 0.0)).sum(-1).mean()
+        found = pi.new_tensor(torch.nan)
+        if P is not None:
+            played = torch.isfinite(view.log_mu)
+            gain = (P @ pi[..., None])[..., 0].masked_fill(~played, 0.0)
+            found = gain.amax(-1).mean() - 0.5
+        return {"train_exploitability": found, "win_rate": wins, "entropy": spread}
+
+    def exact_direction(self, run: Pupil, view: View) -> Tensor:
+        """g without votes, where there is a table; else that of a vote a row."""
+        if not self.judge.has_table:
+            return self.direction(run, view)[0]
+        P = self.judge.table(view.context, view.x)
+        return rules.exact(view.log_pi, P, self.opponent(run, view), view.log_mu, self.tau)
+
+    def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
+        view, luck = self._view(run, rows), self._luck.get_state()
+        cast, learnt = self.cast, self._baseline.w.clone()
+        slope = -self.exact_direction(run, view)
+        # the run goes on as if nobody had asked
+        self._luck.set_state(luck)
+        self.cast, self._baseline.w = cast, learnt
+        return view.x, slope, self.cost
+
+    def measured(self, run: Pupil) -> dict[str, float]:
+        found = dict.fromkeys(self.epoch_measures, math.nan) | {"votes": float(self.cast)}
+        rows = torch.arange(min(run.config.check_rows, len(run.dataset.train)))
+        found["gradient_cosine"] = gradient_cosine(run, *self.example(run, rows))
+        if self.solved is not None:
+            found |= measure_games(run, self.solved, self._game, self._log_mu)
+        return found
+
+    def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
+        bounds = {"equilibrium": math.nan, "rlhf": math.nan, "uniform": math.nan}
+        if self.solved is not None:
+            bounds = {k: float(v[self._game].mean()) for k, v in self.solved.bounds.items()}
+        names = ("exploitability", "regularised_gap", "kl_to_equilibrium", "gradient_cosine")
+        return Summary(
+            **{f"{name}_exploitability": value for name, value in bounds.items()},
+            **{name: last[name] for name in names},
+            epochs=common["epochs"],
+        )
+
+    def of_contexts(self, run: Pupil) -> list[dict[str, Any]]:
+        """What came out in each context; nothing where inputs have games of their own.
+
+        `certificate` bounds KL(equilibrium as computed || equilibrium), rounding included;
+        `kl_bound` is the mean of f(pi) / tau, which bounds KL(pi || equilibrium) of the network
+        without any knowledge of the equilibrium.
+        """
+        if self.solved is None or not self.judge.by_context:
+            return []
+        solved, log_pi = self.solved, test_policies(run, self._log_mu)
+        values, known = solved.measured(log_pi, self._game), solved.bounds["equilibrium"]
+        found = []
+        for game in self._game.unique().tolist():
+            own = self._game == game
+            mean = {name: float(value[own].mean()) for name, value in values.items()}
+            found.append(
+                {
+                    "context": self.judge.contexts[game],
+                    "inputs": int(own.sum()),
+                    **mean,
+                    "kl_bound": mean["regularised_gap"] / (2 * self.tau),
+                    "of_equilibrium": float(known[game]),
+                    "certificate": float(solved.certificate[game]),
+                    "policy": log_pi[own].exp().mean(0).tolist(),
+                    "equilibrium": solved.log_star[game].exp().tolist(),
+                }
+            )
+        return found
+
+    def generators(self) -> dict[str, torch.Generator]:
+        return {"votes": self._luck}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cast": self.cast, "baseline": self._baseline.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.cast = int(state["cast"])
+        self._baseline.load_state_dict(state["baseline"])
+
+    # -- votes ---------------------------------------------------------------------------------
+
+    def _view(self, run: Pupil, rows: Tensor) -> View:
+        x, context = run.dataset.train.inputs[rows], run.dataset.train.targets[rows]
+        return self.view_of(run, x, context, rows)
+
+    def view_of(self, run: Pupil, x: Tensor, context: Tensor, rows: Tensor) -> View:
+        """Settle the free phase of some inputs, and read the policy."""
+        free = free_phase(run.field, x, settling=run.estimator.settling)
+        log_mu = self._log_mu[context] if len(self._log_mu) > 1 else self._log_mu.expand(len(x), -1)
+        log_pi = rules.log_policy(free.s[:, run.field.output], log_mu)
+        return View(x, context, rows, free, log_pi, log_mu)
+
+    def _voted(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
+        """g from `votes` answers a row, each against one of the opponent's; the share of wins."""
+        draw = {"num_samples": self.votes, "replacement": True, "generator": self._luck}
+        y = torch.multinomial(view.log_pi.exp(), **draw)
+        other = torch.multinomial(log_other.exp(), **draw)
+        bits = self.judge.vote(view.context, view.x, y, other, self._luck).to(view.log_pi.dtype)
+        self.cast += y.numel()
+        signal, ratio = bits - 0.5, rules.log_ratio(view.log_pi, view.log_mu)
+        if self.penalty == "sampled":
+            signal = signal - self.tau * ratio.gather(-1, y)
+        g = rules.of_votes(view.log_pi, y, signal - self._baseline(view.free.s, signal))
+        if self.penalty == "summed":
+            g = g + rules.of_values(view.log_pi, -self.tau * ratio)
+        return g, bits.mean()
+
+    def _streamed(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
+        """g from the vote that was cast on each row."""
+        votes, rows = self.stream, view.rows.cpu()
+        assert votes is not None
+        like, device = view.log_pi.dtype, view.log_pi.device
+        first, second = votes.first[rows].to(device), votes.second[rows].to(device)
+        bit, share = votes.bit[rows].to(device, like), votes.share[rows].to(device, like)
+        pair = (first, second, bit, share)
+        self.cast += len(rows)
+        g = rules.of_pair(view.log_pi, log_other, *pair, view.log_mu, self.tau)
+        return g, bit.mean()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if k != "name")
+        return f"{type(self).__name__}({shown})"
+
+
+def reference_of(given: Any, contexts: int, k: int) -> Tensor:
+    """log mu, [1, K] or [C, K], float64.
+
+    Raises:
+        InputError: another number of answers, or no distribution.
+    """
+    if given is None:
+        return torch.full((1, k), 1.0 / k, dtype=torch.float64).log()
+    mu = torch.as_tensor(given, dtype=torch.float64)
+    mu = mu[None] if mu.ndim == 1 else mu
+    if mu.ndim != 2 or mu.shape[1] != k or len(mu) not in (1, contexts):
+        raise InputError(
+            f"reference has shape {list(mu.shape)}; give [{k}] probabilities, or [{contexts}, {k}]"
+        )
+    total = mu.sum(-1)
+    if (
+        not bool(torch.isfinite(mu).all())
+        or bool((mu < 0).any())
+        or float((total - 1).abs().max()) > 1e-6
+    ):
+        raise InputError(
+            f"reference sums to {float(total[(total - 1).abs().argmax()]):g}; it is a distribution "
+            "where entries are >= 0 and sum to 1"
+        )
+    return mu.log()

@@ -1,0 +1,38 @@
+"""Nash-MD: against a geometric mixture of the policy and the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from bioplaus.training.objective import Pupil
+from bridge.errors import InputError
+from nlhf.mixture import geometric_mixture
+from voting.objectives.base import AbstractVoting, View
+
+
+class NashMD(AbstractVoting):
+    """mix ~ pi^(1-b) mu^b.
+
+    Its fixed point is the equilibrium of the regularised game as b -> 0 (and self-play there); b
+    above 0 damps the circling of self-play.
+
+    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.
+    """
+
+    name = "nash-md"
+
+    def __init__(self, judge: Any, *, mixture: float = 0.25, **settings: Any) -> None:
+        """Take the weight b of the reference, in [0, 1]; `settings` as `AbstractVoting` has them."""
+        super().__init__(judge, **settings)
+        if not 0 <= mixture <= 1:
+            raise InputError(f"mixture={mixture} must lie in [0, 1]")
+        self.mixture = mixture
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings, "mixture": self.mixture}
+
+    def opponent(self, run: Pupil, view: View) -> Tensor:
+        return geometric_mixture(view.log_pi, view.log_mu, self.mixture)
