@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from bioplaus.config import DataConfig, EqpropConfig, LeakyConfig
 from bioplaus.config.choices import (
     ESTIMATOR_CONFIGS,
+    NETWORK_CONFIGS,
     AdamConfig,
-    EstimatorChoice,
-    NetworkChoice,
-    OptimizerChoice,
+    EstimatorConfig,
+    MomentumConfig,
+    OptimizerConfig,
+    SgdConfig,
+    estimator_config,
 )
+from bioplaus.config.code_network import field_config
+from bioplaus.config.fields import ActivationName, Coordinates, Count, NonNegative, Positive
+from bioplaus.config.network import NetworkConfig
+from bridge.config import Others, choice
 from bridge.errors import InputError
 from bridge.usercode import names_code
 from voting.objectives import ALGORITHMS
@@ -51,6 +58,58 @@ class InputConfig(DataConfig):
     dataset: str = AUTO
 
 
+class SmoothConfig(LeakyConfig):
+    """Leaky integrators of smooth units: clipped ones die where answers are given up."""
+
+    hidden: tuple[Count, ...] = (128, 64)
+    activation: ActivationName = "tanh"
+    coordinates: Coordinates = "membrane"
+
+
+class VotingAdamConfig(AdamConfig):
+    """Steps of the size of the learning rate, in the output layer as in the others."""
+
+    learning_rate: Positive = 0.001
+    rates: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+class VotingSgdConfig(SgdConfig):
+    """Plain steps along the update."""
+
+    rates: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+class VotingMomentumConfig(MomentumConfig):
+    """Steps along a decaying sum of updates."""
+
+    learning_rate: Positive = 0.1
+    rates: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+if TYPE_CHECKING:
+    EstimatorChoice = EstimatorConfig
+    NetworkChoice = NetworkConfig
+    OptimizerChoice = OptimizerConfig
+else:
+    EstimatorChoice = choice(
+        "name",
+        "asym-ep",
+        ESTIMATOR_CONFIGS,
+        Others("name", "asym-ep", EstimatorConfig, estimator_config),
+    )
+    NetworkChoice = choice(
+        "field",
+        "leaky",
+        NETWORK_CONFIGS | {"leaky": SmoothConfig},
+        Others("field", "leaky", NetworkConfig, field_config),
+    )
+    OptimizerChoice = choice(
+        "method",
+        "adam",
+        {"adam": VotingAdamConfig, "sgd": VotingSgdConfig, "momentum": VotingMomentumConfig},
+    )
+
+
 class VotingConfig(EqpropConfig):
     """A network that learns from votes. Labels of the data are the contexts.
 
@@ -60,11 +119,9 @@ class VotingConfig(EqpropConfig):
     """
 
     data: InputConfig = InputConfig()
-    network: NetworkChoice = LeakyConfig(
-        hidden=(128, 64), activation="tanh", coordinates="membrane"
-    )
+    network: NetworkChoice = SmoothConfig()
     estimator: EstimatorChoice = ESTIMATOR_CONFIGS["asym-ep"]()
-    optimizer: OptimizerChoice = AdamConfig(learning_rate=0.001, rates={})
+    optimizer: OptimizerChoice = VotingAdamConfig()
     judge: Annotated[str, AfterValidator(_judge)] = "cyclic"
     symmetrise: bool = False
     smoothing: Annotated[float, Field(ge=0)] = 0.0

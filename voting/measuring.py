@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 from torch import Tensor
 
-from bioplaus.costs import AbstractCost
+from bioplaus.costs import AbstractCost, GivenSlope
 from bioplaus.data import batches
 from bioplaus.errors import InputError
-from bioplaus.estimators import AbstractEstimator, Unrolled
+from bioplaus.estimators import AbstractEstimator, Estimate, Unrolled
 from bioplaus.fields import VectorField
 from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Solution
 from bioplaus.training.objective import Pupil
 from voting.rules import log_policy
 from voting.solved import Solved
+
+
+def nudged(run: Pupil, x: Tensor, g: Tensor, *, free: Solution | None = None) -> Estimate:
+    """The estimator's update along the directions g [B, K] of the outputs.
+
+    The phases are nudged by g over its largest norm in the batch, and the update is multiplied by
+    that: the nudge is as strong near the equilibrium, where g vanishes, as anywhere, and its
+    residual as small beside it.
+
+    Args:
+        run: whose field and estimator it is.
+        x: inputs, one a row.
+        g: the directions, [B, K].
+        free: the free phase if it is known already.
+    """
+    size = torch.linalg.vector_norm(g, dim=1).amax()
+    scale = torch.where((size > 0) & torch.isfinite(size), size, 1.0)
+    found = run.estimator(run.field, x, -g / scale, GivenSlope(), free=free)
+    return dataclasses.replace(found, updates={k: u.mul_(scale) for k, u in found.updates.items()})
 
 
 def policy_of(field: VectorField, x: Tensor, log_mu: Tensor, settling: Settling) -> Tensor:
@@ -58,7 +79,7 @@ def gradient_cosine(run: Pupil, x: Tensor, slope: Tensor, cost: AbstractCost) ->
     held. NaN where an update is zero, or where the estimator settles in another simulator.
     """
     try:
-        mine = run.estimator(run.field, x, slope, cost).updates
+        mine = nudged(run, x, -slope).updates
         truth = autograd_update(run.field, x, slope, cost)
     except InputError:
         return math.nan

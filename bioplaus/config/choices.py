@@ -163,7 +163,7 @@ _BUILT: dict[tuple[str, int], tuple[Any, type[EstimatorConfig]]] = {}
 """Configs by what they are of, which is kept: equal configs are of one class."""
 
 
-def _estimator_config(name: Any) -> type[EstimatorConfig]:
+def estimator_config(name: Any) -> type[EstimatorConfig]:
     """Make the config of an estimator that is not this package's own."""
     if not isinstance(name, str):
         raise InputError(f"estimator={name!r} must be a text: a name, module:name or file.py:name")
@@ -195,7 +195,7 @@ else:
         "name",
         "vector-field",
         ESTIMATOR_CONFIGS,
-        Others("name", "vector-field", EstimatorConfig, _estimator_config),
+        Others("name", "vector-field", EstimatorConfig, estimator_config),
     )
     NetworkChoice = choice(
         "field", "leaky", NETWORK_CONFIGS, Others("field", "leaky", NetworkConfig, field_config)

@@ -24,7 +24,7 @@ from bridge.errors import InputError
 from bridge.seeding import generator
 from voting import rules
 from voting.judges import AbstractJudge, Stream, TableJudge, judge_of_function
-from voting.measuring import gradient_cosine, measure_games, test_policies
+from voting.measuring import gradient_cosine, measure_games, nudged, test_policies
 from voting.objectives.baselines import BASELINES, Baseline
 from voting.solved import Solved, games_of, solve_games
 
@@ -222,7 +222,7 @@ class AbstractVoting(AbstractObjective):
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
         view = self._view(run, rows)
         g, own = self.direction(run, view)
-        estimate = run.estimator(run.field, view.x, -g, self.cost, free=view.free)
+        estimate = nudged(run, view.x, g, free=view.free)
         return Step(estimate.updates, told(estimate, own))
 
     def direction(self, run: Pupil, view: View) -> tuple[Tensor, dict[str, Tensor]]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bioplaus.phases import free_phase
 from bioplaus.training.objective import Pupil
+from voting.measuring import nudged
 from voting.objectives.base import AbstractVoting, View
 from voting.rules import log_policy
 
@@ -37,7 +38,7 @@ class Extragradient(AbstractVoting):
         finally:
             self._looking_ahead = False
         field, optimizer = run.field, run.optimizer
-        updates = run.estimator(field, view.x, -g, self.cost, free=view.free).updates
+        updates = nudged(run, view.x, g, free=view.free).updates
         before = {name: p.clone() for name, p in field.parameters.items()}
         state = optimizer.state_dict()
         buffers = {name: torch.clone(v) for name, v in state["buffers"].items()}
