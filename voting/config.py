@@ -133,6 +133,7 @@ class VotingConfig(EqpropConfig):
     votes: Annotated[int, Field(ge=0)] | None = None
     baseline: Literal["none", "leave-one-out", "learned"] | None = None
     penalty: Literal["summed", "sampled"] = "summed"
+    geometry: Literal["gradient", "natural"] | None = None
     micro_shards: Literal[1] = 1
 
     def idle(self) -> dict[str, str]:

@@ -99,6 +99,18 @@ def of_pair(
     return of_values(log_pi, a - tau * log_ratio(log_pi, log_mu))
 
 
+def natural(g: Tensor, log_pi: Tensor) -> Tensor:
+    """g / pi, [B, K]: of g = pi (a - pi . a) it is a - pi . a, the slope of the natural gradient.
+
+    A step along it is one of mirror descent: log pi moves by the rate times a, whatever pi is. Of
+    single votes on an answer of small pi it is as large as 1 / pi.
+
+    Source: Kakade 2001, A Natural Policy Gradient.
+    """
+    pi = log_pi.exp()
+    return torch.where(pi > 0, g / pi.clamp_min(torch.finfo(pi.dtype).tiny), 0.0)
+
+
 def leave_one_out(signal: Tensor) -> Tensor:
     """The mean of a row's other signals, [B, N], N >= 2: a baseline without bias."""
     n = signal.shape[-1]

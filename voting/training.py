@@ -58,6 +58,7 @@ def build(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
         votes=config.votes or 0,
         baseline=config.baseline,
         penalty=config.penalty,
+        geometry=config.geometry,
         stream=stream,
         **config.algorithm_settings(),
     )

@@ -29,6 +29,7 @@ from voting.objectives.baselines import BASELINES, Baseline
 from voting.solved import Solved, games_of, solve_games
 
 PENALTIES = ("summed", "sampled")
+GEOMETRIES = ("gradient", "natural")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class AbstractVoting(AbstractObjective):
         votes: int = 0,
         baseline: str | None = None,
         penalty: str = "summed",
+        geometry: str | None = None,
         stream: Stream | None = None,
         symmetrise: bool = False,
     ) -> None:
@@ -107,6 +109,8 @@ class AbstractVoting(AbstractObjective):
                 or more, and learned of one.
             penalty: of votes: `summed` takes -tau log pi / mu as the sum over all answers, which
                 the network knows; `sampled` in the answer that was judged.
+            geometry: `gradient` follows g, `natural` g / pi, see `rules.natural`; None is natural of
+                a stream, whose answers others have chosen, and gradient of all else.
             stream: votes that were cast already, one for each row of the data, in place of asking.
             symmetrise: make a judge antisymmetric that is not.
 
@@ -121,6 +125,8 @@ class AbstractVoting(AbstractObjective):
             raise InputError(f"baseline={baseline!r}: use one of {', '.join(BASELINES)}")
         if penalty not in PENALTIES:
             raise InputError(f"penalty={penalty!r}: use one of {', '.join(PENALTIES)}")
+        if geometry is not None and geometry not in GEOMETRIES:
+            raise InputError(f"geometry={geometry!r}: use one of {', '.join(GEOMETRIES)}")
         if baseline == "leave-one-out" and votes < 2:
             raise InputError(
                 f"baseline=leave-one-out with votes={votes} leaves nothing; give votes of 2 or more"
@@ -139,6 +145,7 @@ class AbstractVoting(AbstractObjective):
         self.judge, self.tau, self.votes = judge, float(tau), votes
         self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
         self.penalty, self.stream, self.reference = penalty, stream, reference
+        self.geometry = geometry or ("gradient" if stream is None else "natural")
         self._symmetrise = symmetrise
         self.cast = 0
         self.solved: Solved | None = None
@@ -153,10 +160,10 @@ class AbstractVoting(AbstractObjective):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        own = {"tau": self.tau, "votes": self.votes, "penalty": self.penalty}
+        own = {"tau": self.tau, "votes": self.votes, "geometry": self.geometry}
         judge = self.judge.name if isinstance(self.judge, AbstractJudge) else repr(self.judge)
         found = {"name": self.name, "judge": judge, **own}
-        return found | ({"baseline": self.baseline} if self.votes else {})
+        return found | ({"baseline": self.baseline, "penalty": self.penalty} if self.votes else {})
 
     @property
     def code(self) -> Mapping[str, Any]:
@@ -237,7 +244,11 @@ class AbstractVoting(AbstractObjective):
             assert P is not None
             g = rules.exact(view.log_pi, P, log_other, view.log_mu, self.tau)
             wins = ((P @ log_other.exp()[..., None])[..., 0] * view.log_pi.exp()).sum(-1).mean()
-        return g, self.told(view, P, wins)
+        return self.shaped(g, view), self.told(view, P, wins)
+
+    def shaped(self, g: Tensor, view: View) -> Tensor:
+        """g in the geometry that is followed, [B, K]."""
+        return rules.natural(g, view.log_pi) if self.geometry == "natural" else g
 
     def told(self, view: View, P: Tensor | None, wins: Tensor) -> dict[str, Tensor]:
         """The `step_measures`."""
@@ -255,7 +266,8 @@ class AbstractVoting(AbstractObjective):
         if not self.judge.has_table:
             return self.direction(run, view)[0]
         P = self.judge.table(view.context, view.x)
-        return rules.exact(view.log_pi, P, self.opponent(run, view), view.log_mu, self.tau)
+        g = rules.exact(view.log_pi, P, self.opponent(run, view), view.log_mu, self.tau)
+        return self.shaped(g, view)
 
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
         view, luck = self._view(run, rows), self._luck.get_state()

@@ -80,7 +80,7 @@ class RLHF(AbstractVoting):
         else:
             r = self._rewards.to(view.context.device)[view.context]
         a = rules.rewards_as_values(r) - self.tau * rules.log_ratio(view.log_pi, view.log_mu)
-        return rules.of_values(view.log_pi, a)
+        return self.shaped(rules.of_values(view.log_pi, a), view)
 
     def opponent(self, run: Pupil, view: View) -> Tensor:
         return view.log_mu
