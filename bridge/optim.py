@@ -65,7 +65,7 @@ class Optimizer(metaclass=Answered):
             betas: decays of the two moments, in [0, 1); read by `adam`.
             eps: added to the root of the second moment; read by `adam`.
             weight_decay: d >= 0, decoupled.
-            schedule: "constant", "cosine", "linear" or "step", see `bridge.schedules`.
+            schedule: "constant", "cosine", "linear", "step" or "inverse", see `bridge.schedules`.
             total_steps: steps of the whole run; all schedules but "constant" need it.
             warmup_steps: steps over which the rate rises linearly.
             milestones: shares of the run at which "step" multiplies by `factor`.

@@ -10,7 +10,7 @@ from bridge.errors import InputError
 
 Schedule = Callable[[int], float]
 
-ScheduleName = Literal["constant", "cosine", "linear", "step"]
+ScheduleName = Literal["constant", "cosine", "linear", "step", "inverse"]
 SCHEDULES = get_args(ScheduleName)
 
 
@@ -31,6 +31,7 @@ def learning_rate_schedule(
         cosine:   (1 + cos(pi u)) / 2
         linear:   1 - u
         step:     factor ** (number of milestones <= u)
+        inverse:  1 / (1 + 99 u), so that noise is averaged away (Robbins and Monro 1951)
 
     Cosine and linear would be 0 at t = T, one step past the last.
 
@@ -65,6 +66,8 @@ def learning_rate_schedule(
             return (1 + math.cos(math.pi * share)) / 2
         if name == "linear":
             return 1 - share
+        if name == "inverse":
+            return 1 / (1 + 99 * share)
         if name == "step":
             return factor ** sum(share >= milestone for milestone in milestones)
         return 1.0

@@ -78,6 +78,7 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
     """
     from bridge.distributed import Group
     from voting.config import VotingConfig
+    from voting.objectives import AbstractVoting
     from voting.training import build
 
     names = ("judge", "algorithm", "votes", "tau", "epochs", "check_gradients_every", "seed")
@@ -99,6 +100,7 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
     told: list[dict[str, Any]] = []
 
     def at_end(log: Any) -> None:
+        assert isinstance(run.objective, AbstractVoting)
         told.extend(run.objective.of_contexts(run))
         for each in told:
             log.event("context", of=each)

@@ -118,7 +118,7 @@ class VotingConfig(EqpropConfig):
     with votes:FILE draws them from the file's frequencies.
     """
 
-    data: InputConfig = InputConfig()
+    data: InputConfig = InputConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     network: NetworkChoice = SmoothConfig()
     estimator: EstimatorChoice = ESTIMATOR_CONFIGS["asym-ep"]()
     optimizer: OptimizerChoice = VotingAdamConfig()
@@ -127,14 +127,14 @@ class VotingConfig(EqpropConfig):
     smoothing: Annotated[float, Field(ge=0)] = 0.0
     algorithm: Annotated[str, AfterValidator(_algorithm)] = "nash-md"
     tau: Annotated[float, Field(gt=0)] = 0.05
-    mixture: Share = 0.25
+    mixture: Share = 0.1
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     reference: tuple[Share, ...] | None = None
     votes: Annotated[int, Field(ge=0)] | None = None
     baseline: Literal["none", "leave-one-out", "learned"] | None = None
     penalty: Literal["summed", "sampled"] = "summed"
     geometry: Literal["gradient", "natural"] | None = None
-    micro_shards: Literal[1] = 1
+    micro_shards: Literal[1] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def idle(self) -> dict[str, str]:
         found = super().idle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -89,6 +89,7 @@ class AbstractObjective(ABC):
 
     def begin(self, run: Pupil) -> None:
         """Get ready for a run, which starts anew or is put back to a snapshot after this."""
+        return
 
     @abstractmethod
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
@@ -129,6 +130,7 @@ class AbstractObjective(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+        return
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Supervised(AbstractObjective):
     name = "supervised"
     step_measures = ("cost", "train_error")
     epoch_measures = ("test_error",)
-    cost: AbstractCost = SquaredError()
+    cost: AbstractCost = field(default_factory=SquaredError)
 
     @property
     def code(self) -> Mapping[str, Any]:

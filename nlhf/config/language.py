@@ -72,7 +72,7 @@ class LanguageOptimizerConfig(Config):
     learning_rate: Positive = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "step", "inverse"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Positive | None = 1.0
 

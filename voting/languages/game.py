@@ -46,7 +46,9 @@ class LanguageGame:
                 f"{MOST_TEXTS} texts"
             )
         require_fair(self.P[None], f"judge {self.name}")
-        if self.kind.shape != (texts,) or not 0 <= int(self.kind.min()) <= int(self.kind.max()) < len(self.P):
+        if self.kind.shape != (texts,) or not 0 <= int(self.kind.min()) <= int(
+            self.kind.max()
+        ) < len(self.P):
             raise InputError(
                 f"kind has shape {list(self.kind.shape)}; give a whole number below {len(self.P)} "
                 f"for each of {texts} texts"
@@ -143,7 +145,9 @@ def language_of(
             f"V={V}, L={L} make {texts} texts, and a table of all pairs holds {MOST_ANSWERS}; "
             "give a LanguageGame with kinds of texts, or a shorter language"
         )
-    empty = LanguageGame(V, L, torch.zeros(texts, dtype=torch.long), torch.full((1, 1), 0.5).double())
+    empty = LanguageGame(
+        V, L, torch.zeros(texts, dtype=torch.long), torch.full((1, 1), 0.5).double()
+    )
     tokens = empty.tokens
     P = torch.stack([judge(row.expand_as(tokens), tokens) for row in tokens]).double()
     if symmetrise:

@@ -192,9 +192,7 @@ class LanguageNash(AbstractObjective):
             found.append(by_token - log_next[n].exp() * whole)
         return torch.cat(found[::-1])
 
-    def _voted(
-        self, run: Pupil, texts: int
-    ) -> tuple[Tensor, Tensor, Solution, dict[str, Tensor]]:
+    def _voted(self, run: Pupil, texts: int) -> tuple[Tensor, Tensor, Solution, dict[str, Tensor]]:
         """Inputs, directions and free phases of all tokens written, and the step's measures."""
         field, settling, luck = run.field, run.estimator.settling, self._luck
         tokens, inputs, phases = write(field, self.sight, texts, settling, luck)

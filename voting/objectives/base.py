@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,54 +16,17 @@ from bioplaus.fields import VectorField
 from bioplaus.measuring import told
 from bioplaus.phases import free_phase
 from bioplaus.sharding import Step
-from bioplaus.solvers import Solution
 from bioplaus.training import AbstractObjective
 from bioplaus.training.objective import Pupil
 from bridge.errors import InputError
 from bridge.seeding import generator
 from voting import rules
-from voting.judges import AbstractJudge, Stream, TableJudge, judge_of_function
+from voting.judges import AbstractJudge, Stream
 from voting.measuring import gradient_cosine, measure_games, nudged, test_policies
-from voting.objectives.baselines import BASELINES, Baseline
+from voting.objectives.asking import as_judge, fitting_judge, reference_of, require_settings
+from voting.objectives.baselines import Baseline
+from voting.objectives.view import Summary, View
 from voting.solved import Solved, games_of, solve_games
-
-PENALTIES = ("summed", "sampled")
-GEOMETRIES = ("gradient", "natural")
-
-
-@dataclass(frozen=True)
-class View:
-    """What the rule sees of some rows.
-
-    Attributes:
-        x: inputs.
-        context: numbers of the contexts, [B].
-        rows: of the training set, [B].
-        free: the free phase.
-        log_pi: the policy, [B, K].
-        log_mu: the reference, [B, K].
-    """
-
-    x: Tensor
-    context: Tensor
-    rows: Tensor
-    free: Solution
-    log_pi: Tensor
-    log_mu: Tensor
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The end of a run: means over the test contexts; NaN where the judge has no table."""
-
-    exploitability: float
-    equilibrium_exploitability: float
-    rlhf_exploitability: float
-    uniform_exploitability: float
-    regularised_gap: float
-    kl_to_equilibrium: float
-    gradient_cosine: float
-    epochs: int
 
 
 class AbstractVoting(AbstractObjective):
@@ -109,40 +71,18 @@ class AbstractVoting(AbstractObjective):
                 or more, and learned of one.
             penalty: of votes: `summed` takes -tau log pi / mu as the sum over all answers, which
                 the network knows; `sampled` in the answer that was judged.
-            geometry: `gradient` follows g, `natural` g / pi, see `rules.natural`; None is natural of
-                a stream, whose answers others have chosen, and gradient of all else.
+            geometry: `gradient` follows g, `natural` g / pi, see `rules.natural`; None is natural
+                of a stream, whose answers others have chosen, and gradient of all else.
             stream: votes that were cast already, one for each row of the data, in place of asking.
             symmetrise: make a judge antisymmetric that is not.
 
         Raises:
             InputError: a value outside its range.
         """
-        if not (isinstance(tau, int | float) and math.isfinite(tau) and tau > 0):
-            raise InputError(f"tau={tau!r} must be a number > 0")
-        if isinstance(votes, bool) or not isinstance(votes, int) or votes < 0:
-            raise InputError(f"votes={votes!r} must be a whole number >= 0; 0 is exact")
-        if baseline is not None and baseline not in BASELINES:
-            raise InputError(f"baseline={baseline!r}: use one of {', '.join(BASELINES)}")
-        if penalty not in PENALTIES:
-            raise InputError(f"penalty={penalty!r}: use one of {', '.join(PENALTIES)}")
-        if geometry is not None and geometry not in GEOMETRIES:
-            raise InputError(f"geometry={geometry!r}: use one of {', '.join(GEOMETRIES)}")
-        if baseline == "leave-one-out" and votes < 2:
-            raise InputError(
-                f"baseline=leave-one-out with votes={votes} leaves nothing; give votes of 2 or more"
-            )
-        if (
-            isinstance(judge, list | tuple)
-            or isinstance(judge, Tensor)
-            or hasattr(judge, "__array__")
-        ):
-            judge = TableJudge(torch.as_tensor(judge), symmetrise=symmetrise)
-        if not (isinstance(judge, AbstractJudge) or callable(judge)):
-            raise InputError(
-                f"judge is {type(judge).__name__}; give a voting.AbstractJudge, a table [C, K, K] "
-                "or a function"
-            )
-        self.judge, self.tau, self.votes = judge, float(tau), votes
+        require_settings(tau, votes, baseline, penalty, geometry)
+        judge = as_judge(judge, symmetrise)
+        self.judge: AbstractJudge = cast(Any, judge)  # a function becomes one in `check`
+        self.tau, self.votes = float(tau), votes
         self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
         self.penalty, self.stream, self.reference = penalty, stream, reference
         self.geometry = geometry or ("gradient" if stream is None else "natural")
@@ -171,38 +111,11 @@ class AbstractVoting(AbstractObjective):
         return {} if function is None else {"judge": function}
 
     def check(self, field: VectorField, dataset: Dataset) -> None:
-        if not dataset.has_labels:
+        self.judge = fitting_judge(self.judge, field, dataset, self._symmetrise)
+        if not self.judge.has_table and self.stream is None and self.votes == 0:
             raise InputError(
-                "data has target vectors; with a judge its labels are the contexts, whole numbers "
-                "from 0"
-            )
-        contexts = dataset.class_names or tuple(map(str, range(dataset.num_outputs)))
-        if not isinstance(self.judge, AbstractJudge):
-            function = self.judge
-            name = getattr(function, "__name__", type(function).__name__)
-            self.judge = judge_of_function(
-                function,
-                name=name,
-                contexts=contexts,
-                answers=field.n_output,
-                x=dataset.train.inputs[:4],
-                symmetrise=self._symmetrise,
-            )
-        judge = self.judge
-        if len(judge.answers) != field.n_output:
-            raise InputError(
-                f"judge {judge.name} knows {len(judge.answers)} answers, but the field has "
-                f"n_output={field.n_output}; make a field of {len(judge.answers)} outputs"
-            )
-        if judge.by_context and len(judge.contexts) < dataset.num_outputs:
-            raise InputError(
-                f"judge {judge.name} knows {len(judge.contexts)} contexts, but the data has "
-                f"{dataset.num_outputs} labels; give a table for each"
-            )
-        if not judge.has_table and self.stream is None and self.votes == 0:
-            raise InputError(
-                f"judge {judge.name} can only be asked, and votes=0 takes exact directions; give "
-                "--votes N (votes=N), 1 or more"
+                f"judge {self.judge.name} can only be asked, and votes=0 takes exact directions; "
+                "give --votes N (votes=N), 1 or more"
             )
         if self.stream is not None and len(self.stream) != len(dataset.train):
             raise InputError(
@@ -379,30 +292,3 @@ class AbstractVoting(AbstractObjective):
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if k != "name")
         return f"{type(self).__name__}({shown})"
-
-
-def reference_of(given: Any, contexts: int, k: int) -> Tensor:
-    """log mu, [1, K] or [C, K], float64.
-
-    Raises:
-        InputError: another number of answers, or no distribution.
-    """
-    if given is None:
-        return torch.full((1, k), 1.0 / k, dtype=torch.float64).log()
-    mu = torch.as_tensor(given, dtype=torch.float64)
-    mu = mu[None] if mu.ndim == 1 else mu
-    if mu.ndim != 2 or mu.shape[1] != k or len(mu) not in (1, contexts):
-        raise InputError(
-            f"reference has shape {list(mu.shape)}; give [{k}] probabilities, or [{contexts}, {k}]"
-        )
-    total = mu.sum(-1)
-    if (
-        not bool(torch.isfinite(mu).all())
-        or bool((mu < 0).any())
-        or float((total - 1).abs().max()) > 1e-6
-    ):
-        raise InputError(
-            f"reference sums to {float(total[(total - 1).abs().argmax()]):g}; it is a distribution "
-            "where entries are >= 0 and sum to 1"
-        )
-    return mu.log()

@@ -8,7 +8,8 @@ from torch import Tensor
 from bioplaus.phases import free_phase
 from bioplaus.training.objective import Pupil
 from voting.measuring import nudged
-from voting.objectives.base import AbstractVoting, View
+from voting.objectives.base import AbstractVoting
+from voting.objectives.view import View
 from voting.rules import log_policy
 
 

@@ -11,7 +11,8 @@ from bioplaus.phases import free_phase
 from bioplaus.training.objective import Pupil
 from bridge.checkpoint import restore
 from bridge.errors import InputError
-from voting.objectives.base import AbstractVoting, View
+from voting.objectives.base import AbstractVoting
+from voting.objectives.view import View
 from voting.rules import log_policy
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from bioplaus.training.objective import Pupil
 from bridge.errors import InputError
 from nlhf.mixture import geometric_mixture
-from voting.objectives.base import AbstractVoting, View
+from voting.objectives.base import AbstractVoting
+from voting.objectives.view import View
 
 
 class NashMD(AbstractVoting):
@@ -23,8 +24,8 @@ class NashMD(AbstractVoting):
 
     name = "nash-md"
 
-    def __init__(self, judge: Any, *, mixture: float = 0.25, **settings: Any) -> None:
-        """Take the weight b of the reference, in [0, 1]; `settings` as `AbstractVoting` has them."""
+    def __init__(self, judge: Any, *, mixture: float = 0.1, **settings: Any) -> None:
+        """Take b in [0, 1]; `settings` as `AbstractVoting` has them."""
         super().__init__(judge, **settings)
         if not 0 <= mixture <= 1:
             raise InputError(f"mixture={mixture} must lie in [0, 1]")

@@ -14,7 +14,8 @@ from nlhf.preferences.battles import frequencies
 from nlhf.preferences.bradley_terry import fit_bradley_terry
 from voting import rules
 from voting.judges import Stream
-from voting.objectives.base import AbstractVoting, View
+from voting.objectives.base import AbstractVoting
+from voting.objectives.view import View
 
 SMOOTHING = 0.5
 """Pseudo-votes a side of a pair that was compared: rewards stay finite."""

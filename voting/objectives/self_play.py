@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from bioplaus.training.objective import Pupil
-from voting.objectives.base import AbstractVoting, View
+from voting.objectives.base import AbstractVoting
+from voting.objectives.view import View
 
 
 class SelfPlay(AbstractVoting):
