@@ -19,13 +19,19 @@ FAILED = 1
 """The exit status of a run that could not go on, as when a network diverged: a result too."""
 
 
-def run_all(jobs: Mapping[str, Sequence[str]], folder: Path, processes: int = 1) -> dict[str, Run]:
+def run_all(
+    jobs: Mapping[str, Sequence[str]],
+    folder: Path,
+    processes: int = 1,
+    command: str = "eqprop-run",
+) -> dict[str, Run]:
     """Run `cli.py eqprop-run` with each job's arguments, and read the logs.
 
     Args:
         jobs: arguments by name; the log is FOLDER/NAME.h5.
         folder: made if it is not there.
         processes: how many run at once, each with one thread.
+        command: another one of the command line.
 
     Raises:
         RuntimeError: a run ended neither well nor with a diverged network.
@@ -36,9 +42,9 @@ def run_all(jobs: Mapping[str, Sequence[str]], folder: Path, processes: int = 1)
     def run(name: str) -> Run:
         out = folder / f"{name}.h5"
         if not _ended(out):
-            command = [sys.executable, str(CLI), "eqprop-run", *jobs[name], "--quiet"]
+            words = [sys.executable, str(CLI), command, *jobs[name], "--quiet"]
             done = subprocess.run(
-                [*command, "--out", str(out), "--overwrite"], capture_output=True, text=True
+                [*words, "--out", str(out), "--overwrite"], capture_output=True, text=True
             )
             if done.returncode not in (0, FAILED):
                 raise RuntimeError(f"{name}: exit {done.returncode}: {done.stderr.strip()}")

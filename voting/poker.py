@@ -29,8 +29,6 @@ HISTORIES = ("", "p", "b", "pb")
 first player's."""
 INFORMATION = tuple(f"{card}{history}" for history in HISTORIES for card in range(3))
 """The 12 information states, named as OpenSpiel names them: the card, and what was done."""
-VALUE = 1 / 6
-"""What the second player wins from the first at the equilibrium."""
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> Tensor:

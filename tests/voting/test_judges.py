@@ -141,9 +141,8 @@ def test_a_stream_holds_every_vote_once() -> None:
     for c in range(4):
         own = stream.context == c
         low, high = stream.first.minimum(stream.second), stream.first.maximum(stream.second)
-        share = {
-            (int(i), int(j)): float(s) for i, j, s in zip(low[own], high[own], stream.share[own])
-        }
+        rows = zip(low[own].tolist(), high[own].tolist(), stream.share[own].tolist(), strict=True)
+        share = {(i, j): s for i, j, s in rows}
         assert sum(share.values()) == pytest.approx(1.0)
 
 

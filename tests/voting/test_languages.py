@@ -1,4 +1,4 @@
-"""Languages against brute force: the game of all texts, directions, mixtures, and what is learnt."""
+"""Languages against brute force: the game of all texts, directions, mixtures, what is learnt."""
 
 from __future__ import annotations
 

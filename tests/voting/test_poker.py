@@ -13,7 +13,6 @@ from bioplaus.errors import InputError
 from tests import voting_zoo as zoo
 from voting.poker import (
     INFORMATION,
-    VALUE,
     KuhnSelfPlay,
     exploitability,
     inputs,
@@ -47,7 +46,7 @@ def test_exploitability_is_that_of_open_spiel(seed: int) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 1 / 3])
 def test_the_known_equilibria_cannot_be_exploited(alpha: float) -> None:
     assert exploitability(equilibrium(alpha)) == pytest.approx(0.0, abs=1e-12)
-    assert float(winnings(equilibrium(alpha)).sum() / 6) == pytest.approx(-VALUE / 3)
+    assert float(winnings(equilibrium(alpha)).sum() / 6) == pytest.approx(-1 / 18)
 
 
 def test_inputs_are_the_information_state_tensors_of_open_spiel() -> None:

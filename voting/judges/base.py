@@ -105,8 +105,8 @@ def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
         where = names[game] if names else game
         raise InputError(
             f"{told} is not antisymmetric: in context {where}, P({a} > {b}) = "
-            f"{float(P[game, a, b]):g} and P({b} > {a}) = {float(P[game, b, a]):g} do not sum to 1; "
-            "symmetrise it: give (P + 1 - P^T) / 2, or --set symmetrise=true (symmetrise=True)"
+            f"{float(P[game, a, b]):g} and P({b} > {a}) = {float(P[game, b, a]):g} do not sum to 1;"
+            " symmetrise it: give (P + 1 - P^T) / 2, or --set symmetrise=true (symmetrise=True)"
         )
 
 

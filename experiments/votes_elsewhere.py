@@ -1,0 +1,130 @@
+"""Learning from votes beyond images: real votes, 43 bots, languages, Kuhn poker.
+
+    python -m experiments.votes_elsewhere [NAME ...] [--seeds N]
+
+NAME is sound-quality, roshambo, poker, or a language V,L such as 4,4; all of them if none is given.
+Prints a line a run. Poker is judged by OpenSpiel, if it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from bioplaus import LeakyField, Settling, fit
+from bridge.seeding import generator
+from experiments.jobs import CLI, settings
+from voting.languages import LanguageNash, rhyme
+from voting.measuring import policy_of
+from voting.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
+
+SETTLING = Settling(tolerance=1e-4, free_steps=200, nudged_steps=100, verify=False)
+SOUND = [
+    *("--judge", "votes:sound-quality", "--epochs", "1", "--set", "network.hidden=[]"),
+    *settings(tau=0.1, mixture=0, batch_size=10, optimizer__method="sgd"),
+    *settings(optimizer__learning_rate=1.2, optimizer__schedule="inverse"),
+]
+ROSHAMBO = [
+    *("--judge", "votes:roshambo", "--votes", "0", "--hidden", "32", "--epochs", "3000"),
+    *settings(mixture=0, tau=0.01, optimizer__learning_rate=0.01, log_every=100),
+    *settings(check_rows=1, geometry="natural"),
+]
+NAMES = ("sound-quality", "roshambo", "poker", "4,4", "5,4", "4,6", "8,4")
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1)
+@click.option("--seeds", type=int, default=1)
+def main(names: tuple[str, ...], seeds: int) -> None:
+    torch.set_num_threads(1)
+    for name in names or NAMES:
+        for seed in range(seeds):
+            click.echo(f"{name}, seed {seed}: {json.dumps(_run(name, seed))}")
+
+
+def _run(name: str, seed: int) -> dict[str, Any]:
+    if name == "poker":
+        return poker(seed)
+    if name in ("sound-quality", "roshambo"):
+        return _command(SOUND if name == "sound-quality" else ROSHAMBO, seed)
+    V, L = (int(part) for part in name.split(","))
+    return language(V, L, seed)
+
+
+def _command(arguments: list[str], seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, str(CLI), "eqprop-nash", *arguments, "--seed", str(seed)]
+        words += ["--threads", "1", "--json", "--quiet", "--out", str(Path(folder) / "run.h5")]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
+    """One vote for each of 300 texts an update."""
+    objective = LanguageNash(rhyme(V, L), tau=0.05, mixture=0.1)
+    sizes = [objective.sight.size, 64, V]
+    net = LeakyField(sizes, "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
+    history = fit(
+        net,
+        objective.dataset(300 * (updates // 3)),
+        objective=objective,
+        epochs=3,
+        batch_size=300,
+        learning_rate=0.01,
+        settling=SETTLING,
+        seed=seed,
+    )
+    bound = objective.solved.bound
+    return {**_last(history), "equilibrium_exploitability": bound}
+
+
+def poker(seed: int, updates: int = 6000) -> dict[str, Any]:
+    """Hands of self-play, 2,000 an update, a bit each."""
+    objective = KuhnSelfPlay(tau=0.05, tau_end=0.005)
+    net = LeakyField([11, 32, 2], "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
+    history = fit(
+        net,
+        objective.dataset(2000 * (updates // 3)),
+        objective=objective,
+        epochs=3,
+        batch_size=2000,
+        learning_rate=0.003,
+        settling=SETTLING,
+        seed=seed,
+    )
+    even = torch.full((1, 2), 0.5).log()
+    bet = policy_of(net, inputs(), even, SETTLING)[:, 1].double().exp()
+    return {**_last(history), "exploitability": exploitability(bet), "open_spiel": _spiel(bet)}
+
+
+def _last(history: Any) -> dict[str, Any]:
+    row = vars(history.rows[-1])
+    names = ("exploitability", "kl_to_equilibrium", "mixture_kl", "gradient_cosine", "votes")
+    return {name: row[name] for name in names if name in row}
+
+
+def _spiel(bet: torch.Tensor) -> float | None:
+    """OpenSpiel's exploitability of a policy; None where it is not installed."""
+    try:
+        import pyspiel
+        from open_spiel.python import policy
+        from open_spiel.python.algorithms import exploitability as spiel
+    except ImportError:
+        return None
+    game = pyspiel.load_game("kuhn_poker")
+    table = policy.TabularPolicy(game)
+    for name, row in table.state_lookup.items():
+        p = float(bet[INFORMATION.index(name)])
+        table.action_probability_array[row] = [1 - p, p]
+    return float(spiel.exploitability(game, table))
+
+
+if __name__ == "__main__":
+    main()
