@@ -40,6 +40,7 @@ READ = [
     ["runs", "recover", "good.h5", "?"], ["runs", "show", "?"], ["runs", "view", "?"],
     ["runs", "export", "?", "--out", "o"], ["compare", "good.h5", "?"], ["eqprop-run", "?"],
     ["eqprop-run", "--dataset", "?"], ["gradcheck", "--from-run", "?"], ["nash-md", "--game", "?"],
+    ["eqprop-nash", "?"], ["eqprop-nash", "--dataset", "?"], ["eqprop-nash", "--judge", "?"],
 ]  # fmt: skip
 WRITE = {
     "mine.h5": [
@@ -49,7 +50,7 @@ WRITE = {
         [*PLAY, *JUDGE, "--out", "?"], [*WARM, "--out", "?"], [*WARM, "--save", "?"],
         ["corpus", "docstrings", "--out", "?"], ["runs", "export", "good.h5", "--out", "?"],
         ["compare", "good.h5", "--png", "?"], ["eqprop-run", "--resume", "--out", "?"],
-        ["nash-md", "--out", "?"], ["gradcheck", "--out", "?"],
+        ["nash-md", "--out", "?"], ["gradcheck", "--out", "?"], ["eqprop-nash", "--out", "?"],
     ],
     "mine": [
         ["nash-md", *MODEL, "--save", "?"], [*TRAIN, "--out", "?"], [*WARM, "--save", "?"],

@@ -83,7 +83,7 @@ def test_the_two_mixtures_differ_and_the_second_is_the_geometric_one_of_texts() 
     torch.testing.assert_close(by_text, geometric_mixture(joined(steps), log_mu, 0.3))
     by_token = token_mixture(steps, 0.3)
     torch.testing.assert_close(by_token.exp().sum(), torch.ones((), dtype=torch.float64))
-    assert float(kl(by_token, by_text)) > 1e-3
+    assert float(kl(by_token, by_text)) > 1e-4
     for mix in (token_mixture, sequence_mixture):
         torch.testing.assert_close(mix(steps, 0.0), joined(steps))
 
