@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+from commands.explaining import Explained
 from commands.learning import learn
-from commands.shared import Spread, prepare
+from commands.shared import prepare
 from commands.sweeps import sweep
 
 COLUMNS = {
@@ -27,7 +28,7 @@ COLUMNS = {
 }
 
 
-@click.command("eqprop-nash", cls=Spread)
+@click.command("eqprop-nash", cls=Explained)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @click.option(
     "--dataset",

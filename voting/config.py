@@ -18,8 +18,9 @@ from bioplaus.config.choices import (
     estimator_config,
 )
 from bioplaus.config.code_network import field_config
-from bioplaus.config.fields import ActivationName, Coordinates, Count, NonNegative, Positive
+from bioplaus.config.fields import ActivationName, Count, NonNegative, Positive
 from bioplaus.config.network import NetworkConfig
+from bioplaus.fields.leaky import Coordinates
 from bridge.config import Others, choice
 from bridge.errors import InputError
 from bridge.usercode import names_code
