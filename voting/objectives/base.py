@@ -112,6 +112,7 @@ class AbstractVoting(AbstractObjective):
 
     def check(self, field: VectorField, dataset: Dataset) -> None:
         self.judge = fitting_judge(self.judge, field, dataset, self._symmetrise)
+        reference_of(self.reference, max(len(self.judge.contexts), 1), field.n_output)
         if not self.judge.has_table and self.stream is None and self.votes == 0:
             raise InputError(
                 f"judge {self.judge.name} can only be asked, and votes=0 takes exact directions; "
