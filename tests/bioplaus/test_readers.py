@@ -172,9 +172,11 @@ def test_folders_of_images(tmp_path: Path, sides: tuple[str, str]) -> None:
     (tmp_path / sides[0] / "cat" / "notes.txt").write_text("mine")
     data = load(tmp_path)
     assert (data.shape, data.class_names) == ((3, 5, 4), ("cat", "dog"))
-    expected = np.moveaxis(images[sides[0]], 3, 1)
+    cats, dogs = np.moveaxis(images[sides[0]], 3, 1).reshape(2, 4, 3, 5, 4)
+    expected = np.stack([cats, dogs], 1).reshape(8, 3, 5, 4)  # in turn
     np.testing.assert_array_equal(data.train.inputs.numpy(), flat(expected))
-    assert data.train.targets.tolist() == [0] * 4 + [1] * 4
+    assert data.train.targets.tolist() == [0, 1] * 4
+    assert load(tmp_path, train_size=3).train.targets.tolist() == [0, 1, 0]
     assert "1 file: begin with a dot" in data.facts.of["left out"]
     assert "1 file: no images by their names" in data.facts.of["left out"]
 

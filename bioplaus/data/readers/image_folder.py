@@ -20,7 +20,7 @@ _TEST = ("test", "testing", "t10k", "eval", "val", "valid", "validation")
 
 
 class _Found(NamedTuple):
-    """Images of one part, class by class."""
+    """Images of one part, the classes in turn."""
 
     paths: list[Path]
     labels: np.ndarray
@@ -107,13 +107,14 @@ def _classes(roots: list[Path]) -> list[str]:
 
 
 def _images(root: Path, classes: list[str], left_out: Counter[str]) -> _Found:
-    """The images of one part, sorted by class and name.
+    """The images of one part: the first by name of every class, the second of each, and so on.
+
+    The first so many of them are then as many of each class, give or take one.
 
     Raises:
         InputError: a class has a folder without images.
     """
-    paths: list[Path] = []
-    labels: list[int] = []
+    found: list[tuple[int, int, Path]] = []
     there = set(visible(root)[1])
     for label, name in enumerate(classes):
         if name not in there:
@@ -133,9 +134,9 @@ def _images(root: Path, classes: list[str], left_out: Counter[str]) -> _Found:
             left_out["no images by their names"] += len(files) - len(images)
         if folders:
             left_out["folders inside of a class's"] += len(folders)
-        paths += [folder / each for each in images]
-        labels += [label] * len(images)
-    return _Found(paths, np.array(labels, np.int64))
+        found += [(place, label, folder / each) for place, each in enumerate(images)]
+    found.sort(key=lambda each: each[:2])
+    return _Found([path for _, _, path in found], np.array([k for _, k, _ in found], np.int64))
 
 
 def _digests(place: Path, found: dict[str, _Found], pictures: Pictures) -> tuple[str, ...]:
