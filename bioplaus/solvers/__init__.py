@@ -10,14 +10,21 @@ from bioplaus.solvers.anderson import Anderson
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, Status
 from bioplaus.solvers.loop import solve
 from bioplaus.solvers.relaxation import Euler
-from bioplaus.solvers.sweeps import Sweeps
+from bioplaus.solvers.sweeps import DampedSweeps, Sweeps
 
-SOLVERS: dict[str, type[AbstractSolver]] = {"euler": Euler, "sweeps": Sweeps, "anderson": Anderson}
+SOLVERS: dict[str, type[AbstractSolver]] = {
+    "euler": Euler,
+    "sweeps": Sweeps,
+    "anderson": Anderson,
+    "damped-sweeps": DampedSweeps,
+}
 
 
 @answered
 def get_solver(name: str | type[AbstractSolver], **settings: Any) -> AbstractSolver:
-    """Make a solver by name or of its class: `euler` (dt), `sweeps`, `anderson` (memory).
+    """Make a solver by name or of its class.
+
+    They are `euler` (dt), `sweeps`, `anderson` (memory) and `damped-sweeps` (omega).
 
     Raises:
         InputError: the name is unknown, or a setting is outside its range.
@@ -40,6 +47,7 @@ __all__ = [
     "AbstractDynamics",
     "AbstractSolver",
     "Anderson",
+    "DampedSweeps",
     "Euler",
     "Solution",
     "Status",

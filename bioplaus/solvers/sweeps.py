@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bioplaus.errors import InputError
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Carry
 
 
@@ -80,7 +81,11 @@ class DampedSweeps(AbstractSolver):
     Source: Young 1971, Iterative Solution of Large Linear Systems, chapter 6.
     """
 
-    omega: float
+    omega: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.omega <= 1.0:
+            raise InputError(f"omega={self.omega} must lie in (0, 1], the share of a step")
 
     @property
     def pace(self) -> float:
