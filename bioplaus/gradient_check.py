@@ -329,7 +329,7 @@ def weight_angles(field: VectorField) -> dict[str, float | None]:
     for name, partner in field.partners().items():
         back, forward = field.parameters[name], field.mirror(name, field.parameters[partner])
         found, _ = measures(back.reshape(-1).double(), forward.reshape(-1).double())
-        angles[f"weight_angle.{name.rpartition('.')[2]}"] = found["angle_degrees"]
+        angles[f"weight_angle.{name.partition('.')[2]}"] = found["angle_degrees"]
     return angles
 
 

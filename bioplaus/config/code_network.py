@@ -53,7 +53,8 @@ class CodeConfig(NetworkConfig):
         try:
             return found(**{**known, **_only(settings, found)})
         except (TypeError, InputError) as error:
-            raise InputError(f"{told}: {describe(error)}") from None
+            own = isinstance(error, InputError) and not names_code(self.field)
+            raise InputError(f"{told}: {error if own else describe(error)}") from None
 
 
 def require_fitting(field: VectorField, task: Task, told: str) -> None:
