@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from bioplaus.fields.connections.wires import Wires
 from bioplaus.fields.layered import LayeredField
 from bioplaus.nudging.layered import Layered
 from bioplaus.nudging.nudge import Nudge
@@ -162,13 +163,18 @@ class Symmetrised(Deviations):
         """D, and G of boxed layers, [B, n]; 1 of linear ones."""
         return self.held[:, 1]
 
+    @property
+    def transposes(self) -> Wires:
+        """The connections whose transposes carry the deviations back: W itself."""
+        return self.wires
+
     def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:
         super()._bound(current, box, here)
         self.slope[:, here] = (current > box[0]) & (current < box[1])
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         back, base = self._back[layer], None
-        for k, wire in self.wires.leaving[layer]:
+        for k, wire in self.transposes.leaving[layer]:
             if k not in self.resting:
                 base = wire.add_transposed(base, self._v[k], back)
         excess, slope, of = self._excess[layer], self._slope[layer], self._moved(self._curved)
