@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bioplaus.activations import Activation
+    from bioplaus.contraction import Contraction
     from bioplaus.costs import AbstractCost
-    from bioplaus.data import Dataset
+    from bioplaus.data import Augment, Dataset
     from bioplaus.errors import InputError
     from bioplaus.estimators import (
         ESTIMATORS,
@@ -58,7 +59,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "bioplaus.activations": "Activation",
     "bioplaus.costs": "AbstractCost",
-    "bioplaus.data": "Dataset",
+    "bioplaus.contraction": "Contraction",
+    "bioplaus.data": "Augment Dataset",
     "bioplaus.errors": "InputError",
     "bioplaus.estimators": (
         "ESTIMATORS ORACLES AbstractEstimator AsymEP Continual Dyadic Estimate "
@@ -88,8 +90,10 @@ __all__ = [
     "Activation",
     "Anderson",
     "AsymEP",
+    "Augment",
     "Connection",
     "Continual",
+    "Contraction",
     "Conv",
     "Dataset",
     "Dense",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
+from bioplaus.data.augment import mirrored
 from bioplaus.engines import Brian2
 from bioplaus.estimators import Estimate
 from bioplaus.fields.base import VectorField
@@ -34,12 +35,25 @@ ROUNDING = 1e-12
 LARGEST = ("free_residual", "nudged_residual", "status")
 
 
-def test_errors(field: VectorField, dataset: Dataset, settling: Settling, rows: Tensor) -> int:
-    """Of some test images, count those whose largest output is not their label."""
+def test_errors(
+    field: VectorField,
+    dataset: Dataset,
+    settling: Settling,
+    rows: Tensor,
+    both_sides: bool,
+) -> int:
+    """Of some test images, count those whose largest output is not their label.
+
+    With `both_sides`, the largest of the sum of the outputs for the image and its mirror image.
+    """
     rows = rows.to(dataset.test.inputs.device)
-    free = free_phase(field, dataset.test.inputs[rows], settling=settling)
-    guess = free.s[:, field.output].argmax(1)
-    return int((guess != dataset.test.targets[rows]).sum())
+    x = dataset.test.inputs[rows]
+    outputs = free_phase(field, x, settling=settling).s[:, field.output]
+    if both_sides:
+        assert dataset.image_shape is not None
+        other = mirrored(x.view(len(x), *dataset.image_shape)).view(x.shape)
+        outputs = outputs + free_phase(field, other, settling=settling).s[:, field.output]
+    return int((outputs.argmax(1) != dataset.test.targets[rows]).sum())
 
 
 def alignments(field: VectorField) -> dict[str, float]:

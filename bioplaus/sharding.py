@@ -140,7 +140,14 @@ class Shards:
         flat = torch.cat([estimate.updates[name].flatten() for name in self._updates])
         return flat, torch.tensor([values[name] for name in MEASURES], dtype=torch.float64)
 
-    def test_error(self, field: VectorField, dataset: Dataset, settling: Settling, n: int) -> float:
+    def test_error(
+        self,
+        field: VectorField,
+        dataset: Dataset,
+        settling: Settling,
+        n: int,
+        both_sides: bool = False,
+    ) -> float:
         """Share of test images whose largest output is not their label, in percent.
 
         NaN without test images, or where their targets are vectors.
@@ -150,11 +157,12 @@ class Shards:
             dataset: of which the test images are taken.
             settling: how the free phase settles.
             n: images at a time; the processes take turns.
+            both_sides: see `measuring.test_errors`.
         """
         if not len(dataset.test) or not dataset.has_labels:
             return math.nan
         turns = list(batches(len(dataset.test), n))[self._group.rank :: self._group.size]
-        wrong = sum(test_errors(field, dataset, settling, rows) for rows in turns)
+        wrong = sum(test_errors(field, dataset, settling, rows, both_sides) for rows in turns)
         return 100.0 * self._group.total(wrong) / len(dataset.test)
 
     def require_equal(self, field: VectorField, step: int) -> None:

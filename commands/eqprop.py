@@ -26,7 +26,7 @@ from commands.sweeps import sweep
 @click.option(
     "--field",
     metavar="NAME|module:Class",
-    help="leaky; or a field of yours: a class, a function that gives one, or one.",
+    help="leaky, convolutional; or a field of yours: a class, a function that gives one, or one.",
 )
 @click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
 @click.option("--activation", metavar="NAME|module:function", help="rho of the hidden units.")
@@ -112,6 +112,8 @@ def _epoch_columns(record: type) -> dict[str, str]:
     columns |= {"free residual": ".1e", "nudged residual": ".1e"}
     columns |= {"free steps": ".1f", "nudged steps": ".1f", "converged": ".1%"}
     columns |= {f"alignment {k + 1}": ".3f" for k in range(pairs)}
+    if "loop_radius" in record.__annotations__:
+        columns |= {"loop radius": ".2f", "feedback scale": ".3f"}
     return columns | {"images/s": ".0f"}
 
 
@@ -120,4 +122,5 @@ def _epoch_cells(record: Any) -> list[Any]:
     names = ["epoch", "train_error", "test_error", "free_residual", "nudged_residual"]
     names += ["free_steps", "nudged_steps", "converged"]
     names += [name for name in named if name.startswith("alignment")]
+    names += [name for name in ("loop_radius", "feedback_scale") if name in named]
     return [named[name] for name in [*names, "images_per_second"]]

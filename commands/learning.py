@@ -89,11 +89,15 @@ def learn(
                 what = f"check of gradients at step {record.step}: {record.reason}"
                 warn(f"{what}; {CURES[record.reason]}")
 
+        def on_act(act: Any) -> None:
+            log.event("contraction", **vars(act))
+
         summary = train(
             run,
             on_step=lambda r: log.log("metrics", r),
             on_epoch=on_epoch,
             on_check=on_check,
+            on_act=on_act,
             advance=bar.advance,
             start=session.start,
             after_step=session.after_step,

@@ -141,6 +141,8 @@ class VotingConfig(EqpropConfig):
         found = super().idle()
         found.pop("check_rows", None)  # every epoch compares the update with autograd's on them
         found["estimator.cost"] = "with votes, which give the slope at the outputs themselves"
+        for key in ("label_smoothing", "test_mirrored"):
+            found[key] = "with votes, which are no targets"
         for key, algorithm in (("mixture", "nash-md"), ("ema_rate", "nash-ema")):
             if self.algorithm != algorithm:
                 found[key] = (

@@ -198,6 +198,7 @@ class KuhnSelfPlay(AbstractObjective):
         tau = self.tau * (self.tau_end / self.tau) ** min(self.steps / self._last, 1.0)
         free = free_phase(run.field, self._x, settling=run.estimator.settling)
         log_pi = torch.log_softmax(free.s[:, run.field.output].double().cpu(), -1)
+        run.more.seen = self._x
         hands = play(log_pi[:, 1].exp(), len(rows), self._luck)
         g = self.directions(log_pi, hands, tau)
         self.cast += len(rows)

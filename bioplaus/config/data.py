@@ -11,6 +11,7 @@ from pydantic import Field
 from bioplaus.config.fields import Count
 from bioplaus.config.resolving import origins_of
 from bioplaus.data import Dataset, load_dataset
+from bioplaus.data.normalising import Normalise, normalised
 from bioplaus.data.raw import Channels
 from bridge.config import Config
 from bridge.usercode import Provenance, load_object, names_code, running
@@ -21,7 +22,8 @@ class DataConfig(Config):
 
     `range` is the values that become 0 and 1, see `bioplaus.data.scaling`; `split` one of several
     data sets in a folder; `holdout` a share of the training set, where it comes without a test set.
-    `dataset` and `reader` may be users' code: `module:function`, `module:Class`.
+    `dataset` and `reader` may be users' code: `module:function`, `module:Class`. `normalise` moves
+    inputs by what the training set says, see `bioplaus.data.normalising`.
     """
 
     dataset: str = "mnist"
@@ -34,6 +36,7 @@ class DataConfig(Config):
     holdout_seed: Annotated[int, Field(ge=0)] = 0
     channels: Channels | None = None
     reader: str | None = None
+    normalise: Normalise = "none"
 
     def idle(self) -> dict[str, str]:
         if self.holdout is None:
@@ -57,7 +60,7 @@ def make_dataset(
     """
     source, reader = (_object_of(data, name) for name in ("dataset", "reader"))
     with running(f"dataset={data.dataset!r}"):
-        return load_dataset(
+        dataset = load_dataset(
             source,
             Path(data.data_dir) if data.data_dir else None,
             dtype,
@@ -71,6 +74,7 @@ def make_dataset(
             reader=reader,
             needs_test=needs_test,
         )
+    return normalised(dataset, data.normalise)
 
 
 def data_origins(data: DataConfig) -> tuple[Provenance, ...]:

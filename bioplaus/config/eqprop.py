@@ -131,7 +131,7 @@ def restore_field(settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]
         hidden = tuple(len(weights[f"bias.{k}"]) for k in range(1, depth))
         network = config.network.model_copy(update={"hidden": hidden})
     else:
-        few = config.data.model_copy(update={"train_size": 1, "test_size": 1})
+        few = config.data.model_copy(update={"train_size": 1, "test_size": 1, "normalise": "none"})
         task, network = task_of(config, make_dataset(few, needs_test=False)), config.network
     field = network.draw(dataclasses.replace(task, dtype=getattr(torch, config.dtype)))
     for name, parameter in field.parameters.items():

@@ -9,9 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
+from bioplaus.config.additions import addition_settings
 from bioplaus.config.loop import LoopConfig, told
+from bioplaus.contraction import Contraction
 from bioplaus.costs import AbstractCost
-from bioplaus.data import Dataset
+from bioplaus.data import Augment, Dataset
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import VectorField
 from bridge.config import is_plain, load_config
@@ -78,13 +80,17 @@ def fit_config(
     )
 
 
-def loop_settings(**given: Any) -> dict[str, Any]:
+def loop_settings(
+    contraction: Contraction | None = None, augment: Augment | None = None, **others: Any
+) -> dict[str, Any]:
     """The settings of `LoopConfig` as they were given, checked.
 
     Raises:
-        InputError: one of them is out of range, a line each.
+        InputError: one of them is out of range, a line each; or is another object than it must be.
     """
-    return load_config(LoopConfig, base=given).model_dump(include=set(given))
+    given = addition_settings(contraction, augment, **others)
+    checked = load_config(LoopConfig, base=given)
+    return checked.model_dump(include=set(given), exclude_unset=True)
 
 
 def _plain(of: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from bioplaus.config.additions import AugmentConfig, ContractionConfig, Products, Share
 from bioplaus.config.fields import Count
 from bridge.config import Config
 
@@ -14,8 +15,12 @@ from bridge.config import Config
 class LoopConfig(Config):
     """How long, in what steps, and what is looked at on the way.
 
-    `micro_shards` parts of a batch are estimated apart and added in a fixed order, so that any
-    number of processes that divides it gives the same numbers.
+    `micro_shards` parts of a batch are estimated apart and added in a fixed order, so that a batch
+    may be larger than memory, and any number of processes that divides it gives the same numbers.
+    `label_smoothing` is the share of a target that all classes have alike. `average` is the decay
+    of a running average of the weights, which is what is tested and kept. With `test_mirrored` the
+    outputs for a picture and its mirror image are added. `products` of phases may be of bfloat16;
+    weights, states and updates keep their digits.
     """
 
     length: ClassVar[str] = "epochs"
@@ -28,6 +33,12 @@ class LoopConfig(Config):
     log_every: Count = 1
     check_gradients_every: Annotated[int, Field(ge=0)] = 0
     check_rows: Count = 20
+    augment: AugmentConfig = AugmentConfig()
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Share | None = None
+    test_mirrored: bool = False
+    products: Products = "full"
+    contraction: ContractionConfig = ContractionConfig()
 
     def said(self, settings: Mapping[str, float | str]) -> str:
         """Settings by key as a user gives them, for advice."""

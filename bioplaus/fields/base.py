@@ -203,6 +203,10 @@ class VectorField(Kept, metaclass=Answered):
         """Feedback parameters, and the feedforward ones that they would mirror if symmetric."""
         return {}
 
+    def feedback(self) -> list[str]:
+        """The parameters that close the loop: those of the way back, by name."""
+        return list(self.partners())
+
     def lacks_partners(self) -> bool:
         """Whether there is feedback, and none of it has a partner."""
         return not self.partners()

@@ -12,6 +12,7 @@ from torch import Tensor
 from bioplaus.activations import ACTIVATIONS
 from bioplaus.errors import InputError
 from bioplaus.fields.connections import Connection, Shape, Tied, Wire
+from bioplaus.fields.connections.tied import TiedWire
 from bioplaus.fields.connections.wires import Wires
 from bioplaus.fields.layer import Layer
 
@@ -154,6 +155,17 @@ def groups_of(layers: int, connections: Iterable[Connection]) -> tuple[tuple[int
         else:
             groups.append([k])
     return tuple(tuple(group) for group in groups)
+
+
+def feedback_of(wires: Wires) -> list[str]:
+    """Weights that lead into a layer from itself or a later one; of tied ones the weight shared."""
+    found = [
+        wire.other.connection.name if isinstance(wire, TiedWire) else wire.connection.name
+        for k, into in enumerate(wires.into)
+        for j, wire in into
+        if j >= k
+    ]
+    return list(dict.fromkeys(found))
 
 
 def partners_of(connections: Iterable[Connection], weights: Mapping[str, Tensor]) -> dict[str, str]:

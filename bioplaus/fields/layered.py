@@ -202,7 +202,7 @@ class LayeredField(VectorField):
                 if j < 0:
                     base = wire.add(base, x)
             assert base is not None
-            parts.append(base)
+            parts.append(base.to(x.dtype))  # which products of lower precision have left
         if not parts:  # the input reaches nothing: the rows still have a number
             return x.new_zeros(len(x), 0)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -336,6 +336,9 @@ class LayeredField(VectorField):
 
     def partners(self) -> dict[str, str]:
         return joining.partners_of(self.connections, self.parameters)
+
+    def feedback(self) -> list[str]:
+        return [name for name in joining.feedback_of(self._wires) if name in self.parameters]
 
     def lacks_partners(self) -> bool:
         back = [c for c in self.connections if c.source >= c.target and not isinstance(c, Tied)]

@@ -11,8 +11,9 @@ from typing import Any
 
 from bioplaus.calling import answered
 from bioplaus.config import fit_config, loop_settings, optimizer_settings, resolve
+from bioplaus.contraction import Contraction
 from bioplaus.costs import CostLike
-from bioplaus.data import Dataset
+from bioplaus.data import Augment, Dataset
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator, EstimatorLike
 from bioplaus.fields import VectorField
@@ -24,7 +25,7 @@ from bioplaus.training.history import History
 from bioplaus.training.loop import train
 from bioplaus.training.objective import AbstractObjective, Supervised
 from bioplaus.training.recording import Recording
-from bioplaus.training.run import Run, fitted
+from bioplaus.training.run import Run, augmenting, fitted
 from bridge.distributed import Group
 from bridge.errors import Interrupted
 from bridge.optim import METHODS, Optimizer
@@ -72,6 +73,13 @@ def fit(
     check_gradients_every: int = 0,
     check_rows: int = 20,
     evaluation_batch: int = 500,
+    micro_shards: int = 1,
+    augment: Augment | None = None,
+    label_smoothing: float = 0.0,
+    average: float | None = None,
+    test_mirrored: bool = False,
+    products: str = "full",
+    contraction: Contraction | None = None,
 ) -> History:
     """Train a field, in place, by equilibrium propagation.
 
@@ -112,6 +120,14 @@ def fit(
         check_gradients_every: steps between comparisons with the true gradient; 0 is never.
         check_rows: examples of such a comparison.
         evaluation_batch: test examples at a time.
+        micro_shards: parts of a batch that are estimated one after another, and added.
+        augment: how pictures are changed before each update.
+        label_smoothing: share of a target that all classes have alike, in [0, 1).
+        average: decay of a running average of the weights, in (0, 1), which is what is tested and
+            what the field has at the end; None is none.
+        test_mirrored: test on the outputs of a picture and of its mirror image together.
+        products: "full", or "bfloat16" in the phases; weights, states and updates keep theirs.
+        contraction: what keeps the phases settling while the weights learn.
 
     Returns:
         The rows, with tables and curves of them.
@@ -129,21 +145,20 @@ def fit(
         >>> history.rows[-1].train_error < history.rows[0].train_error
         True
     """
-    if not isinstance(field, VectorField):
-        raise InputError(
-            f"field is {type(field).__name__}; give a FunctionField, a LayeredField, a LeakyField "
-            "or a VectorField of your own"
-        )
+    _require_field(field)
     _require_numbers(learning_rate=learning_rate, clip_norm=clip_norm, gate=gate)
     _require_numbers(0.0, weight_decay=weight_decay)
     _require_whole(checkpoint_every=checkpoint_every, warmup_steps=warmup_steps or None)
     if not isinstance(rates or {}, Mapping):
         raise InputError(f"rates={rates!r} must be numbers by parameter, e.g. {{'bias': 0.1}}")
-    if not isinstance(out, str | os.PathLike | None):
-        raise InputError(f"out={out!r} is no path; give FILE.h5, or None for no log")
-    loop = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "log_every": log_every}
-    loop |= {"check_gradients_every": check_gradients_every, "check_rows": check_rows}
-    loop = loop_settings(evaluation_batch=evaluation_batch, **loop)
+    log = _log_options(out, resume=resume, reschedule=reschedule, overwrite=overwrite)
+    log["checkpoint_every"] = checkpoint_every
+    loop: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+    loop |= {"log_every": log_every, "check_rows": check_rows}
+    loop |= {"check_gradients_every": check_gradients_every, "evaluation_batch": evaluation_batch}
+    loop |= {"micro_shards": micro_shards, "label_smoothing": label_smoothing, "average": average}
+    loop |= {"test_mirrored": test_mirrored, "products": products}
+    loop = loop_settings(contraction=contraction, augment=augment, **loop)
     given = _dataset(data, field)
     chosen = _objective(objective, cost, given)
     dataset = fitted(given, field, chosen)
@@ -154,23 +169,39 @@ def fit(
     own["total_steps"] = epochs * -(-len(dataset.train) // batch_size)
     moved, kept = _optimizer(optimizer, field, own)
     told = {} if isinstance(chosen, Supervised) else chosen.settings
+    config = fit_config(field, dataset, told, chosen.cost, rule, kept, loop)
     run = Run(
-        config=fit_config(field, dataset, told, chosen.cost, rule, kept, loop),
+        config=config,
         dataset=dataset,
         field=field,
         objective=chosen,
         estimator=rule,
         optimizer=moved,
-        shards=Shards(field, 1, Group()),
+        shards=Shards(field, micro_shards, Group()),
+        augmenting=augmenting(config),
         order=generator(seed, "batches"),
         device=field.device,
     )
-    log: dict[str, Any] = {"resume": resume, "reschedule": reschedule, "overwrite": overwrite}
-    if out is None and (asked := [name for name, value in log.items() if value]):
-        raise InputError(f"{asked[0]}=True is about a log, and there is none: give out=FILE.h5")
+    _ = run.more  # refused before anything is begun
     history = History(None if out is None else Path(out))
-    log["checkpoint_every"] = checkpoint_every
     return _trained(run, Recording(run, history, _callbacks(callbacks), log))
+
+
+def _require_field(field: Any) -> None:
+    if not isinstance(field, VectorField):
+        raise InputError(
+            f"field is {type(field).__name__}; give a FunctionField, a LayeredField, a LeakyField "
+            "or a VectorField of your own"
+        )
+
+
+def _log_options(out: Any, **given: bool) -> dict[str, Any]:
+    """Options of a log, refused where there is none."""
+    if not isinstance(out, str | os.PathLike | None):
+        raise InputError(f"out={out!r} is no path; give FILE.h5, or None for no log")
+    if out is None and (asked := [name for name, value in given.items() if value]):
+        raise InputError(f"{asked[0]}=True is about a log, and there is none: give out=FILE.h5")
+    return dict(given)
 
 
 def _trained(run: Run, recording: Recording) -> History:
@@ -184,6 +215,7 @@ def _trained(run: Run, recording: Recording) -> History:
                     on_step=recording.on_step,
                     on_epoch=recording.on_epoch,
                     on_check=recording.on_check,
+                    on_act=recording.on_act,
                     start=start,
                     after_step=after_step,
                     warn=recording.warn,

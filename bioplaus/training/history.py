@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bioplaus.comparing import same
+from bioplaus.contraction import Act
 from bioplaus.errors import InputError
 from bioplaus.frames import frame, text_table
 from bioplaus.training.records import StepRecord
@@ -38,6 +39,7 @@ class History:
             `rows[-1].test_error` is that of the field as it is now.
         steps: a record an update, of every `log_every`-th.
         checks: rows of the gradient checks, where `check_gradients_every` asks for them.
+        acts: each time that feedback was shrunk, where `contraction` has a limit.
         warnings: what is doubtful about the run, a line each.
         status: "finished", or "stopped" by Ctrl-C.
         path: of the log; None where none was asked for.
@@ -48,6 +50,7 @@ class History:
         self.rows: list[Any] = []
         self.steps: list[StepRecord] = []
         self.checks: list[Any] = []
+        self.acts: list[Act] = []
         self.warnings: list[str] = []
         self.status = "running"
         self.path = path

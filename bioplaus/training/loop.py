@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bioplaus.contraction import Act
 from bioplaus.data import batches
 from bioplaus.diagnosis import explain, find_cure, stability, weaker_feedback
 from bioplaus.engines import Brian2
@@ -33,6 +34,7 @@ def train(
     on_step: Callable[[Any], None],
     on_epoch: Callable[[Any], None],
     on_check: Callable[[Any], None] = lambda record: None,
+    on_act: Callable[[Act], None] = lambda act: None,
     advance: Callable[[int], None] = lambda images: None,
     start: Mapping[str, Any] | None = None,
     after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
@@ -45,6 +47,7 @@ def train(
         on_step: given the record of every `log_every`-th step, of type `run.step_record`.
         on_epoch: given the record of each epoch, of type `run.epoch_record`.
         on_check: given the records of each gradient check, of type `run.check_record`.
+        on_act: told each time feedback is shrunk to keep the field contracting.
         advance: told the number of images after each step.
         start: what a snapshot gave; from there on everything is as if nothing had happened.
         after_step: told the number of each step that is done and recorded, and a function that
@@ -58,7 +61,7 @@ def train(
         RunFailed: the network diverged; the message says cause and remedy.
         InputError: `start` does not fit the run.
     """
-    config, images = run.config, len(run.dataset.train)
+    config, images, more = run.config, len(run.dataset.train), run.more
     run.objective.begin(run)
     at = _Position(run) if start is None else _Position.restored(run, start)
     advance(at.images)
@@ -68,9 +71,12 @@ def train(
         for rows in order[at.batch :]:
             rate = run.optimizer.learning_rate
             rows = rows.to(run.device)
-            done = run.objective.estimate(run, rows)
+            with more.computing():
+                done = run.objective.estimate(run, rows)
             run.optimizer.step(done.updates)
             run.field.constrain()
+            if (act := more.after_update(at.step + 1)) is not None:
+                on_act(act)
             values, at.status = done.values, Status(int(done.values.pop("status")))
             at.count(values, len(rows))
             if at.rejected >= PATIENCE:
@@ -85,11 +91,14 @@ def train(
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.batch == len(order):
                 _require_sound(run, at.step)
-                record = at.finish_epoch(run)
-                on_epoch(record)
-                for doubt in _doubts(record, run):
+                with more.evaluating():
+                    record = at.finish_epoch(run)
+                    on_epoch(record)
+                    doubts = list(_doubts(record, run))
+                for doubt in doubts:
                     warn(doubt)
             after_step(at.step, lambda: at.snapshot(run))
+    more.end()
     return run.objective.summary(
         at.errors,
         epochs=config.epochs,
@@ -139,6 +148,7 @@ class _Position:
             seconds=self.seconds,
             **self.tally.means(),
             **run.objective.measured(run),
+            **run.more.end_epoch(),
             **alignments(run.field),
             **energies(run.field, _shown(run), run.estimator.settling),
         )
@@ -158,6 +168,7 @@ class _Position:
             "optimizer": run.optimizer.state_dict(),
             "objective": run.objective.state_dict(),
             "random": random_states(**_generators(run)) | {"order": self.order},
+            **run.more.snapshot(),
         }
 
     @classmethod
@@ -172,6 +183,7 @@ class _Position:
             run.optimizer.load_state_dict(saved["optimizer"])
             run.objective.load_state_dict(saved.get("objective", {}))
             set_random_states(saved["random"], **_generators(run))
+            run.more.restore(saved)
             at = cls(run)
             for name in _COUNTERS:
                 setattr(at, name, type(getattr(at, name))(saved[name]))
@@ -185,9 +197,10 @@ _COUNTERS = ("step", "epoch", "batch", "images", "rejected", "errors", "trained"
 
 
 def _generators(run: Run) -> dict[str, torch.Generator]:
-    nudging = getattr(run.estimator, "generator", None)
-    found = {"order": run.order} | ({} if nudging is None else {"nudging": nudging})
-    return found | run.objective.generators()
+    estimator = run.estimator
+    found = {"nudging": getattr(estimator, "generator", None), "augmenting": run.augmenting}
+    found = {name: g for name, g in found.items() if g is not None}
+    return {"order": run.order} | found | run.objective.generators()
 
 
 def _check(run: Run, rows: Tensor, step: int) -> list[Any]:

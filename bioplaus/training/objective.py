@@ -18,6 +18,7 @@ from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import VectorField
 from bioplaus.sharding import Shards, Step
+from bioplaus.training.additions import Additions
 from bioplaus.training.records import ERRORS, StepRecord, Summary, step_type
 from bridge.optim import Optimizer
 
@@ -37,6 +38,8 @@ class Pupil(Protocol):
     def optimizer(self) -> Optimizer: ...
     @property
     def shards(self) -> Shards: ...
+    @property
+    def more(self) -> Additions: ...
 
 
 class AbstractObjective(ABC):
@@ -47,6 +50,8 @@ class AbstractObjective(ABC):
     """
 
     name: str
+    has_targets: bool = False
+    """Whether the outputs have targets: labels or vectors."""
     cost: AbstractCost = GivenSlope()
     """Whose slope nudges the outputs."""
     step_measures: tuple[str, ...] = ()
@@ -138,6 +143,7 @@ class Supervised(AbstractObjective):
     """Targets: labels or vectors that the outputs are to become, under a cost."""
 
     name = "supervised"
+    has_targets = True
     step_measures = ("cost", "train_error")
     epoch_measures = ("test_error",)
     cost: AbstractCost = field(default_factory=SquaredError)
@@ -156,19 +162,19 @@ class Supervised(AbstractObjective):
         return ERRORS
 
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
-        step = run.shards.estimate(run.estimator, run.field, *self.example(run, rows))
+        x, y = run.more.inputs(rows), run.more.targets(rows)
+        step = run.shards.estimate(run.estimator, run.field, x, y, self.cost)
         if not run.dataset.has_labels:
             step.values["train_error"] = math.nan
         return step
 
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
-        train = run.dataset.train
-        targets = run.dataset.vectors(train.targets[rows], run.field.dtype)
-        return train.inputs[rows], targets, self.cost
+        return run.dataset.train.inputs[rows], run.more.targets(rows), self.cost
 
     def measured(self, run: Pupil) -> dict[str, float]:
         settling, rows = run.estimator.settling, run.config.evaluation_batch
-        return {"test_error": run.shards.test_error(run.field, run.dataset, settling, rows)}
+        both = run.config.test_mirrored
+        return {"test_error": run.shards.test_error(run.field, run.dataset, settling, rows, both)}
 
     def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
         return Summary(test_error=last["test_error"], train_error=last["train_error"], **common)

@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bioplaus.config import FitConfig
+from bioplaus.contraction import Act
 from bioplaus.errors import InputError
 from bioplaus.training.history import History
 from bioplaus.training.origins import code_of
 from bioplaus.training.run import Run
 from bridge.card import EVENT as DATA
+from bridge.config.base import LOADING
 from bridge.errors import Interrupted, RunFailed, Stopped
 from bridge.signals import noted
 from bridge.usercode import record_origins
@@ -66,6 +68,11 @@ class Recording:
     def on_check(self, row: Any) -> None:
         self.history.checks.append(row)
         self._write("gradients", row)
+
+    def on_act(self, act: Act) -> None:
+        self.history.acts.append(act)
+        if self._log is not None:
+            self._log.event("contraction", **vars(act))
 
     def on_epoch(self, row: Any) -> None:
         self.history.rows.append(row)
@@ -147,7 +154,7 @@ class Recording:
         if found is None:
             return None, ()
         try:
-            was = FitConfig(**found[0])
+            was = FitConfig.model_validate(found[0], context={LOADING: True})
         except (TypeError, ValueError):
             raise InputError(f"{path}: is no log of fit; give another out=FILE.h5") from None
         check_same(path, was, of_length(config, was), "give what it was, or another out=FILE.h5")
@@ -159,6 +166,7 @@ class Recording:
             columns = before.tables.get(table, {})
             rows = zip(*(columns[f.name].tolist() for f in dataclasses.fields(kind)), strict=True)
             getattr(self.history, TABLES[table]).extend(kind(*row) for row in rows)
+        self.history.acts += _acts(before.events)
         if before.status == "finished" and not longer:
             tidy(path)
             self.finished = True
@@ -171,6 +179,13 @@ class Recording:
         for name in TABLES.values():
             rows = getattr(self.history, name)
             rows[:] = [row for row in rows if row.step <= step]
+        self.history.acts[:] = [act for act in self.history.acts if act.step <= step]
+
+
+def _acts(events: Iterable[Mapping[str, Any]]) -> list[Act]:
+    names = [f.name for f in dataclasses.fields(Act)]
+    told = (event for event in events if event.get("kind") == "contraction")
+    return [Act(**{name: event[name] for name in names}) for event in told]
 
 
 @contextlib.contextmanager

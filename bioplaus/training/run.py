@@ -29,6 +29,7 @@ from bioplaus.fields import VectorField
 from bioplaus.gradient_row import record_type
 from bioplaus.measuring import ENERGIES, alignments, keeps_energy
 from bioplaus.sharding import AbstractGroup, Shards
+from bioplaus.training.additions import Additions
 from bioplaus.training.objective import AbstractObjective, Supervised
 from bioplaus.training.records import epoch_type
 from bridge.card import Card
@@ -55,6 +56,8 @@ class Run:
     """Where the users' code comes from."""
     task: Task | None = None
     """What the network was drawn for, where the config says how."""
+    augmenting: torch.Generator | None = None
+    """Source of how pictures are changed; None where they are not."""
 
     @property
     def card(self) -> Card:
@@ -73,10 +76,30 @@ class Run:
 
     @cached_property
     def epoch_record(self) -> type:
-        """The type of an epoch's record; it has one alignment for each pair of weights, and of a
-        field that has an energy how that runs."""
-        more = ENERGIES if keeps_energy(self.field) else ()
-        return epoch_type((*alignments(self.field), *more), self.objective.epoch_names)
+        """The type of an epoch's record; it has one alignment for each pair of weights.
+
+        Where the loop's radius is looked at, the largest of the epoch, and the product of all that
+        the feedback weights were multiplied by; of a field that has an energy, how that runs.
+        """
+        radius = ("loop_radius", "feedback_scale") if self.looks else ()
+        energy = ENERGIES if keeps_energy(self.field) else ()
+        names = (*radius, *alignments(self.field), *energy)
+        return epoch_type(names, self.objective.epoch_names)
+
+    @cached_property
+    def more(self) -> Additions:
+        """What it has beside its rule.
+
+        Raises:
+            InputError: the data or the field have not what one of these is about.
+        """
+        parts = (self.config, self.dataset, self.field, self.estimator.settling, self.augmenting)
+        return Additions(*parts, has_targets=self.objective.has_targets)
+
+    @property
+    def looks(self) -> bool:
+        """Whether the radius of the loop is looked at."""
+        return self.config.contraction.made().looks
 
     @cached_property
     def check_record(self) -> type:
@@ -104,7 +127,7 @@ def build(
     objective = Supervised(resolve("cost", config.estimator.cost))
     estimator.check(field, objective.cost)
     shards = Shards(field, config.micro_shards, group or Group())
-    return Run(
+    run = Run(
         config=config,
         dataset=fitted(dataset.to(device), field, objective),
         field=field,
@@ -116,7 +139,15 @@ def build(
         order=generator(config.seed, "batches"),
         device=device,
         origins=origins(config),
+        augmenting=augmenting(config),
     )
+    _ = run.more  # refused before anything is begun
+    return run
+
+
+def augmenting(config: LoopConfig) -> torch.Generator | None:
+    """The random numbers by which pictures are changed; None where they are not."""
+    return generator(config.seed, "augmentation") if config.augment.made().acts else None
 
 
 def fitted(dataset: Dataset, field: VectorField, objective: AbstractObjective) -> Dataset:

@@ -154,6 +154,7 @@ class LanguageNash(AbstractObjective):
         if not self.votes:
             return self._exact(run)
         x, g, free, own = self._voted(run, len(rows))
+        run.more.seen = x
         estimate = nudged(run, x, g, free=free)
         for update in estimate.updates.values():
             update.mul_(self.game.L)  # a mean over texts, a sum over their tokens
@@ -162,6 +163,7 @@ class LanguageNash(AbstractObjective):
     def _exact(self, run: Pupil) -> Step:
         log_next = conditionals(run.field, self.sight, self.game, run.estimator.settling)
         x, g = self._inputs(run), self._directions(log_next).to(run.field.dtype)
+        run.more.seen = x
         estimate = nudged(run, x, g)
         for update in estimate.updates.values():
             update.mul_(len(x))  # a sum over beginnings, whose weights are in g

@@ -141,7 +141,7 @@ class AbstractVoting(AbstractObjective):
             self.solved = solve_games(P.cpu(), mu.expand(len(P), k), self.tau)
 
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
-        view = self._view(run, rows)
+        view = self._view(run, run.more.inputs(rows), rows)
         g, own = self.direction(run, view)
         estimate = nudged(run, view.x, g, free=view.free)
         return Step(estimate.updates, told(estimate, own))
@@ -184,7 +184,8 @@ class AbstractVoting(AbstractObjective):
         return self.shaped(g, view)
 
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
-        view, luck = self._view(run, rows), self._luck.get_state()
+        view = self._view(run, run.dataset.train.inputs[rows], rows)
+        luck = self._luck.get_state()
         cast, learnt = self.cast, self._baseline.w.clone()
         slope = -self.exact_direction(run, view)
         # the run goes on as if nobody had asked
@@ -252,9 +253,8 @@ class AbstractVoting(AbstractObjective):
 
     # -- votes ---------------------------------------------------------------------------------
 
-    def _view(self, run: Pupil, rows: Tensor) -> View:
-        x, context = run.dataset.train.inputs[rows], run.dataset.train.targets[rows]
-        return self.view_of(run, x, context, rows)
+    def _view(self, run: Pupil, x: Tensor, rows: Tensor) -> View:
+        return self.view_of(run, x, run.dataset.train.targets[rows], rows)
 
     def view_of(self, run: Pupil, x: Tensor, context: Tensor, rows: Tensor) -> View:
         """Settle the free phase of some inputs, and read the policy."""

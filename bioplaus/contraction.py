@@ -1,0 +1,253 @@
+"""Contraction: a bound on the spectral radius of a field's loop, kept while its weights learn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bioplaus.errors import InputError
+from bioplaus.fields import LayeredField, VectorField
+from bioplaus.fields.connections import Connection, Tied
+from bioplaus.linear import ritz_values
+from bioplaus.phases import Settling, free_phase
+from bioplaus.solvers import Sweeps
+
+HARDEST = 0.5
+"""The smallest factor by which feedback is shrunk at once."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """How a training keeps its field contracting; without a setting it does nothing.
+
+    A phase of k steps of a field whose loop has the spectral radius r leaves a residual of about
+    r^k, sweeps over two groups of layers r^(2k): limit, steps and gate are one choice.
+
+    Attributes:
+        limit: of the spectral radius of J + 1, > 0; feedback shrinks where it is above.
+        residual: that a free phase of the settling's steps is to leave, in (0, 1); in place of
+            `limit`, which follows from it.
+        every: updates between looks.
+        shrink: what feedback is multiplied by where the radius is a little above the limit, in
+            (0, 1); less where it is further above.
+        rows: of the batch at which it is measured; the largest counts.
+        products: with the Jacobian, a row and a look.
+        cap: largest norm of the feedback weights onto one unit (of a channel, its kernels).
+        standardise: keep the forward weights onto each unit (or channel) below the outputs at mean
+            zero and at the norm that they began with.
+    """
+
+    limit: float | None = None
+    residual: float | None = None
+    every: int = 20
+    shrink: float = 0.97
+    rows: int = 16
+    products: int = 12
+    cap: float | None = None
+    standardise: bool = False
+
+    def __post_init__(self) -> None:
+        for name, most in (("limit", math.inf), ("cap", math.inf), ("residual", 1), ("shrink", 1)):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < most:
+                bounds = "> 0" if most == math.inf else "between 0 and 1"
+                raise InputError(f"contraction: {name}={value!r} must be {bounds}")
+        for name in ("every", "rows", "products"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"contraction: {name}={value!r} must be a whole number >= 1")
+        if self.limit is not None and self.residual is not None:
+            raise InputError("contraction: limit follows from residual; give one of the two")
+
+    @property
+    def looks(self) -> bool:
+        """Whether the radius is looked at."""
+        return self.limit is not None or self.residual is not None
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is anything to do."""
+        return self.looks or self.cap is not None or self.standardise
+
+
+@dataclass(frozen=True)
+class Act:
+    """Feedback was shrunk.
+
+    Attributes:
+        step: the update after which.
+        radius: of the loop, before.
+        limit: of it.
+        factor: that the feedback weights were multiplied by.
+    """
+
+    step: int
+    radius: float
+    limit: float
+    factor: float
+
+
+@torch.no_grad()
+def loop_radius(field: VectorField, s: Tensor, drive: Tensor, *, products: int = 12) -> Tensor:
+    """The largest |eigenvalue| of J_s + 1 at each row, [B].
+
+    By the Ritz values of an Arnoldi process: power steps, of which every one counts, and which do
+    not mind eigenvalues that come in pairs +-r, as those of layers that act on each other do.
+
+    Args:
+        field: the vector field.
+        s: states, [B, n].
+        drive: `field.drive(x)` of each.
+        products: with J; 12 are within some percent of where 150 end.
+
+    Source: Saad, Numerical Methods for Large Eigenvalue Problems, section 6.2.
+    """
+    at = field.linearise(s, drive)
+    start = torch.randn(s.shape, generator=torch.Generator().manual_seed(0), dtype=s.dtype)
+    values = ritz_values(lambda v: at.jvp(v) + v, start.to(s.device), products=products)
+    return values.abs().amax(1)
+
+
+def limit_for(residual: float, settling: Settling, field: VectorField) -> float:
+    """The radius at which a free phase leaves a residual: residual^(1/k), k the steps of J + 1.
+
+    A sweep over two groups of layers, each against the newest other, is worth two. A field whose
+    signals are amplified before they die away leaves more, at first.
+    """
+    two = (
+        isinstance(settling.solver, Sweeps)
+        and isinstance(field, LayeredField)
+        and len(field.groups) == 2
+        and not any(field.acts_on_itself(k) for k in range(len(field.layers)))
+    )
+    return residual ** (1 / ((2 if two else 1) * settling.free_steps))
+
+
+class Controller:
+    """Keeps a field to what a `Contraction` asks, update by update."""
+
+    def __init__(self, asked: Contraction, field: VectorField, settling: Settling) -> None:
+        """Find the weights that are to be kept.
+
+        Raises:
+            InputError: the field has none of the kind that a setting is about.
+        """
+        self.asked, self.field, self.settling = asked, field, settling
+        self.limit = asked.limit or (
+            limit_for(asked.residual, settling, field) if asked.residual else math.inf
+        )
+        self._back = field.feedback()
+        if (asked.looks or asked.cap) and not self._back:
+            raise InputError(
+                f"contraction shrinks feedback weights, and {field!r} has none; leave its limit, "
+                "residual and cap out"
+            )
+        self._capped = _named(field, self._back) if asked.cap else []
+        self._standard = _forward(field) if asked.standardise else []
+        self._norms = {
+            c.name: _unit_norms(c, _centred(c, field.parameters[c.name])).mean()
+            for c in self._standard
+        }
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Bring the weights back, in place, after an update."""
+        for c in self._standard:
+            centred = _centred(c, self.field.parameters[c.name])
+            norms = _unit_norms(c, centred)
+            centred *= self._norms[c.name] / norms.clamp_min(_tiny(norms))
+            self.field.parameters[c.name].copy_(centred)
+        for c in self._capped:
+            weight = self.field.parameters[c.name]
+            norms = _unit_norms(c, weight)
+            weight.mul_((self.asked.cap / norms.clamp_min(_tiny(norms))).clamp_max(1.0))
+
+    @torch.no_grad()
+    def look(self, step: int, x: Tensor) -> tuple[float, Act | None]:
+        """Measure the loop's radius on a batch, and shrink feedback where it is above the limit.
+
+        All loops of two layers shrink by the root of what feedback is multiplied by, so that
+        (limit / radius)^2 comes to the limit at once; it is at most `shrink`, at least HARDEST.
+
+        Args:
+            step: updates done.
+            x: the batch, of which the first rows are read.
+
+        Returns:
+            The radius, infinite where it is no number, and what was done, if anything was.
+        """
+        x = x[: self.asked.rows]
+        drive = self.field.drive(x)
+        free = free_phase(self.field, x, settling=self.settling, drive=drive)
+        sound = torch.isfinite(free.s).all(1)
+        radius = math.inf
+        if bool(sound.all()):
+            found = loop_radius(self.field, free.s, drive, products=self.asked.products)
+            radius = float(found.max())
+        if not radius > self.limit:
+            return radius, None
+        share = min(self.asked.shrink, (self.limit / radius) ** 2)
+        factor = max(HARDEST, share)
+        for name in self._back:
+            self.field.parameters[name].mul_(factor)
+        return radius, Act(step, radius, self.limit, factor)
+
+
+def _named(field: VectorField, names: list[str]) -> list[Connection]:
+    if not isinstance(field, LayeredField):
+        raise InputError(f"contraction: cap is about units of layers, and {field!r} has none")
+    return [c for c in field.connections if c.name in names]
+
+
+def _forward(field: VectorField) -> list[Connection]:
+    """The connections that are kept standardised.
+
+    Raises:
+        InputError: there are none, or a sign is prescribed for their weights.
+    """
+    connections = field.connections if isinstance(field, LayeredField) else ()
+    last = len(getattr(field, "layers", ()))
+    found = [
+        c
+        for c in connections
+        if c.source < c.target < last and not isinstance(c, Tied) and c.name in field.parameters
+    ]
+    if not found:
+        raise InputError(
+            f"contraction: standardise is about forward weights below the outputs, and {field!r} "
+            "has none that learn; leave it out"
+        )
+    signed = next((c.name for c in found if c.signs is not None), None)
+    if signed is not None:
+        raise InputError(
+            f"contraction: standardise gives weights of both signs, and {signed} has signs of its "
+            "own; leave one out"
+        )
+    return found
+
+
+def _over(c: Connection, weight: Tensor) -> tuple[int, ...]:
+    """The dimensions of a weight over which the synapses onto one unit lie."""
+    unit = 1 if getattr(c, "feedback", False) else 0
+    return tuple(d for d in range(weight.ndim) if d != unit)
+
+
+def _unit_norms(c: Connection, weight: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(weight, dim=_over(c, weight), keepdim=True)
+
+
+def _centred(c: Connection, weight: Tensor) -> Tensor:
+    """The weights onto each unit minus their mean, over the synapses that there are."""
+    over = _over(c, weight)
+    if c.mask is None:
+        return weight - weight.mean(over, keepdim=True)
+    mask = c.mask.to(weight).expand_as(weight)
+    mean = (weight * mask).sum(over, keepdim=True) / mask.sum(over, keepdim=True).clamp_min(1)
+    return (weight - mean) * mask
+
+
+def _tiny(of: Tensor) -> float:
+    return torch.finfo(of.dtype).tiny

@@ -1,0 +1,92 @@
+"""Pictures changed anew in every epoch: mirrored, shifted, with a square cut out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bioplaus.errors import InputError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How pictures are changed before an update.
+
+    Attributes:
+        mirror: whether left and right of half the pictures, at random, are exchanged.
+        shift: pixels, up to which a picture is moved up or down and sideways: a crop of the
+            picture with so many zeros around it.
+        cutout: side of a square of zeros whose centre lies anywhere in the picture; 0 is none.
+
+    Source: cutout: DeVries and Taylor 2017 (arXiv 1708.04552).
+    """
+
+    mirror: bool = False
+    shift: int = 0
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "cutout"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InputError(f"augment: {name}={value!r} must be a whole number >= 0")
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is anything to do."""
+        return self.mirror or bool(self.shift) or bool(self.cutout)
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The pictures of a batch, changed.
+
+        What is drawn is drawn on the generator's device, a few numbers a picture, so that every
+        device shows the same pictures.
+
+        Args:
+            x: [B, C, H, W].
+            generator: on the CPU.
+
+        Returns:
+            [B, C, H, W], of the dtype and on the device of x.
+        """
+        b, _, h, w = x.shape
+        if self.mirror or self.shift:
+            rows, columns = (
+                _window(b, h, self.shift, generator),
+                _window(b, w, self.shift, generator),
+            )
+            if self.mirror:
+                coin = torch.rand(b, generator=generator) < 0.5
+                columns = torch.where(coin[:, None], columns.flip(1), columns)
+            x = _picked(x, rows.to(x.device), columns.to(x.device), self.shift)
+        if self.cutout:
+            inside = _square(b, h, self.cutout, generator)[:, :, None]
+            inside = inside & _square(b, w, self.cutout, generator)[:, None, :]
+            x = x.masked_fill(inside[:, None].to(x.device), 0.0)
+        return x
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """Left and right exchanged, [..., H, W]."""
+    return x.flip(-1)
+
+
+def _window(b: int, side: int, shift: int, generator: torch.Generator) -> Tensor:
+    """Where each line of a moved picture lies in the one with a border, [B, side]."""
+    start = torch.randint(0, 2 * shift + 1, (b, 1), generator=generator)
+    return start + torch.arange(side)
+
+
+def _picked(x: Tensor, rows: Tensor, columns: Tensor, border: int) -> Tensor:
+    padded = torch.nn.functional.pad(x, (border,) * 4)
+    each = torch.arange(len(x), device=x.device)[:, None, None]
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].movedim(3, 1).contiguous()
+
+
+def _square(b: int, side: int, width: int, generator: torch.Generator) -> Tensor:
+    """Which lines the square covers, [B, side]."""
+    low = torch.randint(0, side, (b, 1), generator=generator) - width // 2
+    at = torch.arange(side)
+    return (at >= low) & (at < low + width)

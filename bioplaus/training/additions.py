@@ -1,0 +1,163 @@
+"""What a run has beside its rule: changed batches, fewer digits, averages, contraction."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bioplaus.config import LoopConfig
+from bioplaus.contraction import Act, Controller
+from bioplaus.data import Dataset
+from bioplaus.errors import InputError
+from bioplaus.fields import VectorField
+from bioplaus.phases import Settling
+from bridge.averaging import Average
+
+
+class Additions:
+    """The parts of a run that its config asks for; without them, each method does nothing.
+
+    Attributes:
+        seen: the inputs of the last step; an objective that makes its own puts them here.
+    """
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        dataset: Dataset,
+        field: VectorField,
+        settling: Settling,
+        augmenting: torch.Generator | None,
+        *,
+        has_targets: bool,
+    ) -> None:
+        """Make them.
+
+        Args:
+            config: of the run, which says what is asked for.
+            dataset: as the field takes it.
+            field: that learns.
+            settling: how its phases settle.
+            augmenting: source of how pictures are changed.
+            has_targets: whether what teaches is a target of the outputs.
+
+        Raises:
+            InputError: the data or the field have not what one of them is about.
+        """
+        self.config, self.dataset, self.field = config, dataset, field
+        self.augment, self.augmenting = config.augment.made(), augmenting
+        asked = config.contraction.made()
+        self.controller = None
+        if asked.acts:
+            self.controller = Controller(asked, field, settling)
+        self.average = None
+        if config.average is not None:
+            self.average = Average(field.parameters, config.average)
+        self._of_pictures("augment", self.augment.acts)
+        self._of_pictures("test_mirrored", config.test_mirrored)
+        for what, asked in (
+            ("label_smoothing", config.label_smoothing),
+            ("test_mirrored", config.test_mirrored),
+        ):
+            if asked and not has_targets:
+                raise InputError(f"{what} is about targets, and votes are none; leave it out")
+        if config.label_smoothing and not dataset.has_labels:
+            raise InputError(
+                "label_smoothing is about classes, and the targets of this data set are vectors; "
+                "leave it out"
+            )
+        if config.products != "full" and field.dtype != torch.float32:
+            raise InputError(
+                f"products={config.products} is of float32, not of {field.dtype}; leave one out"
+            )
+        self._radius, self._scale = math.nan, 1.0
+        self.seen = dataset.train.inputs[:0]
+
+    def _of_pictures(self, what: str, asked: bool) -> None:
+        if asked and self.dataset.image_shape is None:
+            raise InputError(
+                f"{what} is about pictures, and inputs of shape {self.dataset.shape} are none; "
+                "leave it out"
+            )
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """Inputs of some training examples as a step sees them."""
+        x = self.dataset.train.inputs[rows]
+        if self.augment.acts:
+            assert self.augmenting is not None
+            assert self.dataset.image_shape is not None
+            pictures = x.view(len(x), *self.dataset.image_shape)
+            x = self.augment(pictures, self.augmenting).view(x.shape)
+        self.seen = x
+        return x
+
+    def targets(self, rows: Tensor) -> Tensor:
+        """Targets of some training examples, those of labels smoothed."""
+        y = self.dataset.vectors(self.dataset.train.targets[rows], self.field.dtype)
+        if share := self.config.label_smoothing:
+            y = torch.lerp(y, torch.full_like(y, 1 / y.shape[1]), share)
+        return y
+
+    def computing(self) -> contextlib.AbstractContextManager[Any]:
+        """Within the block products are of the digits that the config says."""
+        if self.config.products == "full":
+            return contextlib.nullcontext()
+        return torch.autocast(self.field.device.type, torch.bfloat16)
+
+    def after_update(self, step: int) -> Act | None:
+        """Bring the weights back to what they may be, and take them into their average.
+
+        Args:
+            step: updates done.
+        """
+        act = None
+        if self.controller is not None:
+            self.controller.constrain()
+            if self.controller.asked.looks and step % self.controller.asked.every == 0:
+                radius, act = self.controller.look(step, self.seen)
+                self._radius = radius if math.isnan(self._radius) else max(self._radius, radius)
+                self._scale *= 1.0 if act is None else act.factor
+        if self.average:
+            self.average.update()
+        return act
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within the block the weights are those that are tested and kept."""
+        with self.average.swapped() if self.average else contextlib.nullcontext():
+            yield
+
+    def end_epoch(self) -> dict[str, float]:
+        """What an epoch's record has beside the rest; the next one begins."""
+        if self.controller is None or not self.controller.asked.looks:
+            return {}
+        found = {"loop_radius": self._radius, "feedback_scale": self._scale}
+        self._radius = math.nan
+        return found
+
+    def end(self) -> None:
+        """Leave the weights that are tested and kept."""
+        if self.average:
+            self.average.assign()
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        found: dict[str, Any] = {}
+        if self.controller is not None:
+            found["contraction"] = {"radius": self._radius, "scale": self._scale}
+        if self.average:
+            found["average"] = self.average.state_dict()
+        return found
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Put them back to where a snapshot was made."""
+        if self.controller is not None:
+            self._radius = float(saved["contraction"]["radius"])
+            self._scale = float(saved["contraction"]["scale"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
