@@ -1,0 +1,209 @@
+"""CIFAR-10 from independent feedback: eight rules, one table.
+
+    python -m experiments.cifar10 --data ../shared/data/cifar10 --size narrow
+    python -m experiments.cifar10 --data DIR --size four --device cuda
+    python -m experiments.cifar10 --data fashion-mnist --size smoke
+    python -m experiments.cifar10 --data DIR --size four --device cuda --dry-run
+
+A call goes on for 8 minutes (--minutes); the same call goes on from there, in the middle of an
+epoch if need be, until all runs have ended, and then prints the table. DIR is cifar-10-batches-bin,
+a folder of images, or one that holds the archive of JPEG files; fashion-mnist is Debian's package.
+--dry-run times some updates of each rule and says how long it all takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from bioplaus.config import EqpropConfig, make_dataset, restore_field
+from bioplaus.fields import LayeredField
+from bioplaus.training import build, train
+from bioplaus.training.run import fitted
+from bridge.config import load_config
+from bridge.runlog import read_run
+from experiments.cifar10.images import packed
+from experiments.cifar10.measures import described
+from experiments.cifar10.pieces import ended, run_piece
+from experiments.cifar10.plan import METHODS, SIZES, Size, arguments
+from experiments.jobs import markdown
+
+KEYS = {"--dataset": "data.dataset", "--seed": "seed"}
+TIMED = 8
+"""Updates that --dry-run takes, of which the first two are not counted."""
+
+
+def loaded(job: Sequence[str]) -> EqpropConfig:
+    """The config that arguments of `eqprop-run` make."""
+    given = list(zip(job[::2], job[1::2], strict=True))
+    flags = {KEYS[option]: value for option, value in given if option in KEYS}
+    flags["seed"] = int(flags["seed"])
+    sets = [value for option, value in given if option == "--set"]
+    return load_config(EqpropConfig, flags=flags, sets=sets)
+
+
+class _Enough(Exception):
+    """Enough updates are timed."""
+
+
+def seconds_an_epoch(config: EqpropConfig, device: str) -> tuple[float, int]:
+    """The time of an epoch's updates by some of them, and how many these are."""
+    few = config.data.model_copy(update={"train_size": TIMED * config.batch_size, "test_size": 1})
+    run = build(config.model_copy(update={"data": few, "epochs": 1}), device)
+    whole = config.data.train_size or len(make_dataset(config.data).train)
+    marks: list[float] = []
+
+    def mark(record: Any) -> None:
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        marks.append(time.perf_counter())
+        if len(marks) == TIMED:
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        train(run, on_step=mark, on_epoch=lambda record: None)
+    steps = [b - a for a, b in itertools.pairwise(marks[1:])]
+    updates = -(-whole // config.batch_size)
+    return updates * statistics.median(steps), updates
+
+
+def timed(jobs: Mapping[str, Sequence[str]], device: str) -> None:
+    """Print how long it all takes."""
+    rows, total = [], 0.0
+    rules: dict[str, list[EqpropConfig]] = {}
+    for name, job in jobs.items():
+        rules.setdefault(name.rpartition("-")[0], []).append(loaded(job))
+    for rule, runs in rules.items():
+        spent, updates = seconds_an_epoch(runs[0], device)
+        total += len(runs) * runs[0].epochs * spent
+        cells = [f"{spent:.1f}", str(updates), str(runs[0].epochs), str(len(runs))]
+        rows.append([f"`{rule}`", *cells])
+    click.echo(markdown(["rule", "seconds an epoch", "updates", "epochs", "runs"], rows))
+    pieces = -(-total // 480)
+    click.echo(f"in all {total / 60:.0f} minutes, without tests: {pieces:.0f} pieces of 8 minutes")
+
+
+def judged(path: Path, device: str) -> dict[str, float]:
+    """The columns of one run, from its log; kept beside it."""
+    kept = path.with_suffix(".json")
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    run = read_run(path)
+    config = load_config(EqpropConfig, base=run.config, base_name=str(path))
+    table = run.table("epochs")
+    found = {"seconds an epoch": float(statistics.median(_differences(table["seconds"])))}
+    if run.status == "finished":
+        field = restore_field(run.config, run.weights()[1]).to(device)
+        assert isinstance(field, LayeredField)
+        data = fitted(make_dataset(config.data, field.dtype), field)
+        found |= described(config, field, data)
+        found["test accuracy of the log"] = 100 - float(table["test_error"][-1])
+    kept.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def _differences(seconds: Sequence[float]) -> list[float]:
+    return [b - a for a, b in zip([0.0, *seconds[:-1]], seconds, strict=True)]
+
+
+COLUMNS = {
+    "test, %": ("test accuracy of the log", ".1f"),
+    "without feedback": ("accuracy without feedback", ".1f"),
+    "cosine, lowest layer": ("cosine.forward.1", ".3f"),
+    "cosine, all": ("cosine", ".4f"),
+    "to simulation": ("cosine to simulation", ".4f"),
+    "residual": ("residual median", ".1e"),
+    "99 %": ("residual 99 %", ".1e"),
+    "radius": ("loop radius", ".2f"),
+    "asymmetry": ("asymmetry", ".2f"),
+    "angle, lowest": ("weight_angle.1", ".0f"),
+    "moved": ("moved by top", ".1%"),
+    "s an epoch": ("seconds an epoch", ".1f"),
+}
+
+
+def tabulated(found: Mapping[str, list[dict[str, float]]]) -> str:
+    """The means over the seeds that ended well, a row a rule."""
+    rows = []
+    for method, runs in found.items():
+        good = [run for run in runs if "accuracy" in run]
+        cells = []
+        for name, form in COLUMNS.values():
+            values = [_cell(run, name) for run in (good or runs)]
+            known = [value for value in values if value == value]
+            cells.append(f"{statistics.mean(known):{form}}" if known else "")
+        rows.append([f"`{method}`", f"{len(good)} of {len(runs)}", *cells])
+    return markdown(["rule", "settled", *COLUMNS], rows)
+
+
+def _cell(run: Mapping[str, float], name: str) -> float:
+    if name == "moved by top":  # of the hidden layers
+        layers = [key for key in run if key.startswith("moved by feedback")]
+        name = layers[-2] if len(layers) > 1 else ""
+    return run.get(name, float("nan"))
+
+
+@click.command(help=__doc__)
+@click.option("--data", default="../shared/data/cifar10", help="Where the images are.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="narrow")
+@click.option("--method", type=click.Choice(list(METHODS)), multiple=True, help="All if not given.")
+@click.option("--seeds", type=int, default=None, help="Runs a rule.")
+@click.option("--epochs", type=int, default=None)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--threads", type=int, default=1)
+@click.option("--minutes", type=float, default=8.0, help="After which the run under way stops.")
+@click.option("--dry-run", is_flag=True, help="Say how long it all takes.")
+@click.option("--set", "sets", multiple=True, help="key=value, for all runs.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cifar10"))
+def main(
+    data: str,
+    size: str,
+    method: Sequence[str],
+    seeds: int | None,
+    epochs: int | None,
+    device: str,
+    threads: int,
+    minutes: float,
+    dry_run: bool,
+    sets: Sequence[str],
+    out: Path,
+) -> None:
+    torch.set_num_threads(threads)
+    chosen: Size = SIZES[size]
+    if epochs is not None:
+        chosen = dataclasses.replace(chosen, epochs=epochs)
+    dataset = packed(data, out)
+    more = dict(each.split("=", 1) for each in sets)
+    common = ["--device", device, "--threads", str(threads)]
+    jobs = {
+        f"{size}-{rule}-{seed}": [*arguments(rule, chosen, seed, dataset, more), *common]
+        for seed in range(seeds or chosen.seeds)
+        for rule in method or METHODS
+    }
+    if dry_run:
+        timed(jobs, device)
+        return
+    if not run_piece(jobs, out, 60 * minutes, click.echo):
+        left = sum(ended(out / f"{name}.h5") is None for name in jobs)
+        click.echo(f"{left} of {len(jobs)} runs are left; the same command goes on")
+        return
+    found: dict[str, list[dict[str, float]]] = {}
+    for name in jobs:
+        rule = name.removeprefix(f"{size}-").rpartition("-")[0]
+        found.setdefault(rule, []).append(judged(out / f"{name}.h5", device))
+    (out / f"{size}.json").write_text(json.dumps(found, indent=1))
+    click.echo(tabulated(found))
+
+
+if __name__ == "__main__":
+    main()

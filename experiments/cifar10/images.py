@@ -1,0 +1,62 @@
+"""Where the images are, in a form that is read in a second."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from bioplaus.data import Dataset, load_dataset
+from bridge.errors import InputError
+
+ARCHIVE = "cifar10-jpeg.tar.xz"
+
+
+def packed(given: str, folder: Path) -> str:
+    """What `eqprop-run --dataset` is to be given for the images at a place.
+
+    The images of files are packed into FOLDER/images.npz, once; the format of CIFAR-10's own
+    binary files and data sets by name stay as they are.
+
+    Args:
+        given: a name, a folder, or one that holds the archive of JPEG files.
+        folder: of the experiment.
+
+    Raises:
+        InputError: there is no such place.
+    """
+    place = Path(given).expanduser()
+    archive = place / ARCHIVE if place.is_dir() else place
+    files = next(place.glob("*/*/*.jpg"), None) or next(place.glob("*/*/*/*.jpg"), None)
+    if archive.name != ARCHIVE and files is None:
+        return given
+    out = folder / "images.npz"
+    if out.is_file():
+        return str(out)
+    if files is None:
+        if not archive.is_file():
+            return given
+        unpacked = folder / "unpacked"
+        with tarfile.open(archive) as tar:
+            tar.extractall(unpacked, filter="data")
+        _pack(load_dataset(str(unpacked)), out)
+        shutil.rmtree(unpacked)
+    else:
+        _pack(load_dataset(given), out)
+    return str(out)
+
+
+def _pack(data: Dataset, out: Path) -> None:
+    if data.image_shape is None:
+        raise InputError(f"{data.name} holds inputs of shape {data.shape}, which are no images")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for side, part in (("train", data.train), ("test", data.test)):
+        values = (part.inputs * 255).round().to("cpu").numpy().astype(np.uint8)
+        arrays[f"x_{side}"] = values.reshape(-1, *data.shape)
+        arrays[f"y_{side}"] = part.targets.cpu().numpy()
+    whole = out.with_name("images.part.npz")
+    np.savez(whole, **arrays)
+    whole.replace(out)

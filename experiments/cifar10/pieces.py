@@ -1,0 +1,78 @@
+"""Runs in pieces: each goes as far as the time allows, and on from there the next time."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bridge.errors import InputError
+from bridge.runlog import read_run
+from experiments.jobs import CLI, FAILED
+
+STOPPED = 75
+"""The exit status of a run that has stopped in good order, to go on later."""
+LAST = 20.0
+"""Seconds that a run is given to write its checkpoint once it is asked to stop."""
+
+
+def ended(path: Path) -> str | None:
+    """How a run has ended: "finished" or "failed"; None where there is more to do."""
+    try:
+        status = read_run(path).status
+    except InputError:
+        return None
+    return status if status in ("finished", "failed") else None
+
+
+def run_piece(
+    jobs: Mapping[str, Sequence[str]],
+    folder: Path,
+    seconds: float,
+    told: Callable[[str], None],
+) -> bool:
+    """Run jobs in turn until all have ended or the time is up.
+
+    Args:
+        jobs: arguments of `eqprop-run` by name; the log is FOLDER/NAME.h5.
+        folder: made if it is not there.
+        seconds: after which the run under way is asked to stop; it is gone on with next time.
+        told: given a line for each run that ends or stops.
+
+    Returns:
+        Whether all have ended.
+
+    Raises:
+        RuntimeError: a run ended in another way; the message is its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + seconds
+    for name, arguments in jobs.items():
+        out = folder / f"{name}.h5"
+        if ended(out):
+            continue
+        left = until - time.monotonic() - LAST
+        if left <= 0:
+            return False
+        code, said = _run([*arguments, "--out", str(out), "--resume", "--quiet"], left)
+        if code == STOPPED:
+            told(f"{name}: stopped, to go on later")
+            return False
+        if code not in (0, FAILED):
+            raise RuntimeError(f"{name}: exit {code}: {said.strip()}")
+        told(f"{name}: {ended(out)}")
+    return True
+
+
+def _run(arguments: Sequence[str], seconds: float) -> tuple[int, str]:
+    command = [sys.executable, str(CLI), "eqprop-run", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = process.communicate(timeout=seconds)[1]
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate()[1]
+        return process.returncode, said

@@ -1,0 +1,198 @@
+"""The experiment on CIFAR-10 from end to end, on a few pictures of clothes."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from bioplaus import AsymEP, Settling, Unrolled
+from bioplaus.costs import get_cost
+from bioplaus.data import load_dataset
+from bioplaus.data.known import KNOWN
+from bioplaus.fields.convolutional import convolutional
+from bioplaus.phases import free_phase
+from experiments.cifar10 import pieces
+from experiments.cifar10.__main__ import main
+from experiments.cifar10.images import ARCHIVE, packed
+from experiments.cifar10.measures import without_autograd, without_feedback
+from experiments.cifar10.mirror import MirroredEP, likeness, mirrored
+from experiments.cifar10.plan import METHODS, SIZES, arguments
+from tests.command_line import call
+
+needs_fashion = pytest.mark.skipif(
+    not KNOWN["fashion-mnist"].folder.is_dir(), reason="dataset-fashion-mnist is not installed"
+)
+SETTLING = Settling(tolerance=0, free_steps=4, nudged_steps=4, verify=False)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Runs in this process, which has imported torch already."""
+    ran: list[list[str]] = []
+
+    def run(arguments: list[str], seconds: float) -> tuple[int, str]:
+        ran.append(arguments)
+        done = call("eqprop-run", *arguments)
+        return done.exit_code, done.output
+
+    monkeypatch.setattr(pieces, "_run", run)
+    return ran
+
+
+@needs_fashion
+def test_the_table(here: list[list[str]], tmp_path: Path) -> None:
+    rules = ("asym-ep", "tied", "backpropagation")
+    asked = ["--size", "smoke", "--data", "fashion-mnist", "--out", str(tmp_path)]
+    asked += [part for rule in rules for part in ("--method", rule)]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0, done.output
+    found = {
+        rule: runs[0] for rule, runs in json.loads((tmp_path / "smoke.json").read_text()).items()
+    }
+    assert list(found) == list(rules)
+    for rule, row in found.items():
+        assert f"| `{rule}` | 1 of 1 |" in done.output
+        assert row["accuracy"] == pytest.approx(row["test accuracy of the log"])
+        assert row["simulation converged"] == 1
+        assert row["cosine to simulation"] > 0.999
+        assert row["residual median"] < 0.1
+    assert found["asym-ep"]["cosine"] > 0.99
+    assert 80 < found["asym-ep"]["weight_angle.1"] < 100
+    assert found["asym-ep"]["moved by feedback.2"] > 0
+    alone = found["backpropagation"]
+    assert alone["cosine"] > 0.99999
+    assert alone["moved by feedback.2"] == 0
+    assert alone["loop radius"] < 0.05
+    assert alone["accuracy"] == alone["accuracy without feedback"]
+    again = CliRunner().invoke(main, asked)
+    assert again.output.splitlines()[-5:] == done.output.splitlines()[-5:]
+    assert len(here) == 3
+
+
+@needs_fashion
+def test_a_dry_run_says_how_long_it_takes(tmp_path: Path) -> None:
+    asked = ["--size", "smoke", "--data", "fashion-mnist", "--dry-run", "--method", "dyadic"]
+    done = CliRunner().invoke(main, [*asked, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "| `smoke-dyadic` |" in done.output
+    assert "pieces of 8 minutes" in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_rule_s_settings_are_legal_at_every_size() -> None:
+    from experiments.cifar10.__main__ import loaded
+
+    for size in SIZES.values():
+        for method in METHODS:
+            config = loaded(arguments(method, size, 3, "mnist"))
+            assert config.seed == 3
+            assert config.epochs == size.epochs
+
+
+def test_pieces_end_where_a_run_was_stopped_and_go_on_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    codes, ran = {"a": [0], "b": [75, 0], "c": [1]}, []
+
+    def run(arguments: list[str], seconds: float) -> tuple[int, str]:
+        name = Path(arguments[arguments.index("--out") + 1]).stem
+        ran.append(name)
+        code = codes[name].pop(0)
+        if code != 75:
+            (tmp_path / f"{name}.done").write_text("")
+        return code, "why"
+
+    monkeypatch.setattr(pieces, "_run", run)
+    monkeypatch.setattr(
+        pieces, "ended", lambda path: "finished" if path.with_suffix(".done").exists() else None
+    )
+    jobs: dict[str, list[str]] = {"a": [], "b": [], "c": []}
+    assert not pieces.run_piece(jobs, tmp_path, 100, lambda text: None)
+    assert pieces.run_piece(jobs, tmp_path, 100, lambda text: None)
+    assert ran == ["a", "b", "b", "c"]
+    codes["d"] = [2]
+    with pytest.raises(RuntimeError, match="d: exit 2: why"):
+        pieces.run_piece({"d": []}, tmp_path, 100, lambda text: None)
+    assert not pieces.run_piece({"e": []}, tmp_path, 5, lambda text: None)  # no time to begin
+
+
+@pytest.mark.parametrize("pool", ["average", "max", "softmax"])
+def test_the_local_rule_keeps_nothing_for_autograd_and_the_guard_would_see_it(pool: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    field = convolutional((1, 8, 8), 2, (3, 4), pool=pool, generator=g)
+    x, y, cost = torch.rand(2, 1, 8, 8, generator=g), torch.eye(2), get_cost("cross-entropy")
+    with without_autograd():
+        AsymEP(settling=SETTLING)(field, x, y, cost)
+    with pytest.raises(RuntimeError), without_autograd():
+        Unrolled(settling=SETTLING)(field, x, y, cost)
+
+
+def test_a_net_without_its_feedback_is_the_pass_upwards() -> None:
+    g = torch.Generator().manual_seed(0)
+    for feedback in ("independent", "tied"):
+        field = convolutional((1, 8, 8), 2, (3, 4), feedback=feedback, generator=g)
+        cut, x = without_feedback(field), torch.rand(3, 1, 8, 8, generator=g)
+        up = field.initial_state(field.drive(x))
+        torch.testing.assert_close(free_phase(cut, x, settling=SETTLING).s, up)
+        assert cut.parameters["forward.1"].data_ptr() == field.parameters["forward.1"].data_ptr()
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_images_of_files_are_packed_as_they_are(tmp_path: Path, archived: bool) -> None:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "cifar10"
+    for side, count in (("train", 3), ("test", 2)):
+        for name in ("cat", "dog"):
+            (root / side / name).mkdir(parents=True)
+            for k in range(count):
+                image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(image).save(root / side / name / f"{k:04}.jpg")
+    expected = load_dataset(str(root))
+    given = root
+    if archived:
+        given = tmp_path / "shared"
+        given.mkdir()
+        with tarfile.open(given / ARCHIVE, "w:xz") as tar:
+            tar.add(root, "cifar10")
+    made = load_dataset(packed(str(given), tmp_path / "out"))
+    for side in ("train", "test"):
+        torch.testing.assert_close(getattr(made, side).inputs, getattr(expected, side).inputs)
+        assert torch.equal(getattr(made, side).targets, getattr(expected, side).targets)
+    assert packed("fashion-mnist", tmp_path / "out") == "fashion-mnist"
+
+
+def test_learned_transposes_come_to_the_weights_and_the_update_to_the_exact_one() -> None:
+    g = torch.Generator().manual_seed(0)
+    field = mirrored((1, 8, 8), 3, (3, 4), feedback_gain=0.5, generator=g, dtype=torch.float64)
+    x, y, cost = (
+        torch.rand(4, 1, 8, 8, generator=g).double(),
+        torch.eye(3).double(),
+        "cross-entropy",
+    )
+    y = y[torch.tensor([0, 1, 2, 0])]
+    settling = Settling(tolerance=1e-12, free_steps=500, nudged_steps=500, verify=False)
+    exact = AsymEP(settling=settling)(field, x, y, get_cost(cost)).updates
+    weights = [name for name in exact if not name.startswith("mirror.")]
+
+    def away() -> float:
+        found = MirroredEP(settling=settling)(field, x, y, get_cost(cost)).updates
+        assert not any(found[name].any() for name in found if name not in weights)
+        a, b = (torch.cat([each[name].flatten() for name in weights]) for each in (found, exact))
+        return float((a - b).norm() / b.norm())
+
+    before = {name: field.parameters[name].clone() for name in weights}
+    first = away()
+    assert max(abs(value) for value in likeness(field).values()) < 0.6
+    for _ in range(60):
+        field.constrain()
+    assert min(likeness(field).values()) > 0.9999
+    assert away() < 0.02 < 0.2 < first
+    for name in weights:
+        assert torch.equal(field.parameters[name], before[name])
