@@ -30,7 +30,7 @@ from experiments.cifar10.images import packed
 from experiments.cifar10.measures import EXACT, cosine, of_states, without_feedback
 from experiments.jobs import markdown
 
-SETTLING = Settling(tolerance=0, free_steps=4, nudged_steps=4, verify=False)
+SETTLING = Settling(tolerance=0, free_steps=4, nudged_steps=6, verify=False)
 COST = get_cost("cross-entropy")
 CHECKED = 10
 """Training examples at which updates are compared with the true gradient."""
