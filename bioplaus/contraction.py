@@ -139,7 +139,7 @@ class Controller:
         self.limit = asked.limit or (
             limit_for(asked.residual, settling, field) if asked.residual else math.inf
         )
-        self._back = field.feedback()
+        self._back, self._cap = field.feedback(), asked.cap or math.inf
         if (asked.looks or asked.cap) and not self._back:
             raise InputError(
                 f"contraction shrinks feedback weights, and {field!r} has none; leave its limit, "
@@ -163,7 +163,7 @@ class Controller:
         for c in self._capped:
             weight = self.field.parameters[c.name]
             norms = _unit_norms(c, weight)
-            weight.mul_((self.asked.cap / norms.clamp_min(_tiny(norms))).clamp_max(1.0))
+            weight.mul_((self._cap / norms.clamp_min(_tiny(norms))).clamp_max(1.0))
 
     @torch.no_grad()
     def look(self, step: int, x: Tensor) -> tuple[float, Act | None]:

@@ -12,7 +12,7 @@ from bioplaus.config import make_dataset, make_estimator, make_optimizer, origin
 from bioplaus.data import Dataset
 from bioplaus.sharding import Shards
 from bioplaus.training import Run
-from bioplaus.training.run import fitted
+from bioplaus.training.run import augmenting, fitted
 from bridge.distributed import Group
 from bridge.errors import InputError
 from bridge.seeding import generator
@@ -67,7 +67,7 @@ def build(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
     task = task_of(config, answers, device)
     field, estimator = config.network.draw(task), make_estimator(config)
     estimator.check(field, objective.cost)
-    return Run(
+    run = Run(
         config=config,
         dataset=fitted(dataset.to(device), field, objective),
         field=field,
@@ -79,7 +79,10 @@ def build(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
         order=generator(config.seed, "batches"),
         device=device,
         origins=(*origins(config), *code),
+        augmenting=augmenting(config),
     )
+    _ = run.more  # refused before anything is begun
+    return run
 
 
 def _read(config: VotingConfig) -> Battles | Preferences | None:

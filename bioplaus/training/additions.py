@@ -63,9 +63,10 @@ class Additions:
         for what, asked in (
             ("label_smoothing", config.label_smoothing),
             ("test_mirrored", config.test_mirrored),
+            ("micro_shards", config.micro_shards > 1),
         ):
             if asked and not has_targets:
-                raise InputError(f"{what} is about targets, and votes are none; leave it out")
+                raise InputError(f"{what} works with targets, and votes are none; leave it out")
         if config.label_smoothing and not dataset.has_labels:
             raise InputError(
                 "label_smoothing is about classes, and the targets of this data set are vectors; "
@@ -75,7 +76,7 @@ class Additions:
             raise InputError(
                 f"products={config.products} is of float32, not of {field.dtype}; leave one out"
             )
-        self._radius, self._scale = math.nan, 1.0
+        self._updates, self._radius, self._scale = 0, math.nan, 1.0
         self.seen = dataset.train.inputs[:0]
 
     def _of_pictures(self, what: str, asked: bool) -> None:
@@ -109,17 +110,14 @@ class Additions:
             return contextlib.nullcontext()
         return torch.autocast(self.field.device.type, torch.bfloat16)
 
-    def after_update(self, step: int) -> Act | None:
-        """Bring the weights back to what they may be, and take them into their average.
-
-        Args:
-            step: updates done.
-        """
+    def after_update(self) -> Act | None:
+        """Bring the weights back to what they may be, and take them into their average."""
         act = None
         if self.controller is not None:
+            self._updates += 1
             self.controller.constrain()
-            if self.controller.asked.looks and step % self.controller.asked.every == 0:
-                radius, act = self.controller.look(step, self.seen)
+            if self.controller.asked.looks and self._updates % self.controller.asked.every == 0:
+                radius, act = self.controller.look(self._updates, self.seen)
                 self._radius = radius if math.isnan(self._radius) else max(self._radius, radius)
                 self._scale *= 1.0 if act is None else act.factor
         if self.average:
@@ -149,7 +147,8 @@ class Additions:
         """All that the next step depends on."""
         found: dict[str, Any] = {}
         if self.controller is not None:
-            found["contraction"] = {"radius": self._radius, "scale": self._scale}
+            at = {"updates": self._updates, "radius": self._radius, "scale": self._scale}
+            found["contraction"] = at
         if self.average:
             found["average"] = self.average.state_dict()
         return found
@@ -157,7 +156,8 @@ class Additions:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Put them back to where a snapshot was made."""
         if self.controller is not None:
-            self._radius = float(saved["contraction"]["radius"])
-            self._scale = float(saved["contraction"]["scale"])
+            at = saved["contraction"]
+            self._updates, self._radius = int(at["updates"]), float(at["radius"])
+            self._scale = float(at["scale"])
         if self.average:
             self.average.load_state_dict(saved["average"])

@@ -75,7 +75,7 @@ def train(
                 done = run.objective.estimate(run, rows)
             run.optimizer.step(done.updates)
             run.field.constrain()
-            if (act := more.after_update(at.step + 1)) is not None:
+            if (act := more.after_update()) is not None:
                 on_act(act)
             values, at.status = done.values, Status(int(done.values.pop("status")))
             at.count(values, len(rows))

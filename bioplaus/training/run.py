@@ -86,13 +86,17 @@ class Run:
         names = (*radius, *alignments(self.field), *energy)
         return epoch_type(names, self.objective.epoch_names)
 
-    @cached_property
+    @property
     def more(self) -> Additions:
         """What it has beside its rule.
 
         Raises:
             InputError: the data or the field have not what one of these is about.
         """
+        return self._more
+
+    @cached_property
+    def _more(self) -> Additions:
         parts = (self.config, self.dataset, self.field, self.estimator.settling, self.augmenting)
         return Additions(*parts, has_targets=self.objective.has_targets)
 

@@ -125,7 +125,7 @@ def test_changed_pictures_come_from_the_run_s_seed():
 def test_flat_inputs_of_a_dense_network_are_changed_as_pictures():
     sets = ["data.train_size=30", "data.test_size=10", "augment.shift=1", "network.hidden=[8]"]
     run = build(load_config(EqpropConfig, sets=sets))
-    x, _ = run.more.batch(torch.arange(30))
+    x = run.more.inputs(torch.arange(30))
     still = run.dataset.train.inputs
     assert x.shape == still.shape == (30, 784)
     moved = [not torch.equal(a, b) for a, b in zip(x, still, strict=True)]
