@@ -11,6 +11,7 @@ from torch import Tensor
 from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State, Votes, get_algorithm
 from nlhf.algorithms.base import theorem_rate
 from nlhf.checks import check_game
+from nlhf.device.programs import AbstractProgram, OneByOne, choose
 from nlhf.errors import InputError
 from nlhf.oracle import solve_equilibrium
 from nlhf.regularised_game import CONVERGED, entropy, exploitability, kl
@@ -51,6 +52,9 @@ class Sweep:
     kl_from_equilibrium: Tensor
     entropy: Tensor
     slack: Tensor
+    programs: tuple[str, ...] = ()
+    """What ran the steps of each method, M: "plain torch", "resident kernel", "one kernel for
+    many steps", "CUDA graph" or "torch.compile"."""
 
     @property
     def certificate(self) -> Tensor:
@@ -75,6 +79,7 @@ def run_tabular(
     votes: int | None = None,
     settings: Mapping[str, Mapping[str, object]] | None = None,
     compiled: bool = False,
+    device: torch.device | str | None = None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Sweep:
     """Run every method on every game, tau and seed; one step of a method is one batched product.
@@ -91,7 +96,9 @@ def run_tabular(
         settings: fields of methods given by name, by that name.
         compiled: let torch.compile fuse a step (on a GPU as a CUDA graph). It takes 10 to 30
             seconds a method and pays where a sweep takes minutes; see docs/nash.md.
-        on_step: told each step of each method.
+        device: where to compute; None is where P is. On a GPU the steps of a method run as what
+            is fastest for the size of the games, see `nlhf.device`; `Sweep.programs` says what.
+        on_step: told each step of each method, in runs of steps where they are one launch.
 
     Raises:
         InputError: see `check_game`; an unknown method; iterations < 1.
@@ -99,6 +106,8 @@ def run_tabular(
     if iterations < 1:
         raise InputError(f"iterations={iterations} must be at least 1")
     check_game(P, log_mu, 1.0)
+    if device is not None:
+        P = P.to(_device(device))
     P = P[None] if P.ndim == 2 else P
     if P.ndim != 3 or log_mu.shape[:-1] not in ((), (1,), P.shape[:1]):
         raise InputError(
@@ -121,7 +130,7 @@ def run_tabular(
     grid = Problem(P, log_mu, tau[:, None, None].expand(shape).contiguous())
     steps = tuple(sorted(set(record or _spaced(iterations))))
     target = star[:, None].to(P.dtype).expand(*shape, P.shape[-1])
-    ends, trajectories = [], []
+    ends, trajectories, programs = [], [], []
     chosen = [
         get_algorithm(m)(**(settings or {}).get(m, {})) if isinstance(m, str) else m
         for m in methods
@@ -131,20 +140,21 @@ def run_tabular(
         if votes is not None:
             rngs = tuple(torch.Generator(P.device).manual_seed(seed) for seed in seeds)
             problem = replace(grid, votes=Votes(votes, rngs))
-        advance = _compiled(method, problem) if compiled else method.step
-        end, trajectory = _run(method, advance, problem, target, iterations, steps, on_step)
+        program = _compiled(method, problem) if compiled else choose(method, problem)
+        end, trajectory = _run(method, program, problem, target, iterations, steps, on_step)
+        programs.append(program.name)
         ends.append(end.log_pi)
         trajectories.append(trajectory)
     stacked = torch.stack(trajectories)  # [M, R, measures, T, S, G]
     measured = {name: stacked[:, :, i].movedim(1, -1) for i, name in enumerate(MEASURES)}
     names = tuple(method.name for method in chosen)
-    return Sweep(names, tau, torch.stack(ends), star, steps, **measured)
+    return Sweep(names, tau, torch.stack(ends), star, steps, programs=tuple(programs), **measured)
 
 
 @torch.no_grad()
 def _run(
     method: AbstractAlgorithm,
-    advance: Callable[[Problem, State], State],
+    program: AbstractProgram,
     problem: Problem,
     star: Tensor,
     iterations: int,
@@ -152,17 +162,34 @@ def _run(
     on_step: Callable[[int], None],
 ) -> tuple[State, Tensor]:
     """One method on the whole grid; its measures at the recorded steps, [R, measures, ...]."""
-    state, kept = method.init(problem), []
-    for t in range(1, iterations + 1):
-        before = state
-        state = advance(problem, state)
-        if t in steps:
-            kept.append(measure(method, problem, star, before, state))
-        on_step(t)
+    state, kept, t = method.init(problem), [], 0
+    for end in (*steps, iterations):
+        if end > t:
+            before, state = program.advance(problem, state, end - t)
+            for done in range(t + 1, end + 1):
+                on_step(done)
+            t = end
+            if end in steps:
+                kept.append(measure(method, problem, star, before, state))
     return state, torch.stack(kept)
 
 
-def _compiled(method: AbstractAlgorithm, problem: Problem) -> Callable[[Problem, State], State]:
+def _device(name: torch.device | str) -> torch.device:
+    """A device that there is.
+
+    Raises:
+        InputError: it is none, or no GPU can be used here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device={name!r} is unknown; use cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={str(name)!r} has no usable GPU here; use cpu")
+    return device
+
+
+def _compiled(method: AbstractAlgorithm, problem: Problem) -> AbstractProgram:
     """A step with its tensor work fused; the state's tensors are handed over as copies."""
     mode = "reduce-overhead" if problem.P.is_cuda else "default"
     step = torch.compile(method.step, mode=mode, dynamic=True)
@@ -172,7 +199,7 @@ def _compiled(method: AbstractAlgorithm, problem: Problem) -> Callable[[Problem,
         kept = {name: tensor.clone() for name, tensor in new.memory.items()}
         return State(new.log_pi.clone(), new.step, kept)
 
-    return advance
+    return OneByOne(advance, "torch.compile")
 
 
 def measure(

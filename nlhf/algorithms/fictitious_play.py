@@ -21,6 +21,6 @@ class FictitiousPlay(AbstractAlgorithm):
     def step(self, problem: Problem, state: State) -> State:
         gain = problem.feedback(state.log_pi) / problem.tau[..., None]
         response = torch.log_softmax(problem.log_mu + gain, -1)
-        share = torch.tensor(1.0 / (state.step + 2), dtype=response.dtype)
+        share = torch.as_tensor(1.0 / (state.step + 2), dtype=response.dtype)
         log_pi = torch.logaddexp(state.log_pi + (-share).log1p(), response + share.log())
         return State(torch.log_softmax(log_pi, -1), state.step + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from nlhf.algorithms.base import (
     AbstractAlgorithm,
     Problem,
@@ -14,7 +16,7 @@ from nlhf.algorithms.base import (
     toward_reference,
 )
 from nlhf.errors import InputError
-from nlhf.mixture import geometric_mixture
+from nlhf.mixture import mixed
 
 
 @dataclass(frozen=True)
@@ -44,5 +46,5 @@ class NashEMA(AbstractAlgorithm):
         other = state.memory.get("other", state.log_pi)
         base = toward_reference(problem, state.log_pi, eta)
         log_pi = ascend(base, problem.feedback(other), eta)
-        other = geometric_mixture(other, log_pi, self.rate)
+        other = mixed(other, log_pi, torch.full_like(problem.tau, self.rate))
         return State(log_pi, state.step + 1, {"other": other})

@@ -1,0 +1,104 @@
+"""A recorder on the CPU that does what a CUDA graph does: it notes operations and replays them.
+
+What Python does between the operations is not done again, numbers that it computed stay as they
+were, tensors keep their places, and whatever would wait for the device is an error. While it
+records, nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WAITING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "item",
+    "is_nonzero",
+    "equal",
+    "masked_select",
+    "unique",
+)
+
+
+class _Notes(TorchDispatchMode):
+    """Runs operations, notes them, and keeps what stood in the tensors before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.before: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name in WAITING:
+            raise RuntimeError(f"{name} waits for the device, which is recording")
+        for tensor in pytree.tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):
+                self._keep(tensor)
+        made = func(*args, **kwargs)
+        self.operations.append((func, args, kwargs, made))
+        for tensor in pytree.tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self.before:
+                self._made.add(tensor.untyped_storage()._cdata)
+        return made
+
+    def _keep(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.before and storage._cdata not in self._made:
+            self.before[storage._cdata] = (storage, storage.clone())
+
+    def undo(self) -> None:
+        """Put back what the recorded operations have changed."""
+        for storage, was in self.before.values():
+            storage.copy_(was)
+
+
+class Recorder:
+    """Notes operations.
+
+    Attributes:
+        told: what was done, in order: "record", "replay", "fetch", "read".
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.told.append("record")
+        notes = _Notes()
+        try:
+            with notes:
+                work()
+        finally:
+            notes.undo()
+
+        def replay() -> None:
+            self.told.append("replay")
+            for func, args, kwargs, made in notes.operations:
+                again = func(*args, **kwargs)
+                for old, new in zip(
+                    pytree.tree_leaves(made), pytree.tree_leaves(again), strict=True
+                ):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+        return replay
+
+    def fetch(self, tensor: Tensor) -> Callable[[], list[float]]:
+        """Copy numbers as they are now; they can be read later."""
+        self.told.append("fetch")
+        kept = tensor.clone()
+
+        def read() -> list[float]:
+            self.told.append("read")
+            return kept.tolist()
+
+        return read
