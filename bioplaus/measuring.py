@@ -103,22 +103,37 @@ def measure(
     field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor
 ) -> dict[str, float]:
     """The MEASURES of one step, fetched from the device at once."""
-    outputs = estimate.free.s[:, field.output]
-    own = {
-        "cost": cost.value(outputs, y).mean(),
-        "train_error": 100.0 * (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype).mean(),
-    }
+    own = _of_outputs(field, cost, estimate, y)
     return told(estimate, own)
+
+
+def measures(field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor) -> Tensor:
+    """The MEASURES of one step, where it was computed."""
+    own = _of_outputs(field, cost, estimate, y)
+    return torch.stack([*own.values(), *_of_phases(estimate).values()])
 
 
 def told(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
     """What the phases of an estimate tell, after other numbers; fetched from the device at once."""
+    found = {**own, **_of_phases(estimate)}
+    return dict(zip(found, torch.stack([*found.values()]).tolist(), strict=True))
+
+
+def _of_outputs(
+    field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor
+) -> dict[str, Tensor]:
+    outputs = estimate.free.s[:, field.output]
+    wrong = (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype)
+    return {"cost": cost.value(outputs, y).mean(), "train_error": 100.0 * wrong.mean()}
+
+
+def _of_phases(estimate: Estimate) -> dict[str, Tensor]:
     free = estimate.free
     nudged, dtype = estimate.nudged or (free,), free.s.dtype
     converged = free.converged
     for phase in nudged:
         converged = converged & phase.converged
-    phases = {
+    return {
         "free_residual": free.residual.max(),
         "nudged_residual": torch.stack([phase.residual.max() for phase in nudged]).max(),
         "free_steps": free.n_steps.to(dtype).mean(),
@@ -127,8 +142,6 @@ def told(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
         "accepted": estimate.accepted.to(dtype).mean(),
         "status": torch.stack([phase.status.max() for phase in (free, *nudged)]).max().to(dtype),
     }
-    numbers = torch.stack([*own.values(), *phases.values()]).tolist()
-    return dict(zip((*own, *phases), numbers, strict=True))
 
 
 class Tally:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from bioplaus.calling import Answered, answered
 from bioplaus.costs import AbstractCost
+from bioplaus.device.resident import solve
 from bioplaus.errors import InputError
 from bioplaus.fields import VectorField, energy
 from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
-from bioplaus.solvers import AbstractSolver, Solution, Sweeps, get_solver, solve
+from bioplaus.solvers import AbstractSolver, Solution, Sweeps, get_solver
 
 FULL_NUDGE = 0.1
 """The |beta| from which on the tolerance holds as it is."""
@@ -142,7 +143,13 @@ def free_energies(
     found = [energy(field, x, s)]
     while True:
         end = solve(
-            absolute(field, drive), s, settling.solver, tolerance=settling.tolerance, max_steps=1
+            absolute(field, drive),
+            s,
+            settling.solver,
+            tolerance=settling.tolerance,
+            max_steps=1,
+            check_every=1,
+            verify=False,
         )
         s = end.s
         found.append(energy(field, x, s))

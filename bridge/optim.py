@@ -132,6 +132,38 @@ class Optimizer(metaclass=Answered):
             self._inner.zero_grad(set_to_none=True)
         self.steps += 1
 
+    @torch.no_grad()
+    def step_on_device(self, updates: Mapping[str, Tensor], rate: Tensor) -> None:
+        """A step as in `step`, of device work alone, so that it can be recorded and done again.
+
+        The caller counts `steps`. One `step` must have been done: it makes the buffers.
+
+        Args:
+            updates: as for `step`, within `clip_norm`, see `clipped_on_device`.
+            rate: the `learning_rate`, a tensor [].
+        """
+        for multiplier, names in self._groups:
+            own_rate = rate * multiplier
+            for name in names:
+                param, moved = self.params[name], updates[name]
+                if self.weight_decay:
+                    param.mul_(1.0 - own_rate * self.weight_decay)
+                if self._inner is not None:
+                    moved = _moved(self._inner, param, moved)
+                param.addcmul_(moved, own_rate)
+
+    def clipped_on_device(
+        self, updates: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Tensor], Tensor | None]:
+        """Updates within `clip_norm`, and how many norms are not finite, a tensor []."""
+        if self.clip_norm is None:
+            return updates, None
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(update) for update in updates.values()])
+        )
+        share = (self.clip_norm / norm).clamp_max(1.0)
+        return {k: update * share for k, update in updates.items()}, (~torch.isfinite(norm)).sum()
+
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed run needs: {"steps": int, "buffers": {"parameter/buffer": tensor}}.
 
@@ -229,6 +261,22 @@ def _inner(
     if method == "momentum":
         return torch.optim.SGD(listed, momentum=momentum, **settings)
     return torch.optim.AdamW(listed, betas=betas, eps=eps, **settings)
+
+
+def _moved(inner: torch.optim.Optimizer, param: Tensor, update: Tensor) -> Tensor:
+    """What a parameter moves by, before the rate, after a step of momentum's or adam's buffers.
+
+    They are those of torch.optim with maximize=True, which hold the opposite of the updates.
+    """
+    own, settings = inner.state[param], inner.param_groups[0]
+    if "momentum_buffer" in own:
+        return own["momentum_buffer"].mul_(settings["momentum"]).sub_(update).neg()
+    first, second = settings["betas"]
+    own["step"].add_(1)
+    mean = own["exp_avg"].lerp_(-update, 1 - first)
+    square = own["exp_avg_sq"].mul_(second).addcmul_(update, update, value=1 - second)
+    root = (square / (1 - second ** own["step"])).sqrt_().add_(settings["eps"])
+    return -mean / (1 - first ** own["step"]) / root
 
 
 def _clipped(updates: Mapping[str, Tensor], limit: float, step: int) -> Mapping[str, Tensor]:

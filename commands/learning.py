@@ -102,6 +102,8 @@ def learn(
             start=session.start,
             after_step=session.after_step,
             warn=warn,
+            note=lambda text: log.event("program", text=text),
+            known_every=options["checkpoint_every"],
         )
         said = {**vars(summary), "seed": settings.seed}
         at_end(log)

@@ -40,6 +40,8 @@ class _Notes(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in WAITING:
             raise RuntimeError(f"{name} waits for the device, which is recording")
+        if kwargs.get("generator") is not None:
+            raise RuntimeError(f"{name} draws numbers of the host, which would stay the same")
         for tensor in pytree.tree_leaves((args, kwargs)):
             if isinstance(tensor, Tensor):
                 self._keep(tensor)
@@ -70,27 +72,39 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self._notes: _Notes | None = None
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        self.told.append("record")
-        notes = _Notes()
+        self.begin()
         try:
-            with notes:
-                work()
-        finally:
-            notes.undo()
+            work()
+        except BaseException:
+            self.abandon()
+            raise
+        return self.end()
+
+    def begin(self) -> None:
+        self._notes = _Notes()
+        self._notes.__enter__()
+
+    def end(self) -> Callable[[], None]:
+        self.told.append("record")
+        notes, self._notes = self._notes, None
+        assert notes is not None
+        notes.__exit__(None, None, None)
+        notes.undo()
 
         def replay() -> None:
             self.told.append("replay")
-            for func, args, kwargs, made in notes.operations:
-                again = func(*args, **kwargs)
-                for old, new in zip(
-                    pytree.tree_leaves(made), pytree.tree_leaves(again), strict=True
-                ):
-                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                        old.copy_(new)
+            with torch.no_grad():
+                for func, args, kwargs, made in notes.operations:
+                    _put(made, func(*args, **kwargs))
 
         return replay
+
+    def abandon(self) -> None:
+        if self._notes is not None:
+            self.end()
 
     def fetch(self, tensor: Tensor) -> Callable[[], list[float]]:
         """Copy numbers as they are now; they can be read later."""
@@ -102,3 +116,10 @@ class Recorder:
             return kept.tolist()
 
         return read
+
+
+def _put(made: Any, again: Any) -> None:
+    """Put what an operation gives now where it gave it before."""
+    for old, new in zip(pytree.tree_leaves(made), pytree.tree_leaves(again), strict=True):
+        if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+            old.copy_(new)

@@ -22,6 +22,8 @@ from bioplaus.device.arguments import (
 from bioplaus.device.chain import Chain, Units
 from bioplaus.device.chain import unfit as unfit_phase
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Status, Sweeps
+from bioplaus.solvers import solve as solve_by_loop
+from bioplaus.solvers.entry import recording
 from bioplaus.solvers.loop import DIVERGED_AT
 
 MAX_ROWS = 1024
@@ -71,6 +73,16 @@ def unfit(
     return unfit_phase(dynamics)
 
 
+def serves(
+    dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
+) -> bool:
+    """Whether a kernel takes a search: on a GPU, with Triton, where `unfit` has nothing to say."""
+    if not start.is_cuda or lacks_triton() is not None:
+        return False
+    asked = {name: limits[name] for name in ("check_every", "verify")}
+    return unfit(dynamics, solver, rows=len(start), **asked) is None
+
+
 @cache
 def lacks_triton() -> str | None:
     """Why no kernel can run here; None where one can."""
@@ -86,6 +98,25 @@ def interpreted() -> bool:
     from triton.knobs import runtime  # pyright: ignore[reportMissingImports]
 
     return bool(runtime.interpret)
+
+
+def solve(
+    dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
+) -> Solution:
+    """`solvers.solve`, by a kernel where one serves; what does not settle so goes to the loop."""
+    if recording() or not serves(dynamics, start, solver, **limits):
+        return solve_by_loop(dynamics, start, solver, **limits)
+    tolerance, most = limits["tolerance"], limits["max_steps"]
+    last = tolerance == 0
+    found = settle(dynamics, start, tolerance=tolerance, max_steps=most, last=last)
+    failed = (found.status != Status.CONVERGED) & (found.n_steps <= most - len(dynamics.order))
+    if last or not bool(failed.any()):
+        return found
+    rows = failed.nonzero()[:, 0]
+    again = solve_by_loop(dynamics.take(rows), start[rows], solver, **limits)
+    for name in ("s", "residual", "status", "n_steps"):
+        getattr(found, name)[rows] = getattr(again, name)
+    return found
 
 
 def settle(

@@ -17,6 +17,7 @@ from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
+from bioplaus.solvers.entry import recording
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +169,7 @@ class AbstractEstimator(metaclass=Answered):
         """The local rule (dmu/dtheta)^T delta on the rows that are within the gate everywhere."""
         nudged, delta = self.response(batch)
         accepted, s = self.accepted(batch.free, *nudged), batch.free.s
-        if not bool(accepted.all()):
+        if recording() or not bool(accepted.all()):
             delta = torch.where(accepted[:, None], delta, 0.0)
             s = torch.where(accepted[:, None], s, 0.0)
         updates = batch.field.local_update(batch.x, s, delta, out)

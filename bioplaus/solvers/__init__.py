@@ -8,7 +8,7 @@ from bioplaus.errors import InputError
 from bioplaus.registry import unknown
 from bioplaus.solvers.anderson import Anderson
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, Status
-from bioplaus.solvers.loop import solve
+from bioplaus.solvers.entry import solve
 from bioplaus.solvers.relaxation import Euler
 from bioplaus.solvers.sweeps import DampedSweeps, Sweeps
 

@@ -219,6 +219,8 @@ def _trained(run: Run, recording: Recording) -> History:
                     start=start,
                     after_step=after_step,
                     warn=recording.warn,
+                    note=recording.note,
+                    known_every=recording.options["checkpoint_every"],
                 )
                 recording.end(summary)
     except (Interrupted, KeyboardInterrupt):

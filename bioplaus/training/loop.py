@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bioplaus.contraction import Act
 from bioplaus.data import batches
+from bioplaus.device.recorder import AbstractRecorder
 from bioplaus.diagnosis import explain, find_cure, stability, weaker_feedback
 from bioplaus.engines import Brian2
 from bioplaus.gradient_check import check_gradients
@@ -20,6 +21,7 @@ from bioplaus.gradient_row import records
 from bioplaus.measuring import Tally, alignments, energies
 from bioplaus.solvers import Anderson, Status
 from bioplaus.training.run import Run
+from bioplaus.training.updates import Update, chosen
 from bridge.checkpoint import loading, random_states, restore, set_random_states
 from bridge.errors import RunFailed
 from bridge.seeding import generator
@@ -39,6 +41,9 @@ def train(
     start: Mapping[str, Any] | None = None,
     after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
     warn: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], None] = lambda text: None,
+    known_every: int | None = None,
+    recorder: AbstractRecorder | None = None,
 ) -> Any:
     """Train for the config's epochs.
 
@@ -50,9 +55,13 @@ def train(
         on_act: told each time feedback is shrunk to keep the field contracting.
         advance: told the number of images after each step.
         start: what a snapshot gave; from there on everything is as if nothing had happened.
-        after_step: told the number of each step that is done and recorded, and a function that
-            makes a snapshot of all that is needed to go on.
+        after_step: told the number of a step when all up to it is done and recorded, on a CPU of
+            each step; and a function that makes a snapshot of all that is needed to go on.
         warn: told of an epoch that ends with free points which do not attract.
+        note: told in a line how updates are done, where that is not step by step.
+        known_every: steps after which `after_step` must be told; None leaves it to the loop, which
+            on a GPU tells of a block of steps at a time.
+        recorder: what notes updates in place of CUDA graphs, also on a CPU.
 
     Returns:
         The summary of the run's objective.
@@ -65,31 +74,32 @@ def train(
     run.objective.begin(run)
     at = _Position(run) if start is None else _Position.restored(run, start)
     advance(at.images)
+    updates, check_every = chosen(run, note, recorder, known_every), config.check_gradients_every
     while at.epoch <= config.epochs:
         epoch_began = time.perf_counter() - at.epoch_seconds
         order = list(batches(images, config.batch_size, run.order))
-        for rows in order[at.batch :]:
-            rate = run.optimizer.learning_rate
+        for place, rows in enumerate(order[at.batch :], at.batch + 1):
+            step = at.step + place - at.batch
+            checks = check_every and step % check_every == 0 and run.shards.writes
+            asked = checks or place == len(order) or (known_every and step % known_every == 0)
             rows = rows.to(run.device)
-            with more.computing():
-                done = run.objective.estimate(run, rows)
-            run.optimizer.step(done.updates)
-            run.field.constrain()
-            if (act := more.after_update()) is not None:
-                on_act(act)
-            values, at.status = done.values, Status(int(done.values.pop("status")))
-            at.count(values, len(rows))
-            if at.rejected >= PATIENCE:
-                raise RunFailed(_diagnosis(run, rows, at, values))
-            every = config.check_gradients_every
-            if every and at.step % every == 0 and run.shards.writes:
-                for checked in _check(run, rows, at.step):
-                    on_check(checked)
-            if at.step % config.log_every == 0:
-                on_step(run.step_record(step=at.step, epoch=at.epoch, learning_rate=rate, **values))
-            advance(len(rows))
+            for done in updates.step(rows, now=bool(asked)):
+                values = at.count(done)
+                if done.act is not None:
+                    on_act(done.act)
+                if at.rejected >= PATIENCE:
+                    raise RunFailed(_diagnosis(run, rows, at, values))
+                if checks and at.step == step:
+                    for checked in _check(run, rows, at.step):
+                        on_check(checked)
+                if at.step % config.log_every == 0:
+                    told = {"step": at.step, "epoch": at.epoch, "learning_rate": done.rate}
+                    on_step(run.step_record(**told, **values))
+                advance(done.rows)
             at.epoch_seconds = time.perf_counter() - epoch_began
-            if at.batch == len(order):
+            if at.step < step:
+                continue
+            if place == len(order):
                 _require_sound(run, at.step)
                 with more.evaluating():
                     record = at.finish_epoch(run)
@@ -130,12 +140,16 @@ class _Position:
         """Since the run began, without the time between a stop and a resumption."""
         return time.perf_counter() - self._began
 
-    def count(self, values: dict[str, float], rows: int) -> None:
+    def count(self, done: Update) -> dict[str, float]:
+        """Take in an update; give its measures but the status."""
+        values, rows = dict(done.values), done.rows
+        self.status = Status(int(values.pop("status")))
         self.step += 1
         self.batch += 1
         self.images += rows
         self.rejected = 0 if values["accepted"] > 0 else self.rejected + 1
         self.tally.add(values, rows)
+        return values
 
     def finish_epoch(self, run: Run) -> Any:
         """Measure the epoch and go to the next one."""

@@ -87,6 +87,11 @@ class Recording:
         if self._log is not None:
             self._log.event("warning", text=text)
 
+    def note(self, text: str) -> None:
+        """What the log alone is told."""
+        if self._log is not None:
+            self._log.event("program", text=text)
+
     def end(self, summary: Any) -> None:
         """The last word of a log."""
         if self._log is not None:

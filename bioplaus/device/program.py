@@ -1,0 +1,195 @@
+"""One update as a program: parts that were recorded, and loops between them that settle rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bioplaus.device import resident
+from bioplaus.device.recorder import AbstractRecorder, Replay
+from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Status
+from bioplaus.solvers.entry import settled_by
+from bioplaus.solvers.masked import MaskedSearch
+from bioplaus.solvers.masked import unfit as unfit_search
+
+LOOKS = 2
+"""Looks of one replay of a loop; the host hears of them one replay late."""
+
+
+class NotRecordable(Exception):
+    """Why work must be done step by step."""
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """Looks to be taken again while rows go on; see `MaskedSearch.waiting`."""
+
+    again: Replay
+    waiting: Tensor
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Counts that must all be zero before the work goes on."""
+
+    counts: Tensor
+
+
+class Program:
+    """Work with phases in it, done once as it is, then recorded and replayed.
+
+    The work is in two halves. Between them the host asks whether every row settled at the first
+    attempt; if not, the second half is left out, and the caller does the whole step by step, as if
+    nothing had happened. All that the host waits for are those counts.
+    """
+
+    def __init__(
+        self, recorder: AbstractRecorder, first: Callable[[], Any], second: Callable[[Any], None]
+    ) -> None:
+        """Take the two halves; the second is given what the first gave.
+
+        Args:
+            recorder: what notes work.
+            first: changes nothing that it would read when done again; asks `entry.solve` for fixed
+                points.
+            second: changes what the work is to change.
+        """
+        self._recorder, self._first, self._second = recorder, first, second
+        self._parts: list[Replay | _Loop | _Check] = []
+        self._counts: list[Tensor] = []
+        self.loops = 0
+
+    @property
+    def recorded(self) -> bool:
+        """Whether `run` can be called."""
+        return bool(self._parts)
+
+    def doubt(self, count: Tensor) -> None:
+        """Within the first half: a number that must be zero for the second half to follow."""
+        self._counts.append(count)
+
+    def do(self) -> bool:
+        """Do the work once, unrecorded; give whether every row settled.
+
+        Raises:
+            NotRecordable: something in it could not be recorded.
+        """
+        self._counts = []
+        with settled_by(self._settle_now):
+            given = self._first()
+        if any(int(count) for count in self._counts):
+            return False
+        self._second(given)
+        return True
+
+    def record(self) -> None:
+        """Note the work, without doing it.
+
+        Raises:
+            NotRecordable: something in it waits for the device; the message says what.
+        """
+        self._counts, self._parts, self.loops = [], [], 0
+        try:
+            self._recorder.begin()
+            with settled_by(self._settle_in_parts):
+                given = self._first()
+                if self._counts:
+                    counts = torch.stack([c.reshape(()) for c in self._counts])
+                    self._parts.append(self._recorder.end())
+                    self._parts.append(_Check(counts))
+                    self._recorder.begin()
+                self._second(given)
+            self._parts.append(self._recorder.end())
+        except BaseException as error:
+            self._parts = []
+            self._recorder.abandon()
+            if isinstance(error, RuntimeError | NotRecordable):
+                raise NotRecordable(str(error).partition("\n")[0]) from None
+            raise
+
+    def run(self) -> bool:
+        """Replay the work; give whether every row settled, so that all of it was done."""
+        for part in self._parts:
+            if isinstance(part, _Loop):
+                if not self._settled(part):
+                    return False
+            elif isinstance(part, _Check):
+                if any(self._recorder.fetch(part.counts)()):
+                    return False
+            else:
+                part()
+        return True
+
+    def _settled(self, loop: _Loop) -> bool:
+        """Take looks until no row goes on, always one replay ahead of what is known."""
+        while True:
+            seen = self._recorder.fetch(loop.waiting)
+            loop.again()
+            going, failed = seen()
+            if failed or not going:
+                return not failed
+
+    def _settle_now(
+        self, dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
+    ) -> Solution:
+        if (found := self._by_kernel(dynamics, start, solver, **limits)) is not None:
+            return found
+        search = self._search(dynamics, start, solver, **limits)
+        while int(search.waiting[0]):
+            search.look_again()
+        self.doubt(search.waiting[1])
+        return search.solution()
+
+    def _settle_in_parts(
+        self, dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
+    ) -> Solution:
+        if (found := self._by_kernel(dynamics, start, solver, **limits)) is not None:
+            return found
+        search = self._search(dynamics, start, solver, **limits)
+        if limits["tolerance"] > 0:
+            self._parts.append(self._recorder.end())
+            self._recorder.begin()
+            for _ in range(LOOKS):
+                search.look_again()
+            self._parts.append(_Loop(self._recorder.end(), search.waiting))
+            self.loops += 1
+            self._recorder.begin()
+        return search.solution()
+
+    def _search(
+        self,
+        dynamics: AbstractDynamics,
+        start: Tensor,
+        solver: AbstractSolver,
+        *,
+        verify: bool | None,
+        **limits: Any,
+    ) -> MaskedSearch:
+        if reason := unfit_search(dynamics, solver, verify=verify, **limits):
+            raise NotRecordable(reason)
+        search = MaskedSearch(dynamics, start, solver, **limits)
+        search.begin()
+        return search
+
+    def _by_kernel(
+        self, dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
+    ) -> Solution | None:
+        """Settle a whole phase in one launch, where there is a kernel for it."""
+        if not resident.serves(dynamics, start, solver, **limits):
+            return None
+        last = limits["tolerance"] == 0
+        found = resident.settle(
+            dynamics,
+            start,
+            tolerance=limits["tolerance"],
+            max_steps=limits["max_steps"],
+            last=last,
+        )
+        if not last:
+            most = limits["max_steps"] - len(dynamics.order)
+            self.doubt(((found.status != Status.CONVERGED) & (found.n_steps <= most)).sum())
+        return found
