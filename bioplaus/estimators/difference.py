@@ -14,6 +14,7 @@ from bioplaus.fields.base import VectorField
 from bioplaus.nudging import AbstractDeviations, Nudge
 from bioplaus.phases import nudged_phase, per_row, phase_pair
 from bioplaus.solvers import Solution
+from bioplaus.solvers.entry import recording
 
 NUDGINGS = ("one-sided", "centered", "random-sign")
 
@@ -76,7 +77,9 @@ class AbstractDifference(AbstractEstimator):
             plus, minus = (self._seen(field, s, end) for end in pair)
             return list(pair), (plus - minus).div_(2 * self.beta)
         beta = self.signed_beta(s)
-        end = nudged_phase(*common, beta, settling=self.settling, dynamics=self.dynamics)
+        # the least |beta| of a column of them is a number that the host would wait for
+        given = self.beta if recording() else beta
+        end = nudged_phase(*common, given, settling=self.settling, dynamics=self.dynamics)
         return [end], self._seen(field, s, end) / beta
 
     def _seen(self, field: VectorField, s: Tensor, end: Solution) -> Tensor:
