@@ -209,7 +209,7 @@ def agreement(sizes: list[int], name: str, dtype: torch.dtype) -> Callable[[str]
         net = LeakyField(sizes, "hard-sigmoid", coordinates="clipped", generator=g)
         x, y = torch.rand(40, sizes[0], generator=g), torch.eye(sizes[-1])[torch.arange(40) % 10]
         settling = Settling(tolerance=0, free_steps=30, nudged_steps=10, verify=False)
-        rule = dataclasses.replace(get_estimator(name), settling=settling)
+        rule = dataclasses.replace(get_estimator(name)(), settling=settling)
         cost = get_cost("squared-error")
         exact = rule(net.precise(), x.double(), y.double(), cost)
         there = net.with_parameters({k: p.to(device, dtype) for k, p in net.parameters.items()})

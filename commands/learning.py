@@ -45,9 +45,6 @@ def learn(
         tell([run.card], options)
     silent = options["quiet"] or options["as_json"]
     rows = RowTable(columns, quiet=silent)
-    tables = {"metrics": run.step_record, "epochs": run.epoch_record}
-    if settings.check_gradients_every:
-        tables["gradients"] = run.check_record
     known = events_of(path) if options["resume"] else ()
     total = settings.epochs * len(run.dataset.train)
     with (
@@ -57,7 +54,7 @@ def learn(
             options,
             device,
             steps=-(-len(run.dataset.train) // settings.batch_size),
-            tables=tables,
+            tables=_tables(run),
             dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
             weights=run.field.parameters,
             group=group,
@@ -89,15 +86,12 @@ def learn(
                 what = f"check of gradients at step {record.step}: {record.reason}"
                 warn(f"{what}; {CURES[record.reason]}")
 
-        def on_act(act: Any) -> None:
-            log.event("contraction", **vars(act))
-
         summary = train(
             run,
             on_step=lambda r: log.log("metrics", r),
             on_epoch=on_epoch,
             on_check=on_check,
-            on_act=on_act,
+            on_act=lambda act: log.event("contraction", **vars(act)),
             advance=bar.advance,
             start=session.start,
             after_step=session.after_step,
@@ -109,3 +103,11 @@ def learn(
         at_end(log)
         log.event("summary", of=said)
     return said
+
+
+def _tables(run: Any) -> dict[str, type]:
+    """Of the log, the types of rows by name."""
+    tables = {"metrics": run.step_record, "epochs": run.epoch_record}
+    if run.config.check_gradients_every:
+        tables["gradients"] = run.check_record
+    return tables

@@ -124,8 +124,10 @@ class Recorded(AbstractProgram):
             new = self.method.step(problem, own)
             if new.memory.keys() != own.memory.keys():
                 raise RuntimeError("the method's memory is not yet what it will be")
+            # what is kept may be what is about to be written over, e.g. the last policy
+            kept = {name: tensor.clone() for name, tensor in new.memory.items()}
             own.log_pi.copy_(new.log_pi)
-            for name, tensor in new.memory.items():
+            for name, tensor in kept.items():
                 own.memory[name].copy_(tensor)
             step.add_(1)
 

@@ -142,7 +142,7 @@ def test_flat_inputs_of_a_dense_network_are_changed_as_pictures():
         ({"label_smoothing": 0.1}, "label_smoothing is about classes"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"average": 1.5}, "average=1.5"),
-        ({"products": "float16"}, "products='float16'"),
+        ({"products": "float16"}, 'products="float16"'),
         ({"augment": {"shift": 1}}, r"augment is dict; give a bioplaus.Augment"),
     ],
 )

@@ -9,8 +9,8 @@ from nlhf.device.programs import OneByOne, Recorded, choose
 from nlhf.errors import InputError
 from tests.recording import Recorder
 
-NOT_RECORDED = {"exact"}
-"""It asks whether it has been solved before."""
+NOT_RECORDED = {"exact", "comal"}
+"""One asks whether it has been solved before, one whether its reference is to move."""
 
 
 def problem() -> Problem:
