@@ -28,7 +28,7 @@ import torch
 
 from bioplaus.config import EqpropConfig, make_dataset, restore_field
 from bioplaus.fields import LayeredField
-from bioplaus.training import build, train
+from bioplaus.training import Supervised, build, train
 from bioplaus.training.run import fitted
 from bridge.config import load_config
 from bridge.runlog import read_run
@@ -105,7 +105,7 @@ def judged(path: Path, device: str) -> dict[str, float]:
     if run.status == "finished":
         field = restore_field(run.config, run.weights()[1]).to(device)
         assert isinstance(field, LayeredField)
-        data = fitted(make_dataset(config.data, field.dtype), field)
+        data = fitted(make_dataset(config.data, field.dtype), field, Supervised())
         found |= described(config, field, data)
         found["test accuracy of the log"] = 100 - float(table["test_error"][-1])
     kept.write_text(json.dumps(found, indent=1))

@@ -124,7 +124,7 @@ def test_votes_have_the_exact_direction_as_their_mean() -> None:
 @pytest.mark.parametrize("votes", [0, 1])
 def test_a_network_learns_to_write(votes: int) -> None:
     objective = LanguageNash(rhyme(3, 2), tau=0.1, mixture=0.05, votes=votes)
-    net, settings = network(objective), {"settling": zoo.GOOD, "learning_rate": 0.03}
+    net, settings = network(objective), {"settling": zoo.GOOD, "learning_rate": 0.01}
     data = objective.dataset(6000 if votes else 120)
     batch = 100 if votes else 1
     history = fit(net, data, objective=objective, epochs=2, batch_size=batch, **settings)

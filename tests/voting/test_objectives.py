@@ -14,6 +14,7 @@ from bioplaus import AsymEP, VectorFieldEP, fit
 from bioplaus.config import LoopConfig
 from bioplaus.errors import InputError
 from bioplaus.sharding import Shards
+from bioplaus.training.additions import Additions
 from bridge.distributed import Group
 from bridge.optim import Optimizer
 from bridge.runlog import read_run
@@ -22,19 +23,20 @@ from voting import RLHF, NashMD, Policy, SelfPlay, TableJudge, VoteJudge, cyclic
 from voting.measuring import autograd_update, cosine, relative_error
 from voting.objectives import ALGORITHMS
 
-FAST: dict[str, Any] = {"batch_size": 10, "settling": zoo.GOOD, "learning_rate": 0.03}
+FAST: dict[str, Any] = {"batch_size": 10, "settling": zoo.GOOD, "learning_rate": 0.01}
 MANY = zoo.contexts(copies=120)
 """Sixty updates an epoch: what an epoch measures takes longer than its updates."""
 
 
 def pupil(objective: Any, estimator: Any = None, **config: Any) -> Any:
     """What a run shows an objective that has begun."""
-    net = zoo.field()
+    net, settings, data = zoo.field(), LoopConfig(**config), zoo.contexts()
     run = SimpleNamespace(
-        config=LoopConfig(**config),
-        dataset=zoo.contexts(),
+        config=settings,
+        dataset=data,
         field=net,
         estimator=estimator or AsymEP(beta=1e-3, settling=zoo.TIGHT),
+        more=Additions(settings, data, net, zoo.TIGHT, None, has_targets=False),
         optimizer=Optimizer(net.parameters, learning_rate=0.1),
         shards=Shards(net, 1, Group()),
     )
@@ -84,17 +86,17 @@ def test_votes_teach(votes: int, penalty: str) -> None:
 def test_what_seeks_an_equilibrium_comes_near_it(name: str) -> None:
     own = {"nash-md": {"mixture": 0.02}, "nash-ema": {"rate": 0.5}}.get(name, {})
     objective = ALGORITHMS[name](cyclic(5), tau=0.1, **own)
-    history = fit(zoo.field(), MANY, objective=objective, epochs=2, **FAST)
+    history = fit(zoo.field(), MANY, objective=objective, epochs=4, **FAST)
     last = history.rows[-1]
     assert last.kl_to_equilibrium < 0.01
     assert last.regularised_gap < 0.01
     assert last.support_mass == pytest.approx(1.0, abs=1e-3)
-    assert last.gradient_cosine > 0.999
+    assert last.gradient_cosine > 0.99
 
 
 def test_rlhf_comes_to_the_policy_of_its_reward_and_not_to_the_equilibrium() -> None:
     objective = RLHF(cyclic(5), tau=0.1)
-    history = fit(zoo.field(), MANY, objective=objective, epochs=2, **FAST)
+    history = fit(zoo.field(), MANY, objective=objective, epochs=4, **FAST)
     assert objective.solved is not None
     bounds = {name: float(value.mean()) for name, value in objective.solved.bounds.items()}
     assert history.rows[-1].exploitability == pytest.approx(bounds["rlhf"], abs=0.01)

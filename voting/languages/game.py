@@ -57,9 +57,7 @@ class LanguageGame:
     @property
     def tokens(self) -> Tensor:
         """All texts, [V^L, L]."""
-        numbers = torch.arange(self.V**self.L)[:, None]
-        powers = self.V ** torch.arange(self.L - 1, -1, -1)
-        return numbers // powers % self.V
+        return _texts(self.V, self.L)
 
     def number(self, tokens: Tensor) -> Tensor:
         """The number of texts [B, L], [B]."""
@@ -126,6 +124,11 @@ class SolvedLanguage:
         return float(exploitability(self.game.P, self.log_star + size, self.log_mu))
 
 
+def _texts(V: int, L: int) -> Tensor:
+    numbers = torch.arange(V**L)[:, None]
+    return numbers // V ** torch.arange(L - 1, -1, -1) % V
+
+
 def language_of(
     judge: Callable[[Tensor, Tensor], Tensor],
     V: int,
@@ -145,10 +148,7 @@ def language_of(
             f"V={V}, L={L} make {texts} texts, and a table of all pairs holds {MOST_ANSWERS}; "
             "give a LanguageGame with kinds of texts, or a shorter language"
         )
-    empty = LanguageGame(
-        V, L, torch.zeros(texts, dtype=torch.long), torch.full((1, 1), 0.5).double()
-    )
-    tokens = empty.tokens
+    tokens = _texts(V, L)
     P = torch.stack([judge(row.expand_as(tokens), tokens) for row in tokens]).double()
     if symmetrise:
         P = symmetrised(P)

@@ -137,7 +137,8 @@ class AbstractVoting(AbstractObjective):
         if judge.has_table:
             P, self._game = games_of(judge, shown.targets, shown.inputs.flatten(1))
             mu = self._log_mu.double().cpu()
-            mu = mu[: len(P)] if judge.by_context else mu[shown.targets.cpu()]
+            if len(mu) > 1:  # one a context
+                mu = mu[: len(P)] if judge.by_context else mu[shown.targets.cpu()]
             self.solved = solve_games(P.cpu(), mu.expand(len(P), k), self.tau)
 
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
