@@ -179,7 +179,7 @@ class Recorded(AbstractUpdates):
             if isinstance(each, Update):
                 found.append(each)
                 continue
-            values = dict(zip(MEASURES, next(numbers), strict=True))
+            values: dict[str, float] = dict(zip(MEASURES, next(numbers), strict=True))
             if not self._run.dataset.has_labels:
                 values["train_error"] = math.nan
             found.append(Update(*each, values))
