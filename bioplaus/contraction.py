@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bioplaus.calling import Answered
 from bioplaus.errors import InputError
 from bioplaus.fields import LayeredField, VectorField
 from bioplaus.fields.connections import Connection, Tied
@@ -20,7 +21,7 @@ HARDEST = 0.5
 
 
 @dataclass(frozen=True)
-class Contraction:
+class Contraction(metaclass=Answered):
     """How a training keeps its field contracting; without a setting it does nothing.
 
     A phase of k steps of a field whose loop has the spectral radius r leaves a residual of about

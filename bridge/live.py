@@ -62,7 +62,7 @@ class Service:
             self._module: Any = importlib.import_module(kind)
         except ImportError:
             raise InputError(
-                f'report_to={kind}: {kind} is not installed; pip install "bioplaus[{kind}]"'
+                f"report_to={kind}: {kind} is not installed; pip install {kind}"
             ) from None
         project = os.environ.get(f"{kind.upper()}_PROJECT", "bioplaus")
         try:

@@ -143,14 +143,14 @@ class Optimizer(metaclass=Answered):
             rate: the `learning_rate`, a tensor [].
         """
         for multiplier, names in self._groups:
-            own_rate = rate * multiplier
+            own = rate * multiplier
             for name in names:
                 param, moved = self.params[name], updates[name]
                 if self.weight_decay:
-                    param.mul_(1.0 - own_rate * self.weight_decay)
+                    param.mul_(1.0 - own * self.weight_decay)
                 if self._inner is not None:
                     moved = _moved(self._inner, param, moved)
-                param.addcmul_(moved, own_rate)
+                param.addcmul_(moved, own)
 
     def clipped_on_device(
         self, updates: Mapping[str, Tensor]

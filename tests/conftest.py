@@ -6,10 +6,16 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 # Tests run in one process a core: see addopts in pyproject.toml. More threads would only wait.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Triton asks once, when something first imports it; without a GPU its kernels run in Python.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_configure() -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bioplaus.calling import Answered
 from bioplaus.errors import InputError
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(metaclass=Answered):
     """How pictures are changed before an update.
 
     Attributes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
@@ -43,13 +46,24 @@ def checkpoint_layers(policy: Policy) -> None:
             "--set gradient_checkpointing=false"
         )
     for layer in layers:
-        layer.register_forward_pre_hook(_plain)
+        layer._gradient_checkpointing_func = partial(_twice, layer)
     policy.checkpointed, policy.shares = layers, False
 
 
-def _plain(layer: nn.Module, inputs: Any) -> None:
-    """What a layer computes is that of a model which does not train: no dropout of its own."""
-    layer.training = False
+def _twice(layer: nn.Module, run: Callable[..., Any], *inputs: Any) -> Any:
+    """Run a layer, and once more for the gradient.
+
+    What it computes is that of a model which does not train: no dropout of its own.
+    """
+
+    def plain(*inputs: Any) -> Any:
+        trains, layer.training = layer.training, False
+        try:
+            return run(*inputs)
+        finally:
+            layer.training = trains
+
+    return checkpoint(plain, *inputs, use_reentrant=False)
 
 
 def _keyword(enable: Any) -> str:

@@ -1,9 +1,5 @@
 """The kernels of relaxations, under Triton's interpreter, against the solver in plain torch."""
 
-import os
-
-os.environ.setdefault("TRITON_INTERPRET", "1")
-
 import dataclasses
 import math
 

@@ -1,9 +1,5 @@
 """The kernel of Nash-MD's steps, under Triton's interpreter, against the method in plain torch."""
 
-import os
-
-os.environ.setdefault("TRITON_INTERPRET", "1")
-
 import pytest
 import torch
 

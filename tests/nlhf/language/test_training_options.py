@@ -288,7 +288,7 @@ def test_a_run_with_all_of_them(files):
         (["max_prompt_tokens=2"], ["prompt 2 has 4 tokens", "truncate=left"]),
         (["generation.min_new_tokens=3"], ["min_new_tokens=3 must be below max_new_tokens=3"]),
         (["eval_prompts=nowhere.jsonl"], ["nowhere.jsonl"]),
-        (["report_to=['wandb']"], ["wandb is not installed", "bioplaus[wandb]"]),
+        (["report_to=['wandb']"], ["wandb is not installed", "pip install wandb"]),
         (["report_to=['comet']"], ["report_to", "tensorboard"]),
         (["push_to_hub='a b/c'"], ["push_to_hub='a b/c'"]),
         (["missing_end_penalty=-1"], ["missing_end_penalty"]),
