@@ -24,7 +24,7 @@ from bioplaus.device.chain import unfit as unfit_phase
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Status, Sweeps
 from bioplaus.solvers import solve as solve_by_loop
 from bioplaus.solvers.entry import recording
-from bioplaus.solvers.loop import DIVERGED_AT
+from bioplaus.solvers.looking import DIVERGED_AT
 
 MAX_ROWS = 1024
 """Rows of a batch: every program looks at each of them."""

@@ -16,7 +16,7 @@ from bioplaus.errors import InputError
 from bioplaus.fields import LayeredField, VectorField
 from bioplaus.fields.connections.base import units
 from bioplaus.nudging import Layered, Symmetrised
-from bioplaus.solvers.loop import DIVERGED_AT
+from bioplaus.solvers.looking import DIVERGED_AT
 
 MAX_SYNAPSES = 30_000_000
 """Above this, Brian2's arrays take gigabytes: every image has its own copy of the synapses."""

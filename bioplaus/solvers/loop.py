@@ -10,18 +10,9 @@ from torch import Tensor
 
 from bioplaus.errors import InputError
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, Status
+from bioplaus.solvers.looking import WINDOW, look_at, stuck
 from bioplaus.solvers.stability import DENSE_UP_TO, abscissa
 from bioplaus.solvers.sweeps import DAMPED
-
-DIVERGED_AT = 1e6
-"""A state whose root mean square passes this has diverged."""
-
-
-WINDOW = 8
-"""Looks, of a full step each, over which a row's residual has to fall."""
-
-HEADWAY = 0.98
-"""A row whose residual does not fall below this share of itself within the window is stuck."""
 
 
 @torch.no_grad()
@@ -113,13 +104,13 @@ def _search(
         left = most - step
         step += solver.advance(dynamics, s, carry, min(until_look, left), left, limits.tolerance)
         until_look, looks = limits.check_every, looks + 1
-        look = _look(dynamics, s, solver.measure(dynamics, s, carry), limits.tolerance)
+        look = look_at(dynamics, s, solver.measure(dynamics, s, carry), limits.tolerance)
         residual, going = look.residual, look.going
         if used is not None:
             going = going & (used + step < limits.max_steps)
         if not last and looks % window == 0:
             if earlier is not None:
-                going = going & ~_stuck(residual, earlier)
+                going = going & ~stuck(residual, earlier)
             earlier = residual
         left = 0 if step == most else int(going.sum())
         if left == 0:
@@ -135,11 +126,6 @@ def _search(
             s, dynamics, carry = s.index_select(0, still), dynamics.take(still), carry.take(still)
             used = None if used is None else used[still]
             earlier = None if earlier is None else earlier[still]
-
-
-def _stuck(residual: Tensor, earlier: Tensor) -> Tensor:
-    """Whether a row's residual has stopped falling, well above what rounding leaves of it."""
-    return (residual > HEADWAY * earlier) & (residual > 50 * torch.finfo(residual.dtype).eps)
 
 
 class _Ending:
@@ -190,46 +176,3 @@ class _Ending:
 
     def solution(self) -> Solution:
         return Solution(self.s, self.residual, self.status, self.n_steps, self.abscissa)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What is seen of each row at one step.
-
-    Attributes:
-        residual: relative residual, [B].
-        going: whether a row is neither at its tolerance nor lost, [B].
-        sound: whether it is finite and has not diverged, [B].
-        size: ||s||, [B].
-        limit: the size above which a state has diverged.
-        tolerance: the relative residual to reach.
-    """
-
-    residual: Tensor
-    going: Tensor
-    sound: Tensor
-    size: Tensor
-    limit: float
-    tolerance: float
-
-    def status(self) -> Tensor:
-        """Codes of `Status`, [B], int8; MAX_STEPS means 'not there yet'. Mends the residual."""
-        far = self.residual > self.tolerance if self.tolerance > 0 else torch.ones_like(self.going)
-        status = far.to(torch.int8)  # CONVERGED is 0, MAX_STEPS 1
-        if bool(self.sound.all()):
-            return status
-        status.masked_fill_(self.size > self.limit, Status.DIVERGED)
-        unusable = ~(torch.isfinite(self.residual) & torch.isfinite(self.size))
-        self.residual.masked_fill_(unusable, torch.inf)
-        return status.masked_fill_(unusable, Status.NON_FINITE)
-
-
-def _look(dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float) -> _Look:
-    """Relative residual of each row, and which rows go on."""
-    size = torch.linalg.vector_norm(s, dim=1)
-    scale, tiny = dynamics.scale(size), torch.finfo(size.dtype).tiny
-    residual = torch.linalg.vector_norm(force, dim=1) / scale.clamp_min(tiny)
-    limit = DIVERGED_AT * s.shape[1] ** 0.5
-    sound = (size <= limit) & (residual < torch.inf)  # NaN is neither
-    going = sound & (residual > tolerance) if tolerance > 0 else sound
-    return _Look(residual, going, sound, size, limit, tolerance)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, Status
-from bioplaus.solvers.loop import HEADWAY, WINDOW, _Look, _look
+from bioplaus.solvers.looking import WINDOW, Look, look_at, stuck
 from bioplaus.solvers.relaxation import Euler
 from bioplaus.solvers.sweeps import DAMPED, Sweeps
 
@@ -74,20 +74,18 @@ class MaskedSearch:
         self.step.add_(steps)
         self.looks.add_(1)
         force = self.solver.measure(self.dynamics, self.s, self.carry)
-        look = _look(self.dynamics, self.s, force, self.tolerance)
+        look = look_at(self.dynamics, self.s, force, self.tolerance)
         going = look.going & (self.step < self.max_steps)
         if not self.last:
             at_window = self.looks % self.window == 0
-            stuck = look.residual > HEADWAY * self.earlier
-            stuck &= look.residual > 50 * torch.finfo(look.residual.dtype).eps
-            going = going & ~(at_window & stuck)
+            going = going & ~(at_window & stuck(look.residual, self.earlier))
             self.earlier.copy_(torch.where(at_window, look.residual, self.earlier))
         self._keep(look, self.active & ~going)
         self.active &= going
         self.waiting[0] = self.active.sum()
         self.waiting[1] = self.failed.sum()
 
-    def _keep(self, look: _Look, ended: Tensor) -> None:
+    def _keep(self, look: Look, ended: Tensor) -> None:
         """Keep what rows are that end here."""
         usable = torch.isfinite(look.residual) & torch.isfinite(look.size)
         far = look.residual > self.tolerance if self.tolerance > 0 else torch.ones_like(ended)

@@ -1,4 +1,4 @@
-"""CIFAR-10 from independent feedback: eight rules, one table.
+"""CIFAR-10 from independent feedback: nine rules, one table.
 
     python -m experiments.cifar10 --data ../shared/data/cifar10 --size narrow
     python -m experiments.cifar10 --data DIR --size four --device cuda

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
+from nlhf.algorithms.base import Schedule
 from nlhf.errors import InputError
 from nlhf.language.prompts import Prompt
 from nlhf.schedules import schedule
 
-Schedule = Callable[[int], float]
 Parameters = Mapping[str, Tensor]
 """The trainable parameters of a policy, by name."""
 Held = dict[str, dict[str, Tensor]]

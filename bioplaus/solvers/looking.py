@@ -1,0 +1,67 @@
+"""What is seen of each row at one step: its residual, and whether it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bioplaus.solvers.base import AbstractDynamics, Status
+
+DIVERGED_AT = 1e6
+"""A state whose root mean square passes this has diverged."""
+
+WINDOW = 8
+"""Looks, of a full step each, over which a row's residual has to fall."""
+
+HEADWAY = 0.98
+"""A row whose residual does not fall below this share of itself within the window is stuck."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen of each row at one step.
+
+    Attributes:
+        residual: relative residual, [B].
+        going: whether a row is neither at its tolerance nor lost, [B].
+        sound: whether it is finite and has not diverged, [B].
+        size: ||s||, [B].
+        limit: the size above which a state has diverged.
+        tolerance: the relative residual to reach.
+    """
+
+    residual: Tensor
+    going: Tensor
+    sound: Tensor
+    size: Tensor
+    limit: float
+    tolerance: float
+
+    def status(self) -> Tensor:
+        """Codes of `Status`, [B], int8; MAX_STEPS means 'not there yet'. Mends the residual."""
+        far = self.residual > self.tolerance if self.tolerance > 0 else torch.ones_like(self.going)
+        status = far.to(torch.int8)  # CONVERGED is 0, MAX_STEPS 1
+        if bool(self.sound.all()):
+            return status
+        status.masked_fill_(self.size > self.limit, Status.DIVERGED)
+        unusable = ~(torch.isfinite(self.residual) & torch.isfinite(self.size))
+        self.residual.masked_fill_(unusable, torch.inf)
+        return status.masked_fill_(unusable, Status.NON_FINITE)
+
+
+def look_at(dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float) -> Look:
+    """Relative residual of each row, and which rows go on."""
+    size = torch.linalg.vector_norm(s, dim=1)
+    scale, tiny = dynamics.scale(size), torch.finfo(size.dtype).tiny
+    residual = torch.linalg.vector_norm(force, dim=1) / scale.clamp_min(tiny)
+    limit = DIVERGED_AT * s.shape[1] ** 0.5
+    sound = (size <= limit) & (residual < torch.inf)  # NaN is neither
+    going = sound & (residual > tolerance) if tolerance > 0 else sound
+    return Look(residual, going, sound, size, limit, tolerance)
+
+
+def stuck(residual: Tensor, earlier: Tensor) -> Tensor:
+    """Whether a row's residual has stopped falling, well above what rounding leaves of it."""
+    return (residual > HEADWAY * earlier) & (residual > 50 * torch.finfo(residual.dtype).eps)
