@@ -28,6 +28,7 @@ COPIED = (
     "bioplaus",
     "nlhf",
     "bridge",
+    "voting",
     "commands",
     "experiments",
     "tests",
