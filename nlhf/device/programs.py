@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State
 from nlhf.device import resident
+from nlhf.device.recorder import AbstractRecorder, CudaRecorder
 
 
 class AbstractProgram(ABC):
@@ -51,29 +51,6 @@ class Resident(AbstractProgram):
 
     def advance(self, problem: Problem, state: State, steps: int) -> tuple[State, State]:
         return resident.advance(self.method, problem, state, steps)
-
-
-class AbstractRecorder(Protocol):
-    """What records a function's work on the device, without doing it, to be done again."""
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Give what does the recorded work.
-
-        Raises:
-            RuntimeError: the work cannot be recorded, for it waits for the device.
-        """
-        ...
-
-
-class CudaRecorder:
-    """CUDA graphs."""
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
-        with torch.cuda.graph(graph):
-            work()
-        return graph.replay
 
 
 WARM_UP = 2
