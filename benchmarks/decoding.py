@@ -88,7 +88,7 @@ def cache_bytes(policy: Policy, length: int) -> int:
         ours(policy, length)
     finally:
         decoding.Streams = original
-    caches = [stream.cache for stream in kept[0].streams if stream.used]
+    caches = [stream.cache for stream in kept[0].streams]
     layers = [layer for cache in caches for layer in cache.layers]
     return sum(each.nbytes for layer in layers for each in (layer.keys, layer.values))
 

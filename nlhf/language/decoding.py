@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.caches import cache_argument, choose_rows, holds_states_only, new_cache, takes
 from nlhf.language.cuts import Cuts, Limits
 from nlhf.language.policy import Encoded, Policy
+from nlhf.language.streams import Streams
 from nlhf.mixture import mixed
 
 
@@ -123,8 +122,8 @@ def decode(
     if not 0 <= weight <= 1:
         raise InputError(f"mixture weight {weight:g} must lie between 0 and 1")
     length, batch = sampling.max_new_tokens, len(prompts.ids)
-    _check_room(policy, prompts, length)
-    _check_uniforms(uniforms, batch * (own + mixed_rows), length)
+    check_room(policy, prompts, length)
+    check_uniforms(uniforms, batch * (own + mixed_rows), length)
     n_own, n = batch * own, batch * (own + mixed_rows)
     streams = Streams(policy, prompts, own, mixed_rows, weight, length)
     device = prompts.ids.device
@@ -142,25 +141,26 @@ def decode(
     cuts = Cuts(sampling.limits, prompts.rows(torch.cat(tuple(rows))[start:]), start)
     for t in range(length):
         ready = (policy.allowed(each, t) for each in logits)
-        log_pi, log_mu = (_tempered(each, sampling.temperature) for each in ready)
-        parts = [log_pi[:n_own]] if n_own else []
-        if n > n_own:
-            parts.append(_mixture(log_pi[n_own:], log_mu, w, weight))
-        log_q = torch.cat(parts) if len(parts) > 1 else parts[0]
+        log_pi, log_mu = (tempered(each, sampling.temperature) for each in ready)
+        log_q = drawn_from(log_pi, log_mu, n_own, n, w, weight)
         observe(t, log_q)
-        drawn = _draw(cuts(log_q), uniforms[:, t])
+        drawn = draw_tokens(cuts(log_q), uniforms[:, t])
         cuts.saw(drawn)
         drawn = torch.where(done, policy.pad_id, drawn)
         tokens[:, t], mask[:, t] = drawn, ~done
-        kept.append((_at(log_pi, drawn[: len(log_pi)]), _at(log_mu, drawn[n - len(log_mu) :])))
+        kept.append((at(log_pi, drawn[: len(log_pi)]), at(log_mu, drawn[n - len(log_mu) :])))
         done = done | torch.isin(drawn, ends) if len(ends) else done
         if t + 1 == length or all_done(bool(done.all())):
             break
         logits = streams.step(drawn)
-    used = len(kept)
+    log_pi, log_mu = (torch.stack([pair[i] for pair in kept], 1) for i in (0, 1))
+    return answers(tokens, mask, done, log_pi, log_mu)
+
+
+def answers(tokens: Tensor, mask: Tensor, done: Tensor, log_pi: Tensor, log_mu: Tensor) -> Answers:
+    """Answers as far as there are scores: of pi's rows [n_pi, T] and of mu's [n_mu, T]."""
+    n, used = len(tokens), log_pi.shape[1]
     mask = mask[:, :used]
-    scores = (torch.stack([pair[i] for pair in kept], 1) for i in (0, 1))
-    log_pi, log_mu = scores
     blank_pi = log_pi.new_full((n - len(log_pi), used), torch.nan)
     blank_mu = log_mu.new_full((n - len(log_mu), used), torch.nan)
     return Answers(
@@ -172,114 +172,29 @@ def decode(
     )
 
 
-class Streams:
-    """The two models, each with a cache of its own, advanced together."""
-
-    def __init__(
-        self, policy: Policy, prompts: Encoded, own: int, mix: int, weight: float, length: int
-    ) -> None:
-        batch, device = len(prompts.ids), prompts.ids.device
-        each = torch.arange(batch, device=device)
-        own_rows, mix_rows = each.repeat_interleave(own), each.repeat_interleave(mix)
-        self.rows = len(own_rows) + len(mix_rows)
-        self.n_pi = len(own_rows) + (len(mix_rows) if weight < 1 else 0)
-        self.n_mu = len(mix_rows) if weight > 0 else 0
-        pi_rows = torch.cat((own_rows, mix_rows))[: self.n_pi]
-        mu_rows = mix_rows[: self.n_mu]
-        self.policy, self.joined = policy, policy.joined
-        self.streams: list[_Stream] = []
-        if self.joined:
-            self.streams.append(_Stream(policy, prompts, pi_rows, mu_rows, length))
-        else:
-            none = each[:0]
-            self.streams.append(_Stream(policy, prompts, pi_rows, none, length))
-            self.streams.append(_Stream(policy, prompts, none, mu_rows, length))
-
-    def prefill(self) -> tuple[Tensor, Tensor]:
-        """Logits after the prompts: pi's [n_pi, V] and mu's [n_mu, V]."""
-        return self._split([stream.prefill() for stream in self.streams if stream.used])
-
-    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits after one more token a row."""
-        pi, mu = tokens[: self.n_pi], tokens[self.rows - self.n_mu :]
-        fed = [torch.cat((pi, mu))] if self.joined else [pi, mu]
-        return self._split(
-            [s.step(each) for s, each in zip(self.streams, fed, strict=True) if s.used]
-        )
-
-    def _split(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
-        if self.joined or len(logits) == 1:
-            return logits[0][: self.n_pi], logits[0][self.n_pi :]
-        return logits[0], logits[1]
-
-
-class _Stream:
-    """A model, its cache, and the rows that it is run on: pi's, mu's, or pi's and then mu's."""
-
-    def __init__(
-        self, policy: Policy, prompts: Encoded, pi_rows: Tensor, mu_rows: Tensor, length: int
-    ) -> None:
-        self.policy, self.used = policy, bool(len(pi_rows) + len(mu_rows))
-        batch, self.n_pi = len(prompts.ids), len(pi_rows)
-        # each prompt is run once for each of the two policies
-        parts = [prompts] * (bool(len(pi_rows)) + bool(len(mu_rows)))
-        self.own_prompts = batch if len(pi_rows) else 0
-        self.ids = torch.cat([each.ids for each in parts]) if parts else prompts.ids[:0]
-        self.prompt_mask = torch.cat([p.mask for p in parts]) if parts else prompts.mask[:0]
-        self.index = torch.cat((pi_rows, mu_rows + self.own_prompts))
-        self.model = policy.model
-        if not self.n_pi and policy.reference is not None:
-            self.model = policy.reference
-        self.cache_name = cache_argument(self.model)
-        self.keeps = {"logits_to_keep": 1} if takes(self.model, "logits_to_keep") else {}
-        # models that have no such argument take the places from the mask
-        self.places = takes(self.model, "position_ids")
-        self.padded = not self.places or not bool(prompts.mask.all())
-        self.length = length
-
-    def prefill(self) -> Tensor:
-        """Run the prompts, then give every row its prompt's cache."""
-        self.cache = new_cache(self.model.config)
-        mask, width = self.prompt_mask, self.ids.shape[1]
-        positions = (mask.long().cumsum(1) - 1).clamp_min(0)
-        logits = self._run(self.ids, mask, positions, self.own_prompts)
-        choose_rows(self.cache, self.index)
-        # padding is left out of the states already
-        self.padded = self.padded and not holds_states_only(self.cache)
-        full = mask.new_ones(len(self.index), width + self.length)
-        full[:, :width] = mask[self.index]
-        self.mask, self.width = full, width
-        self.position = positions[self.index, -1:]
-        return logits[self.index]
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Run one more token a row."""
-        self.width += 1
-        self.position = self.position + 1
-        return self._run(tokens[:, None], self.mask[:, : self.width], self.position, self.n_pi)
-
-    def _run(self, ids: Tensor, mask: Tensor, positions: Tensor, own: int) -> Tensor:
-        inputs: dict[str, Any] = {
-            "input_ids": ids,
-            **({"position_ids": positions} if self.places else {}),
-            self.cache_name: self.cache,
-            "use_cache": True,
-            **self.keeps,
-        }
-        if self.padded:
-            inputs["attention_mask"] = mask
-        if own == len(ids):
-            out = self.policy.forward_alone(inputs)
-        elif own == 0:
-            out = self.policy.forward(inputs, reference=True)
-        else:
-            out = self.policy.forward_rows(inputs, own)
-        return out.logits[:, -1]
-
-
-def _tempered(logits: Tensor, temperature: float) -> Tensor:
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities at a temperature, of float32 at least, [..., V]."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return torch.log_softmax(logits / temperature, -1)
+
+
+def drawn_from(
+    log_pi: Tensor, log_mu: Tensor, own: int, n: int, w: Tensor, weight: float
+) -> Tensor:
+    """The distributions of all n rows before the cuts: pi's own, then the mixture's, [n, V].
+
+    Args:
+        log_pi: [n_pi, V].
+        log_mu: [n_mu, V].
+        own: rows of pi's own.
+        n: rows.
+        w: the reference's weight where the two are mixed.
+        weight: the same, where it is 0 or 1; else anything between.
+    """
+    parts = [log_pi[:own]] if own else []
+    if n > own:
+        parts.append(_mixture(log_pi[own:], log_mu, w, weight))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _mixture(log_pi: Tensor, log_mu: Tensor, w: Tensor, weight: float) -> Tensor:
@@ -288,11 +203,12 @@ def _mixture(log_pi: Tensor, log_mu: Tensor, w: Tensor, weight: float) -> Tensor
     return log_mu if weight == 1 else mixed(log_pi, log_mu, w.to(log_pi.dtype))
 
 
-def _at(log_probs: Tensor, tokens: Tensor) -> Tensor:
+def at(log_probs: Tensor, tokens: Tensor) -> Tensor:
+    """The tokens' log-probabilities, [N]."""
     return log_probs.gather(1, tokens[:, None])[:, 0]
 
 
-def _draw(log_q: Tensor, u: Tensor) -> Tensor:
+def draw_tokens(log_q: Tensor, u: Tensor) -> Tensor:
     """Invert the distribution function F at u in [0, 1): the first token with F > u F(last).
 
     One uniform number a row decides its token. F grows only where a token has a probability, and
@@ -309,7 +225,7 @@ def _draw(log_q: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=log_q.shape[1] - 1)
 
 
-def _check_room(policy: Policy, prompts: Encoded, length: int) -> None:
+def check_room(policy: Policy, prompts: Encoded, length: int) -> None:
     longest = int(prompts.mask.sum(1).max())
     if policy.context is not None and longest + length > policy.context:
         raise InputError(
@@ -318,7 +234,7 @@ def _check_room(policy: Policy, prompts: Encoded, length: int) -> None:
         )
 
 
-def _check_uniforms(uniforms: Tensor, rows: int, length: int) -> None:
+def check_uniforms(uniforms: Tensor, rows: int, length: int) -> None:
     if uniforms.shape != (rows, length):
         raise InputError(f"uniforms of shape {list(uniforms.shape)} must be [{rows}, {length}]")
     low, high = (uniforms.min(), uniforms.max()) if uniforms.numel() else (0.0, 0.0)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from nlhf.errors import InputError
 from nlhf.language.caches import holds_keys_only, new_cache
-from nlhf.language.decoding import Streams
 from nlhf.language.policy import Encoded, Policy
 from nlhf.language.scoring import score
+from nlhf.language.streams import Streams
 
 PROMPT, ANSWER = 7, 3
 COARSE = (torch.bfloat16, torch.float16)

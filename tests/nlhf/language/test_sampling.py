@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from nlhf.errors import InputError
 from nlhf.language.cuts import truncated
-from nlhf.language.decoding import Sampling, _draw, decode, draw_uniforms
+from nlhf.language.decoding import Sampling, decode, draw_tokens, draw_uniforms
 from tests.policies import PROMPTS, make_policy
 
 BELOW_ONE = 1 - 2.0**-53
@@ -91,7 +91,7 @@ def test_the_set_is_the_smallest_of_the_most_likely(weights, top_k, top_p):
 @given(distributions(), st.one_of(st.sampled_from([0.0, BELOW_ONE]), st.floats(0, BELOW_ONE)))
 def test_a_token_of_probability_zero_is_never_drawn(weights, u):
     log_q = torch.tensor([weights], dtype=torch.float64).log()
-    token = int(_draw(log_q, torch.tensor([u], dtype=torch.float64)))
+    token = int(draw_tokens(log_q, torch.tensor([u], dtype=torch.float64)))
     assert weights[token] > 0
     below = math.fsum(weights[:token]) / math.fsum(weights)
     upto = math.fsum(weights[: token + 1]) / math.fsum(weights)
@@ -101,7 +101,10 @@ def test_a_token_of_probability_zero_is_never_drawn(weights, u):
 def test_the_edges_of_the_unit_interval_draw_the_first_and_last_possible_token():
     weights = [0.0, 0.0, 0.3, 0.0, 0.7, 0.0]
     log_q = torch.tensor([weights] * 2, dtype=torch.float64).log()
-    assert _draw(log_q, torch.tensor([0.0, BELOW_ONE], dtype=torch.float64)).tolist() == [2, 4]
+    assert draw_tokens(log_q, torch.tensor([0.0, BELOW_ONE], dtype=torch.float64)).tolist() == [
+        2,
+        4,
+    ]
 
 
 def test_the_largest_number_stays_below_the_sum_however_it_is_rounded():
@@ -109,7 +112,7 @@ def test_the_largest_number_stays_below_the_sum_however_it_is_rounded():
     log_q = 30 * torch.rand(5000, 3, generator=g, dtype=torch.float64) - 20
     log_q = torch.cat((log_q, torch.full((5000, 1), -torch.inf)), 1)
     highest = torch.full((5000,), BELOW_ONE, dtype=torch.float64)
-    assert int(_draw(log_q, highest).max()) == 2
+    assert int(draw_tokens(log_q, highest).max()) == 2
 
 
 def test_a_large_vocabulary_never_gives_its_forbidden_end():
@@ -117,7 +120,7 @@ def test_a_large_vocabulary_never_gives_its_forbidden_end():
     log_q = torch.randn(200, 5000, generator=g, dtype=torch.float64).log_softmax(-1)
     log_q[:, 4000:] = -torch.inf
     highest = torch.full((200,), BELOW_ONE, dtype=torch.float64)
-    assert int(_draw(log_q, highest).max()) < 4000
+    assert int(draw_tokens(log_q, highest).max()) < 4000
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.6}, {"top_k": 4, "top_p": 0.8}])
