@@ -62,6 +62,12 @@ class Cuts:
         rows = truncated(rows, limits.top_k, limits.top_p, limits.min_p)
         return torch.cat((log_q[: self._start], rows))
 
+    def restart(self, prompts: Encoded) -> None:
+        """Take other prompts, as many; what is counted of tokens stays where it is in memory."""
+        self._prompts = prompts
+        if self._seen is not None:
+            self._seen.copy_(seen_in(prompts, self._seen.shape[1]))
+
     def saw(self, drawn: Tensor) -> None:
         """Count the tokens of all rows as seen, [N]."""
         if self._seen is not None:

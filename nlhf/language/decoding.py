@@ -119,15 +119,11 @@ def decode(
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 7, the mixture of logits.
     """
-    if not 0 <= weight <= 1:
-        raise InputError(f"mixture weight {weight:g} must lie between 0 and 1")
+    check_draws(policy, prompts, own + mixed_rows, weight, sampling, uniforms)
     length, batch = sampling.max_new_tokens, len(prompts.ids)
-    check_room(policy, prompts, length)
-    check_uniforms(uniforms, batch * (own + mixed_rows), length)
     n_own, n = batch * own, batch * (own + mixed_rows)
     streams = Streams(policy, prompts, own, mixed_rows, weight, length)
     device = prompts.ids.device
-    each = torch.arange(batch, device=device)
     uniforms = uniforms.to(device)
     w = torch.tensor(weight, device=device)
     tokens = torch.full((n, length), policy.pad_id, device=device)
@@ -136,9 +132,8 @@ def decode(
     ends = torch.tensor(policy.end_ids, device=device)
     done = torch.zeros(n, dtype=torch.bool, device=device)
     logits = streams.prefill()
-    rows = (each.repeat_interleave(count) for count in (own, mixed_rows))
-    start = 0 if sampling.truncate_own else n_own
-    cuts = Cuts(sampling.limits, prompts.rows(torch.cat(tuple(rows))[start:]), start)
+    cut = rows_of_prompts(prompts, own, mixed_rows, sampling)
+    cuts = Cuts(sampling.limits, cut, n - len(cut.ids))
     for t in range(length):
         ready = (policy.allowed(each, t) for each in logits)
         log_pi, log_mu = (tempered(each, sampling.temperature) for each in ready)
@@ -155,6 +150,14 @@ def decode(
         logits = streams.step(drawn)
     log_pi, log_mu = (torch.stack([pair[i] for pair in kept], 1) for i in (0, 1))
     return answers(tokens, mask, done, log_pi, log_mu)
+
+
+def rows_of_prompts(prompts: Encoded, own: int, mixed_rows: int, sampling: Sampling) -> Encoded:
+    """The prompts of the rows that may be cut, the last ones of all rows."""
+    each = torch.arange(len(prompts.ids), device=prompts.ids.device)
+    rows = torch.cat([each.repeat_interleave(count) for count in (own, mixed_rows)])
+    start = 0 if sampling.truncate_own else own * len(each)
+    return prompts.rows(rows[start:])
 
 
 def answers(tokens: Tensor, mask: Tensor, done: Tensor, log_pi: Tensor, log_mu: Tensor) -> Answers:
@@ -225,7 +228,27 @@ def draw_tokens(log_q: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=log_q.shape[1] - 1)
 
 
-def check_room(policy: Policy, prompts: Encoded, length: int) -> None:
+def check_draws(
+    policy: Policy,
+    prompts: Encoded,
+    rows: int,
+    weight: float,
+    sampling: Sampling,
+    uniforms: Tensor,
+) -> None:
+    """Refuse what cannot be drawn; `rows` is answers a prompt, the rest as `decode` takes it.
+
+    Raises:
+        InputError: a wrong weight, no room for prompt and answer, or wrong random numbers.
+    """
+    if not 0 <= weight <= 1:
+        raise InputError(f"mixture weight {weight:g} must lie between 0 and 1")
+    length = sampling.max_new_tokens
+    _check_room(policy, prompts, length)
+    _check_uniforms(uniforms, len(prompts.ids) * rows, length)
+
+
+def _check_room(policy: Policy, prompts: Encoded, length: int) -> None:
     longest = int(prompts.mask.sum(1).max())
     if policy.context is not None and longest + length > policy.context:
         raise InputError(
@@ -234,7 +257,7 @@ def check_room(policy: Policy, prompts: Encoded, length: int) -> None:
         )
 
 
-def check_uniforms(uniforms: Tensor, rows: int, length: int) -> None:
+def _check_uniforms(uniforms: Tensor, rows: int, length: int) -> None:
     if uniforms.shape != (rows, length):
         raise InputError(f"uniforms of shape {list(uniforms.shape)} must be [{rows}, {length}]")
     low, high = (uniforms.min(), uniforms.max()) if uniforms.numel() else (0.0, 0.0)

@@ -32,7 +32,7 @@ def check_suitable(policy: Policy) -> None:
         InputError: it looks ahead, it has no head for tokens, or its cache or padding changes
             what it says.
     """
-    prompts, answers, index = _tokens(policy)
+    prompts, answers, index = tokens_to_try(policy)
     mask = torch.ones_like(answers, dtype=torch.bool)
     alone, first = (
         _tried(policy, "a plain pass", lambda n=n: _alone(policy, prompts, answers, n))
@@ -42,11 +42,11 @@ def check_suitable(policy: Policy) -> None:
         return  # its loss will say so
     dtype = next(policy.model.parameters()).dtype
     # rounding, and a share of how much there is to tell apart
-    most = 2e-6 + SHARE.get(dtype, 3e-4) * float(_apart(alone[0], alone[1]).max())
+    most = 2e-6 + SHARE.get(dtype, 3e-4) * float(apart(alone[0], alone[1]).max())
 
     def differ(found: Tensor, expected: Tensor) -> bool:
-        apart = _apart(found, expected)
-        largest = apart.mean() if dtype in COARSE else apart.max()
+        off = apart(found, expected)
+        largest = off.mean() if dtype in COARSE else off.max()
         return not float(largest) <= most  # NaN is not small
 
     if differ(first, alone[:, :1]):
@@ -75,7 +75,7 @@ def _tried(policy: Policy, name: str, way: Callable[[], Tensor]) -> Tensor:
         raise _refused(policy, f"{name} makes it fail: {_said(error)}") from None
 
 
-def _tokens(policy: Policy) -> tuple[Encoded, Tensor, Tensor]:
+def tokens_to_try(policy: Policy) -> tuple[Encoded, Tensor, Tensor]:
     """Two prompts, an answer to each, and the prompt of each of four rows."""
     special = {policy.pad_id, *policy.end_ids}
     rows = policy.vocabulary
@@ -96,7 +96,7 @@ def _alone(policy: Policy, prompts: Encoded, answers: Tensor, length: int) -> Te
     for ids, mask, answer in zip(prompts.ids, prompts.mask, answers, strict=True):
         row = torch.cat((ids[mask], answer[: length - 1]))
         logits = policy.forward_alone({"input_ids": row[None], "use_cache": False}).logits
-        rows.append(_log_probs(logits[0, -length:]))
+        rows.append(log_probs(logits[0, -length:]))
     return torch.stack(rows)
 
 
@@ -105,14 +105,14 @@ def _decoded(policy: Policy, prompts: Encoded, answers: Tensor) -> Tensor:
     streams = Streams(policy, prompts, 2, 0, 0.0, answers.shape[1])
     logits = [streams.prefill()[0]]
     logits += [streams.step(tokens)[0] for tokens in answers[:, :-1].T]
-    return _log_probs(torch.stack(logits, 1))
+    return log_probs(torch.stack(logits, 1))
 
 
-def _log_probs(logits: Tensor) -> Tensor:
+def log_probs(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)
 
 
-def _apart(a: Tensor, b: Tensor) -> Tensor:
+def apart(a: Tensor, b: Tensor) -> Tensor:
     """Total variation at each place."""
     return (a.exp() - b.exp()).abs().sum(-1) / 2
 
