@@ -46,8 +46,11 @@ class Contest:
 
     def answer(self, quiet: bool) -> None:
         """Let the policies answer what they have not yet."""
+        import torch
+
         from bridge.progress import progress
         from nlhf.config import make_cut_sampling
+        from nlhf.language.decoders import Decoder
         from nlhf.language.tournament import answers_of
 
         settings, n = self._settings, len(self._prompts)
@@ -72,11 +75,16 @@ class Contest:
                         "chat": settings.chat,
                         "end_token": settings.end_token,
                         "shortest": settings.generation.min_new_tokens,
+                        "dtype": getattr(torch, settings.precision),
                     },
+                    decoder=Decoder(settings.generation.cache, note=self._note),
                     advance=bar.advance,
                     found=found,
                     after=self._after,
                 )
+
+    def _note(self, text: str) -> None:
+        self._session.log.event("program", text=text)
 
     def judge(self, judge: Any, quiet: bool, account: Account) -> Tournament:
         """Compare all pairs of policies that were not compared yet, and give what came out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         _remark(run.policy.remark, log, silent=options["quiet"] or group.rank > 0)
 
         notes = _Notes(log, watchers, exact)
+        run.trainer.decoder.note = lambda text: log.event("program", text=text)
 
         def after(step: int, snapshot: Callable[[], Any]) -> None:
             def whole() -> dict[str, Any]:
@@ -131,7 +133,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
         seconds = time.perf_counter() - began
         _save(run, last, folder, replace, lambda: note_folder(log, options["save"], replace=True))
         said = {**vars(last), "seconds": seconds}
-        said["tokens_per_second"] = (last.num_tokens - tokens) / seconds
+        said |= _speeds(run.trainer.watch, last.num_tokens - tokens, seconds)
         said["exact"] = [vars(each) for each in exact if each.step == last.step]
         said |= {"policy": str(folder), **account.bill(group)}
         log.event("summary", of=said)
@@ -185,7 +187,7 @@ def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) 
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
-        _show(last, said["tokens_per_second"], said["exact"])
+        _show(last, said)
         show_bill(said)
         folder = said["policy"]
         click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
@@ -215,13 +217,27 @@ def _remark(text: str | None, log: Any, silent: bool) -> None:
             click.echo(text, err=True)
 
 
-def _show(last: Any, speed: float, ends: list[dict[str, Any]]) -> None:
-    """Print the last record, and the exact measures of the same step."""
+def _speeds(watch: Any, tokens: int, seconds: float) -> dict[str, float]:
+    """Sampled tokens a second, of the whole run and of decoding, and shares of the run's time."""
+    decoding = watch.seconds["decoding"]
+    return {
+        "tokens_per_second": tokens / seconds,
+        "decoding_tokens_per_second": tokens / decoding if decoding else math.nan,
+        **watch.shares(seconds),
+    }
+
+
+def _show(last: Any, said: dict[str, Any]) -> None:
+    """Print the last record, the exact measures of the same step, and where the time went."""
     shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
     shown += ["completions_mean_length", "num_tokens"]
+    speed = said["tokens_per_second"]
     table([*shown, "tokens/s"], [[*(getattr(last, name) for name in shown), speed]])
-    if ends:
+    if ends := said["exact"]:
         table(list(ends[0]), [list(each.values()) for each in ends])
+    parts = (name for name in said if name.endswith("_share"))
+    shares = ", ".join(f"{name.removesuffix('_share')} {said[name]:.0%}" for name in parts)
+    click.echo(f"time: {shares}; {said['decoding_tokens_per_second']:.0f} tokens/s of decoding")
 
 
 def _about(config: Any, last: Any) -> dict[str, Any]:

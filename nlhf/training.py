@@ -38,6 +38,7 @@ from nlhf.config import (
 from nlhf.config.judges import Preference
 from nlhf.errors import InputError
 from nlhf.language.checkpointing import checkpoint_layers
+from nlhf.language.decoders import Decoder
 from nlhf.language.enumeration import measure_exactly
 from nlhf.language.evaluation import evaluate
 from nlhf.language.loading import Lora, load_policy
@@ -323,6 +324,7 @@ def build_language(
         value_optimizer=value_optimizer,
         group=group,
         reference=movement,
+        decoder=Decoder(config.generation.cache),
     )
     return LanguageRun(config, trainer, read.account, held_out)
 

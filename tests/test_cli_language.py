@@ -47,10 +47,36 @@ def test_a_run_writes_a_log_and_a_policy(tmp_path, algorithm, answers):
     assert said["step"] == 2
     assert said["num_tokens"] == 2 * 8 * answers  # of one token each
     assert [each["prompt"] for each in said["exact"]] == [0, 1]
+    assert said["decoding_tokens_per_second"] > said["tokens_per_second"] > 0
+    shares = [said[f"{part}_share"] for part in ("decoding", "judging", "scoring", "update")]
+    assert 0 < sum(shares) <= 1
+    assert min(shares) > 0
     assert read_run("run.h5").status == "finished"
     assert (tmp_path / "run" / "model.safetensors").exists()
     again = nash("--save", "other", "--overwrite", model="run", length=1)
     assert refused(again, "no end-of-text token", "end_token")
+
+
+def test_caches_of_fixed_length_give_the_same_run_and_where_they_cannot_the_log_says_so():
+    plain = nash("--json", "--quiet", length=4)
+    first = read_run("run.h5").table("metrics")
+    static = nash("--json", "--quiet", "--overwrite", "--set", "generation.cache=static", length=4)
+    for result in (plain, static):
+        assert result.exit_code == 0, result.output
+    second = read_run("run.h5").table("metrics")
+    assert first.keys() == second.keys()
+    for name, column in first.items():
+        assert column == pytest.approx(second[name], rel=1e-4, abs=1e-6, nan_ok=True), name
+    told = nash("--overwrite", "--set", "generation.cache=static", length=4).stdout
+    assert "time: decoding " in told
+    assert "tokens/s of decoding" in told
+    wrong = nash("--overwrite", "--set", "generation.cache=fixed")
+    assert refused(wrong, "generation.cache", "'auto', 'static' or 'dynamic'")
+
+
+def test_autocast_of_float64_is_refused():
+    wrong = nash("--set", "precision=float64", "--set", "mixed_precision=true")
+    assert refused(wrong, "mixed_precision", "precision=float64", "float32 or bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from nlhf.config.methods import (
     readers,
 )
 from nlhf.errors import InputError
+from nlhf.language.decoders import CacheKind
 from nlhf.language.decoding import Sampling
 from nlhf.language.objectives import OBJECTIVES, Objective, get_objective
 from nlhf.language.reading.sifting import OnBadLines
@@ -33,7 +34,11 @@ from nlhf.schedules import schedule
 
 
 class GenerationConfig(Config):
-    """How answers are drawn; see `nlhf.language.decoding.Sampling`."""
+    """How answers are drawn; see `nlhf.language.decoding.Sampling`.
+
+    `cache` auto decodes by recorded steps with caches of fixed length on a GPU, where the model
+    allows it; static takes such caches on a CPU, too; dynamic takes growing ones everywhere.
+    """
 
     max_new_tokens: Count = 32
     temperature: Positive = 1.0
@@ -42,6 +47,7 @@ class GenerationConfig(Config):
     min_p: Annotated[float, Field(gt=0, le=1)] | None = None
     repetition_penalty: Positive = 1.0
     min_new_tokens: Annotated[int, Field(ge=0)] = 0
+    cache: CacheKind = "auto"
 
     @model_validator(mode="after")
     def _has_room(self) -> Self:
@@ -177,7 +183,7 @@ class LanguageConfig(JudgedConfig):
         return found
 
     def idle(self) -> dict[str, str]:
-        found = super().idle()
+        found = super().idle() | idle_precision(self.precision)
         if not launched():
             found["shard"] = "in one process; it is read in several, which torchrun starts"
         if self.tau_start is None:
@@ -212,6 +218,14 @@ class LanguageConfig(JudgedConfig):
         if "baseline" in found or self.baseline != "learned":
             found["optimizer.value_learning_rate"] = "without baseline=learned"
         return found | idle_settings(self.method, self.algorithm, OBJECTIVES)
+
+
+def idle_precision(precision: str) -> dict[str, str]:
+    """What has no effect on weights of that dtype."""
+    if precision != "float64":
+        return {}
+    why = "with precision=float64, which autocast leaves alone; it is read with float32 or bfloat16"
+    return {"mixed_precision": why}
 
 
 def make_objective(config: LanguageConfig) -> Objective:
@@ -277,8 +291,9 @@ class TournamentConfig(JudgedConfig):
     """Which policies play, on what, before whom.
 
     `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
-    `generation.top_p`) hold for the answers, which no gradient is made of. `on_bad_lines` is as in
-    `LanguageConfig`, for the prompts; files of answers must be whole.
+    `generation.top_p`) hold for the answers, which no gradient is made of. `precision` is the dtype
+    of the weights; `on_bad_lines` is as in `LanguageConfig`, for the prompts; files of answers must
+    be whole.
     """
 
     policies: tuple[str, ...]
@@ -287,6 +302,7 @@ class TournamentConfig(JudgedConfig):
     draws: Count = 1
     batch_size: Count = 8
     generation: GenerationConfig = GenerationConfig()
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
     chat: bool = True
     end_token: str | None = None
     on_bad_lines: OnBadLines = "error"
@@ -297,7 +313,7 @@ class TournamentConfig(JudgedConfig):
         if not all(Path(name).is_file() for name in self.policies):
             return found
         keys = [f"generation.{name}" for name in GenerationConfig.model_fields]
-        keys += ["draws", "batch_size", "chat", "end_token"]
+        keys += ["draws", "batch_size", "precision", "chat", "end_token"]
         return found | dict.fromkeys(
             keys, "where all policies are files of answers; it is read with a model"
         )

@@ -14,7 +14,12 @@ from bridge.config import Config
 from bridge.schedules import Schedule, course
 from bridge.seeding import generator, seed_for
 from nlhf.config.fields import Count, Seed
-from nlhf.config.language import LanguageOptimizerConfig, LoraConfig, make_language_optimizer
+from nlhf.config.language import (
+    LanguageOptimizerConfig,
+    LoraConfig,
+    idle_precision,
+    make_language_optimizer,
+)
 from nlhf.language.comparisons import split
 from nlhf.language.loading import Lora, load_policy
 from nlhf.language.reading import read_examples
@@ -55,8 +60,10 @@ class WarmStartConfig(Config):
         return course(self.optimizer.schedule, steps, self.optimizer.warmup_steps)
 
     def idle(self) -> dict[str, str]:
-        why = "with held_out, whose examples are all held out; give one of the two"
-        return {} if self.held_out is None else {"holdout": why}
+        found = idle_precision(self.precision)
+        if self.held_out is not None:
+            found["holdout"] = "with held_out, whose examples are all held out; give one of the two"
+        return found
 
 
 def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu") -> WarmStart:

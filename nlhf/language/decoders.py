@@ -30,7 +30,7 @@ from nlhf.language.policy import Encoded, Policy
 from nlhf.language.static_caches import ROOM, FixedStreams, unfit
 from nlhf.language.streams import Streams
 
-Kind = Literal["auto", "static", "dynamic"]
+CacheKind = Literal["auto", "static", "dynamic"]
 KEPT = 4
 """Shapes of steps that are kept with their caches and graphs, the ones used last."""
 LOOK = 4
@@ -170,7 +170,7 @@ class Decoder:
         note: told what runs, once for each text.
     """
 
-    cache: Kind = "auto"
+    cache: CacheKind = "auto"
     recorder: AbstractRecorder | None = None
     note: Callable[[str], None] = lambda text: None
     _programs: OrderedDict[Hashable, Program] = field(default_factory=OrderedDict, repr=False)
@@ -178,9 +178,9 @@ class Decoder:
     _told: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
-        if self.cache not in get_args(Kind):
+        if self.cache not in get_args(CacheKind):
             raise InputError(
-                f"cache={self.cache!r} is unknown; use one of {', '.join(get_args(Kind))}"
+                f"cache={self.cache!r} is unknown; use one of {', '.join(get_args(CacheKind))}"
             )
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from nlhf.language.objectives.base import MIXTURE, Draw, Plan
 from nlhf.language.prompts import Prompt
 from nlhf.language.records import EvaluationRecord
 from nlhf.language.rollout import Rollout
+from nlhf.language.stopwatch import Stopwatch
 
 PASS = 16
 """Prompts that are answered at once."""
@@ -35,7 +36,8 @@ def evaluate(
         seed: of the answers.
     """
     g = torch.Generator().manual_seed(seed)
-    plain = dataclasses.replace(rollout, missing_end=0.0)
+    # its time is not that of the steps
+    plain = dataclasses.replace(rollout, missing_end=0.0, watch=Stopwatch())
     length = rollout.sampling.max_new_tokens
     scalar = rollout.judge is None
     other = () if scalar else (Draw(samples, MIXTURE, 1.0),)

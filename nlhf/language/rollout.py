@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nlhf.language.decoding import Answers, Sampling, decode
+from nlhf.language.decoders import Decoder
+from nlhf.language.decoding import Answers, Sampling
 from nlhf.language.judging import AbstractJudge
 from nlhf.language.objectives.base import MIXTURE, POLICY, Draw, Parameters, Plan, Sampled
 from nlhf.language.objectives.base import divergence as divergence_of
@@ -19,6 +20,7 @@ from nlhf.language.policy import Encoded, Policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.rewards import Reward
 from nlhf.language.scoring import Scores, score
+from nlhf.language.stopwatch import Stopwatch
 
 Draws = Callable[[int], Tensor]
 """The random numbers of so many answers a prompt."""
@@ -65,6 +67,8 @@ class Rollout:
         autocast: dtype of the scoring passes; None computes in the weights' own.
         missing_end: c >= 0, taken from what an answer earns that has not ended: from its reward,
             or P(y > y') - c(y) + c(y'), which keeps P(y > y') + P(y' > y) = 1.
+        decoder: what draws the answers.
+        watch: of the time that the parts take.
     """
 
     policy: Policy
@@ -74,6 +78,8 @@ class Rollout:
     group: AbstractGroup
     autocast: torch.dtype | None = None
     missing_end: float = 0.0
+    decoder: Decoder = field(default_factory=Decoder)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     def sample(
         self,
@@ -94,7 +100,8 @@ class Rollout:
             other = follow.own
         assert own is not None
         counted = int(own.mask.sum()) + (0 if other is None else int(other.mask.sum()))
-        preference, reward = self._judged(plan, prompts, own, other)
+        with self.watch.part("judging"):
+            preference, reward = self._judged(plan, prompts, own, other)
         ended = float("nan")
         if other is not None and len(other.ended):
             ended = float(other.ended.double().mean())
@@ -103,6 +110,10 @@ class Rollout:
 
     def score(self, batch: Batch, held: Mapping[str, Parameters], hidden: bool = False) -> Scored:
         """Teacher-forced passes over the answers."""
+        with self.watch.part("scoring"):
+            return self._score(batch, held, hidden)
+
+    def _score(self, batch: Batch, held: Mapping[str, Parameters], hidden: bool) -> Scored:
         plan, count = batch.plan, len(batch.prompts)
         logs: dict[str, Tensor] = {}
         for name in plan.held:  # before any graph: to hold is to write over the policy's weights
@@ -158,7 +169,8 @@ class Rollout:
     def _decoded(self, encoded: Encoded, own: int, other: Draw, uniforms: Tensor) -> Answers:
         settings: dict[str, Any] = {"sampling": self.sampling, "all_done": self.group.all}
         given = (self.policy, encoded, own, other.count, other.weight)
-        return decode(*given, uniforms=uniforms, **settings)
+        with self.watch.part("decoding"):
+            return self.decoder(*given, uniforms=uniforms, **settings)
 
     def _follow(self, plan: Plan, prompts: list[Prompt], own: Answers, draws: Draws) -> Follow:
         """Ask the follower about each answer."""
@@ -290,8 +302,10 @@ def _beside(parts: Sequence[Answers], count: int, pad: int) -> Answers | None:
         return parts[0] if parts else None
     longest = max(part.tokens.shape[1] for part in parts)
     joined = []
-    for field, blank in zip(dataclasses.fields(Answers), (pad, False, None, 0.0, 0.0), strict=True):
-        columns = [getattr(part, field.name) for part in parts]
+    for each_field, blank in zip(
+        dataclasses.fields(Answers), (pad, False, None, 0.0, 0.0), strict=True
+    ):
+        columns = [getattr(part, each_field.name) for part in parts]
         if blank is not None:
             columns = [_widened(each, longest, blank) for each in columns]
         split = [each.reshape(count, -1, *each.shape[1:]) for each in columns]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nlhf.errors import InputError
-from nlhf.language.decoding import Sampling, decode, draw_uniforms
+from nlhf.language.decoders import Decoder
+from nlhf.language.decoding import Sampling, draw_uniforms
 from nlhf.language.intervals import clopper_pearson
 from nlhf.language.judging import AbstractJudge
 from nlhf.language.loading import load_policy
@@ -207,6 +208,7 @@ def answers_of(
     batch_size: int = 8,
     device: torch.device | str = "cpu",
     options: Mapping[str, Any] | None = None,
+    decoder: Decoder | None = None,
     advance: Callable[[int], None] = lambda answers: None,
     found: list[list[str]] | None = None,
     after: Callable[[], None] = lambda: None,
@@ -223,6 +225,7 @@ def answers_of(
         batch_size: prompts that are answered together, >= 1.
         device: where a model computes.
         options: of `load_policy`.
+        decoder: what draws a model's answers; chosen by the device if None.
         advance: told how many prompts are answered.
         found: the answers so far, [draws][n], of which the generator knows; the others are added.
         after: called when those of another batch are among them.
@@ -237,11 +240,12 @@ def answers_of(
         return found
     policy = load_policy(spec, device=device, reference=False, **(options or {}))
     policy.check_room(prompts, sampling.max_new_tokens, spec)
+    decoder = decoder or Decoder()
     found[:] = found or [[] for _ in range(draws)]
     for start in range(len(found[0]), len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         uniforms = draw_uniforms(len(part) * draws, sampling.max_new_tokens, generator)
-        drawn = decode(policy, policy.encode(part), draws, 0, 0.0, sampling, uniforms)
+        drawn = decoder(policy, policy.encode(part), draws, 0, 0.0, sampling, uniforms)
         texts = policy.texts(drawn.tokens, drawn.mask)
         for d in range(draws):
             found[d] += texts[d::draws]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from nlhf.errors import InputError
+from nlhf.language.decoders import Decoder
 from nlhf.language.decoding import Sampling, draw_uniforms
 from nlhf.language.judging import AbstractJudge
 from nlhf.language.objectives import Objective, Plan, Sampled, returns, value_loss
@@ -22,6 +23,7 @@ from nlhf.language.prompts import Prompt
 from nlhf.language.reference import FIXED, Reference
 from nlhf.language.rewards import Reward
 from nlhf.language.rollout import Batch, Rollout
+from nlhf.language.stopwatch import Stopwatch
 
 
 class AbstractOptimizer(Protocol):
@@ -65,6 +67,8 @@ class Trainer:
         held: policies that the objective holds on to.
         order, draws: generators of the prompts' order and of the answers.
         group: the processes that share the work.
+        decoder: what draws the answers.
+        watch: of the time that the parts of the steps take.
     """
 
     policy: Policy
@@ -84,9 +88,12 @@ class Trainer:
     num_tokens: int = 0
     reference: Reference = FIXED
     held: Held = dataclasses.field(default_factory=dict)
+    decoder: Decoder = dataclasses.field(default_factory=Decoder)
+    watch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
     _queue: list[int] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.watch.device = self.policy.device
         if self.batching.prompts % self.group.size:
             raise InputError(
                 f"{self.batching.prompts} prompts a pass cannot be shared evenly by "
@@ -100,17 +107,19 @@ class Trainer:
     def rollout(self) -> Rollout:
         """Who answers, who judges, and how answers are drawn."""
         given = (self.policy, self.judge, self.reward, self.sampling, self.group)
-        return Rollout(*given, self.batching.autocast, self.batching.missing_end)
+        batching = self.batching.autocast, self.batching.missing_end
+        return Rollout(*given, *batching, self.decoder, self.watch)
 
     def step(self) -> dict[str, float]:
         """Sample, judge, and move the policy once; give the step's measures."""
         updates, measures = self.objective.updates(self, self.steps)
-        measures["grad_norm"] = _norm(updates)
-        measures["learning_rate"] = self.optimizer.learning_rate
-        self.optimizer.step(updates)
-        self.steps += 1
-        self.objective.after(self.held, self.policy.trainable(), self.steps)
-        self.reference.after(self.policy, self.steps)
+        with self.watch.part("update"):
+            measures["grad_norm"] = _norm(updates)
+            measures["learning_rate"] = self.optimizer.learning_rate
+            self.optimizer.step(updates)
+            self.steps += 1
+            self.objective.after(self.held, self.policy.trainable(), self.steps)
+            self.reference.after(self.policy, self.steps)
         return measures | {"num_tokens": float(self.num_tokens)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,7 +187,8 @@ class Trainer:
             batch = self.sample(plan, held)
             with synchronising(self.policy.forward_model, self.group, i + 1 == passes):
                 loss, measures = self.loss(batch, held)
-                (loss / passes).backward()
+                with self.watch.part("update"):
+                    (loss / passes).backward()
             weights = [each.weight for each in (*plan.opponents, *plan.scored)]
             measures["mixture_coef"] = max(weights)
             for name, value in measures.items():
