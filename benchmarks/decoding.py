@@ -1,11 +1,12 @@
 """Speed and memory of decoding, as ratios to transformers' `generate` in one process.
 
-    PYTHONPATH=. python benchmarks/decoding.py [--json] [--repeat N]
+    PYTHONPATH=. python benchmarks/decoding.py [--json] [--repeat N] [--static]
 
 8 rows of the policy and 8 of the mixture (weight 0.125), 128 + 128 tokens, a Llama of 2 layers and
 width 64 with 1,000 words, against `generate` of one model for 16 rows: of the plain model, and of
 the same LoRA adapter, in one pass for both policies and in two, as where the model forbids one. The
-policy runs on 16 rows and the reference on 8: arithmetic says 1.5.
+policy runs on 16 rows and the reference on 8: arithmetic says 1.5. With --static both sides have
+caches of fixed length; `benchmarks/gpu.py --only decoding` does so on a GPU, by recorded steps.
 Memory is what the caches hold at the end, by length, over the shortest's; linear is 2, 4.
 """
 
@@ -21,14 +22,15 @@ from typing import Any
 import torch
 
 from nlhf.language import decoding
-from nlhf.language.decoding import Sampling, decode, draw_uniforms
+from nlhf.language.decoders import Decoder
+from nlhf.language.decoding import Answers, Sampling, decode, draw_uniforms
 from nlhf.language.loading import Lora, quiet, tiny_model, with_adapter
 from nlhf.language.policy import Encoded, Policy
 
 ROWS, PROMPT, ANSWER, WEIGHT, VOCABULARY = 8, 128, 128, 0.125, 1000
 
 
-def make_policy(lora: bool) -> Policy:
+def make_policy(lora: bool, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Policy:
     torch.manual_seed(0)
     words = [f"w{i}" for i in range(VOCABULARY)]
     model, tokenizer = tiny_model(words, width=64, heads=4, context=4096)
@@ -38,30 +40,38 @@ def make_policy(lora: bool) -> Policy:
             model = with_adapter(model, Lora(rank=8))
         else:
             reference, _ = tiny_model(words, width=64, heads=4, context=4096)
-    return Policy(model, reference, tokenizer, (), 0)
+    if reference is not None:
+        reference.to(device, dtype)
+    return Policy(model.to(device, dtype), reference, tokenizer, (), 0)
 
 
-def prompts() -> Encoded:
-    ids = torch.randint(VOCABULARY, (ROWS, PROMPT), generator=torch.Generator().manual_seed(1))
+def prompts(policy: Policy) -> Encoded:
+    g = torch.Generator().manual_seed(1)
+    ids = torch.randint(policy.vocabulary, (ROWS, PROMPT), generator=g).to(policy.device)
     return Encoded(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
-def ours(policy: Policy, length: int = ANSWER) -> None:
+def ours(policy: Policy, length: int = ANSWER, by: Callable[..., Answers] | None = None) -> Answers:
     draws = draw_uniforms(2 * ROWS, length, torch.Generator().manual_seed(2))
-    decode(policy, prompts(), 1, 1, WEIGHT, Sampling(length), draws)
+    given = (policy, prompts(policy), 1, 1, WEIGHT, Sampling(length), draws)
+    return (by or decode)(*given)
 
 
 @torch.no_grad()
-def theirs(policy: Policy) -> None:
+def theirs(policy: Policy, static: bool = False, compiled: bool = False) -> None:
+    """Transformers' `generate`; a static cache alone would have it compiled on a GPU."""
     model: Any = policy.model
-    given = prompts()
+    given = prompts(policy)
     ids, mask = (torch.cat((each, each)) for each in (given.ids, given.mask.long()))
-    settings = {"do_sample": True, "top_k": 0, "min_new_tokens": ANSWER, "pad_token_id": 0}
+    settings: dict[str, Any] = {"do_sample": True, "top_k": 0, "min_new_tokens": ANSWER}
+    settings |= {"pad_token_id": 0}
+    if static:
+        settings |= {"cache_implementation": "static", "disable_compile": not compiled}
     with quiet():
         model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=ANSWER, **settings)
 
 
-def seconds(works: list[Callable[[], None]], repeat: int) -> list[float]:
+def seconds(works: list[Callable[[], object]], repeat: int) -> list[float]:
     """Median time of each, taken in turns so that a busy machine slows all of them."""
     times: list[list[float]] = [[] for _ in works]
     for round_ in range(repeat + 1):
@@ -97,14 +107,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--static", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name, lora in (("full", False), ("lora", True), ("lora, two passes", True)):
         policy = make_policy(lora)
         policy.joined = name == "lora"
+        by = Decoder("static") if options.static else None
         own, generate = seconds(
-            [lambda p=policy: ours(p), lambda p=policy: theirs(p)], options.repeat
+            [lambda p=policy, by=by: ours(p, by=by), lambda p=policy: theirs(p, options.static)],
+            options.repeat,
         )
         found[name] = {
             "ours_s": own,

@@ -8,7 +8,9 @@ Sections, in this order; each line is a check:
 - `update`: one update over one of backpropagation of the same layers as a CUDA graph;
 - `run`: the default MNIST run of ten epochs: seconds and test error;
 - `games`: Nash-MD's step over the bare batched product, and 1,000 steps over 1,000 products;
-- `oracle`: equilibria of many games, in seconds.
+- `oracle`: equilibria of many games, in seconds;
+- `decoding`: policy and mixture of a language model over transformers' `generate` with the same
+  static cache; needs the extra lm.
 
 A ratio stands beside what it should be at most. `share` is the least time that the device's own
 copies or products would take, over what was taken. Without a GPU: one line, and exit code 2.
@@ -29,6 +31,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import gpu_decoding
 from bioplaus.config import EqpropConfig
 from bioplaus.costs import get_cost
 from bioplaus.estimators import get_estimator
@@ -294,6 +297,8 @@ def checks() -> Iterator[Check]:
         yield Check("games", name, nash(256, actions, 1000), 0.2)
     yield Check("oracle", "20,000 games K=10", oracle(20_000, 10))
     yield Check("oracle", "1,000 games K=50", oracle(1000, 50))
+    for name, work, most in gpu_decoding.checks():
+        yield Check("decoding", name, work, most)
 
 
 def told(check: Check, found: Result) -> str:

@@ -42,6 +42,9 @@ def test_a_dry_run_lists_the_checks_of_a_section(gpu, monkeypatch, capsys) -> No
     assert code == 0
     assert {each["section"] for each in listed} == {"games"}
     assert any(each["at most"] == 1.3 for each in listed)
+    code, out, _ = call(gpu, monkeypatch, capsys, "--dry-run", "--only", "decoding")
+    assert code == 0
+    assert out.count("(at most 1.3)") == 2
     code, out, _ = call(gpu, monkeypatch, capsys, "--dry-run")
     assert out.splitlines()[0].startswith("agreement")
 
@@ -59,6 +62,21 @@ def test_agreement_is_measured(gpu) -> None:
         gpu.Check("agreement", "small", gpu.policies(4, torch.float32), 1e-12), "cpu"
     )
     assert not found["reached"]
+
+
+def test_decoding_is_measured(gpu, monkeypatch) -> None:
+    for lora in (False, True):
+        work = gpu.gpu_decoding.agreement(lora, 4)
+        found = gpu.measured(gpu.Check("decoding", "small", work, 1e-6), "cpu")
+        assert found["reached"], found
+        assert found["other tokens"] == 0
+    monkeypatch.setattr("benchmarks.decoding.ANSWER", 2)
+    monkeypatch.setattr("benchmarks.decoding.ours.__defaults__", (2, None))
+    monkeypatch.setattr("benchmarks.gpu_decoding.seconds.__defaults__", (1,))
+    work = gpu.gpu_decoding.ratio("lora, two passes")
+    found = gpu.measured(gpu.Check("decoding", "small", work), "cpu")
+    assert found["ratio"] > 0, found
+    assert found["how"] == "step by step"
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(gpu) -> None:
