@@ -15,7 +15,7 @@ import numpy as np
 
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import Run
-from experiments.jobs import markdown, run_all
+from experiments.jobs import device_option, markdown, run_all
 
 CONFIG = "configs/mnist-3x512-asym-ep.toml"
 ESTIMATORS = ("vector-field", "asym-ep")
@@ -26,13 +26,14 @@ LAYERS = ("forward.1", "forward.2", "forward.3", "forward.4")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/angle-over-training"))
 @click.option("--processes", type=int, default=1)
 @click.option("--every", type=int, default=600)
+@device_option
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("angle-over-training.png"))
-def main(out: Path, processes: int, every: int, figure: Path) -> None:
+def main(out: Path, processes: int, every: int, device: str, figure: Path) -> None:
     jobs = {
         name: [CONFIG, "--estimator", name, "--check-gradients-every", str(every)]
         for name in ESTIMATORS
     }
-    runs = run_all(jobs, out, processes)
+    runs = run_all(jobs, out, processes, device=device)
     for name in ESTIMATORS:
         click.echo(f"\n`{name}`\n\n{_table(runs[name])}")
     draw_panels(figure, _panels(runs), columns=3)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from bridge.report.panels import Line, Panel, draw_panels
 from experiments.docstrings import LENGTH, place
-from experiments.jobs import CLI, markdown, settings
+from experiments.jobs import CLI, device_option, markdown, settings
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import docstrings, reference
 from nlhf.language.decoding import Sampling
@@ -128,23 +128,23 @@ def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
     return {name: LanguageConfig(**values) for name, values in found.items()}
 
 
-def train(folder: Path, name: str, steps: int, seed: int) -> None:
+def train(folder: Path, name: str, steps: int, seed: int, device: str) -> None:
     """Train one policy."""
     target = _place(folder, name, seed)
     if not target.is_dir():
-        run = build_language(configs(folder, steps, seed)[name])
+        run = build_language(configs(folder, steps, seed)[name], device)
         train_language(run, on_record=lambda record: None)
         save_policy(run.policy, target, {"algorithm": name, "steps": steps, "seed": seed})
 
 
-def answer(folder: Path, spec: Path, prompts: Sequence[str]) -> list[str]:
+def answer(folder: Path, spec: Path, prompts: Sequence[str], device: str) -> list[str]:
     """A policy's answers, by the same random numbers for all policies."""
     path = spec.with_name(spec.name + ".answers.json")
     if not path.is_file():
         g = torch.Generator().manual_seed(0)
         options = {"dtype": torch.bfloat16}
         given = (str(spec), prompts, Sampling(LENGTH), g)
-        (found,) = answers_of(*given, batch_size=16, options=options)
+        (found,) = answers_of(*given, batch_size=16, device=device, options=options)
         path.write_text(json.dumps(found), "utf-8")
     return json.loads(path.read_text("utf-8"))
 
@@ -208,6 +208,7 @@ def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
 @click.option("--seeds", type=int, default=3)
 @click.option("--examples", type=int, default=320, help="Of the warm start.")
 @click.option("--held-out", type=int, default=195)
+@device_option
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("cyclic-docstrings.png"))
 def main(
     out: Path,
@@ -217,6 +218,7 @@ def main(
     seeds: int,
     examples: int,
     held_out: int,
+    device: str,
     figure: Path,
 ) -> None:
     from experiments.docstrings import _lines, _pool
@@ -229,16 +231,16 @@ def main(
     tried = [item.prompt for item in items if item.held_out][:held_out]
     _lines(out / "prompts.jsonl", learn[: 2 * steps])
     _lines(out / "examples.jsonl", learn[-examples:])
-    _warm(out, model, processes)
+    _warm(out, model, processes, device)
     names = list(configs(out, steps, 0))
     with _pool(processes) as pool:
-        runs = [pool.submit(train, out, n, steps, s) for s in range(seeds) for n in names]
+        runs = [pool.submit(train, out, n, steps, s, device) for s in range(seeds) for n in names]
         for future in runs:
             future.result()
     trained = time.perf_counter()
-    texts = {WARM: [answer(out, place(out, WARM), tried)]}
+    texts = {WARM: [answer(out, place(out, WARM), tried, device)]}
     for name in names:
-        texts[name] = [answer(out, _place(out, name, seed), tried) for seed in range(seeds)]
+        texts[name] = [answer(out, _place(out, name, k), tried, device) for k in range(seeds)]
     rows, found = [], {other: compare(texts, tried, other) for other in (WARM, RLHF)}
     for name, runs_of in texts.items():
         spread = features(tried * len(runs_of), list(itertools.chain(*runs_of))).mean(0).tolist()
@@ -266,7 +268,7 @@ def _draw(found: dict[str, tuple[float, np.ndarray]], figure: Path) -> None:
     draw_panels(figure, [Panel(title, "weight of the reference in the mixture", [curve, level])])
 
 
-def _warm(out: Path, model: str, threads: int) -> None:
+def _warm(out: Path, model: str, threads: int, device: str) -> None:
     folder = place(out, WARM)
     if folder.is_dir():
         return
@@ -277,6 +279,7 @@ def _warm(out: Path, model: str, threads: int) -> None:
     command = [sys.executable, str(CLI), "warm-start", "--model", str(base), *chosen, "--quiet"]
     command += ["--examples", str(out / "examples.jsonl"), "--save", str(folder), "--overwrite"]
     command += ["--out", str(place(out, WARM, ".h5")), "--threads", str(threads)]
+    command += ["--device", device]
     subprocess.run(command, check=True)
 
 

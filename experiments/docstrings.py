@@ -32,7 +32,7 @@ from torch import Tensor
 from bridge import open_run
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import read_run
-from experiments.jobs import CLI, markdown, settings
+from experiments.jobs import CLI, device_option, markdown, settings
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import TEMPERATURE, Summarised, docstrings, readers, reference
 from nlhf.language.decoding import Sampling
@@ -91,12 +91,12 @@ def place(folder: Path, name: str, ending: str = "") -> Path:
     return folder / (name.replace(" ", "-") + ending)
 
 
-def train(folder: Path, name: str, steps: int) -> None:
+def train(folder: Path, name: str, steps: int, device: str) -> None:
     """Train a policy, and write down what it answered on the way."""
     if place(folder, name).is_dir():
         return
     config = configs(folder, steps)[name]
-    run = build_language(config)
+    run = build_language(config, device)
     said: list[list[tuple[Prompt, str]]] = []
     judge, scored = run.trainer.judge, run.trainer.reward
 
@@ -126,7 +126,9 @@ def train(folder: Path, name: str, steps: int) -> None:
     save_policy(run.policy, place(folder, name), {"algorithm": name, "steps": steps})
 
 
-def answer(folder: Path, name: str, prompts: Sequence[str], draws: int, part: str) -> None:
+def answer(
+    folder: Path, name: str, prompts: Sequence[str], draws: int, part: str, device: str
+) -> None:
     """Write a policy's answers, [draws][N], of equal random numbers for all policies."""
     path = place(folder, name, f".{part}.json")
     if not path.is_file():
@@ -137,6 +139,7 @@ def answer(folder: Path, name: str, prompts: Sequence[str], draws: int, part: st
             torch.Generator().manual_seed(0),
             draws=draws,
             batch_size=16,
+            device=device,
             options={"dtype": torch.bfloat16},
         )
         _write(path, found)
@@ -164,9 +167,17 @@ def _pool(processes: int) -> Executor:
 @click.option("--steps", type=int, default=72)
 @click.option("--examples", type=int, default=320, help="Of the warm start.")
 @click.option("--held-out", type=int, default=195)
+@device_option
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("docstrings.png"))
 def main(
-    out: Path, model: str, processes: int, steps: int, examples: int, held_out: int, figure: Path
+    out: Path,
+    model: str,
+    processes: int,
+    steps: int,
+    examples: int,
+    held_out: int,
+    device: str,
+    figure: Path,
 ) -> None:
     clock = {"start": time.perf_counter()}
     out.mkdir(parents=True, exist_ok=True)
@@ -182,15 +193,16 @@ def main(
     if not place(out, model).is_dir():  # unpacking 4-bit weights takes longer than reading them
         save_policy(load_policy(model, reference=False), place(out, model), {"algorithm": "none"})
     clock["model unpacked"] = time.perf_counter()
-    _warm_start(out, model, processes)
+    _warm_start(out, model, processes, device)
     clock["warm start"] = time.perf_counter()
     names = list(configs(out, steps))
     policies = [model, WARM, *names]
     with _pool(processes) as pool:
-        runs = {name: pool.submit(train, out, name, steps) for name in names}
-        rest = [pool.submit(answer, out, WARM, asked, 2, "asked")]
-        rest += [pool.submit(answer, out, name, tried, 1, "test") for name in (model, WARM)]
-        rest += [_then(pool, runs[name], answer, out, name, tried, 1, "test") for name in names]
+        runs = {name: pool.submit(train, out, name, steps, device) for name in names}
+        rest = [pool.submit(answer, out, WARM, asked, 2, "asked", device)]
+        given = (tried, 1, "test", device)
+        rest += [pool.submit(answer, out, name, *given) for name in (model, WARM)]
+        rest += [_then(pool, runs[name], answer, out, name, *given) for name in names]
         for future in rest:
             future.result()
     clock["five runs and all answers"] = time.perf_counter()
@@ -226,7 +238,7 @@ def _lines(path: Path, items: Sequence[Summarised]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
-def _warm_start(out: Path, model: str, threads: int) -> None:
+def _warm_start(out: Path, model: str, threads: int, device: str) -> None:
     folder = place(out, WARM)
     log = place(out, WARM, ".h5")
     if not folder.is_dir():
@@ -240,7 +252,7 @@ def _warm_start(out: Path, model: str, threads: int) -> None:
         command = [sys.executable, str(CLI), "warm-start", "--model", str(place(out, model))]
         command += ["--examples", str(out / "examples.jsonl"), *chosen, "--quiet", "--overwrite"]
         command += ["--held-out", str(out / "test.jsonl"), "--save", str(folder)]
-        command += ["--out", str(log), "--threads", str(threads)]
+        command += ["--out", str(log), "--threads", str(threads), "--device", device]
         subprocess.run(command, check=True)
     table = read_run(log).table("held_out")
     columns = ("eval_loss", "eval_perplexity", "eval_mean_token_accuracy")

@@ -31,6 +31,7 @@ from bioplaus.measuring import alignments
 from bioplaus.phases import Settling, free_phase
 from bridge.checkpoint import checkpoints, load_checkpoint, restore, save_checkpoint
 from bridge.optim import Optimizer
+from experiments.jobs import device_option
 
 COST = get_cost("cross-entropy")
 
@@ -101,12 +102,18 @@ class Course:
         """One pass, and what it did."""
         generator = torch.Generator().manual_seed(1000 * self.seed + number)
         out = {name: torch.empty_like(p) for name, p in self.field.parameters.items()}
-        began, cpu, sums, seen = time.perf_counter(), time.process_time(), torch.zeros(6), 0
+        began, cpu, sums, seen = (
+            time.perf_counter(),
+            time.process_time(),
+            torch.zeros(6, device=self.field.device),
+            0,
+        )
         for rows in _some(batches(len(self.data.train), self.batch, generator), limit):
             x = self.data.train.inputs[rows].view(-1, 1, 28, 28)
             if self.mirror:
                 x = mirrored(x, generator)
             y = one_hot(self.data.train.targets[rows], 10, torch.float32)
+            x, y = x.to(self.field.device), y.to(self.field.device)
             made = self.estimator(self.field, x, y, COST, out=out)
             self.optimizer.step(made.updates)
             z, free, nudged = made.free.s[:, self.field.output], made.free, made.nudged[0]
@@ -129,9 +136,10 @@ class Course:
         """Of the test images, in percent."""
         wrong, test = 0, self.data.test
         for rows in batches(len(test), 200):
-            x = test.inputs[rows].view(-1, 1, 28, 28)
+            x = test.inputs[rows].view(-1, 1, 28, 28).to(self.field.device)
             free = free_phase(self.field, x, settling=self.estimator.settling)
-            wrong += int((free.s[:, self.field.output].argmax(1) != test.targets[rows]).sum())
+            said = free.s[:, self.field.output].argmax(1).cpu()
+            wrong += int((said != test.targets[rows]).sum())
         return 100 * wrong / len(test)
 
 
@@ -164,6 +172,7 @@ def resumed(course: Course, folder: Path) -> int:
 @click.option("--batch", type=int, default=50)
 @click.option("--tolerance", type=float, default=1e-2)
 @click.option("--mirror/--still", default=True, help="Exchange left and right of half the images.")
+@device_option
 @click.option("--threads", type=int, default=2)
 @click.option("--seed", type=int, default=0)
 @click.option("--limit", type=int, default=None, help="Steps of an epoch at most.")
@@ -180,6 +189,7 @@ def main(
     batch: int,
     tolerance: float,
     mirror: bool,
+    device: str,
     threads: int,
     seed: int,
     limit: int | None,
@@ -190,7 +200,7 @@ def main(
     size = SMOKE if smoke else Size()
     epochs = epochs or size.epochs
     data = load_dataset(dataset, train_size=size.train, test_size=size.test)
-    field = network(size, feedback=feedback, seed=seed)
+    field = network(size, feedback=feedback, seed=seed).to(device)
     settling = Settling(tolerance=tolerance, free_steps=30, nudged_steps=20)
     optimizer = Optimizer(
         field.parameters,

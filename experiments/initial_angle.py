@@ -16,7 +16,7 @@ import numpy as np
 
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import Run
-from experiments.jobs import markdown, run_all, settings
+from experiments.jobs import device_option, markdown, run_all, settings
 
 ANGLES = (0, 45, 90, 135, 180)
 STEPS = 600
@@ -48,8 +48,9 @@ COMMON = [
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/initial-angle"))
 @click.option("--processes", type=int, default=1)
 @click.option("--seeds", type=int, default=3)
+@device_option
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("initial-angle.png"))
-def main(out: Path, processes: int, seeds: int, figure: Path) -> None:
+def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> None:
     jobs = {
         _name(method, angle, seed): [
             *COMMON,
@@ -61,7 +62,7 @@ def main(out: Path, processes: int, seeds: int, figure: Path) -> None:
         for angle in ANGLES
         for seed in range(seeds)
     }
-    runs = run_all(jobs, out, processes)
+    runs = run_all(jobs, out, processes, device=device)
     cells, lines = {}, {_test_error: [], _gradient_angle: []}
     for measure in lines:
         for method in METHODS:

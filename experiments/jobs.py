@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bridge.console import resolve_device
 from bridge.errors import InputError
 from bridge.progress import progress
 from bridge.runlog import Run, read_run
@@ -24,6 +26,7 @@ def run_all(
     folder: Path,
     processes: int = 1,
     command: str = "eqprop-run",
+    device: str | None = None,
 ) -> dict[str, Run]:
     """Run `cli.py eqprop-run` with each job's arguments, and read the logs.
 
@@ -32,6 +35,7 @@ def run_all(
         folder: made if it is not there.
         processes: how many run at once, each with one thread.
         command: another one of the command line.
+        device: where all of them compute; the command's own choice if None.
 
     Raises:
         RuntimeError: a run ended neither well nor with a diverged network.
@@ -43,6 +47,7 @@ def run_all(
         out = folder / f"{name}.h5"
         if not _ended(out):
             words = [sys.executable, str(CLI), command, *jobs[name], "--quiet"]
+            words += [] if device is None else ["--device", device]
             done = subprocess.run(
                 [*words, "--out", str(out), "--overwrite"], capture_output=True, text=True
             )
@@ -60,6 +65,24 @@ def _ended(path: Path) -> bool:
         return read_run(path).status in ("finished", "failed")
     except InputError:
         return False
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give an experiment `--device`, refused in one line as the commands refuse theirs."""
+    return click.option(
+        "--device",
+        default="auto",
+        callback=_there,
+        help="auto, cpu or cuda; auto takes a GPU if there is one.",
+    )(command)
+
+
+def _there(context: click.Context, option: click.Parameter, name: str) -> str:
+    try:
+        return resolve_device(name)
+    except InputError as error:
+        click.echo(f"error: {error}", err=True)
+        context.exit(2)
 
 
 def settings(**values: object) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from experiments.jobs import markdown, run_all
+from experiments.jobs import device_option, markdown, run_all
 
 NETWORKS = {
     "784-512-10": "configs/mnist-512-asym-ep.toml",
@@ -26,7 +26,8 @@ ESTIMATORS = ("asym-ep", "vector-field")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/learning-table"))
 @click.option("--processes", type=int, default=1)
 @click.option("--seeds", type=int, default=5)
-def main(out: Path, processes: int, seeds: int) -> None:
+@device_option
+def main(out: Path, processes: int, seeds: int, device: str) -> None:
     jobs = {
         f"{network}-{estimator}-{seed}": [
             *(config, "--estimator", estimator, "--seed", str(seed)),
@@ -35,7 +36,7 @@ def main(out: Path, processes: int, seeds: int) -> None:
         for estimator in ESTIMATORS
         for seed in range(seeds)
     }
-    runs = run_all(jobs, out, processes)
+    runs = run_all(jobs, out, processes, device=device)
     rows = []
     for network in NETWORKS:
         for estimator in ESTIMATORS:

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from experiments.jobs import CLI, markdown
+from experiments.jobs import CLI, device_option, markdown
 
 FULL = ["--tune", "full", "--epochs", "2", "--set", "max_length=128"]
 HEADS = ("pairwise", "skew-symmetric", "bradley-terry")
@@ -42,13 +42,16 @@ def jobs(encoder: Path | None, smollm2: bool) -> dict[tuple[str, str], list[str]
 @click.option("--encoder", type=click.Path(path_type=Path))
 @click.option("--smollm2", is_flag=True)
 @click.option("--threads", type=int, default=1)
+@device_option
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/preference-encoders"))
-def main(pairs: Path, encoder: Path | None, smollm2: bool, threads: int, out: Path) -> None:
+def main(
+    pairs: Path, encoder: Path | None, smollm2: bool, threads: int, device: str, out: Path
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, common = [], ["--threads", str(threads), "--device", device]
     for (name, head), arguments in jobs(encoder, smollm2).items():
         place = out / f"{name} {head}".replace(" ", "-")
-        said = _train(place, pairs, head, [*arguments, "--threads", str(threads)])
+        said = _train(place, pairs, head, [*arguments, *common])
         held = said["held_out"]
         accuracy = "{accuracy:.3f} [{accuracy_low:.3f}, {accuracy_high:.3f}]".format(**held)
         numbers = [f"{held[column]:.3f}" for column in ("longer", "loss", "ece")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from bridge.runlog import Run
-from experiments.jobs import markdown, run_all, settings
+from experiments.jobs import device_option, markdown, run_all, settings
 
 CONFIG = "configs/mnist-3x512-asym-ep.toml"
 VARIANTS = {
@@ -35,12 +35,13 @@ VARIANTS = {
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/stability"))
 @click.option("--processes", type=int, default=1)
 @click.option("--epochs", type=int, default=3)
-def main(out: Path, processes: int, epochs: int) -> None:
+@device_option
+def main(out: Path, processes: int, epochs: int, device: str) -> None:
     jobs = {
         f"variant-{i}": [CONFIG, "--epochs", str(epochs), *settings(**changed)]
         for i, changed in enumerate(VARIANTS.values())
     }
-    runs = run_all(jobs, out, processes)
+    runs = run_all(jobs, out, processes, device=device)
     header = ["what is changed", "training error, %", "test error, %", "rows settled, %"]
     header += ["rows in the update, %", "sweeps, free + nudged", "largest residual", "seconds"]
     rows = [[name, *_cells(runs[job])] for name, job in zip(VARIANTS, jobs, strict=True)]

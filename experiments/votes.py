@@ -17,7 +17,7 @@ import numpy as np
 
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import Run
-from experiments.jobs import markdown, run_all
+from experiments.jobs import device_option, markdown, run_all
 
 RUNS: dict[str, list[str]] = {
     "asym-ep": [],
@@ -34,10 +34,17 @@ RUNS: dict[str, list[str]] = {
 @click.option("--processes", type=int, default=1)
 @click.option("--seeds", type=int, default=3)
 @click.option("--epochs", type=int, default=10)
+@device_option
 @click.option("--only", multiple=True, type=click.Choice(list(RUNS)))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("learning-from-votes.png"))
 def main(
-    out: Path, processes: int, seeds: int, epochs: int, only: tuple[str, ...], figure: Path
+    out: Path,
+    processes: int,
+    seeds: int,
+    epochs: int,
+    device: str,
+    only: tuple[str, ...],
+    figure: Path,
 ) -> None:
     names = only or tuple(RUNS)
     common = ["--epochs", str(epochs), "--threads", "1"]
@@ -46,7 +53,7 @@ def main(
         for seed in range(seeds)
         for name in names
     }
-    runs = run_all(jobs, out, processes, "eqprop-nash")
+    runs = run_all(jobs, out, processes, "eqprop-nash", device)
     ended = {
         name: [run for k in range(seeds) if (run := runs[f"{name}-seed-{k}"]).status == "finished"]
         for name in names

@@ -1,9 +1,10 @@
 """Learning from votes beyond images: real votes, 43 bots, languages, Kuhn poker.
 
-    python -m experiments.votes_elsewhere [NAME ...] [--seeds N]
+    python -m experiments.votes_elsewhere [NAME ...] [--seeds N] [--device NAME]
 
 NAME is sound-quality, roshambo, poker, or a language V,L such as 4,4; all of them if none is given.
-Prints a line a run. Poker is judged by OpenSpiel, if it is there.
+Prints a line a run. Poker is judged by OpenSpiel, if it is there. Languages and poker stay on the
+CPU: their votes are drawn there, and their networks are small.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from bioplaus import LeakyField, Settling, fit
 from bridge.seeding import generator
-from experiments.jobs import CLI, settings
+from experiments.jobs import CLI, device_option, settings
 from voting.languages import LanguageNash, rhyme
 from voting.measuring import policy_of
 from voting.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
@@ -42,26 +43,36 @@ NAMES = ("sound-quality", "roshambo", "poker", "4,4", "5,4", "4,6", "8,4")
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
 @click.option("--seeds", type=int, default=1)
-def main(names: tuple[str, ...], seeds: int) -> None:
+@device_option
+def main(names: tuple[str, ...], seeds: int, device: str) -> None:
     torch.set_num_threads(1)
     for name in names or NAMES:
         for seed in range(seeds):
-            click.echo(f"{name}, seed {seed}: {json.dumps(_run(name, seed))}")
+            click.echo(f"{name}, seed {seed}: {json.dumps(_run(name, seed, device))}")
 
 
-def _run(name: str, seed: int) -> dict[str, Any]:
+def _run(name: str, seed: int, device: str) -> dict[str, Any]:
     if name == "poker":
         return poker(seed)
     if name in ("sound-quality", "roshambo"):
-        return _command(SOUND if name == "sound-quality" else ROSHAMBO, seed)
+        return _command(SOUND if name == "sound-quality" else ROSHAMBO, seed, device)
     V, L = (int(part) for part in name.split(","))
     return language(V, L, seed)
 
 
-def _command(arguments: list[str], seed: int) -> dict[str, Any]:
+def _command(arguments: list[str], seed: int, device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, str(CLI), "eqprop-nash", *arguments, "--seed", str(seed)]
-        words += ["--threads", "1", "--json", "--quiet", "--out", str(Path(folder) / "run.h5")]
+        words += [
+            "--device",
+            device,
+            "--threads",
+            "1",
+            "--json",
+            "--quiet",
+            "--out",
+            str(Path(folder) / "run.h5"),
+        ]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

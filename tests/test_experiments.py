@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import main
+from experiments.jobs import run_all
 
 SMALL = (
     *("--epochs", "1", "--check-gradients-every", "0", "--quiet"),
@@ -25,7 +26,7 @@ def test_every_command_line_runs(name, tmp_path, monkeypatch):
     module = importlib.import_module(f"experiments.{name}")
     jobs = {}
 
-    def note(given, *_):
+    def note(given, *_, **__):
         jobs.update(given)
         raise Told
 
@@ -39,3 +40,40 @@ def test_every_command_line_runs(name, tmp_path, monkeypatch):
         out = str(tmp_path / f"{k}.h5")
         done = CliRunner().invoke(main, ["eqprop-run", *args, *SMALL, "--out", out])
         assert done.exit_code == 0, (args, done.output)
+
+
+TRAINING = (
+    *("angle_over_training", "cifar10.__main__", "cyclic_docstrings", "docstrings", "fashion"),
+    *("initial_angle", "learning_table", "preference_encoders", "stability", "votes"),
+    "votes_elsewhere",
+)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_training_takes_a_device_and_refuses_a_wrong_one_in_one_line(name, monkeypatch):
+    module = importlib.import_module(f"experiments.{name}")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    more = ("--pairs", "none.jsonl") if name == "preference_encoders" else ()
+    for device, words in (
+        ("cuda", "error: device='cuda' has no usable GPU here; use --device cpu or auto"),
+        ("gpu", "error: device='gpu' is unknown; use auto, cpu or cuda"),
+    ):
+        done = CliRunner().invoke(module.main, ["--device", device, *more])
+        assert done.exit_code == 2, done.output
+        assert done.output.splitlines() == [words]
+
+
+def test_a_device_is_passed_on_to_the_runs(tmp_path, monkeypatch):
+    asked = []
+
+    class Done:
+        returncode, stderr = 2, "enough"
+
+    monkeypatch.setattr(
+        "experiments.jobs.subprocess.run", lambda words, **_: asked.append(words) or Done
+    )
+    for device in ("cpu", None):
+        with pytest.raises(RuntimeError, match="enough"):
+            run_all({"a": ["--epochs", "1"]}, tmp_path, device=device)
+    assert asked[0][asked[0].index("--device") + 1] == "cpu"
+    assert "--device" not in asked[1]

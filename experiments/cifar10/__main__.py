@@ -36,7 +36,7 @@ from experiments.cifar10.images import packed
 from experiments.cifar10.measures import described
 from experiments.cifar10.pieces import ended, run_piece
 from experiments.cifar10.plan import METHODS, SIZES, Size, arguments
-from experiments.jobs import markdown
+from experiments.jobs import device_option, markdown
 
 KEYS = {"--dataset": "data.dataset", "--seed": "seed"}
 TIMED = 8
@@ -159,7 +159,7 @@ def _cell(run: Mapping[str, float], name: str) -> float:
 @click.option("--method", type=click.Choice(list(METHODS)), multiple=True, help="All if not given.")
 @click.option("--seeds", type=int, default=None, help="Runs a rule.")
 @click.option("--epochs", type=int, default=None)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@device_option
 @click.option("--threads", type=int, default=1)
 @click.option("--minutes", type=float, default=8.0, help="After which the run under way stops.")
 @click.option("--dry-run", is_flag=True, help="Say how long it all takes.")
