@@ -89,7 +89,7 @@ def test_the_shape_is_told_with_how_sure_it_is(means, told):
 @pytest.mark.slow
 def test_the_whole_experiment_runs_reduced(tmp_path):
     args = ["--out", tmp_path, "--model", "tiny:a,return,the,<end>", "--processes", 1]
-    args += ["--steps", 2, "--seeds", 2, "--examples", 8, "--held-out", 4]
+    args += ["--steps", 5, "--seeds", 2, "--examples", 8, "--held-out", 4]
     args += ["--figure", tmp_path / "f.png"]
     result = CliRunner().invoke(experiment.main, [str(each) for each in args])
     assert result.exit_code == 0, result.output
