@@ -31,7 +31,7 @@ from nlhf.language.static_caches import ROOM, FixedStreams, unfit
 from nlhf.language.streams import Streams
 
 CacheKind = Literal["auto", "static", "dynamic"]
-KEPT = 4
+KEPT = 8
 """Shapes of steps that are kept with their caches and graphs, the ones used last."""
 LOOK = 4
 """Tokens between two looks at whether all rows have ended; the host hears of one a look late."""
@@ -106,7 +106,7 @@ class Program:
         log_q = drawn_from(log_pi, log_mu, self.own, n, self.w, self.weight)
         drawn = draw_tokens(self.cuts(log_q), self.uniforms.index_select(1, t)[:, 0])
         self.cuts.saw(drawn)
-        drawn = torch.where(self.done, self.pad, drawn)
+        drawn = drawn.masked_fill(self.done, self.pad)
         if self.scores is None:
             shapes = ((len(each), self.tokens.shape[1]) for each in (log_pi, log_mu))
             kept = tuple(log_pi.new_zeros(shape) for shape in shapes)

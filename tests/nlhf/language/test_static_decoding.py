@@ -13,9 +13,11 @@ import transformers
 from nlhf.errors import InputError
 from nlhf.language.decoders import KEPT, LOOK, Decoder
 from nlhf.language.decoding import Sampling, decode, draw_uniforms
+from nlhf.language.loading import Lora, load_policy
 from nlhf.language.policy import Policy
 from nlhf.language.static_caches import FixedStreams, unfit
 from nlhf.language.streams import Streams
+from tests import architectures
 from tests.policies import PROMPTS, make_policy, move
 from tests.recording import Recorder
 
@@ -110,7 +112,7 @@ def test_another_weight_is_the_same_shape_and_few_shapes_are_kept() -> None:
         same(*both(decoder, policy, weight=weight))
     assert recorder.told.count("record") == 1
     for count in range(1, KEPT + 2):
-        same(*both(decoder, policy, own=count, mixed=0, sampling=Sampling(4)))
+        same(*both(decoder, policy, own=count, mixed=0, sampling=Sampling(3)))
     assert len(decoder._programs) == KEPT
 
 
@@ -187,6 +189,36 @@ def test_other_families_and_windows(family, more) -> None:
     policy, recorder = other(family, **more), Recorder()
     same(*both(Decoder(recorder=recorder), policy), 1e-6)
     assert recorder.told.count("record") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_all_architectures_are_recorded(name, kind) -> None:
+    policy, recorder = architectures.policy_of(name, kind, torch.float32), Recorder()
+    count, prompts = len(architectures.PROMPTS), architectures.prompts()
+    given = (policy, prompts, 1, 2, 0.3, Sampling(LENGTH), numbers(3 * count))
+    same(Decoder(recorder=recorder)(*given), decode(*given), 1e-5)
+    assert recorder.told.count("record") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["full", "lora", "lora, two passes"])
+def test_cuda_graphs_give_the_loop_s_answers(kind) -> None:
+    policy = load_policy(
+        "tiny:a,b,c,d,e,<end>",
+        lora=Lora(rank=3) if kind != "full" else None,
+        dtype=torch.float64,
+        device="cuda",
+    )
+    policy.model.to(torch.float64)
+    move(policy, 0.3)
+    policy.joined = policy.joined and kind == "lora"
+    told: list[str] = []
+    decoder = Decoder(note=told.append)
+    for seed in (1, 2):
+        same(*both(decoder, policy, seed=seed, sampling=Sampling(40)), 1e-6)
+    assert told[0].startswith("decoding by recorded steps")
 
 
 def test_a_cache_of_states_falls_back_with_the_reason() -> None:
