@@ -144,6 +144,14 @@ class VectorField(Kept, metaclass=Answered):
         # found when it is asked for: what settles a field lies above the fields
         return import_module(_PREDICTING).predict(self, x, settling=settling)
 
+    def of_rows(self, rows: Tensor) -> Self:
+        """The field of some rows of a batch, given by index: the same for all of them here."""
+        return self
+
+    def arranged(self, rows: Tensor) -> Tensor:
+        """Rows by index in the order in which they are best computed: here as they are."""
+        return rows
+
     def drive(self, x: Tensor) -> Tensor:
         """What of the effect of `x` is computed once a batch, one a row; here `x` itself."""
         return x

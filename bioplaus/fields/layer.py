@@ -84,7 +84,7 @@ class Layer(metaclass=Answered):
     def sum_into(self, bias: Tensor, post: Tensor) -> None:
         """The update of the bias: the sum over the batch, of channels also over their units."""
         if len(self.size) == 1:
-            torch.sum(post, 0, out=bias)
+            torch.sum(post.view(-1, *bias.shape), 0, out=bias)
         else:
             torch.sum(post.reshape(-1, self.size[0], self._area), (0, 2), out=bias)
 

@@ -182,7 +182,7 @@ class LayeredField(VectorField):
         mu = []
         for k, own in enumerate(parts):
             a = own.new_zeros(own.shape)
-            if (bias := self._spread_bias(k)) is not None:
+            if (bias := self._spread_bias(k, len(x))) is not None:
                 a = a + bias
             for j, wire in self._wires.into[k]:
                 a = a + wire.formula(wire.weight, r[j + 1])
@@ -197,7 +197,7 @@ class LayeredField(VectorField):
         x = self._flat(x)
         parts = []
         for k in self._driven:
-            base = self._spread_bias(k)
+            base = self._spread_bias(k, len(x))
             for j, wire in self._wires.into[k]:
                 if j < 0:
                     base = wire.add(base, x)
@@ -214,14 +214,14 @@ class LayeredField(VectorField):
             raise InputError(f"x is of shape {tuple(x.shape)}; its rows must be of {size} inputs")
         return flat
 
-    def _spread_bias(self, k: int) -> Tensor | None:
-        """The bias of each unit of a layer, [n_k]."""
+    def _spread_bias(self, k: int, rows: int) -> Tensor | None:
+        """The bias of each unit of a layer, [n_k]: the same in all `rows`."""
         return self.specs[k].spread(self._biases[k])
 
     def base(self, drive: Tensor, layer: int) -> Tensor | None:
         """What a layer's current is besides that from other layers: drive, bias or nothing."""
         if layer not in self._driven:
-            return self._spread_bias(layer)
+            return self._spread_bias(layer, len(drive))
         if len(self._driven) == 1:
             return drive
         start = sum(units(self.specs[k].size) for k in self._driven if k < layer)

@@ -103,9 +103,18 @@ class Deviations(Layered):
         return self._free[self.last] + own
 
     def take(self, rows: Tensor, nudge: Nudge | None = None) -> Deviations:
+        """The same for some of the rows.
+
+        Args:
+            rows: by index.
+            nudge: in place of the rows' own; `rows` are all of them then, a few times over.
+        """
         new = copy.copy(self)
         new.nudge = nudge or (self.nudge and self.nudge.take(rows))
         new.wires, new.held = self.wires.take(rows), self.held.index_select(0, rows)
+        if nudge is None:
+            new.field = self.field.of_rows(rows)
+            new.wires = new.field.wires if self.wires.linear else new.wires
         new.size = self.size.index_select(0, rows)
         new.rows = rows if self.rows is None else self.rows.index_select(0, rows)
         new._bound_to = new._output_current = None

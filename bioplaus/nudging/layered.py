@@ -93,8 +93,12 @@ class Layered(AbstractDynamics):
         for k in group:
             self._shift(parts[k], moves[k], k)
 
+    def arranged(self, rows: Tensor) -> Tensor:
+        return self.field.arranged(rows)
+
     def take(self, rows: Tensor) -> Layered:
         new = copy.copy(self)
+        new.field = self.field.of_rows(rows)
         new._drive = self._drive.index_select(0, rows)
         new.nudge = self.nudge and self.nudge.take(rows)
         new._bound_to = new._output_current = None

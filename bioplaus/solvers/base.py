@@ -77,6 +77,10 @@ class AbstractDynamics(ABC):
         A step of F(s) settles the group, up to the curvature of the cost.
         """
 
+    def arranged(self, rows: Tensor) -> Tensor:
+        """Rows by index in the order in which `take` had best be given them: as they are."""
+        return rows
+
     @abstractmethod
     def take(self, rows: Tensor) -> AbstractDynamics:
         """The same for some of the rows, given by index; a row may be given many times."""

@@ -61,7 +61,7 @@ def solve(
         end.verify(dynamics)
         if kind is attempts[-1]:
             break
-        rows = end.to_try_again(max_steps - len(dynamics.order))
+        rows = dynamics.arranged(end.to_try_again(max_steps - len(dynamics.order)))
         if len(rows) == 0:
             break
         end.again = True
@@ -117,7 +117,8 @@ def _search(
             end.put(rows, s, residual, look.status(), step)
             break
         if left < len(going):
-            ended, still = (~going).nonzero()[:, 0], going.nonzero()[:, 0]
+            ended = (~going).nonzero()[:, 0]
+            still = dynamics.arranged(going.nonzero()[:, 0])
             s_ended, residual, status = (
                 part.index_select(0, ended) for part in (s, residual, look.status())
             )

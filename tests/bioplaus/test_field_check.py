@@ -179,11 +179,11 @@ def test_a_bias_that_the_drive_forgets_is_found(monkeypatch):
 
 
 def _without_the_first(spread):
-    def forgetful(self, k):
+    def forgetful(self, k, rows):
         import traceback
 
         from_drive = any(frame.name == "drive" for frame in traceback.extract_stack()[-3:])
-        bias = spread(self, k)
+        bias = spread(self, k, rows)
         return torch.zeros_like(bias) if from_drive else bias
 
     return forgetful

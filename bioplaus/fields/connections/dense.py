@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.fields.connections.base import Connection, Shape, Wire, units
+from bioplaus.fields.connections.stacked import StackedWire
 
 NARROW = 32
 """Below this width a product is faster written by columns, also with a copy into the rows."""
@@ -26,6 +27,8 @@ class Dense(Connection):
     def wire(self, weight: Tensor, source: Shape, target: Shape) -> Wire:
         if self.mask is not None:
             return super().wire(weight, source, target)
+        if weight.ndim == 3:  # of many networks, see `bioplaus.fields.ensemble`
+            return StackedWire(self, weight, source, target)
         return DenseWire(self, weight, source, target)
 
 
