@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -107,10 +108,21 @@ def measure(
     return told(estimate, own)
 
 
-def measures(field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor) -> Tensor:
-    """The MEASURES of one step, where it was computed."""
-    own = _of_outputs(field, cost, estimate, y)
-    return torch.stack([*own.values(), *_of_phases(estimate).values()])
+def measures(
+    field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor, members: int = 0
+) -> Tensor:
+    """The MEASURES of one step, where it was computed.
+
+    Args:
+        field, cost, estimate, y: of the step.
+        members: how many the field is an ensemble of; 0 is none.
+
+    Returns:
+        [9]; of an ensemble [members, 9], each of its own rows.
+    """
+    over = Over(members)
+    own = _of_outputs(field, cost, estimate, y, over)
+    return torch.stack([*own.values(), *_of_phases(estimate, over).values()], -1)
 
 
 def told(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
@@ -119,28 +131,44 @@ def told(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(found, torch.stack([*found.values()]).tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class Over:
+    """What numbers a row [B] come to: over all rows, or over those of each member, [members]."""
+
+    members: int = 0
+
+    def mean(self, t: Tensor) -> Tensor:
+        return t.view(-1, self.members).mean(0) if self.members else t.mean()
+
+    def max(self, t: Tensor) -> Tensor:
+        return t.view(-1, self.members).amax(0) if self.members else t.max()
+
+
+WHOLE = Over()
+
+
 def _of_outputs(
-    field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor
+    field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor, over: Over = WHOLE
 ) -> dict[str, Tensor]:
     outputs = estimate.free.s[:, field.output]
     wrong = (outputs.argmax(1) != y.argmax(1)).to(outputs.dtype)
-    return {"cost": cost.value(outputs, y).mean(), "train_error": 100.0 * wrong.mean()}
+    return {"cost": over.mean(cost.value(outputs, y)), "train_error": 100.0 * over.mean(wrong)}
 
 
-def _of_phases(estimate: Estimate) -> dict[str, Tensor]:
+def _of_phases(estimate: Estimate, over: Over = WHOLE) -> dict[str, Tensor]:
     free = estimate.free
     nudged, dtype = estimate.nudged or (free,), free.s.dtype
     converged = free.converged
     for phase in nudged:
         converged = converged & phase.converged
     return {
-        "free_residual": free.residual.max(),
-        "nudged_residual": torch.stack([phase.residual.max() for phase in nudged]).max(),
-        "free_steps": free.n_steps.to(dtype).mean(),
-        "nudged_steps": torch.stack([p.n_steps.to(dtype).mean() for p in nudged]).mean(),
-        "converged": converged.to(dtype).mean(),
-        "accepted": estimate.accepted.to(dtype).mean(),
-        "status": torch.stack([phase.status.max() for phase in (free, *nudged)]).max().to(dtype),
+        "free_residual": over.max(free.residual),
+        "nudged_residual": torch.stack([over.max(phase.residual) for phase in nudged]).amax(0),
+        "free_steps": over.mean(free.n_steps.to(dtype)),
+        "nudged_steps": torch.stack([over.mean(p.n_steps.to(dtype)) for p in nudged]).mean(0),
+        "converged": over.mean(converged.to(dtype)),
+        "accepted": over.mean(estimate.accepted.to(dtype)),
+        "status": torch.stack([over.max(p.status) for p in (free, *nudged)]).amax(0).to(dtype),
     }
 
 

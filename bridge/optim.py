@@ -32,7 +32,12 @@ class Optimizer(metaclass=Answered):
 
     Source: torch.optim.SGD and torch.optim.AdamW with maximize=True do the last two; decoupled
     decay after Loshchilov and Hutter 2019 (arXiv 1711.05101).
+
+    Attributes:
+        members: whose parameters they are, counted by the first dimension; 0 where by none.
     """
+
+    members: int = 0
 
     def __init__(
         self,
@@ -93,6 +98,11 @@ class Optimizer(metaclass=Answered):
         """The rate of the next step, before the multipliers of single parameters."""
         return self.base_rate * self._schedule(self.steps)
 
+    @property
+    def learning_rates(self) -> list[float]:
+        """The same of each member."""
+        return [self.learning_rate]
+
     @torch.no_grad()
     def step(self, updates: Mapping[str, Tensor]) -> None:
         """Move every parameter by + rate * update (see the class); the updates stay as they are.
@@ -136,33 +146,45 @@ class Optimizer(metaclass=Answered):
     def step_on_device(self, updates: Mapping[str, Tensor], rate: Tensor) -> None:
         """A step as in `step`, of device work alone, so that it can be recorded and done again.
 
-        The caller counts `steps`. One `step` must have been done: it makes the buffers.
+        The caller says `counted`. One `step` must have been done: it makes the buffers.
 
         Args:
             updates: as for `step`, within `clip_norm`, see `clipped_on_device`.
-            rate: the `learning_rate`, a tensor [].
+            rate: the `learning_rate`, a tensor []; of joined optimizers one a member, [M].
         """
         for multiplier, names in self._groups:
             own = rate * multiplier
             for name in names:
                 param, moved = self.params[name], updates[name]
+                wide = _wide(own, param)
                 if self.weight_decay:
-                    param.mul_(1.0 - own * self.weight_decay)
+                    param.mul_(1.0 - wide * self.weight_decay)
                 if self._inner is not None:
                     moved = _moved(self._inner, param, moved)
-                param.addcmul_(moved, own)
+                param.addcmul_(moved, wide)
+
+    def counted(self) -> None:
+        """Count a step that was done on the device, and that it has changed the parameters."""
+        for param in self.params.values():
+            torch.autograd.graph.increment_version(param)
+        self.steps += 1
 
     def clipped_on_device(
         self, updates: Mapping[str, Tensor]
     ) -> tuple[Mapping[str, Tensor], Tensor | None]:
-        """Updates within `clip_norm`, and how many norms are not finite, a tensor []."""
+        """Updates within `clip_norm`, and how many norms are not finite, a tensor [].
+
+        Args:
+            updates: as for `step_on_device`.
+        """
         if self.clip_norm is None:
             return updates, None
-        norm = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(update) for update in updates.values()])
-        )
+        flat = (update.flatten(int(self.members > 0)) for update in updates.values())
+        norms = [torch.linalg.vector_norm(each, dim=-1) for each in flat]
+        norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         share = (self.clip_norm / norm).clamp_max(1.0)
-        return {k: update * share for k, update in updates.items()}, (~torch.isfinite(norm)).sum()
+        within = {k: update * _wide(share, update) for k, update in updates.items()}
+        return within, (~torch.isfinite(norm)).sum()
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed run needs: {"steps": int, "buffers": {"parameter/buffer": tensor}}.
@@ -200,6 +222,45 @@ class Optimizer(metaclass=Answered):
         for name, param in self.params.items():
             kept = {k: torch.clone(v).to(param.device) for k, v in buffers.get(name, {}).items()}
             self._inner.state[param] = kept
+
+
+class Joined(Optimizer):
+    """The optimizers of many members as one, each with rates of its own.
+
+    Its tensors have one more dimension in front. Those of the members become parts of them, so that
+    a step of either is one of the other; it takes steps on the device alone.
+    """
+
+    def __init__(self, some: Sequence[Optimizer]) -> None:
+        """Join optimizers.
+
+        Args:
+            some: of the same settings but for rate and schedule, which have done a step each.
+        """
+        first = some[0]
+        vars(self).update(vars(first))
+        self.of, self.members = tuple(some), len(some)
+        self.params = {name: _joined([o.params[name] for o in some]) for name in first.params}
+        if first._inner is None:
+            return
+        settings = {k: v for k, v in first._inner.param_groups[0].items() if k != "params"}
+        self._inner = torch.optim.SGD([torch.zeros(1)], lr=0.0)  # for its state and its settings
+        self._inner.param_groups[0] |= settings
+        for name, param in self.params.items():
+            states = [o._inner.state[o.params[name]] for o in some if o._inner is not None]
+            own = {k: v for k, v in states[0].items() if v is not None}
+            self._inner.state[param] = {k: _joined([s[k] for s in states]) for k in own}
+
+    @property
+    def learning_rates(self) -> list[float]:
+        return [each.learning_rate for each in self.of]
+
+    def step(self, updates: Mapping[str, Tensor]) -> None:
+        raise NotImplementedError("joined optimizers take their steps on the device")
+
+    def counted(self) -> None:
+        for each in self.of:
+            each.counted()
 
 
 def _check(
@@ -273,10 +334,24 @@ def _moved(inner: torch.optim.Optimizer, param: Tensor, update: Tensor) -> Tenso
         return own["momentum_buffer"].mul_(settings["momentum"]).sub_(update).neg()
     first, second = settings["betas"]
     own["step"].add_(1)
+    step = _wide(own["step"], param).to(param.dtype)  # a whole number in float32
     mean = own["exp_avg"].lerp_(-update, 1 - first)
     square = own["exp_avg_sq"].mul_(second).addcmul_(update, update, value=1 - second)
-    root = (square / (1 - second ** own["step"])).sqrt_().add_(settings["eps"])
-    return -mean / (1 - first ** own["step"]) / root
+    root = (square / (1 - second**step)).sqrt_().add_(settings["eps"])
+    return -mean / (1 - first**step) / root
+
+
+def _joined(some: Sequence[Tensor]) -> Tensor:
+    """The tensors as one, [M, ...], of which each of them is a part from now on."""
+    whole = torch.stack(list(some))
+    for each, part in zip(some, whole, strict=True):
+        each.data = part
+    return whole
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    """A number, or one a member [M], so that it broadcasts to [M, ...]."""
+    return values.view(-1, *(1 for _ in like.shape[1:])) if values.ndim else values
 
 
 def _clipped(updates: Mapping[str, Tensor], limit: float, step: int) -> Mapping[str, Tensor]:
