@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,20 +14,37 @@ from torch import Tensor
 from bioplaus.contraction import Act
 from bioplaus.data import batches
 from bioplaus.device.recorder import AbstractRecorder
-from bioplaus.diagnosis import explain, find_cure, stability, weaker_feedback
-from bioplaus.engines import Brian2
+from bioplaus.diagnosis import explain, find_cure, weaker_feedback
 from bioplaus.gradient_check import check_gradients
 from bioplaus.gradient_row import records
 from bioplaus.measuring import Tally, alignments, energies
 from bioplaus.solvers import Anderson, Status
 from bioplaus.training.run import Run
-from bioplaus.training.updates import Update, chosen
+from bioplaus.training.updates import AbstractUpdates, Ask, Update, chosen, shown
 from bridge.checkpoint import loading, random_states, restore, set_random_states
 from bridge.errors import RunFailed
 from bridge.seeding import generator
 
 PATIENCE = 50
 """Steps in a row without one row inside the gate after which a run has failed."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told what of a run; see `train`."""
+
+    on_step: Callable[[Any], None]
+    on_epoch: Callable[[Any], None]
+    on_check: Callable[[Any], None] = lambda record: None
+    on_act: Callable[[Act], None] = lambda act: None
+    advance: Callable[[int], None] = lambda images: None
+    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None
+    warn: Callable[[str], None] = lambda text: None
+    note: Callable[[str], None] = lambda text: None
+
+
+Course = Generator[Ask, Any, Any]
+"""A run on its way: it asks for each update and is sent those that are known; see `course`."""
 
 
 def train(
@@ -70,11 +87,66 @@ def train(
         RunFailed: the network diverged; the message says cause and remedy.
         InputError: `start` does not fit the run.
     """
+    told = Listeners(on_step, on_epoch, on_check, on_act, advance, after_step, warn, note)
+    return follow(
+        course(run, told, start=start, known_every=known_every),
+        lambda ask: chosen(run, ask.note, recorder, known_every),
+    )
+
+
+def follow(course: Course, begin: Callable[[Ask], AbstractUpdates]) -> Any:
+    """Give a course what it asks for until its end; give what it ends with.
+
+    Args:
+        course: not begun.
+        begin: given what it asks first, gives what does its updates.
+
+    Raises:
+        Exception: whatever went wrong, once the course has heard of it.
+    """
+    try:
+        ask, updates = next(course), None
+        while True:
+            try:
+                updates = updates or begin(ask)
+                answer = updates.answer(ask)
+            except BaseException as error:  # what the course holds open, it closes
+                ask = course.throw(error)
+            else:
+                ask = course.send(answer)
+    except StopIteration as end:
+        return end.value
+
+
+def course(
+    run: Run,
+    told: Listeners,
+    *,
+    start: Mapping[str, Any] | None = None,
+    known_every: int | None = None,
+) -> Course:
+    """The training of a run, which has someone else do its updates.
+
+    It yields what it asks for, and is sent what `AbstractUpdates.answer` gives. So one who answers
+    many courses at a time can do their updates together.
+
+    Args:
+        run: what `build` made; its field learns in place.
+        told: who is told what.
+        start: see `train`.
+        known_every: see `train`.
+
+    Returns:
+        The summary of the run's objective.
+
+    Raises:
+        RunFailed, InputError: see `train`.
+    """
     config, images, more = run.config, len(run.dataset.train), run.more
     run.objective.begin(run)
     at = _Position(run) if start is None else _Position.restored(run, start)
-    advance(at.images)
-    updates, check_every = chosen(run, note, recorder, known_every), config.check_gradients_every
+    told.advance(at.images)
+    check_every = config.check_gradients_every
     while at.epoch <= config.epochs:
         epoch_began = time.perf_counter() - at.epoch_seconds
         order = list(batches(images, config.batch_size, run.order))
@@ -83,31 +155,32 @@ def train(
             checks = check_every and step % check_every == 0 and run.shards.writes
             asked = checks or place == len(order) or (known_every and step % known_every == 0)
             rows = rows.to(run.device)
-            for done in updates.step(rows, now=bool(asked)):
+            for done in (yield Ask(step, rows, bool(asked), told.note)):
                 values = at.count(done)
                 if done.act is not None:
-                    on_act(done.act)
+                    told.on_act(done.act)
                 if at.rejected >= PATIENCE:
                     raise RunFailed(_diagnosis(run, rows, at, values))
                 if checks and at.step == step:
                     for checked in _check(run, rows, at.step):
-                        on_check(checked)
+                        told.on_check(checked)
                 if at.step % config.log_every == 0:
-                    told = {"step": at.step, "epoch": at.epoch, "learning_rate": done.rate}
-                    on_step(run.step_record(**told, **values))
-                advance(done.rows)
+                    where = {"step": at.step, "epoch": at.epoch, "learning_rate": done.rate}
+                    told.on_step(run.step_record(**where, **values))
+                told.advance(done.rows)
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.step < step:
                 continue
             if place == len(order):
                 _require_sound(run, at.step)
                 with more.evaluating():
-                    record = at.finish_epoch(run)
-                    on_epoch(record)
+                    measured = yield Ask(step, None, True, told.note)
+                    record = at.finish_epoch(run, measured)
+                    told.on_epoch(record)
                     doubts = list(_doubts(record, run))
                 for doubt in doubts:
-                    warn(doubt)
-            after_step(at.step, lambda: at.snapshot(run))
+                    told.warn(doubt)
+            told.after_step(at.step, lambda: at.snapshot(run))
     more.end()
     return run.objective.summary(
         at.errors,
@@ -151,20 +224,19 @@ class _Position:
         self.tally.add(values, rows)
         return values
 
-    def finish_epoch(self, run: Run) -> Any:
-        """Measure the epoch and go to the next one."""
+    def finish_epoch(self, run: Run, measured: Mapping[str, float]) -> Any:
+        """Record the epoch, of whose end this was measured, and go to the next one."""
         images = len(run.dataset.train)
         record = run.epoch_record(
             step=self.step,
             epoch=self.epoch,
-            stability=_stability(run),
             images_per_second=images / self.epoch_seconds,
             seconds=self.seconds,
             **self.tally.means(),
-            **run.objective.measured(run),
+            **measured,
             **run.more.end_epoch(),
             **alignments(run.field),
-            **energies(run.field, _shown(run), run.estimator.settling),
+            **energies(run.field, shown(run), run.estimator.settling),
         )
         self.errors = {n: getattr(record, n) for n in run.objective.epoch_names}
         self.trained += self.epoch_seconds
@@ -231,18 +303,6 @@ def _check(run: Run, rows: Tensor, step: int) -> list[Any]:
     report = check_gradients(run.field, x, y, cost, [checked], seed=config.seed)
     of_first = [row for row in report.rows if row.oracle == "implicit"]
     return records(run.check_record, report.asymmetry, of_first, step)
-
-
-def _stability(run: Run) -> float:
-    """Of the free points of some test images, if there are any; see `diagnosis.stability`."""
-    if isinstance(run.estimator.settling.solver, Brian2):
-        return math.nan
-    return stability(run.field, _shown(run), run.estimator.settling)
-
-
-def _shown(run: Run) -> Tensor:
-    """Some test images, on which an epoch's free phases are looked at."""
-    return run.dataset.shown.inputs[: run.config.check_rows]
 
 
 def _doubts(record: Any, run: Run) -> Iterator[str]:

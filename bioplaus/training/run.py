@@ -112,7 +112,10 @@ class Run:
 
 
 def build(
-    config: EqpropConfig, device: torch.device | str = "cpu", group: AbstractGroup | None = None
+    config: EqpropConfig,
+    device: torch.device | str = "cpu",
+    group: AbstractGroup | None = None,
+    dataset: Dataset | None = None,
 ) -> Run:
     """Make the plain objects that a config describes.
 
@@ -120,12 +123,13 @@ def build(
         config: of the run.
         device: where to compute.
         group: the processes that share the work; this one alone if None.
+        dataset: what `read` gives for the config, if it is known already.
 
     Raises:
         InputError: the data set cannot be read, or settings do not fit together.
     """
-    device, dtype = torch.device(device), getattr(torch, config.dtype)
-    dataset = make_dataset(config.data, dtype)
+    device = torch.device(device)
+    dataset = dataset or read(config, device)
     task = task_of(config, dataset, device)
     field, estimator = config.network.draw(task), make_estimator(config)
     objective = Supervised(resolve("cost", config.estimator.cost))
@@ -133,7 +137,7 @@ def build(
     shards = Shards(field, config.micro_shards, group or Group())
     run = Run(
         config=config,
-        dataset=fitted(dataset.to(device), field, objective),
+        dataset=fitted(dataset, field, objective),
         field=field,
         task=task,
         objective=objective,
@@ -147,6 +151,15 @@ def build(
     )
     _ = run.more  # refused before anything is begun
     return run
+
+
+def read(config: EqpropConfig, device: torch.device | str = "cpu") -> Dataset:
+    """The data set of a run, where it computes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return make_dataset(config.data, getattr(torch, config.dtype)).to(torch.device(device))
 
 
 def augmenting(config: LoopConfig) -> torch.Generator | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from bioplaus.contraction import Act
 from bioplaus.device.program import NotRecordable, Program
 from bioplaus.device.recorder import AbstractRecorder, CudaRecorder
+from bioplaus.diagnosis import stability
+from bioplaus.engines import Brian2
 from bioplaus.measuring import MEASURES, measures
 from bioplaus.training.objective import Supervised
 from bioplaus.training.run import Run
@@ -38,6 +41,24 @@ class Update:
     act: Act | None = None
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What a run asks for next.
+
+    Attributes:
+        step: the update's number, or that of the last one of an epoch.
+        rows: the examples of the batch, by index, where the run computes; None asks for what is
+            measured at the end of an epoch.
+        now: whether all updates so far must be known.
+        note: told in a line how updates are done.
+    """
+
+    step: int
+    rows: Tensor | None
+    now: bool
+    note: Callable[[str], None]
+
+
 class AbstractUpdates(ABC):
     """Does the updates of a run, in order."""
 
@@ -46,13 +67,37 @@ class AbstractUpdates(ABC):
         self._run = run
 
     @abstractmethod
-    def step(self, rows: Tensor, *, now: bool) -> list[Update]:
+    def step(self, rows: Tensor, *, now: bool) -> list[Any]:
         """Do an update; give those, in order, of which all has become known.
 
         Args:
             rows: the examples of the batch, by index, where the run computes.
             now: whether all so far must be known.
+
+        Returns:
+            An `Update` each; of joined runs a list of each one's.
         """
+
+    def measured(self) -> dict[str, float]:
+        """What the end of an epoch tells of the field as it is, beside the means of its steps."""
+        return measured(self._run)
+
+    def answer(self, ask: Ask) -> Any:
+        """What is asked for: updates that have become known, or the measures of an epoch."""
+        return self.measured() if ask.rows is None else self.step(ask.rows, now=ask.now)
+
+
+def measured(run: Run) -> dict[str, float]:
+    """The measures of a run's objective, and whether the free points of some images attract."""
+    found = math.nan
+    if not isinstance(run.estimator.settling.solver, Brian2):
+        found = stability(run.field, shown(run), run.estimator.settling)
+    return {"stability": found, **run.objective.measured(run)}
+
+
+def shown(run: Run) -> Tensor:
+    """Some test images, on which an epoch's free phases are looked at."""
+    return run.dataset.shown.inputs[: run.config.check_rows]
 
 
 class StepByStep(AbstractUpdates):
@@ -77,7 +122,12 @@ class Recorded(AbstractUpdates):
     """
 
     def __init__(
-        self, run: Run, recorder: AbstractRecorder, note: Callable[[str], None], block: int = BLOCK
+        self,
+        run: Run,
+        recorder: AbstractRecorder,
+        note: Callable[[str], None],
+        block: int = BLOCK,
+        plain: AbstractUpdates | None = None,
     ) -> None:
         """Take hold of the run.
 
@@ -86,36 +136,42 @@ class Recorded(AbstractUpdates):
             recorder: what notes work.
             note: told in a line what has been recorded, or why it cannot be.
             block: steps whose measures are gathered, >= 1.
+            plain: what does updates unrecorded; `StepByStep` if None.
         """
         super().__init__(run)
+        self._members = run.optimizer.members
         self._recorder, self._note, self._block = recorder, note, block
         self._inputs = run.dataset.train.inputs
         every = torch.arange(len(self._inputs), device=self._inputs.device)
         self._targets = run.more.targets(every)
-        self._plain = StepByStep(run)
+        self._plain = plain or StepByStep(run)
         self._programs: dict[int, tuple[Tensor, Program]] = {}
-        self._waiting: list[Update | tuple[int, float]] = []
+        self._waiting: list[Any] = []
         like = next(iter(run.field.parameters.values()))
-        self._table = torch.zeros(block, len(MEASURES), dtype=like.dtype, device=like.device)
+        of = (self._members,) if self._members else ()
+        self._table = like.new_zeros(block, *of, len(MEASURES))
         self._place = torch.zeros(1, dtype=torch.long, device=like.device)
-        self._rate = torch.zeros((), dtype=like.dtype, device=like.device)
+        self._rate = like.new_zeros(of)
         self._updates = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
         self._records = True
 
-    def step(self, rows: Tensor, *, now: bool) -> list[Update]:
-        rate = self._run.optimizer.learning_rate
-        if self._records and self._by_program(rows, rate):
-            self._run.optimizer.steps += 1
-            self._waiting.append((len(rows), rate))
+    def step(self, rows: Tensor, *, now: bool) -> list[Any]:
+        rates = self._run.optimizer.learning_rates
+        if self._records and self._by_program(rows, rates):
+            self._run.optimizer.counted()
+            self._waiting.append((len(rows), rates))
         else:
-            self._waiting += self._plain.step(rows)
+            self._waiting += self._plain.step(rows, now=True)
         if now or len(self._waiting) >= self._block or not self._records:
             return self._fetched()
         return []
 
-    def _by_program(self, rows: Tensor, rate: float) -> bool:
+    def _by_program(self, rows: Tensor, rates: list[float]) -> bool:
         """Do an update by its program; give whether it was done."""
-        self._rate.fill_(rate)
+        if self._members:
+            self._rate.copy_(torch.tensor(rates, dtype=self._rate.dtype))
+        else:
+            self._rate.fill_(rates[0])
         try:
             if len(rows) not in self._programs:
                 return self._first_of(rows)
@@ -140,7 +196,9 @@ class Recorded(AbstractUpdates):
             return done
         self._programs[len(rows)] = place, program
         loops = f" with {program.loops} loops" if program.loops else ""
-        self._note(f"updates of {len(rows)} rows are recorded as one program{loops}")
+        many = f"{self._members} runs, " if self._members else ""
+        count = len(rows) // (self._members or 1)
+        self._note(f"updates of {many}{count} rows are recorded as one program{loops}")
         return done
 
     def _give_up(self, reason: NotRecordable) -> None:
@@ -157,7 +215,7 @@ class Recorded(AbstractUpdates):
             updates, lost = run.optimizer.clipped_on_device(found.updates)
             if lost is not None:
                 program.doubt(lost)
-            return dict(updates), measures(run.field, run.cost, found, y)
+            return dict(updates), measures(run.field, run.cost, found, y, self._members)
 
         def move(given: tuple[dict[str, Tensor], Tensor]) -> None:
             updates, numbers = given
@@ -169,22 +227,38 @@ class Recorded(AbstractUpdates):
         program = Program(self._recorder, estimate, move)
         return program
 
-    def _fetched(self) -> list[Update]:
+    def _fetched(self) -> list[Any]:
         """All updates that are waiting, with the measures that the device has gathered."""
         gathered = sum(isinstance(each, tuple) for each in self._waiting)
         numbers = iter(self._recorder.fetch(self._table)() if gathered else [])
         self._place.zero_()
-        found: list[Update] = []
-        for each in self._waiting:
-            if isinstance(each, Update):
-                found.append(each)
-                continue
-            values: dict[str, float] = dict(zip(MEASURES, next(numbers), strict=True))
-            if not self._run.dataset.has_labels:
-                values["train_error"] = math.nan
-            found.append(Update(*each, values))
+        found = [
+            told_of(self._run, each[0], each[1], next(numbers)) if isinstance(each, tuple) else each
+            for each in self._waiting
+        ]
         self._waiting = []
         return found
+
+
+def told_of(run: Run, rows: int, rates: Sequence[float], numbers: Sequence[Any]) -> Any:
+    """An update as it is told; of joined runs a list, one a run.
+
+    Args:
+        run: that was trained.
+        rows: of its batch, of joined runs those of all together.
+        rates: learning rates, one a run.
+        numbers: its MEASURES, see `measures`.
+    """
+    members, lacking = run.optimizer.members, {} if run.dataset.has_labels else _NO_LABELS
+    own, each = (rows // members, numbers) if members else (rows, [numbers])
+    found = [
+        Update(own, rate, dict(zip(MEASURES, values, strict=True)) | lacking)
+        for rate, values in zip(rates, each, strict=True)
+    ]
+    return found if members else found[0]
+
+
+_NO_LABELS = {"train_error": math.nan}
 
 
 def chosen(
@@ -203,13 +277,13 @@ def chosen(
     """
     if recorder is None and run.device.type != "cuda":
         return StepByStep(run)
-    if reason := _unfit(run):
+    if reason := unfit(run):
         note(f"updates are done step by step: {reason}")
         return StepByStep(run)
     return Recorded(run, recorder or CudaRecorder(), note, min(BLOCK, every or BLOCK))
 
 
-def _unfit(run: Run) -> str | None:
+def unfit(run: Run) -> str | None:
     """Why a run's updates cannot be recorded; None where nothing is known against it."""
     config = run.config
     if type(run.objective) is not Supervised:

@@ -127,7 +127,7 @@ def test_an_epoch_ends_with_a_look_at_the_stability_of_free_points(monkeypatch):
     train(run, on_step=lambda r: None, on_epoch=epochs.append, warn=told.append)
     assert -1.0 <= epochs[0].stability < 0
     assert not told
-    monkeypatch.setattr("bioplaus.training.loop.stability", lambda *of: 0.25)
+    monkeypatch.setattr("bioplaus.training.updates.stability", lambda *of: 0.25)
     run = build(load_config(EqpropConfig, sets=[*SMALL, "epochs=1"]))
     train(run, on_step=lambda r: None, on_epoch=epochs.append, warn=told.append)
     assert len(told) == 1

@@ -1,0 +1,288 @@
+"""Many runs at once: where they stand at the same step, their updates are one batched program."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bioplaus.config import EqpropConfig
+from bioplaus.device.recorder import AbstractRecorder, CudaRecorder
+from bioplaus.engines import Brian2
+from bioplaus.errors import InputError
+from bioplaus.estimators import AsymEP, VectorFieldEP
+from bioplaus.fields import LayeredField, ensemble
+from bioplaus.measuring import measures
+from bioplaus.sharding import Shards
+from bioplaus.training.loop import Course
+from bioplaus.training.run import Run
+from bioplaus.training.updates import (
+    BLOCK,
+    AbstractUpdates,
+    Ask,
+    Recorded,
+    StepByStep,
+    chosen,
+    measured,
+    told_of,
+    unfit,
+)
+from bridge.config import flatten
+from bridge.distributed import Group
+from bridge.optim import Joined
+
+FREE = (
+    "seed",
+    "network.angle",
+    "network.asymmetry",
+    "network.feedback_gain",
+    "network.gain",
+    "optimizer.learning_rate",
+    "optimizer.schedule",
+    "optimizer.warmup_steps",
+)
+"""Keys of the config in which runs that are trained as one program may differ."""
+ESTIMATORS = (VectorFieldEP, AsymEP)
+"""Estimators whose phases can be those of many networks."""
+
+
+def alike(configs: Sequence[EqpropConfig]) -> list[list[int]]:
+    """Runs that can be one program, by number: those that differ in the keys of `FREE` alone."""
+    groups: dict[str, list[int]] = {}
+    for number, config in enumerate(configs):
+        kept = {k: v for k, v in flatten(config.model_dump(mode="json")).items() if k not in FREE}
+        groups.setdefault(json.dumps(kept, sort_keys=True), []).append(number)
+    return list(groups.values())
+
+
+def require_joinable(run: Run) -> None:
+    """Refuse a run that cannot be trained together with others of its kind.
+
+    Raises:
+        InputError: one line that says why, what can be, and the way out.
+    """
+    reason = unfit(run)
+    if isinstance(run.estimator.settling.solver, Brian2):
+        reason = "phases.engine=brian2 simulates one network"
+    elif type(run.estimator) not in ESTIMATORS:
+        legal = " and ".join(kind.name for kind in ESTIMATORS)
+        reason = f"estimator.name={run.estimator.name} is none of {legal}"
+    elif (found := ensemble.unfit(run.field)) is not None:
+        reason = f"{found}; networks of dense layers (network.field=leaky) can"
+    if reason is not None:
+        raise InputError(f"--together: {reason}; leave --together out for a process a run")
+
+
+@dataclass
+class Member:
+    """One of many runs on their way.
+
+    Attributes:
+        run: what is trained.
+        course: its training, not begun; see `loop.course`.
+        value: what the course has ended with.
+        error: why it has failed, if it has.
+    """
+
+    run: Run
+    course: Course
+    value: Any = None
+    error: Exception | None = None
+    ended: bool = field(default=False, init=False)
+    _ask: Ask | None = field(default=None, init=False)
+
+    @property
+    def ask(self) -> Ask:
+        """What it asks for."""
+        assert self._ask is not None
+        return self._ask
+
+    def go(self, step: Callable[[], Ask]) -> None:
+        """Have the course go on to what it asks next, or to its end."""
+        try:
+            self._ask = step()
+        except StopIteration as end:
+            self.value, self.ended = end.value, True
+        except Exception as error:  # the others go on
+            self.error, self.ended = error, True
+
+
+def train_together(
+    members: Sequence[Member],
+    *,
+    recorder: AbstractRecorder | None = None,
+    known_every: int | None = None,
+) -> Iterator[list[Member]]:
+    """Train many runs at once, step by step; after each give those that have ended.
+
+    Each is told what it would be told alone, row by row, up to rounding: its batches, its rates and
+    its random numbers are its own. One that fails leaves the others. Where runs do not stand at the
+    same step, as where they have been resumed, those that are behind go on alone until they do.
+
+    Args:
+        members: of `require_joinable` runs that differ in the keys of `FREE` alone.
+        recorder: what notes updates in place of CUDA graphs, also on a CPU.
+        known_every: see `loop.train`.
+    """
+    living, joint = list(members), None
+    alone: dict[int, AbstractUpdates] = {}
+    try:
+        for each in living:
+            each.go(partial(next, each.course))
+        while living:
+            ended = [each for each in living if each.ended]
+            if ended:
+                living, joint = [each for each in living if not each.ended], None
+                alone.clear()
+                yield ended
+                continue
+            due = _due(living)
+            if joint is None and _joinable(due, living):
+                joint = Joint([each.run for each in due], _noting(due), recorder, known_every)
+            answers = _answers(joint, due) if joint and due == living else None
+            for place, each in enumerate(due):
+                if answers is not None:
+                    each.go(answers[place])
+                    continue
+                if id(each) not in alone:
+                    alone[id(each)] = _updates(each, len(living), recorder, known_every)
+                each.go(_answered(each, lambda each=each: alone[id(each)].answer(each.ask)))
+            yield []
+    except BaseException as error:
+        for each in living:  # each closes what it holds open
+            with contextlib.suppress(BaseException):
+                each.course.throw(error)
+        raise
+
+
+def _due(living: Sequence[Member]) -> list[Member]:
+    """Those that are furthest behind and ask for the same."""
+    first = min(living, key=lambda each: (each.ask.step, each.ask.rows is None)).ask
+    kind = _kind(first)
+    return [each for each in living if each.ask.step == first.step and _kind(each.ask) == kind]
+
+
+def _kind(ask: Ask) -> int:
+    return -1 if ask.rows is None else len(ask.rows)
+
+
+def _joinable(due: Sequence[Member], living: Sequence[Member]) -> bool:
+    """Whether all stand at one step, after their first one, which makes an optimizer's buffers."""
+    return len(due) == len(living) > 1 and all(each.run.optimizer.steps for each in due)
+
+
+def _updates(
+    member: Member, living: int, recorder: AbstractRecorder | None, known_every: int | None
+) -> AbstractUpdates:
+    """What does the updates of one that goes alone; the last one goes as if it had always."""
+    if living > 1:
+        return StepByStep(member.run)
+    return chosen(member.run, member.ask.note, recorder, known_every)
+
+
+Next = Callable[[], Ask]
+"""Has a course go on."""
+
+
+def _answered(member: Member, answer: Callable[[], Any]) -> Next:
+    """Send a course its answer, or what went wrong on the way to it."""
+    try:
+        return partial(member.course.send, answer())
+    except Exception as error:
+        return partial(member.course.throw, error)
+
+
+def _answers(joint: Joint, due: Sequence[Member]) -> list[Next] | None:
+    """The same of joined runs; None where each had better be answered alone."""
+    try:
+        answers = joint.answer([each.ask for each in due])
+    except Apart:
+        return None
+    except Exception as error:  # nothing says whose it is
+        return [partial(each.course.throw, error) for each in due]
+    return [partial(e.course.send, answer) for e, answer in zip(due, answers, strict=True)]
+
+
+def _noting(members: Sequence[Member]) -> Callable[[str], None]:
+    def note(text: str) -> None:
+        for each in members:
+            each.ask.note(text)
+
+    return note
+
+
+class Joint:
+    """The updates of several runs that stand at one step, whose weights lie side by side."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        note: Callable[[str], None],
+        recorder: AbstractRecorder | None = None,
+        every: int | None = None,
+    ) -> None:
+        """Join runs; their parameters and buffers become parts of the joined ones.
+
+        Args:
+            runs: at one step, after their first one.
+            note: told in a line how updates are done.
+            recorder, every: see `updates.chosen`.
+        """
+        self.runs, first = list(runs), runs[0]
+        assert isinstance(first.field, LayeredField)
+        optimizer = Joined([run.optimizer for run in runs])
+        many = ensemble.Ensemble(first.field, optimizer.params)
+        shards = Shards(many, 1, Group())
+        run = dataclasses.replace(first, field=many, optimizer=optimizer, shards=shards)
+        self._updates: AbstractUpdates = StepJoint(run)
+        note(f"updates are those of {len(runs)} runs together")
+        if recorder is not None or first.device.type == "cuda":
+            block = min(BLOCK, every or BLOCK)
+            self._updates = Recorded(run, recorder or CudaRecorder(), note, block, self._updates)
+
+    def answer(self, asks: Sequence[Ask]) -> list[Any]:
+        """What each run asks for.
+
+        Raises:
+            Apart: each had better be answered alone; nothing has changed.
+        """
+        rows = [ask.rows for ask in asks if ask.rows is not None]
+        if not rows:
+            return [measured(run) for run in self.runs]
+        every = torch.stack(rows, 1).flatten()  # all runs in turn
+        known = self._updates.step(every, now=any(ask.now for ask in asks))
+        return [[done[place] for done in known] for place in range(len(self.runs))]
+
+
+class Apart(Exception):
+    """A joined update would be an error of some of its runs, each of which has to say so itself."""
+
+
+class StepJoint(AbstractUpdates):
+    """Updates of joined runs, each known when it is done."""
+
+    def __init__(self, run: Run) -> None:
+        """Take hold of the joined run."""
+        super().__init__(run)
+        self._out = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
+
+    def step(self, rows: Tensor, *, now: bool) -> list[list[Any]]:
+        run, optimizer = self._run, self._run.optimizer
+        x, y = run.more.inputs(rows), run.more.targets(rows)
+        found = run.estimator(run.field, x, y, run.cost, out=self._out)
+        updates, lost = optimizer.clipped_on_device(found.updates)
+        if lost is not None and int(lost):
+            raise Apart
+        numbers = measures(run.field, run.cost, found, y, optimizer.members).tolist()
+        rates = optimizer.learning_rates
+        like = next(iter(updates.values()))
+        optimizer.step_on_device(updates, torch.tensor(rates, dtype=like.dtype).to(like.device))
+        optimizer.counted()
+        return [told_of(run, len(rows), rates, numbers)]
