@@ -198,6 +198,7 @@ def training_session(
     processes: int | None = None,
     plan: Plan | None = None,
     warn: Callable[[str], None] = lambda text: None,
+    signals: Sequence[int] | None = None,
 ) -> Iterator[Session]:
     """Open a run's log, new or where its last good checkpoint stands, for the length of a block.
 
@@ -220,6 +221,8 @@ def training_session(
         processes: their number, if results depend on it; a checkpoint goes on only in as many.
         plan: how long the run is to be, if it may become longer; see `bridge.extending`.
         warn: told in a line what may change the last bits of a resumed run's numbers.
+        signals: those that someone else notes for several sessions at once, as they come; None
+            has this one note its own.
 
     Raises:
         InputError: see `open_run` and `reopen_run`; the log is finished, or this process computes
@@ -236,7 +239,7 @@ def training_session(
     new |= {"parent": parent}
     facts = {"device": device, "processes": processes}
     # Noted from here on, a signal cannot end the process between the making of a file and its name.
-    with _noted_signals(group) as signals, terminal.unwaiting():
+    with _watched(group, signals) as signals:
         if group.rank == 0:
             with group.telling() as told:
                 log, start = start_log(path, resume, of_run, new, facts, warn, plan)
@@ -354,6 +357,16 @@ def _remove_parts(path: Path, run_id: str) -> None:
     remove_checkpoints(folder, run_id, spared=last[0] if last and kept is None else None)
     for each in rank_files(path, run_id):
         each.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _watched(group: Group, signals: Sequence[int] | None) -> Iterator[Sequence[int]]:
+    """Give the signals that have come; where nobody else looks after that, and after the screen."""
+    if signals is not None:
+        yield signals
+        return
+    with _noted_signals(group) as found, terminal.unwaiting():
+        yield found
 
 
 @contextlib.contextmanager

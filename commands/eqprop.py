@@ -47,6 +47,7 @@ from commands.sweeps import sweep
     help="Draw the trained network in Brian2.",
 )
 @common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("together")
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
@@ -57,6 +58,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
       python cli.py eqprop-run --epochs 2 --hidden 256 --set optimizer.learning_rate=0.3
       python cli.py eqprop-run --field mynet.py:Net --estimator asym-ep --epochs 2
       python cli.py eqprop-run --seeds 0..4 --sweep estimator.beta=0.1,0.5 --out runs/beta
+      python cli.py eqprop-run --seeds 0..31 --together --out runs/seeds
     """
     from bioplaus.config import EqpropConfig
     from bridge.distributed import joined
@@ -75,7 +77,13 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "check_gradients_every": options["check_gradients_every"],
         "seed": options["seed"],
     }
-    if sweep(EqpropConfig, config, flags, options):
+
+    def in_one(points: Any) -> Any:
+        from commands.together import Together
+
+        return Together(points, config, flags, options)
+
+    if sweep(EqpropConfig, config, flags, options, in_one=in_one):
         return
     device = resolve_device(options["device"])
     with joined(device) as group:

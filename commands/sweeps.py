@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ def sweep(
     flags: Mapping[str, Any],
     options: dict[str, Any],
     places: Mapping[str, str] = LOG_ONLY,
+    in_one: Callable[[Mapping[Path, Mapping[str, str]]], AbstractLauncher] | None = None,
 ) -> bool:
     """Run a training command once for each point of --seeds and --sweep, if they are given.
 
@@ -42,6 +43,8 @@ def sweep(
         options: of the command line: seeds, sweeps, jobs, launcher, slurm, and as `prepare`; `out`
             is the folder.
         places: the options by which each run is told where to write, see LOG_AND_MODEL.
+        in_one: what runs them in this process where --together is given, of the values of each
+            point that has not finished, by its log.
 
     Returns:
         Whether there was anything to sweep.
@@ -69,7 +72,12 @@ def sweep(
     require_unlocked(folder)
     again = _arguments(context, leave_out=(*_OF_SWEEPS, *places))
     jobs = [_job(model, toml, flags, options, point, folder, places, again) for point in plan]
-    launcher, parallel = _launcher(options, folder, len(jobs))
+    if options.get("together") and in_one is not None:
+        waiting = zip(jobs, plan, strict=True)
+        launcher = in_one({job.log: p for job, p in waiting if job.status != "finished"})
+        parallel = len(jobs)
+    else:
+        launcher, parallel = _launcher(options, folder, len(jobs))
     silent = options["quiet"] or options["as_json"]
     ended = [job for job in jobs if job.status == "finished"]
 
@@ -99,7 +107,7 @@ def sweep(
     return True
 
 
-_OF_SWEEPS = ("seeds", "sweeps", "jobs", "launcher", "slurm", "as_json", "quiet")
+_OF_SWEEPS = ("seeds", "sweeps", "jobs", "launcher", "slurm", "together", "as_json", "quiet")
 
 
 def _check_options(options: dict[str, Any], places: Mapping[str, str]) -> None:
@@ -107,10 +115,16 @@ def _check_options(options: dict[str, Any], places: Mapping[str, str]) -> None:
     if options["slurm"] and options["launcher"] != "slurm":
         raise click.UsageError("--slurm is for a cluster; give --launcher slurm too")
     if options["seeds"] is None and not options["sweeps"]:
-        for name in ("jobs", "launcher"):
-            if options[name]:
+        for name in ("jobs", "launcher", "together"):
+            if options.get(name):
                 raise click.UsageError(f"--{name} is for many runs; give --seeds or --sweep too")
         return
+    for name in ("jobs", "launcher"):
+        if options.get("together") and options[name]:
+            raise click.UsageError(
+                f"--{name} is of runs in processes of their own, --together of runs in one; give "
+                "one of the two"
+            )
     if options.get("plot"):
         raise click.UsageError("--plot draws one run; leave it out with --seeds and --sweep")
     for name in places:

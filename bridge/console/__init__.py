@@ -125,6 +125,12 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         metavar="KEY=VALUE",
         help="Option of sbatch for --launcher slurm, as time=60, partition=gpu; can be repeated.",
     ),
+    "together": click.option(
+        "--together",
+        is_flag=True,
+        help="Train the runs of --seeds and --sweep as one program in this process, those together "
+        "that differ in seed, rate, angle or gain.",
+    ),
     "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
     "set": click.option(
         "--set",
@@ -147,7 +153,7 @@ def common_options(*names: str) -> Callable[[F], F]:
 
     The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
     whatever else is named: `sets`, `resume`, `reschedule`, `checkpoint_every`, `deterministic`,
-    `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`.
+    `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`, `together`.
 
     Args:
         names: some of OPTIONS; none at all means those that every command has.

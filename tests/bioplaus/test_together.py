@@ -1,16 +1,14 @@
 """Runs that are trained together: each is told what it would be told alone."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
 
 from bioplaus.config import EqpropConfig
-from bioplaus.errors import InputError
 from bioplaus.training import build, train
 from bioplaus.training.loop import Listeners, course
-from bioplaus.training.together import Member, alike, require_joinable, train_together
+from bioplaus.training.together import Member, require_joinable, train_together
 from bridge.config import load_config
 from bridge.errors import RunFailed
 from tests.recording import Recorder
