@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from bioplaus.config import EqpropConfig
-from bioplaus.device.recorder import AbstractRecorder, CudaRecorder
+from bioplaus.device.recorder import AbstractRecorder
 from bioplaus.engines import Brian2
 from bioplaus.errors import InputError
 from bioplaus.estimators import AsymEP, VectorFieldEP
-from bioplaus.fields import LayeredField, ensemble
-from bioplaus.measuring import measures
-from bioplaus.sharding import Shards
+from bioplaus.fields import ensemble
+from bioplaus.training.joint import Apart, Joint
 from bioplaus.training.loop import Course
 from bioplaus.training.run import Run
-from bioplaus.training.updates import (
-    BLOCK,
-    AbstractUpdates,
-    Ask,
-    Recorded,
-    StepByStep,
-    chosen,
-    measured,
-    told_of,
-    unfit,
-)
+from bioplaus.training.updates import AbstractUpdates, Ask, StepByStep, chosen, unfit
 from bridge.config import flatten
-from bridge.distributed import Group
-from bridge.optim import Joined
 
 FREE = (
     "seed",
@@ -216,73 +199,3 @@ def _noting(members: Sequence[Member]) -> Callable[[str], None]:
             each.ask.note(text)
 
     return note
-
-
-class Joint:
-    """The updates of several runs that stand at one step, whose weights lie side by side."""
-
-    def __init__(
-        self,
-        runs: Sequence[Run],
-        note: Callable[[str], None],
-        recorder: AbstractRecorder | None = None,
-        every: int | None = None,
-    ) -> None:
-        """Join runs; their parameters and buffers become parts of the joined ones.
-
-        Args:
-            runs: at one step, after their first one.
-            note: told in a line how updates are done.
-            recorder, every: see `updates.chosen`.
-        """
-        self.runs, first = list(runs), runs[0]
-        assert isinstance(first.field, LayeredField)
-        optimizer = Joined([run.optimizer for run in runs])
-        many = ensemble.Ensemble(first.field, optimizer.params)
-        shards = Shards(many, 1, Group())
-        run = dataclasses.replace(first, field=many, optimizer=optimizer, shards=shards)
-        self._updates: AbstractUpdates = StepJoint(run)
-        note(f"updates are those of {len(runs)} runs together")
-        if recorder is not None or first.device.type == "cuda":
-            block = min(BLOCK, every or BLOCK)
-            self._updates = Recorded(run, recorder or CudaRecorder(), note, block, self._updates)
-
-    def answer(self, asks: Sequence[Ask]) -> list[Any]:
-        """What each run asks for.
-
-        Raises:
-            Apart: each had better be answered alone; nothing has changed.
-        """
-        rows = [ask.rows for ask in asks if ask.rows is not None]
-        if not rows:
-            return [measured(run) for run in self.runs]
-        every = torch.stack(rows, 1).flatten()  # all runs in turn
-        known = self._updates.step(every, now=any(ask.now for ask in asks))
-        return [[done[place] for done in known] for place in range(len(self.runs))]
-
-
-class Apart(Exception):
-    """A joined update would be an error of some of its runs, each of which has to say so itself."""
-
-
-class StepJoint(AbstractUpdates):
-    """Updates of joined runs, each known when it is done."""
-
-    def __init__(self, run: Run) -> None:
-        """Take hold of the joined run."""
-        super().__init__(run)
-        self._out = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
-
-    def step(self, rows: Tensor, *, now: bool) -> list[list[Any]]:
-        run, optimizer = self._run, self._run.optimizer
-        x, y = run.more.inputs(rows), run.more.targets(rows)
-        found = run.estimator(run.field, x, y, run.cost, out=self._out)
-        updates, lost = optimizer.clipped_on_device(found.updates)
-        if lost is not None and int(lost):
-            raise Apart
-        numbers = measures(run.field, run.cost, found, y, optimizer.members).tolist()
-        rates = optimizer.learning_rates
-        like = next(iter(updates.values()))
-        optimizer.step_on_device(updates, torch.tensor(rates, dtype=like.dtype).to(like.device))
-        optimizer.counted()
-        return [told_of(run, len(rows), rates, numbers)]

@@ -88,11 +88,15 @@ class AbstractUpdates(ABC):
 
 
 def measured(run: Run) -> dict[str, float]:
-    """The measures of a run's objective, and whether the free points of some images attract."""
-    found = math.nan
-    if not isinstance(run.estimator.settling.solver, Brian2):
-        found = stability(run.field, shown(run), run.estimator.settling)
-    return {"stability": found, **run.objective.measured(run)}
+    """What the end of an epoch tells of a run's field, beside the means of its steps."""
+    return {"stability": stability_of(run), **run.objective.measured(run)}
+
+
+def stability_of(run: Run) -> float:
+    """Of the free points of some test images, if there are any; see `diagnosis.stability`."""
+    if isinstance(run.estimator.settling.solver, Brian2):
+        return math.nan
+    return stability(run.field, shown(run), run.estimator.settling)
 
 
 def shown(run: Run) -> Tensor:
