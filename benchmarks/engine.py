@@ -1,6 +1,6 @@
 """CPU time a training image: equilibrium propagation over backpropagation of the same layers.
 
-    python benchmarks/engine.py [--json]
+    python benchmarks/engine.py [--only WORD] [--json]
 
 One process, one thread, batch 50, real MNIST images, both with plain gradient descent. The two
 are run in turn, and the ratio is that of each pair's CPU times (median, quartiles). Cases:
@@ -8,7 +8,8 @@ are run in turn, and the ratio is that of each pair's CPU times (median, quartil
 - `fixed`: 784-512-10, exactly 30 free and 10 nudged steps, for each nudging, sweeps and Euler;
 - `converged`: 784-512-512-512-10, every row settled to a residual of 1e-3 in each phase, on the
   initial network and after learning 5,000 images; feedback of gain 0.3 at 90 degrees, and as in
-  configs/mnist-3x512.toml (0.2 times the transpose), where more sweeps are needed at first.
+  configs/mnist-3x512.toml (0.2 times the transpose), where more sweeps are needed at first;
+- `together`: an update of M networks as one program over M updates one after another.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from bioplaus.config import EqpropConfig
 from bioplaus.data import load_dataset
 from bioplaus.training import Run, build
+from bioplaus.training.joint import Joint
+from bioplaus.training.run import read
+from bioplaus.training.updates import Ask, StepByStep
 from bridge.config import load_config
 
 BATCH = 50
@@ -102,27 +107,63 @@ def case(sizes: list[int], sets: list[str], trained: int, pairs: int, repeat: in
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--pairs", type=int, default=15)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    load_dataset("mnist", train_size=1, test_size=1)  # fails early where the data are missing
+def together(members: int, sets: list[str], pairs: int) -> dict:
+    """The ratio of updates of many seeds together over as many alone."""
+    rate = "optimizer.learning_rate=1e-3"
+    common = ["data.train_size=5000", "data.test_size=1", rate, *sets]
+    configs = [load_config(EqpropConfig, sets=[*common, f"seed={k}"]) for k in range(members)]
+    data, g = read(configs[0]), torch.Generator().manual_seed(0)
+    one_by_one, joined = ([build(each, dataset=data) for each in configs] for _ in range(2))
+    single = [StepByStep(run) for run in one_by_one]
+    for updates in (*single, *map(StepByStep, joined)):  # their first step makes the buffers
+        updates.step(torch.arange(BATCH))
+    joint = Joint(joined, lambda text: None)
+
+    def rows() -> list[torch.Tensor]:
+        return [torch.randint(5000, (BATCH,), generator=g) for _ in range(members)]
+
+    def apart() -> None:
+        for updates, own in zip(single, rows(), strict=True):
+            updates.step(own)
+
+    def at_once() -> None:
+        joint.answer([Ask(2, own, True, lambda text: None) for own in rows()])
+
+    found = ratio(at_once, apart, pairs, 3)
+    found["microseconds_per_image"] = round(found["microseconds_per_image"] / members, 1)
+    return found
+
+
+def cases(pairs: int) -> Iterator[tuple[str, Callable[[], dict]]]:
+    """What is measured, by name."""
     fixed = ["phases.tolerance=0", "phases.free_steps=30", "phases.nudged_steps=10"]
     settled = ["phases.tolerance=1e-3", "phases.free_steps=100", "phases.nudged_steps=100"]
     small, deep = [784, 512, 10], [784, 512, 512, 512, 10]
-    results = {}
     for solver in ("sweeps", "euler"):
         for nudging in ("centered", "one-sided"):
             sets = [*fixed, f"phases.solver={solver}", f"estimator.nudging={nudging}"]
             name = f"fixed 784-512-10 {solver} {nudging}"
-            results[name] = case(small, sets, 0, arguments.pairs, 20)
+            yield name, partial(case, small, sets, 0, pairs, 20)
     for angle, gain in ((90.0, 0.3), (0.0, 0.2)):
         for trained in (0, 5000):
             sets = [*settled, f"network.angle={angle}", f"network.feedback_gain={gain}"]
             name = f"converged 784-512-512-512-10, {angle:g} degrees, {trained} images learnt"
-            results[name] = case(deep, sets, trained, arguments.pairs, 10)
+            yield name, partial(case, deep, sets, trained, pairs, 10)
+    for members, hidden in ((8, [16]), (32, [16]), (32, [64]), (8, [64, 64]), (8, [512])):
+        name = f"together {members} x 784-{'-'.join(map(str, hidden))}-10"
+        yield name, partial(together, members, [f"network.hidden={hidden}"], pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--only", metavar="WORD", default="", help="cases whose name begins so")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    load_dataset("mnist", train_size=1, test_size=1)  # fails early where the data are missing
+    wanted = (each for each in cases(arguments.pairs) if each[0].startswith(arguments.only))
+    results = {name: measure() for name, measure in wanted}
     if arguments.json:
         print(json.dumps(results))
         return

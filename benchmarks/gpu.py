@@ -7,6 +7,7 @@ Sections, in this order; each line is a check:
 - `agreement`: the same on the CPU in float64: updates, steps and states of phases, policies;
 - `update`: one update over one of backpropagation of the same layers as a CUDA graph;
 - `run`: the default MNIST run of ten epochs: seconds and test error;
+- `ensemble`: 32 seeds of the default run together over one alone, two epochs;
 - `games`: Nash-MD's step over the bare batched product, and 1,000 steps over 1,000 products;
 - `oracle`: equilibria of many games, in seconds;
 - `decoding`: policy and mixture of a language model over transformers' `generate` with the same
@@ -38,6 +39,9 @@ from bioplaus.estimators import get_estimator
 from bioplaus.fields import LeakyField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.training import Run, build, train
+from bioplaus.training.loop import Listeners, course
+from bioplaus.training.run import read
+from bioplaus.training.together import Member, train_together
 from bioplaus.training.updates import chosen
 from bridge.config import load_config
 from nlhf import solve_equilibrium
@@ -168,6 +172,32 @@ def whole_run(epochs: int, *sets: str) -> Callable[[str], Result]:
     return work
 
 
+def ensemble(members: int, epochs: int, *sets: str) -> Callable[[str], Result]:
+    """Seconds of so many seeds together over those of one."""
+
+    def work(device: str) -> Result:
+        every = [[f"epochs={epochs}", f"seed={k}", *sets] for k in range(members)]
+        configs = [load_config(EqpropConfig, sets=each) for each in every]
+        data, told = read(configs[0], device), []
+
+        def spent(some: list[EqpropConfig]) -> tuple[float, list[Any]]:
+            rows: list[Any] = []
+            to = Listeners(on_step=lambda row: None, on_epoch=rows.append, note=told.append)
+            runs = [build(each, device, dataset=data) for each in some]
+            began = time.perf_counter()
+            for _ in train_together([Member(run, course(run, to)) for run in runs]):
+                pass
+            return time.perf_counter() - began, rows[-len(some) :]
+
+        (one, alone), (many, rows) = spent(configs[:1]), spent(configs)
+        off = max(abs(row.test_error - alone[0].test_error) for row in rows[:1])
+        return {"ratio": many / one, "s": many, "one s": one, "first off by %": off,
+                "test error %": statistics.mean(row.test_error for row in rows),
+                "how": "; ".join(dict.fromkeys(told))}  # fmt: skip
+
+    return work
+
+
 def game(games: int, actions: int, device: str) -> tuple[Problem, NashMD]:
     P = random_games(games, actions, torch.Generator().manual_seed(0)).float().to(device)
     tau = torch.full((games,), 0.1, device=device)
@@ -290,6 +320,7 @@ def checks() -> Iterator[Check]:
     wide = update(WIDE, 4000, *ASYM)
     yield Check("update", "784-3x2048-10 asym-ep, batch 4000", wide, 6.0)
     yield Check("run", "the default run, ten epochs, s", whole_run(10), 6.0)
+    yield Check("ensemble", "32 seeds of the default run over one", ensemble(32, 2), 3.0)
     yield Check("games", "256 games K=256, a step", nash(256, 256, 1), 1.3)
     yield Check("games", "10,000 games K=10, a step", nash(10_000, 10, 1))
     for actions in (50, 128):
