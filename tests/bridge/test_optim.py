@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bridge.errors import InputError, RunFailed
-from bridge.optim import Optimizer
+from bridge.optim import Joined, Optimizer
 from bridge.schedules import SCHEDULES, learning_rate_schedule
 
 NAMES = ("forward.0", "forward.1", "bias.0")
@@ -207,3 +207,51 @@ def test_schedules_have_the_values_of_their_formulas() -> None:
     steps = learning_rate_schedule("step", 100, milestones=(0.5, 0.8), factor=0.1)
     assert [steps(s) for s in (49, 50, 80, 300)] == pytest.approx([1, 0.1, 0.01, 0.01])
     assert learning_rate_schedule("constant")(10**9) == 1.0
+
+
+@pytest.mark.parametrize("method", ["sgd", "momentum", "adam"])
+def test_joined_optimizers_take_the_steps_of_each(method: str) -> None:
+    settings = {"method": method, "weight_decay": 0.1, "clip_norm": 0.9, "rates": {"bias": 0.3}}
+    rates = [0.1, 0.02, 0.3]
+
+    def made() -> list[Optimizer]:
+        return [
+            Optimizer(fresh(k), learning_rate=rate, schedule="linear", total_steps=9, **settings)
+            for k, rate in enumerate(rates)
+        ]
+
+    apart, some = made(), made()
+    for each in (*apart, *some):
+        each.step(fresh(7))
+    joined = Joined(some)
+    assert joined.members == 3
+    for step in range(4):
+        updates = [fresh(10 * step + k) for k in range(3)]
+        stacked = {name: torch.stack([u[name] for u in updates]) for name in NAMES}
+        assert joined.learning_rates == [each.learning_rate for each in apart]
+        within, lost = joined.clipped_on_device(stacked)
+        assert lost is not None
+        assert int(lost) == 0
+        before = [each.params["bias.0"]._version for each in some]
+        joined.step_on_device(within, torch.tensor(joined.learning_rates, dtype=torch.float64))
+        joined.counted()
+        # who holds a member's parameters sees that they have changed
+        assert all(e.params["bias.0"]._version > v for e, v in zip(some, before, strict=True))
+        for each, own in zip(apart, updates, strict=True):
+            each.step(own)
+        if step == 1:  # a member can go a step alone
+            for one, other in ((apart[1], some[1]), (apart[0], some[0]), (apart[2], some[2])):
+                one.step(fresh(3))
+                other.step(fresh(3))
+    for one, other in zip(apart, some, strict=True):
+        assert one.steps == other.steps
+        for name in NAMES:
+            torch.testing.assert_close(other.params[name], one.params[name], rtol=1e-12, atol=1e-12)
+        kept, wanted = other.state_dict()["buffers"], one.state_dict()["buffers"]
+        assert kept.keys() == wanted.keys()
+        for name, values in wanted.items():
+            torch.testing.assert_close(kept[name], values, rtol=1e-12, atol=1e-12)
+    stacked["bias.0"][1, 0] = math.nan
+    assert int(joined.clipped_on_device(stacked)[1]) == 1  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError):
+        joined.step(stacked)
