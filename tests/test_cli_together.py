@@ -74,8 +74,8 @@ def test_each_log_is_that_of_its_own_run(tmp_path: Path, dtype: str) -> None:
 
 
 def test_a_run_that_diverges_leaves_the_others(tmp_path: Path) -> None:
-    own = [*SMALL, "--set=dtype=float64", "--epochs=20", "--seed=2"]
-    rates = "--sweep=optimizer.learning_rate=0.3,1e30,0.1"
+    own = [*SMALL, "--set=dtype=float64", "--set=batch_size=2", "--seed=2"]
+    rates = "--sweep=optimizer.learning_rate=0.05,1e30,0.1"
     result = call("eqprop-run", *own, rates, "--together", "--out", tmp_path / "many")
     assert result.exit_code == 1
     assert "1 of 3 runs failed" in result.stderr
@@ -95,9 +95,12 @@ def test_a_run_that_diverges_leaves_the_others(tmp_path: Path) -> None:
             assert alone.stderr.strip().removeprefix("error: ") in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_what_was_stopped_goes_on(tmp_path: Path, number: int) -> None:
-    own = [*SMALL, "--set=dtype=float64", "--seeds=0..2", "--epochs=40", "--checkpoint-every=4"]
+    own = [*SMALL, "--set=dtype=float64", "--seeds=0..2", "--checkpoint-every=4"]
+    own += ["--epochs=4", "--set=batch_size=2"]  # thirty steps an epoch
     whole = ["eqprop-run", *own, "--together", "--out", tmp_path / "whole"]
     cut = ["eqprop-run", *own, "--together", "--out", tmp_path / "cut", "--resume"]
     assert command(whole) == 0
