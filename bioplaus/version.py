@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from importlib import metadata
 from pathlib import Path
 
 NAME = "bioplaus"
@@ -18,6 +17,8 @@ def version() -> str:
             return project["version"]
     except (OSError, KeyError, ValueError):
         pass
+    from importlib import metadata  # costs a third of printing --help
+
     try:
         return metadata.version(NAME)
     except metadata.PackageNotFoundError:

@@ -10,7 +10,6 @@ import click
 from bridge.console import SWEEPING, common_options, print_json, resolve_device
 from commands.explaining import Explained
 from commands.learning import learn
-from commands.portrait import check_portrait, draw_portrait
 from commands.shared import prepare
 from commands.sweeps import sweep
 
@@ -89,11 +88,15 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     with joined(device) as group:
         settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options, group=group)
         if options["plot"]:
+            from commands.portrait import check_portrait
+
             check_portrait(options["plot"], settings.phases.engine, options["overwrite"])
         run, said = _train(settings, path, device, group, options)
         if group.rank:
             return
     if options["plot"]:
+        from commands.portrait import draw_portrait
+
         for line in draw_portrait(options["plot"], run):
             click.echo(line, err=True)
         said["plot"] = str(options["plot"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
 from commands.cards import keep, tell
@@ -118,6 +117,8 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
             said["ranking"] = ranking.to_json()["contexts"]
         log.event("summary", of=said)
     if plot:
+        import numpy as np
+
         steps, course = zip(*policies, strict=True)
         oracle = run.log_equilibrium.exp().cpu().numpy()
         titles = [r.context if r.converged else f"{r.context}: NOT CONVERGED" for r in results]

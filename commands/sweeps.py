@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import BaseModel
 
 from bridge.console import kept_in, print_json
 from commands.folders import check_new_folder
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from bridge.sweep import AbstractLauncher, Job
 
 LOG_ONLY = {"out": ".h5"}
