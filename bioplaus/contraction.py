@@ -28,14 +28,14 @@ class Contraction(metaclass=Answered):
     r^k, sweeps over two groups of layers r^(2k): limit, steps and gate are one choice.
 
     Attributes:
-        limit: of the spectral radius of J + 1, > 0; feedback shrinks where it is above.
-        residual: that a free phase of the settling's steps is to leave, in (0, 1); in place of
+        limit: largest spectral radius of J + 1, > 0; feedback shrinks where it is above.
+        residual: what a free phase of the settling's steps is to leave, in (0, 1); in place of
             `limit`, which follows from it.
         every: updates between looks.
         shrink: what feedback is multiplied by where the radius is a little above the limit, in
             (0, 1); less where it is further above.
-        rows: of the batch at which it is measured; the largest counts.
-        products: with the Jacobian, a row and a look.
+        rows: examples of the batch at which it is measured; the largest counts.
+        products: products with the Jacobian, a row and a look.
         cap: largest norm of the feedback weights onto one unit (of a channel, its kernels).
         standardise: keep the forward weights onto each unit (or channel) below the outputs at mean
             zero and at the norm that they began with.

@@ -10,6 +10,7 @@ import click
 from bridge.console import SWEEPING, common_options, print_json, resolve_device
 from commands.explaining import Explained
 from commands.learning import learn
+from commands.printing import print_config
 from commands.shared import prepare
 from commands.sweeps import sweep
 
@@ -45,8 +46,8 @@ from commands.sweeps import sweep
     metavar="FILE.png",
     help="Draw the trained network in Brian2.",
 )
-@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
-@common_options("together")
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", "together", *SWEEPING)
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
@@ -76,6 +77,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
         "check_gradients_every": options["check_gradients_every"],
         "seed": options["seed"],
     }
+    print_config(EqpropConfig, config, flags, options)
 
     def in_one(points: Any) -> Any:
         from commands.together import Together

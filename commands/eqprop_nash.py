@@ -10,6 +10,7 @@ import click
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
 from commands.explaining import Explained
 from commands.learning import learn
+from commands.printing import print_config
 from commands.shared import prepare
 from commands.sweeps import sweep
 
@@ -62,7 +63,8 @@ COLUMNS = {
 @click.option("--engine", help="What the phases run in: torch or brian2.")
 @click.option("--epochs", type=int, help="Passes over the training inputs.")
 @click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
-@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
 @common_options()
 def eqprop_nash(config: Path | None, **options: Any) -> None:
     """Train a network of leaky integrators by votes: to answer so that no other policy wins.
@@ -93,6 +95,7 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
         "estimator.nudging": options["nudging"],
         "phases.engine": options["engine"],
     }
+    print_config(VotingConfig, config, flags, options)
     if sweep(VotingConfig, config, flags, options):
         return
     settings, path = prepare("eqprop-nash", VotingConfig, config, flags, options)

@@ -22,6 +22,7 @@ def nash_language(**options: Any) -> None:
     """Train a language model; the body of `nash-md` where --model is given."""
     from bridge.distributed import joined
     from commands.folders import choose_folder
+    from commands.printing import print_config
     from commands.shared import prepare
     from commands.sweeps import LOG_AND_MODEL, sweep
     from nlhf.config import LanguageConfig
@@ -33,6 +34,7 @@ def nash_language(**options: Any) -> None:
             raise click.UsageError(f"--{name} is for tables; leave it out with --model")
     names = ("model", "prompts", "preference", "max_calls", "algorithm", "tau", "iterations")
     given = {name: options[name] for name in (*names, "seed")}
+    print_config(LanguageConfig, options["config"], given, options)
     if sweep(LanguageConfig, options["config"], given, options, LOG_AND_MODEL):
         return
     device = resolve_device(options["device"])

@@ -11,6 +11,7 @@ import click
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
 from commands.cards import keep, tell
 from commands.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP
+from commands.printing import print_config
 from commands.rank import print_context
 from commands.shared import logged, prepare, session_of
 from commands.sweeps import sweep
@@ -39,7 +40,8 @@ from commands.sweeps import sweep
     metavar="N",
     help="Resample the votes N times: what they decide beside the equilibrium.",
 )
-@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
 @common_options()
 def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
@@ -68,14 +70,14 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     from nlhf.ranking.card import game_facts
     from nlhf.training import StepRecord, build, solve
 
-    names = ("game", "algorithm", "tau", "iterations", "seed")
     if plot:
         if options["resume"]:
             raise click.UsageError("--plot draws the whole course, which --resume does not run")
         check_picture(plot, options["overwrite"])
-    flags = {name: options[name] for name in names}
+    flags = {n: options[n] for n in ("game", "algorithm", "tau", "iterations", "seed")}
     if bootstrap and (options["seeds"] or options["sweeps"]):
         raise click.UsageError("--bootstrap is for one run; leave out --seeds and --sweep")
+    print_config(NashConfig, options["config"], flags, options)
     if sweep(NashConfig, options["config"], flags, {**options, "plot": plot}):
         return
     settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)

@@ -11,6 +11,7 @@ from bridge.console import SWEEPING, RowTable, common_options, print_json, resol
 from bridge.errors import RunFailed
 from commands.cards import keep, tell
 from commands.folders import choose_folder, new_folder, note_folder
+from commands.printing import print_config
 from commands.shared import prepare, session_of
 from commands.sweeps import LOG_AND_MODEL, sweep
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     help="Where the model goes, for nash-md --model; beside the log if not given.",
 )
 @click.option("--epochs", type=int, help="Passes over the examples.")
-@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
 @common_options()
 def warm_start(config: Path | None, **options: Any) -> None:
     """Teach a language model people's answers, before nash-md asks which of its own they prefer.
@@ -52,6 +54,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
 
     names = ("model", "examples", "held_out", "epochs", "seed")
     given = {name: options[name] for name in names}
+    print_config(WarmStartConfig, config, given, options)
     if sweep(WarmStartConfig, config, given, options, LOG_AND_MODEL):
         return
     settings, path = prepare("warm-start", WarmStartConfig, config, given, options)

@@ -21,7 +21,7 @@ from bioplaus.config.code_network import field_config
 from bioplaus.config.fields import ActivationName, Count, NonNegative, Positive
 from bioplaus.config.network import NetworkConfig
 from bioplaus.fields.leaky import Coordinates
-from bridge.config import Others, choice
+from bridge.config import Others, choice, one_of
 from bridge.errors import InputError
 from bridge.usercode import names_code
 from voting.objectives import ALGORITHMS
@@ -51,9 +51,11 @@ def _algorithm(name: str) -> str:
 
 
 class InputConfig(DataConfig):
-    """What the network sees; `auto` is MNIST, and with votes:FILE the contexts themselves.
+    """What the network sees; its labels are the contexts.
 
-    `contexts` gives each context an input of its own: a one where it stands, zeros elsewhere.
+    Attributes:
+        dataset: what the network sees: auto (MNIST; with votes:FILE the contexts themselves),
+            contexts (an input of its own for each), or what eqprop-run takes.
     """
 
     dataset: str = AUTO
@@ -114,9 +116,24 @@ else:
 class VotingConfig(EqpropConfig):
     """A network that learns from votes. Labels of the data are the contexts.
 
-    `votes` for each input and update, 0 for exact directions; left out, the votes of a file are
-    streamed, each used once, and other judges are asked for exact directions. A number of votes
-    with votes:FILE draws them from the file's frequencies.
+    Attributes:
+        judge: who prefers what: cyclic, votes:FILE, votes:sound-quality, votes:roshambo, or
+            module:function.
+        symmetrise: take (P + 1 - P^T) / 2 of a judge whose two orders do not sum to 1.
+        smoothing: pseudo-votes that are added to each side of every compared pair.
+        algorithm: who the policy's answers are compared with.
+        tau: weight of KL(policy, reference).
+        mixture: the reference's weight in the opponent of nash-md.
+        ema_rate: share of the weights that the moving average of nash-ema takes up a step.
+        reference: probabilities of the reference policy, one an answer; uniform if not set.
+        votes: for each input and update; 0 takes exact directions. If not set, the votes of a file
+            are streamed, each used once, and other judges are asked for exact directions.
+        baseline: what is subtracted from a vote; leave-one-out of two votes or more, and learned of
+            one, if not set.
+        penalty: take the divergence over all answers, or in the judged answer alone.
+        geometry: follow g, or g / pi, in which a step is one of mirror descent; natural of streamed
+            votes, and gradient otherwise, if not set.
+        micro_shards: 1: the votes of a batch belong together.
     """
 
     data: InputConfig = InputConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -126,7 +143,7 @@ class VotingConfig(EqpropConfig):
     judge: Annotated[str, AfterValidator(_judge)] = "cyclic"
     symmetrise: bool = False
     smoothing: Annotated[float, Field(ge=0)] = 0.0
-    algorithm: Annotated[str, AfterValidator(_algorithm)] = "nash-md"
+    algorithm: Annotated[str, one_of(ALGORITHMS), AfterValidator(_algorithm)] = "nash-md"
     tau: Annotated[float, Field(gt=0)] = 0.05
     mixture: Share = 0.1
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.01

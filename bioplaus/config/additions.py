@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ Products = Literal["full", "bfloat16"]
 
 class ContractionConfig(Config):
     """What keeps the phases settling while weights learn; see `bioplaus.contraction`."""
+
+    described_by: ClassVar[tuple[Any, ...]] = (Contraction,)
 
     limit: Positive | None = None
     residual: Share | None = None
@@ -45,6 +47,8 @@ class ContractionConfig(Config):
 
 class AugmentConfig(Config):
     """How pictures are changed before an update; see `bioplaus.data.augment`."""
+
+    described_by: ClassVar[tuple[Any, ...]] = (Augment,)
 
     mirror: bool = False
     shift: Pixels = 0

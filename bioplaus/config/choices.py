@@ -7,7 +7,7 @@ setting, is a change in the class's own file.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,11 +30,18 @@ from bioplaus.fields.registry import FIELDS
 from bioplaus.phases import Settling
 from bioplaus.solvers import SOLVERS, AbstractSolver, get_solver
 from bridge.config import Config, Others, choice, owned
+from bridge.optim import Optimizer
 from bridge.schedules import ScheduleName
 
 
 class EstimatorConfig(Config):
-    """Where the update comes from; see `bioplaus.estimators`. Each has its own settings too."""
+    """Where the update comes from; see `bioplaus.estimators`. Each has its own settings too.
+
+    Attributes:
+        name: the estimator: a name, or your own as module:Class or file.py:Class.
+        cost: C(s, y): cross-entropy takes the softmax of the output state; or squared-error, or
+            your own as module:function.
+    """
 
     name: str
     cost: CostName = "cross-entropy"
@@ -49,7 +56,16 @@ class EstimatorConfig(Config):
 
 
 class PhaseConfig(Config):
-    """How phases settle; see `bioplaus.phases.Settling`. Engine and solver have more settings."""
+    """How phases settle; see `bioplaus.phases.Settling`. Engine and solver have more settings.
+
+    Attributes:
+        engine: what phases run in: torch, or the simulator brian2.
+        tolerance: relative residual ||mu||/||s|| at which a row is done; 0 takes exactly the step
+            limits.
+        free_steps: largest number of steps of a free phase, damped ones included.
+        nudged_steps: the same of a nudged phase.
+        gate: rows with a larger residual than this do not enter an update.
+    """
 
     engine: Any  # which one, each choice says
     tolerance: NonNegative = 1e-3
@@ -77,7 +93,12 @@ class PhaseConfig(Config):
 
 
 class TorchPhaseConfig(PhaseConfig):
-    """Phases that a solver settles; see `bioplaus.solvers`."""
+    """Phases that a solver settles; see `bioplaus.solvers`.
+
+    Attributes:
+        solver: what moves a state to its fixed point; see `bioplaus.solvers`.
+        check_every: steps between looks at the residual.
+    """
 
     engine: Literal["torch"] = "torch"
     solver: str
@@ -100,13 +121,19 @@ class TorchPhaseConfig(PhaseConfig):
 class BrianConfig(Config):
     """The simulations of the engine brian2; see `bioplaus.engines`."""
 
+    described_by: ClassVar[tuple[Any, ...]] = (Brian2,)
+
     tau: str = "10 ms"
     method: Literal["euler", "exponential_euler", "rk4"] = "euler"
     target: Literal["numpy", "cython"] = "numpy"
 
 
 class BrianPhaseConfig(PhaseConfig):
-    """Phases that run in Brian2, in steps of `dt` membrane time constants."""
+    """Phases that run in Brian2, in steps of `dt` membrane time constants.
+
+    Attributes:
+        dt: the step of a simulation, in membrane time constants.
+    """
 
     engine: Literal["brian2"] = "brian2"
     brian2: BrianConfig = BrianConfig()
@@ -117,7 +144,16 @@ class BrianPhaseConfig(PhaseConfig):
 
 
 class OptimizerConfig(Config):
-    """How parameters follow the update; see `bridge.optim.Optimizer`."""
+    """How parameters follow the update; see `bridge.optim.Optimizer`.
+
+    Attributes:
+        method: how a parameter follows its update: sgd, momentum or adam.
+        learning_rate: rate of the first step, before the schedule and `rates`.
+        schedule: how the rate goes over the run; see `bridge.schedules`.
+        warmup_steps: steps over which the rate rises to its full value.
+    """
+
+    described_by: ClassVar[tuple[Any, ...]] = (Optimizer,)
 
     method: Any  # which one, each choice says
     learning_rate: Positive = 0.5

@@ -15,7 +15,7 @@ from bioplaus.config.resolving import found_code, resolve
 from bioplaus.errors import InputError
 from bioplaus.fields import VectorField
 from bioplaus.fields.registry import get_field
-from bridge.config import is_plain
+from bridge.config import described_by, is_plain
 from bridge.failures import describe
 from bridge.usercode import names_code, running
 
@@ -156,7 +156,7 @@ def field_config(name: Any) -> type[NetworkConfig]:
             field=(Literal[name], name),  # type: ignore[valid-type]
             **settings,
         )
-        _BUILT[key] = (found, made)
+        _BUILT[key] = (found, described_by(made, found, LeakyConfig))
     return _BUILT[key][1]
 
 

@@ -18,12 +18,21 @@ from bridge.usercode import Provenance, load_object, names_code, running
 
 
 class DataConfig(Config):
-    """What is learnt.
+    """What is learned.
 
-    `range` is the values that become 0 and 1, see `bioplaus.data.scaling`; `split` one of several
-    data sets in a folder; `holdout` a share of the training set, where it comes without a test set.
-    `dataset` and `reader` may be users' code: `module:function`, `module:Class`. `normalise` moves
-    inputs by what the training set says, see `bioplaus.data.normalising`.
+    Attributes:
+        dataset: what is learned: mnist, fashion-mnist, a folder, a file, or module:function.
+        data_dir: the folder of a named data set's files.
+        train_size: training examples that are taken; all of them if not set.
+        test_size: test examples that are taken; all of them if not set.
+        range: the two values that become 0 and 1; see `bioplaus.data.scaling`.
+        split: which of several data sets in a folder, e.g. letters of EMNIST.
+        holdout: share of the training set that is held out as the test set, where none comes with
+            it.
+        holdout_seed: decides which examples are held out; the seed of the run does not.
+        channels: where the channels of a picture stand in the files, where this is not recognised.
+        reader: the format: a name, or your own as module:Class; recognised if not set.
+        normalise: moves inputs by what the training set says; see `bioplaus.data.normalising`.
     """
 
     dataset: str = "mnist"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from bioplaus.config.choices import estimator_code
-from bridge.config import plain_fields
+from bridge.config import docstring_meanings, plain_fields
 
 
 @dataclass(frozen=True)
@@ -46,22 +44,8 @@ def described(name: str) -> tuple[str, tuple[Setting, ...]]:
     """
     found = estimator_code(name)
     kind = found if inspect.isclass(found) else type(found)
-    meanings: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        meanings |= _attributes(each)
+    meanings = docstring_meanings(kind)
     fields = plain_fields(found, ("gate",))
     settings = (Setting(key, value, meanings.get(key, "")) for key, (_, value) in fields.items())
     summary = (inspect.getdoc(kind) or "").partition("\n\n")[0]
     return " ".join(summary.split()), tuple(settings)
-
-
-def _attributes(kind: Callable[..., Any]) -> dict[str, str]:
-    """What a class's own docstring says under "Attributes:"."""
-    text = inspect.cleandoc(vars(kind).get("__doc__") or "")
-    found = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", text, re.M)
-    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", found[1] if found else "", re.M)
-    return {
-        name.strip(): " ".join(meaning.split())
-        for names, meaning in entries
-        for name in names.split(",")
-    }

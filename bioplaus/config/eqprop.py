@@ -38,7 +38,11 @@ from bridge.usercode import Provenance
 
 
 class EqpropConfig(LoopConfig):
-    """A run of equilibrium propagation."""
+    """A run of equilibrium propagation.
+
+    Attributes:
+        dtype: precision of parameters and states.
+    """
 
     data: DataConfig = DataConfig()
     network: NetworkChoice = LeakyConfig()

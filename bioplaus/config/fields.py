@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from bioplaus.activations import ACTIVATIONS
 from bioplaus.config.resolving import What, resolve
+from bioplaus.costs import COSTS
+from bioplaus.estimators import ESTIMATORS, ORACLES
+from bioplaus.solvers import SOLVERS
+from bridge.config import Legal
+
+
+def _one_of(names: Iterable[str], code: str) -> Legal:
+    """What is told of a name that may also be that of one's own code."""
+    return Legal(f"one of {', '.join(names)}; or {code}")
 
 
 def _known(what: What) -> AfterValidator:
@@ -32,8 +43,8 @@ Count = Annotated[int, Field(ge=1)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Engine = Literal["torch", "brian2"]
 Dtype = Literal["float32", "float64"]
-SolverName = Annotated[str, _known("solver")]
-ActivationName = Annotated[str, _known("activation")]
-CostName = Annotated[str, _known("cost")]
-EstimatorName = Annotated[str, _known("estimator")]
-OracleName = Annotated[str, _known("oracle")]
+SolverName = Annotated[str, _one_of(SOLVERS, "module:Class"), _known("solver")]
+ActivationName = Annotated[str, _one_of(ACTIVATIONS, "module:function"), _known("activation")]
+CostName = Annotated[str, _one_of(COSTS, "module:function"), _known("cost")]
+EstimatorName = Annotated[str, _one_of(ESTIMATORS, "module:Class"), _known("estimator")]
+OracleName = Annotated[str, _one_of(ORACLES, "module:Class"), _known("oracle")]

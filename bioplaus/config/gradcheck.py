@@ -35,7 +35,7 @@ from bioplaus.fields import VectorField
 from bioplaus.fields.leaky import Coordinates
 from bioplaus.gradient_check import default_settling, variants
 from bioplaus.phases import Settling
-from bridge.config import Config, Others, choice, either, load_config, plain_fields
+from bridge.config import Config, Others, choice, described_by, either, load_config, plain_fields
 from bridge.seeding import generator
 from bridge.usercode import Provenance
 
@@ -56,7 +56,9 @@ def _offered() -> dict[str, tuple[Any, Any]]:
 
 
 SETTINGS = _offered()
-_Offered: type[Config] = create_model("_Offered", __base__=Config, **cast(Any, SETTINGS))
+_Offered: type[Config] = described_by(
+    create_model("_Offered", __base__=Config, **cast(Any, SETTINGS)), *ESTIMATORS.values()
+)
 
 
 class CheckedLeaky(LeakyConfig):
@@ -90,10 +92,26 @@ else:
 class GradcheckConfig(_Offered):
     """A comparison of gradients on a fresh network; see `bioplaus.gradient_check`.
 
-    `network` is that of `eqprop-run`, with other defaults. `sizes` are the inputs, the hidden
-    layers, and the outputs; a field of the user's needs the first and the last. Without an oracle
-    those of `default_oracles` are taken. The settings of all estimators are among its keys: each
-    is passed to those that have it.
+    `network` is that of `eqprop-run`, with other defaults. The settings of all estimators are
+    among the keys: each is passed to those that have it.
+
+    Attributes:
+        sizes: units a layer: the inputs, the hidden layers, the outputs. A field of yours needs the
+            first and the last.
+        targets: what the outputs are compared with: labels of classes, or vectors in [0, 1].
+        cost: C(s, y): squared-error or cross-entropy, or your own as module:function.
+        estimator: the estimators that are compared.
+        beta: the nudges, each of which is tried with every estimator that has one.
+        oracle: what is taken for the true gradient; those of `default_oracles` if none is named.
+        batch: number of inputs; those of a fresh network are drawn evenly from [0, 1].
+        engine: what the estimators' phases run in; the oracles' run in torch.
+        dt: the step of euler and of brian2, in membrane time constants.
+        solver: what moves a state to its fixed point.
+        tolerance: relative residual at which a phase is done; 1e-10 in float64 and 1e-6 in float32
+            if not set.
+        steps: largest number of steps of a phase.
+        dtype: precision of parameters and states; oracles compute in float64.
+        seed: decides the network, the inputs and the targets.
     """
 
     moved: ClassVar[Mapping[str, str]] = {

@@ -15,12 +15,24 @@ from bridge.config import Config
 class LoopConfig(Config):
     """How long, in what steps, and what is looked at on the way.
 
-    `micro_shards` parts of a batch are estimated apart and added in a fixed order, so that a batch
-    may be larger than memory, and any number of processes that divides it gives the same numbers.
-    `label_smoothing` is the share of a target that all classes have alike. `average` is the decay
-    of a running average of the weights, which is what is tested and kept. With `test_mirrored` the
-    outputs for a picture and its mirror image are added. `products` of phases may be of bfloat16;
-    weights, states and updates keep their digits.
+    Attributes:
+        epochs: passes over the training examples.
+        batch_size: examples an update.
+        micro_shards: parts of a batch that are estimated one after another and added in a fixed
+            order, so that a batch may be larger than memory; any number of processes that divides
+            it gives the same numbers.
+        evaluation_batch: test examples that are evaluated at a time.
+        seed: decides the weights, the order of the examples and every other random number.
+        log_every: steps between rows of the log.
+        check_gradients_every: steps between comparisons of the update with the true gradient; 0 for
+            none.
+        check_rows: test examples of such a comparison, and of the look at stability after an epoch.
+        label_smoothing: share of a target that is spread evenly over all classes.
+        average: decay of a running average of the weights, which is what is tested and kept; none
+            if not set.
+        test_mirrored: add the outputs for a picture and for its mirror image when testing.
+        products: digits of the products in the phases; weights, states and updates keep all of
+            theirs.
     """
 
     length: ClassVar[str] = "epochs"

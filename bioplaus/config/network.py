@@ -67,7 +67,11 @@ class Task:
 
 
 class NetworkConfig(Config):
-    """Which field, by name or `module:name`; each has its own settings too."""
+    """Which field, by name or `module:name`; each has its own settings too.
+
+    Attributes:
+        field: the network: leaky, convolutional, or your own as module:Class or file.py:Class.
+    """
 
     field: Any  # which one, each choice says
 
@@ -81,7 +85,21 @@ class NetworkConfig(Config):
 
 
 class LeakyConfig(NetworkConfig):
-    """The leaky integrators; see `bioplaus.fields.LeakyField`."""
+    """The leaky integrators; see `bioplaus.fields.LeakyField`.
+
+    Attributes:
+        hidden: units of each hidden layer, from below.
+        activation: rho of the hidden units, e.g. tanh, hard-sigmoid; or your own as
+            module:function.
+        coordinates: which state the local rule sees; clipped also keeps states in [0, 1].
+        linear_output: whether output units are linear, rho(s) = s, and in no box.
+        tied: whether feedback weights are the transposed forward weights.
+        gain: forward weights are drawn from N(0, gain^2 / fan_in).
+        feedback_gain: norm of the feedback weights over that of the forward weights, at the start.
+        angle: degrees between feedback and transposed forward weights, at the start.
+        asymmetry: A, in place of the angle: feedback is the transpose plus A times an independent
+            draw.
+    """
 
     field: Literal["leaky"] = "leaky"
     hidden: tuple[Count, ...] = (512,)

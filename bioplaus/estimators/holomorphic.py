@@ -26,7 +26,7 @@ class Holomorphic(AbstractEstimator):
 
     Attributes:
         beta: radius of the circle.
-        points: N >= 1.
+        points: N >= 1, the nudges on the circle.
 
     Source: Laborieux and Zenke 2022 (arXiv 2209.00530), section 3.
     """

@@ -41,16 +41,16 @@ def convolutional(
     Args:
         input: channels, height and width of a picture.
         n_output: of the linear outputs, which the last convolution reaches unit by unit.
-        channels: of each convolution.
-        kernel: width of its kernels, odd.
+        channels: channels of each convolution.
+        kernel: width of the kernels, odd.
         unpooled: which convolutions, counted from 1, have no pooling over windows of 2 behind them.
         pool: `average`, `max` or `softmax`.
         skips: convolutions from which a 1 x 1 convolution leads two layers up, and one back.
         activation: rho of the hidden units, e.g. relu, relu6, hard-sigmoid, dsilu.
         coordinates: `membrane` or `activity`, see `LayeredField`; `clipped` keeps the states in
             [0, 1], with the activation hard-sigmoid.
-        gain: of the forward weights, drawn from N(0, gain^2 / fan_in).
-        feedback_gain: of the weights of the way back.
+        gain: scale of the forward weights, drawn from N(0, gain^2 / fan_in).
+        feedback_gain: scale of the weights of the way back.
         feedback: `independent`; `tied`: the transposed forward kernels (of average pooling); or
             `none`: a feed-forward network, whose exact gradient is that of backpropagation.
         generator: source of the random numbers.

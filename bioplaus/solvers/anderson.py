@@ -34,6 +34,9 @@ class Anderson(Sweeps):
     The mixing acts on sweeps: with the other layers settled, the first group alone is the state
     s of the formula. Each row has its own alpha, over its last `memory` states.
 
+    Attributes:
+        memory: earlier states that are mixed, >= 1.
+
     Source: Walker and Ni 2011 (SIAM J. Numer. Anal. 49), equation 2.1.
     """
 

@@ -12,7 +12,11 @@ from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Carry
 
 @dataclass(frozen=True)
 class Euler(AbstractSolver):
-    """s <- s + dt F(s), with dt in membrane time constants, 0 < dt <= 1."""
+    """s <- s + dt F(s).
+
+    Attributes:
+        dt: the step, in membrane time constants, in (0, 1].
+    """
 
     dt: float = 0.5
 

@@ -78,6 +78,9 @@ class DampedSweeps(AbstractSolver):
     opposes feedforward, so that W has the eigenvalues +- i mu, it settles for omega < 2 / (1 + mu),
     Euler's steps only for dt < 2 / (1 + mu^2), and whole sweeps only for mu < 1.
 
+    Attributes:
+        omega: share of its way that a group goes in a step, in (0, 1].
+
     Source: Young 1971, Iterative Solution of Large Linear Systems, chapter 6.
     """
 

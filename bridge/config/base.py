@@ -26,6 +26,9 @@ class Config(BaseModel):
         protected_namespaces=(),
     )
 
+    described_by: ClassVar[tuple[Any, ...]] = ()
+    """Classes and functions whose docstrings tell what settings mean, where this one's does not."""
+
     length: ClassVar[str] = ""
     """The setting that says how long a run is, where it may become longer."""
 

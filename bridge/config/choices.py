@@ -119,13 +119,20 @@ def owned(
 
     fields: dict[str, Any] = {key: (Literal[name], name), **settings}
     checks: dict[str, Any] = {"_check_ranges": model_validator(mode="after")(check)}
-    return create_model(
+    config = create_model(
         f"{made.__name__}Settings",
         __base__=base,
         __doc__=made.__doc__,
         __validators__=checks,
         **fields,
     )
+    return described_by(config, made)
+
+
+def described_by(config: type[Any], *found: Any) -> type[Any]:
+    """Let classes and functions say what the settings of a config mean; give the config."""
+    config.described_by = (*found, *getattr(config, "described_by", ()))
+    return config
 
 
 def plain_fields(kind: Any, leave_out: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:

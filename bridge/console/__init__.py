@@ -139,6 +139,11 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         metavar="KEY=VALUE",
         help="Set any key of the config; can be repeated.",
     ),
+    "print-config": click.option(
+        "--print-config",
+        is_flag=True,
+        help="Print the run's whole config as TOML, with the meaning of each key; run nothing.",
+    ),
 }
 
 # click before 8.2 has no such error: it prints the help itself
@@ -153,7 +158,7 @@ def common_options(*names: str) -> Callable[[F], F]:
 
     The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
     whatever else is named: `sets`, `resume`, `reschedule`, `checkpoint_every`, `deterministic`,
-    `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`, `together`.
+    `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`, `together`, `print_config`.
 
     Args:
         names: some of OPTIONS; none at all means those that every command has.

@@ -67,9 +67,14 @@ else:
 class JudgedConfig(Config):
     """Who says which of two answers is better.
 
-    `symmetrise` asks in both orders what is not antisymmetric. `max_calls` limits the requests to
-    endpoints, tries after a failure too; a run that has used them up stops and can go on.
     `sources` has the settings of `reward:`, `pair:` and `judge:`.
+
+    Attributes:
+        preference: who judges: a folder of preference-train, reward:MODEL, pair:MODEL,
+            judge:URL#MODEL, module:function, or several with weights, 0.7*A+0.3*B.
+        symmetrise: ask in both orders, and average, what is not antisymmetric by construction.
+        max_calls: requests to endpoints, tries after a failure too; a run that has used them up
+            stops and can go on.
     """
 
     operational: ClassVar[tuple[str, ...]] = (

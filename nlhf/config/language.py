@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from torch import Tensor
 
-from bridge.config import Config
+from bridge.config import Config, one_of
 from bridge.distributed import launched
 from bridge.optim import Optimizer
 from bridge.schedules import course
@@ -27,6 +27,7 @@ from nlhf.config.methods import (
 from nlhf.errors import InputError
 from nlhf.language.decoders import CacheKind
 from nlhf.language.decoding import Sampling
+from nlhf.language.loading import Lora
 from nlhf.language.objectives import OBJECTIVES, Objective, get_objective
 from nlhf.language.reading.sifting import OnBadLines
 from nlhf.language.reference import Reference
@@ -36,9 +37,14 @@ from nlhf.schedules import schedule
 class GenerationConfig(Config):
     """How answers are drawn; see `nlhf.language.decoding.Sampling`.
 
-    `cache` auto decodes by recorded steps with caches of fixed length on a GPU, where the model
-    allows it; static takes such caches on a CPU, too; dynamic takes growing ones everywhere.
+    Attributes:
+        min_new_tokens: an answer does not end before it has so many tokens.
+        cache: auto decodes by recorded steps with caches of fixed length on a GPU, where the model
+            allows it; static takes such caches on a CPU, too; dynamic takes growing ones
+            everywhere.
     """
+
+    described_by: ClassVar[tuple[Any, ...]] = (Sampling,)
 
     max_new_tokens: Count = 32
     temperature: Positive = 1.0
@@ -60,7 +66,13 @@ class GenerationConfig(Config):
 
 
 class LoraConfig(Config):
-    """A low-rank adapter; rank 0 learns all weights."""
+    """A low-rank adapter; rank 0 learns all weights.
+
+    Attributes:
+        rank: rank of the adapter; 0 learns all weights.
+    """
+
+    described_by: ClassVar[tuple[Any, ...]] = (Lora,)
 
     rank: Annotated[int, Field(ge=0)] = 0
     alpha: Positive = 16.0
@@ -72,7 +84,17 @@ class LoraConfig(Config):
 
 
 class LanguageOptimizerConfig(Config):
-    """How parameters follow the gradient; see `bridge.optim.Optimizer`."""
+    """How parameters follow the gradient; see `bridge.optim.Optimizer`.
+
+    Attributes:
+        method: how a parameter follows its gradient.
+        learning_rate: rate of the first step, before the schedule.
+        momentum: decay of the velocity.
+        schedule: how the rate goes over the run; see `bridge.schedules`.
+        warmup_steps: steps over which the rate rises to its full value.
+    """
+
+    described_by: ClassVar[tuple[Any, ...]] = (Optimizer,)
 
     method: Literal["sgd", "momentum", "adam"] = "adam"
     learning_rate: Positive = 1e-4
@@ -89,7 +111,11 @@ class LanguageOptimizerConfig(Config):
 
 
 class ObjectiveOptimizerConfig(LanguageOptimizerConfig):
-    """The same, and the learning rate of a learned baseline."""
+    """The same, and the learning rate of a learned baseline.
+
+    Attributes:
+        value_learning_rate: learning rate of a learned baseline.
+    """
 
     value_learning_rate: Positive = 1e-3
 
@@ -114,15 +140,54 @@ else:
 class LanguageConfig(JudgedConfig):
     """A run of one objective on a language model; see `nlhf.language.objectives`.
 
-    `method` has the settings of single objectives. `reference_every` lets the policy take the
-    reference's place every so many steps (the algorithm's own number if left out, 0 for never);
-    `reference` ema lets the reference follow by `reference_rate` after each step. `tau` and
-    `mixture` go from their `_start` to the value given, over all iterations, if a start is
-    given. `precision` is the dtype of the weights, `mixed_precision` computes the scoring
-    passes in bfloat16. `end_token` ends an answer where the tokenizer does not say.
-    `measure_exact` lists all answers of a tiny language and measures the policy against the
-    oracle. `on_bad_lines` skip leaves malformed lines of the prompts out and counts them, where
-    error refuses the file.
+    `method` has the settings of single objectives.
+
+    Attributes:
+        model: what learns: a folder, a hub name, smollm2, or tiny:WORD,WORD,... for a random model.
+        prompts: a file of prompts, JSON lines or another layout that is read.
+        reward: where rlhf takes its reward from: reward:MODEL, module:function or a Bradley-Terry
+            folder; the preference's own if not set.
+        algorithm: which objective; see `nlhf.language.objectives`.
+        tau: weight of KL(policy, reference).
+        tau_start: tau at the first step, from where it goes to `tau`; constant if not set.
+        tau_schedule: how tau goes from `tau_start` to `tau`.
+        mixture: the reference's weight in the opponent of nash-md, and of online-ipo.
+        mixture_start: the mixture at the first step, from where it goes to `mixture`; constant if
+            not set.
+        mixture_schedule: how the mixture goes from `mixture_start` to `mixture`.
+        samples: answers of the policy a prompt.
+        opponents: answers of the opponent a prompt.
+        kl: how the divergence enters a token's score: from the log-ratios of this and all later
+            tokens, or from whole distributions, with less variance.
+        baseline: what is subtracted from a score: 1/2, the mean of the other answers, or a value
+            learned from the hidden states.
+        ema_rate: share of the policy that the moving average of nash-ema takes up a step.
+        reference: whether the reference stands still, or follows the policy as a moving average.
+        reference_every: steps after which the policy takes the reference's place, 0 for never; the
+            algorithm's own number if not set.
+        reference_rate: share of the policy that a following reference takes up a step.
+        iterations: steps of the optimizer.
+        batch_size: prompts a pass, all processes together.
+        accumulation: passes a step.
+        precision: dtype of the weights.
+        mixed_precision: compute the scoring passes in bfloat16.
+        chat: put prompts into the tokenizer's chat template, if it has one.
+        end_token: the token that ends an answer, where the tokenizer does not say.
+        shard: how processes share a model: copies, or pieces.
+        measure_exact: list all answers of a tiny language, and measure the policy against the
+            oracle.
+        on_bad_lines: refuse a file with malformed lines, or skip and count them.
+        missing_end_penalty: taken from an answer that does not end, and given to the other one.
+        max_prompt_tokens: largest length of a prompt; no limit if not set.
+        truncate: what becomes of longer prompts: refused, or cut at their left or right end.
+        gradient_checkpointing: compute layers again on the way back, to save memory.
+        eval_prompts: a file of prompts on which P(policy > reference) is measured.
+        eval_every: steps between such measurements; only before the first and after the last step
+            if not set.
+        report_to: which services are told of every record as it comes.
+        push_to_hub: the hub's repository that policy and card are uploaded to at the end.
+        log_every: steps between rows of the log.
+        seed: decides the order of the prompts, the answers and new weights.
     """
 
     length: ClassVar[str] = "iterations"
@@ -130,7 +195,7 @@ class LanguageConfig(JudgedConfig):
     model: str
     prompts: str
     reward: str | None = None
-    algorithm: Annotated[str, AfterValidator(_language_algorithm)] = "nash-md"
+    algorithm: Annotated[str, one_of(OBJECTIVES), AfterValidator(_language_algorithm)] = "nash-md"
     tau: Positive = 0.1
     tau_start: Positive | None = None
     tau_schedule: Kind = "geometric"
@@ -290,10 +355,20 @@ def make_language_optimizer(
 class TournamentConfig(JudgedConfig):
     """Which policies play, on what, before whom.
 
-    `limit` takes the first prompts only; `draws` is answers a prompt. Cuts (`generation.top_k`,
-    `generation.top_p`) hold for the answers, which no gradient is made of. `precision` is the dtype
-    of the weights; `on_bad_lines` is as in `LanguageConfig`, for the prompts; files of answers must
-    be whole.
+    Cuts (`generation.top_k`, `generation.top_p`) hold for the answers: no gradient is made of them.
+
+    Attributes:
+        policies: two or more: models, folders, or files of answers.
+        prompts: a file of what they are asked.
+        limit: only so many prompts, the first ones; all if not set.
+        draws: answers of a policy to a prompt.
+        batch_size: prompts a pass.
+        chat: put prompts into the tokenizer's chat template, if it has one.
+        end_token: the token that ends an answer, where the tokenizer does not say.
+        on_bad_lines: refuse a file of prompts with malformed lines, or skip and count them; files
+            of answers must be whole.
+        precision: dtype of the weights.
+        seed: decides the answers.
     """
 
     policies: tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from bridge.config import Config, either, plain_fields
+from bridge.config import Config, described_by, either, plain_fields
 
 Kinds = Mapping[str, type[Any]]
 
@@ -29,7 +29,8 @@ def method_config(kinds: Kinds, common: Collection[str]) -> type[Config]:
         for name, (hint, _) in plain_fields(kind, common).items():
             made.setdefault(name, (hint | None, None))
     told = "Settings of single methods; see the method's class."
-    return create_model("MethodConfig", __base__=Config, __doc__=told, **made)
+    config = create_model("MethodConfig", __base__=Config, __doc__=told, **made)
+    return described_by(config, *kinds.values())
 
 
 def method_settings(config: Any) -> dict[str, Any]:

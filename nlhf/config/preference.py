@@ -26,11 +26,28 @@ from nlhf.language.reading.sifting import OnBadLines
 class PreferenceConfig(Config):
     """A preference model and how it is fitted.
 
-    `model` is "hashed" (words, no download), a folder or a hub name; `tune` says what of it
-    learns beside the head, at `learning_rate * encoder_rate`. The share `holdout` of the
-    comparisons is only for the report; the share `check` of the others says which epoch is kept.
-    `holdout_by` prompt keeps every prompt on one side. `on_bad_lines` skip leaves malformed lines
-    out and counts them, where error refuses the file.
+    Attributes:
+        pairs: a file of comparisons, in one of the layouts of docs/preference-data.md.
+        model: what reads the texts: hashed (words, no download), a folder or a hub name.
+        head: what makes a preference of what was read; see `nlhf.language.preference_models`.
+        hidden: units of the head's hidden layer.
+        planes: pairs of coordinates in which cycles can go round.
+        tune: what of the model learns beside the head.
+        max_length: tokens of a row; what is longer is cut.
+        epochs: passes over the comparisons.
+        batch_size: comparisons a step.
+        learning_rate: rate of the head's first step.
+        encoder_rate: multiplier of it for what of the model learns.
+        weight_decay: decoupled, of all that learns.
+        schedule: how the rate goes over the run.
+        warmup: share of the run over which the rate rises to its full value.
+        clip_norm: largest Euclidean norm of all gradients together; no limit if not set.
+        holdout: share of the comparisons that is only for the report.
+        check: share of the others that says which epoch is kept.
+        holdout_by: hold out whole prompts, or single pairs.
+        on_bad_lines: refuse a file with malformed lines, or skip and count them.
+        log_every: steps between rows of the log.
+        seed: decides new weights, what is held out, and the order.
     """
 
     length: ClassVar[str] = "epochs"

@@ -10,7 +10,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from bridge.config import Config
+from bridge.config import Config, one_of
 from nlhf.algorithms import ALGORITHMS, AbstractAlgorithm, get_algorithm
 from nlhf.algorithms.base import Schedule
 from nlhf.config.fields import Count, Kind, Positive, Seed, Share
@@ -46,10 +46,32 @@ else:
 class NashConfig(Config):
     """A run of one algorithm on the games of all contexts.
 
-    `smoothing` 0, the default, takes the raw frequencies of the votes. `eta` left out is the
-    theorem's 2 / (tau (t + 2)) for nash-md, nash-ema and self-play, and the method's own default
-    elsewhere; likewise `mixture` is eta tau. `method` has what single algorithms have. A schedule
-    goes from the value to `..._end`.
+    `method` has what single algorithms have.
+
+    Attributes:
+        game: sound-quality, roshambo, a game with a known answer, or a CSV file of votes or
+            probabilities.
+        smoothing: pseudo-votes that are added to each side of every compared pair; 0 takes the raw
+            frequencies.
+        reference: probabilities of the reference policy, one an action; uniform if not set.
+        algorithm: the method, or exact for the oracle.
+        tau: weight of KL(policy, reference).
+        tau_start: tau at the first step, from where it goes to `tau`; constant if not set.
+        tau_schedule: how tau goes from `tau_start` to `tau`.
+        eta: step size; the theorem's 2 / (tau (t + 2)) for nash-md, nash-ema and self-play if not
+            set, and the method's own elsewhere.
+        eta_end: the step size at the end, where it is to change.
+        eta_schedule: how the step size goes from `eta` to `eta_end`.
+        mixture: the reference's weight in the opponent of nash-md; eta tau if not set.
+        mixture_end: that weight at the end, where it is to change.
+        mixture_schedule: how it goes from `mixture` to `mixture_end`.
+        ema_rate: share of the policy that the moving average of nash-ema takes up a step.
+        iterations: steps of the method.
+        votes: noisy votes a comparison that the method sees instead of the table; the table itself
+            if not set.
+        log_every: steps between rows of the log.
+        dtype: precision of the method; the oracle and the certificates are in float64.
+        seed: decides the votes.
     """
 
     length: ClassVar[str] = "iterations"
@@ -57,7 +79,7 @@ class NashConfig(Config):
     game: str = "sound-quality"
     smoothing: Annotated[float, Field(ge=0)] = 0.0
     reference: tuple[Share, ...] | None = None
-    algorithm: Annotated[str, AfterValidator(_algorithm)] = "nash-md"
+    algorithm: Annotated[str, one_of(ALGORITHMS), AfterValidator(_algorithm)] = "nash-md"
     tau: Positive = 0.1
     tau_start: Positive | None = None
     tau_schedule: Kind = "geometric"

@@ -31,10 +31,21 @@ from nlhf.language.warm_start import WarmStart, check_room
 class WarmStartConfig(Config):
     """A model and the completions that it learns.
 
-    `held_out` is a file of examples that are only for the report; without one the share `holdout`
-    of the prompts of `examples` is. `batch_size` is examples a pass, `accumulation` passes a step.
-    `on_bad_lines` skip leaves malformed lines out and counts them, where error refuses the file.
-    `precision`, `mixed_precision`, `chat` and `end_token` are as in `LanguageConfig`.
+    Attributes:
+        model: what learns: a folder, a hub name, smollm2, or tiny:WORD,WORD,... for a random model.
+        examples: a file of prompts with the completions that are learned.
+        held_out: a file of examples that are only for the report.
+        holdout: share of the prompts of `examples` that is held out, where there is no such file.
+        epochs: passes over the examples.
+        batch_size: examples a pass.
+        accumulation: passes a step.
+        precision: dtype of the weights.
+        mixed_precision: compute in bfloat16.
+        chat: put prompts into the tokenizer's chat template, if it has one.
+        end_token: the token that ends an answer, where the tokenizer does not say.
+        on_bad_lines: refuse a file with malformed lines, or skip and count them.
+        log_every: steps between rows of the log.
+        seed: decides new weights, what is held out, and the order.
     """
 
     length: ClassVar[str] = "epochs"
