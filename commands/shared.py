@@ -27,6 +27,10 @@ class Spread(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read `--hidden 512 256` as `--hidden 512 --hidden 256`."""
+        return super().parse_args(ctx, self.spread(args))
+
+    def spread(self, args: list[str]) -> list[str]:
+        """Write every value of such an option after an option of its own."""
         repeatable = {
             name: r"-?\d+" if isinstance(p.type, click.types.IntParamType) else r"[^-].*"
             for p in self.params
@@ -47,7 +51,7 @@ class Spread(click.Command):
             else:
                 option = None
             spread.append(arg)
-        return super().parse_args(ctx, spread)
+        return spread
 
 
 def new_log(command: str, options: dict[str, Any]) -> Path:

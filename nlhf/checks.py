@@ -14,6 +14,7 @@ from torch import Tensor
 from nlhf.errors import InputError
 
 Tau = float | Tensor
+"""The weight of the KL to the reference: a number, or one a game."""
 A = ParamSpec("A")
 R = TypeVar("R")
 

@@ -94,6 +94,8 @@ def test_every_step_is_run_once(checkout: Path) -> None:
         ("python cli.py eqprop-run", 1, "the README's run command, reduced"),
         ("bioplaus eqprop-run", 1, "the installed program"),
         ("python -m json.tool", 1, "the installed program"),
+        ("python -m mkdocs build --strict", 1, "the documentation"),
+        ("python -m docs.making.links", 1, "the documentation"),
         ("pytest -rs", 1, "all tests, every extra installed"),
         ("pytest -rs", 5, "all tests, every extra installed"),
     ],

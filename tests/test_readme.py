@@ -11,6 +11,7 @@ import click
 import pytest
 
 import cli
+from commands.shared import Spread
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -63,6 +64,8 @@ def check_arguments(
     context = click.Context(command, info_name=command.name, parent=parent)
     # A group's own options come first; its parser stops at the command's name.
     context.allow_interspersed_args = not isinstance(command, click.Group)
+    if isinstance(command, Spread):
+        arguments = command.spread(arguments)
     values, rest, _ = command.make_parser(context).parse_args(list(arguments))
     if isinstance(command, click.Group) and rest:
         _, chosen, rest = command.resolve_command(context, rest)

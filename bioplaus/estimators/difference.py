@@ -17,6 +17,7 @@ from bioplaus.solvers import Solution
 from bioplaus.solvers.entry import recording
 
 NUDGINGS = ("one-sided", "centered", "random-sign")
+"""Which signs of beta a nudged phase is settled at."""
 
 
 @dataclass(frozen=True)

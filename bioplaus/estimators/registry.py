@@ -30,7 +30,9 @@ def _own() -> dict[str, type[AbstractEstimator]]:
 
 _OWN = _own()
 ESTIMATORS = {name: kind for name, kind in _OWN.items() if not kind.is_oracle}
+"""The estimators of this package, by name."""
 ORACLES = {name: kind for name, kind in _OWN.items() if kind.is_oracle}
+"""Those of them that are taken for the true gradient, by name."""
 
 
 @answered

@@ -18,6 +18,7 @@ SOLVERS: dict[str, type[AbstractSolver]] = {
     "anderson": Anderson,
     "damped-sweeps": DampedSweeps,
 }
+"""The solvers of this package, by name."""
 
 
 @answered

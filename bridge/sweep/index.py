@@ -17,6 +17,7 @@ from bridge.errors import InputError, StorageError
 from bridge.sweep.job import Job
 
 INDEX = "index"
+"""The name of a sweep's index in its folder, without its ending."""
 _MAX_BYTES = 1 << 28
 
 Entries = dict[str, dict[str, Any]]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from bridge.errors import InputError
 
 MAX_RUNS = 10_000
+"""The largest number of runs that a sweep may have."""
 _NAME_LENGTH = 80
 
 Point = dict[str, str]

@@ -24,6 +24,7 @@ from nlhf.registry import named_in
 ALGORITHMS: dict[str, type[AbstractAlgorithm]] = named_in(
     sys.modules[__name__], AbstractAlgorithm, first=("nash-md", "nash-ema", "self-play")
 )
+"""The algorithms on tables of preferences, by name."""
 
 
 def get_algorithm(name: str) -> type[AbstractAlgorithm]:

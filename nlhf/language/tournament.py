@@ -109,7 +109,7 @@ def play(
     Args:
         judge: asked in both orders.
         prompts: N of them.
-        answers: [K][D][N], D draws a policy; K >= 2.
+        answers: of K >= 2 policies, each a list of D draws of N answers.
         batch_size: comparisons that the judge sees at once, >= 1.
         advance: told how many comparisons of an unordered pair are done.
         names: of the policies, in the ranking; their numbers if not given.
@@ -213,7 +213,7 @@ def answers_of(
     found: list[list[str]] | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> list[list[str]]:
-    """The answers of one policy, [draws][N].
+    """The answers of one policy: a list of N answers a draw.
 
     Args:
         spec: a file of JSON lines with an answer to each prompt (every draw the same), or what
@@ -227,7 +227,7 @@ def answers_of(
         options: of `load_policy`.
         decoder: what draws a model's answers; chosen by the device if None.
         advance: told how many prompts are answered.
-        found: the answers so far, [draws][n], of which the generator knows; the others are added.
+        found: the first answers of each draw, of which the generator knows; the others are added.
         after: called when those of another batch are among them.
 
     Raises:

@@ -12,6 +12,7 @@ from voting.objectives.view import Summary, View
 ALGORITHMS: dict[str, type[AbstractVoting]] = {
     kind.name: kind for kind in (NashMD, SelfPlay, BestResponse, RLHF, Extragradient, NashEMA)
 }
+"""The objectives made of votes, by name."""
 
 __all__ = [
     "ALGORITHMS",

@@ -18,6 +18,7 @@ from bioplaus.errors import InputError
 from bioplaus.products import pushforward
 
 Shape = tuple[int, ...]
+"""Units of a layer, or channels x height x width."""
 
 
 def units(shape: Shape) -> int:

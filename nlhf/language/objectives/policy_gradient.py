@@ -11,7 +11,9 @@ from nlhf.errors import InputError
 from nlhf.language.objectives.base import Draw, Objective, Plan, Sampled
 
 KLS = ("reward-to-go", "full")
+"""How the divergence from the reference may enter a token's score."""
 BASELINES = ("half", "leave-one-out", "learned")
+"""What may be subtracted from an answer's score."""
 
 
 def policy_gradient_loss(sampled: Sampled, tau: float, baseline: str, middle: float) -> Tensor:

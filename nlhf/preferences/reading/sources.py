@@ -23,6 +23,7 @@ SHIPPED = {
     name: Path(__file__).parents[2] / "data" / f"{name.replace('-', '_')}.csv"
     for name in ("sound-quality", "roshambo")
 }
+"""The files of votes that come with the package, by name."""
 MOST_BYTES = 256 * 2**20
 
 
