@@ -11,11 +11,15 @@ from typing import Any
 
 import click
 import pytest
+import torch
 
+from bioplaus import estimate_gradient
 from docs.making import links
 from docs.making.names import PACKAGES, modules
+from docs.making.records import SECTIONS, separated
 from docs.making.reference import anchors, docstring, pages
 from docs.making.settings import commands_page, settings_page
+from tests.fields import problem
 from tests.test_readme import check_command, command_lines, simple_commands
 
 ROOT = Path(__file__).parents[1]
@@ -99,9 +103,38 @@ def test_the_navigation_names_pages_that_are_there() -> None:
     named = re.findall(r": ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
     made = {"index.md", "changelog.md", "contributing.md", "settings.md", "commands.md"}
     made |= {f"tutorials/{name}.md" for name in NOTEBOOKS}
+    made |= {f"records/{name}.md" for name in SECTIONS}
     written = {name.removeprefix("docs/") for name in PAGES if name.startswith("docs/")}
     assert set(named) == made | written
     assert len(named) == len(set(named))
+
+
+def test_measurements_are_on_pages_of_their_own() -> None:
+    made = separated(ROOT / "docs")
+    for name in SECTIONS:
+        whole = PAGES[f"docs/{name}.md"]
+        manual, record = made[f"{name}.md"], made[f"records/{name}.md"]
+        headings = re.findall(r"^##.*", whole, re.M)
+        split = re.findall(r"^##.*", manual, re.M) + re.findall(r"^##.*", record, re.M)
+        assert sorted(headings) == sorted(split)
+        assert abs(len(manual) + len(record) - len(whole)) < 500
+    assert "](../figures/angle-over-training.png)" in made["records/gradient-laboratory.md"]
+    assert "](../records/language-models.md#a-real-model)" in made["records/methods.md"]
+
+
+def test_the_code_of_adding_something_runs() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGES["docs/howto/add.md"], re.M | re.S)
+    names: dict[str, Any] = {"__name__": __name__}
+    for block in blocks:
+        exec(compile(block, "add.md", "exec"), names)
+    given = problem()
+    updates = estimate_gradient(
+        given.field, given.x, given.y, "squared-error", estimator=names["Signs"](share=0.5)
+    ).updates
+    assert all(set(each.abs().unique().tolist()) <= {0.0, 0.5} for each in updates.values())
+    s, y = torch.rand(3, 4), torch.tensor([0, 1, 2])
+    assert names["absolute"](s, y).shape == (3,)
+    assert names["shorter"](["x"], ["a"], ["abc"]) == [0.75]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

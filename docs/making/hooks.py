@@ -14,6 +14,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from docs.making.notebooks import executed  # noqa: E402
+from docs.making.records import separated  # noqa: E402
 from docs.making.reference import navigation, pages  # noqa: E402
 from docs.making.settings import commands_page, settings_page  # noqa: E402
 
@@ -46,7 +47,10 @@ def on_files(files: Files, config: Any) -> Files:
         page, pictures = executed(path)
         made[f"tutorials/{path.stem}.md"] = page
         made |= {f"tutorials/{name}": content for name, content in pictures.items()}
+    made |= separated(ROOT / "docs")
     for name, content in made.items():
+        if (written := files.get_file_from_path(name)) is not None:
+            files.remove(written)
         files.append(File.generated(config, name, content=content))
     return files
 

@@ -57,6 +57,7 @@ def _shown(output: Any, stem: str, pictures: dict[str, bytes]) -> list[str]:
         return [f"![What the cell above draws]({name})"]
     if "text/html" in data:
         table = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+        table = re.sub(r' (border|class|style)="[^"]*"', "", table)  # the site has its own
         return [re.sub(r"\n\s*", "\n", table).strip()]
     return [_text(data["text/plain"])] if "text/plain" in data else []
 

@@ -1,0 +1,83 @@
+"""The records: what was measured, taken out of the pages that explain, onto pages of its own.
+
+In the repository a measurement stands in the page of what was measured; whoever reads the site
+as a manual is not stopped by tables.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SECTIONS = {
+    "brian2": ("MNIST", "Spikes"),
+    "equilibrium-propagation": ("What was measured",),
+    "fields": ("Measured",),
+    "gradient-laboratory": ("What came out",),
+    "language-models": ("A cyclic language", "Speed", "A real model"),
+    "learning-from-votes": ("Figures",),
+    "methods": ("Last iterates on tables", "The bench", "A step beside", "A comparison on text"),
+    "nash": ("Figures",),
+    "preference-models": ("Figures",),
+    "rank": ("The shipped votes", "Crowd votes", "The same votes", "Are the verdicts", "Speed"),
+    "run-log": ("What had to be found out",),
+}
+"""By page how the headings of its measurements begin."""
+
+
+def separated(folder: Path) -> dict[str, str]:
+    """Split the pages.
+
+    Args:
+        folder: of the documentation.
+
+    Returns:
+        By path the Markdown of each page without its measurements, and of its record.
+
+    Raises:
+        ValueError: a page has no such section.
+    """
+    found, moved = {}, {}
+    for name, headings in SECTIONS.items():
+        first, *sections = _sections((folder / f"{name}.md").read_text("utf-8"))
+        taken = [each for each in sections if each.removeprefix("## ").startswith(headings)]
+        if len(taken) != len(headings):
+            raise ValueError(f"{name}.md has not one section for each of {headings}")
+        title = first.partition("\n")[0].removeprefix("# ")
+        kept = [each for each in sections if each not in taken]
+        note = f"What was measured is in the [records](records/{name}.md).\n"
+        found[f"{name}.md"] = first + "".join(kept) + f"\n{note}"
+        back = f"# Records: {title}\n\nWhat it is about: [{title}](../{name}.md).\n\n"
+        found[f"records/{name}.md"] = back + _one_deeper("".join(taken))
+        moved |= {f"{name}.md#{slug}": f"records/{name}.md#{slug}" for slug in _slugs(taken)}
+    return {path: _redirected(text, path, moved) for path, text in found.items()}
+
+
+def _sections(text: str) -> list[str]:
+    """What comes before the first heading of the second level, and each of those with its text."""
+    parts, fenced = [""], False
+    for line in text.splitlines(keepends=True):
+        fenced ^= line.startswith("```")
+        if line.startswith("## ") and not fenced:
+            parts.append("")
+        parts[-1] += line
+    return parts
+
+
+def _one_deeper(text: str) -> str:
+    """Let links start from a folder below."""
+    return re.sub(r"\]\((?!https?:|#)", "](../", text)
+
+
+def _slugs(sections: list[str]) -> list[str]:
+    headings = re.findall(r"^#{2,3} (.*)$", "".join(sections), re.M)
+    return [
+        re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", each).strip().lower()) for each in headings
+    ]
+
+
+def _redirected(text: str, path: str, moved: dict[str, str]) -> str:
+    up = "../" * path.count("/")
+    for old, new in moved.items():
+        text = text.replace(f"]({up}{old})", f"]({up}{new})")
+    return text
