@@ -75,4 +75,4 @@ def in_docs(text: str) -> str:
     text = re.sub(r"\]\(docs/", "](", text)
     for source, target in COPIED.items():
         text = text.replace(f"]({source})", f"]({target})")
-    return text
+    return re.sub(r"\[([^]]+)\]\(examples/[^)]*\)", r"\1", text)
