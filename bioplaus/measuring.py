@@ -180,9 +180,11 @@ class Tally:
         self.rows = 0
 
     def add(self, values: dict[str, float], rows: int) -> None:
+        """Take the measures of a step, means over so many rows."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + rows * value
         self.rows += rows
 
     def means(self) -> dict[str, float]:
+        """Give the means over all rows so far, by name."""
         return {name: total / self.rows for name, total in self.sums.items()}

@@ -17,8 +17,13 @@ from bridge.runlog.tensorboard import records, version_record
 class Watcher(Protocol):
     """Is told of every record of a run, while it goes on."""
 
-    def log(self, table: str, step: int, values: Mapping[str, float]) -> None: ...
-    def close(self) -> None: ...
+    def log(self, table: str, step: int, values: Mapping[str, float]) -> None:
+        """Take the numbers of one record."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
 
 
 class TensorBoard:

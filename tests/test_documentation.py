@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -176,3 +177,21 @@ def test_the_link_check_finds_what_leads_nowhere(tmp_path: Path) -> None:
         "a.html: loads https://elsewhere.org/x.js",
         "a.html: no.png is not there",
     ]
+
+
+def test_every_public_method_is_explained_there_or_in_a_base() -> None:
+    bare = []
+    for each in modules():
+        for name in each.own:
+            kind = getattr(importlib.import_module(each.homes[name]), name)
+            for method in vars(kind) if inspect.isclass(kind) else ():
+                # a callable that is a default is a field, which Attributes explain
+                if method.startswith("_") or method in getattr(kind, "__dataclass_fields__", {}):
+                    continue
+                found = vars(kind)[method]
+                if not (inspect.isfunction(found) or isinstance(found, property)):
+                    continue
+                bases = [vars(base).get(method) for base in inspect.getmro(kind)]
+                if not any(inspect.getdoc(base) for base in bases if base is not None):
+                    bare.append(f"{each.homes[name]}.{name}.{method}")
+    assert bare == []

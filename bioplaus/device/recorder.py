@@ -35,7 +35,7 @@ class AbstractRecorder(Protocol):
         ...
 
 
-class CudaRecorder:
+class CudaRecorder(AbstractRecorder):
     """CUDA graphs of one memory pool, so that one can read what another has left.
 
     They must be replayed in the order in which they were noted, loops as often as they like.

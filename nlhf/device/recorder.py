@@ -27,7 +27,7 @@ class AbstractRecorder(Protocol):
         ...
 
 
-class CudaRecorder:
+class CudaRecorder(AbstractRecorder):
     """CUDA graphs."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:

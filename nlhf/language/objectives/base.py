@@ -109,8 +109,13 @@ class Estimator(Protocol):
 
     def estimate(
         self, plan: Plan, held: Mapping[str, Parameters] | None = None
-    ) -> tuple[dict[str, Tensor], dict[str, float]]: ...
-    def ahead(self, updates: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Sample answers as planned, and give the updates and the measures of the loss on them."""
+        ...
+
+    def ahead(self, updates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give the parameters as a step along the updates would leave them."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
