@@ -1,0 +1,1 @@
+"""The documentation; `making` writes what is not written by hand."""

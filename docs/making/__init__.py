@@ -1,0 +1,1 @@
+"""What makes the site: see `hooks`, which mkdocs calls."""
