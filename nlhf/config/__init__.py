@@ -3,8 +3,6 @@
 from nlhf.config.judges import get_judge, get_reward, judge_origins, make_judge
 from nlhf.config.language import (
     LanguageConfig,
-    TournamentConfig,
-    make_cut_sampling,
     make_language_optimizer,
     make_movement,
     make_objective,
@@ -12,6 +10,7 @@ from nlhf.config.language import (
 )
 from nlhf.config.preference import PreferenceConfig, make_fit
 from nlhf.config.tables import NashConfig, make_algorithm, make_reference, read_preferences
+from nlhf.config.tournament import TournamentConfig, make_cut_sampling
 from nlhf.config.warm_start import WarmStartConfig, make_warm_start
 
 __all__ = [
