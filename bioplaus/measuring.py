@@ -138,9 +138,11 @@ class Over:
     members: int = 0
 
     def mean(self, t: Tensor) -> Tensor:
+        """The mean of rows [B]."""
         return t.view(-1, self.members).mean(0) if self.members else t.mean()
 
     def max(self, t: Tensor) -> Tensor:
+        """The largest of rows [B]."""
         return t.view(-1, self.members).amax(0) if self.members else t.max()
 
 

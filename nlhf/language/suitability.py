@@ -109,6 +109,7 @@ def _decoded(policy: Policy, prompts: Encoded, answers: Tensor) -> Tensor:
 
 
 def log_probs(logits: Tensor) -> Tensor:
+    """Log-probabilities of logits, in float32 at least."""
     return torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)
 
 
