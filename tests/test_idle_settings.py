@@ -82,6 +82,7 @@ EQPROP = Command(
         "phases.check_every": "looks less often at phases of few steps",
         "phases.free_steps": "limits phases that end before",
         "phases.nudged_steps": "limits phases that end before",
+        "test_mirrored": "may leave the guesses on a few images as they are",
         "optimizer.clip_norm": "shortens updates that are longer",
         "estimator.max_iterations": "limits a search that ends before",
         "estimator.adjoint_steps": "limits a search that ends before",

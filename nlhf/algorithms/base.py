@@ -94,6 +94,8 @@ class AbstractAlgorithm(ABC):
     """Whether a step asks for feedback, exact or by votes; else it reads the whole game."""
     solves: ClassVar[Literal["regularised", "plain", "other"]] = "regularised"
     """What it goes to: the equilibrium of P_tau, one without regularisation, or something else."""
+    reads_tau: ClassVar[bool] = True
+    """Whether a step depends on tau."""
 
     def init(self, problem: Problem) -> State:
         """The state at the start: the reference policy.

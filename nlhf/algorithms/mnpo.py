@@ -26,6 +26,7 @@ class MNPO(AbstractAlgorithm):
 
     name = "mnpo"
     solves = "plain"
+    reads_tau = False
     eta: float | Schedule = 1.0
     players: int = 3
 

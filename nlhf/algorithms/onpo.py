@@ -22,6 +22,7 @@ class ONPO(AbstractAlgorithm):
 
     name = "onpo"
     solves = "plain"
+    reads_tau = False
     eta: float | Schedule = 0.5
 
     def step(self, problem: Problem, state: State) -> State:

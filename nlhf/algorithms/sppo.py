@@ -24,6 +24,7 @@ class SPPO(AbstractAlgorithm):
 
     name = "sppo"
     solves = "plain"
+    reads_tau = False
     eta: float | Schedule = 1.0
 
     def step(self, problem: Problem, state: State) -> State:

@@ -114,6 +114,9 @@ class NashConfig(Config):
         found = {}
         if self.tau_start is None:
             found["tau_schedule"] = "without tau_start; give it too"
+        if self.algorithm in ALGORITHMS and not ALGORITHMS[self.algorithm].reads_tau:
+            why = "where tau is that of the measures alone; give tau"
+            found |= dict.fromkeys(("tau_start", "tau_schedule"), why)
         for name in ("eta", "mixture"):
             if getattr(self, f"{name}_end") is None:
                 found[f"{name}_schedule"] = f"without {name}_end; give it too"
