@@ -46,6 +46,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return ran
 
 
+@pytest.mark.slow
 @needs_fashion
 def test_the_table(here: list[list[str]], tmp_path: Path) -> None:
     rules = ("asym-ep", "tied", "backpropagation")

@@ -174,6 +174,7 @@ def call_in(here: Path, *args: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_package_adds_a_reader(here: Path) -> None:
     """One file, and the package's own entry point."""
     info = here / "lines_of_numbers-1.0.dist-info"

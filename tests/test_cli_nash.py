@@ -104,6 +104,7 @@ def test_float32_is_measured_in_float64(tmp_path):
         assert found["equilibrium_certificate"] < 1e-25
 
 
+@pytest.mark.slow
 def test_an_index_says_which_runs_have_not_converged(tmp_path):
     args = ["--game", "biased-rock-paper-scissors", "--iterations", "20"]
     args += ["--sweep", "tau=1.0,0.001", "--jobs", "1", "--out", tmp_path / "s"]

@@ -113,6 +113,7 @@ def test_real_votes_are_streamed_each_once(tmp_path: Path) -> None:
     assert max(told["wet"]["policy"]) < 0.5
 
 
+@pytest.mark.slow
 def test_a_file_of_votes_gives_exact_directions_too(tmp_path: Path) -> None:
     judge = f"votes:{votes(tmp_path)}"
     args = ["--votes", "0", "--epochs", "60", "--set", "optimizer.learning_rate=0.05"]

@@ -37,6 +37,7 @@ def test_every_script_is_tried_and_has_at_most_fifteen_lines() -> None:
         assert len([line for line in text.splitlines() if line.strip()]) <= 15
 
 
+@pytest.mark.slow
 def test_a_network_learns_arrays(tmp_path: Path) -> None:
     said = run("own_data", tmp_path)
     assert "History(finished, 2 epochs" in said
@@ -50,6 +51,7 @@ def test_a_file_of_votes_is_ranked_and_solved(tmp_path: Path) -> None:
     assert largest < 1e-20
 
 
+@pytest.mark.slow
 def test_a_model_learns_what_a_judge_prefers(tmp_path: Path) -> None:
     said = run("own_model_and_judge", tmp_path)
     shares = [float(line.split()[-1]) for line in said.splitlines()]

@@ -43,6 +43,7 @@ def run_here(many: list[Job], folder: Path, parameters: dict[str, str] = LOCAL) 
     run_jobs(many, folder, "test", Slurm(folder, parameters, 1), parallel=8)
 
 
+@pytest.mark.slow
 def test_how_jobs_fail(tmp_path: Path) -> None:
     bad = "import sys; print('error: no such data', file=sys.stderr); sys.exit(2)"
     killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"

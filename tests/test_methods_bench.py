@@ -15,6 +15,7 @@ from nlhf.language.objectives import OBJECTIVES, Sampled
 pytest.importorskip("transformers")
 
 
+@pytest.mark.slow
 def test_a_reduced_bench_prints_its_tables_and_goes_on(tmp_path):
     args = ["--methods", "inpo,sppo,trl-full", "--sizes", "3", "--seeds", "1", "--untuned"]
     args += ["--answers", "1920", "--processes", "1", "--out", str(tmp_path)]

@@ -105,6 +105,7 @@ ALL = ["--field", "pair", "--set", "network.width=3", "--activation", "sine", "-
 ALL += ["--estimator", "halved", "--set", "estimator.share=0.25", "--set", "data.holdout=0.2"]
 
 
+@pytest.mark.slow
 def test_each_is_one_file_of_the_package(tmp_path: Path) -> None:
     for name in ("bioplaus", "bridge", "commands"):
         away = shutil.ignore_patterns("mnist", "__pycache__", "static")

@@ -98,6 +98,7 @@ def test_a_users_table_of_the_indexs_name_stays(tmp_path: Path) -> None:
     assert files(tmp_path) == {"index.csv": b"mine"}
 
 
+@pytest.mark.slow
 def test_an_index_is_made_anew_from_the_logs(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     result = call(*NASH, "--seeds", "0", "--sweep", "tau=0.1,0.5", "--out", folder)

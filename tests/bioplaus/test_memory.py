@@ -27,6 +27,7 @@ print(peak(20), peak(600))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["sweeps", "euler", "anderson"])
 def test_peak_memory_is_that_of_few_steps(solver):
     program = PROGRAM.replace("{solver}", solver)

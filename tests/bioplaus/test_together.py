@@ -132,6 +132,7 @@ def test_every_row_is_that_of_the_run_alone(way, recorded) -> None:
         assert member.run.optimizer.steps == run.optimizer.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recorded", [False, True], ids=["plain", "recorded"])
 def test_one_that_diverges_fails_as_it_does_alone(recorded) -> None:
     sets = ("epochs=3", "batch_size=2", "optimizer.clip_norm=1e300")

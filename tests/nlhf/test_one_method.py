@@ -63,6 +63,7 @@ def command(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_each_is_one_file_of_the_package(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     for name in ("nlhf", "bridge", "commands"):

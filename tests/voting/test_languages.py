@@ -121,6 +121,7 @@ def test_votes_have_the_exact_direction_as_their_mean() -> None:
         torch.testing.assert_close(mean, want, atol=6e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("votes", [0, 1])
 def test_a_network_learns_to_write(votes: int) -> None:
     objective = LanguageNash(rhyme(3, 2), tau=0.1, mixture=0.05, votes=votes)

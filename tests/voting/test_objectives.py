@@ -82,6 +82,7 @@ def test_votes_teach(votes: int, penalty: str) -> None:
     assert history.rows[-1].votes == 2 * 600 * votes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nash-md", "self-play", "extragradient", "nash-ema"])
 def test_what_seeks_an_equilibrium_comes_near_it(name: str) -> None:
     own = {"nash-md": {"mixture": 0.02}, "nash-ema": {"rate": 0.5}}.get(name, {})
@@ -94,6 +95,7 @@ def test_what_seeks_an_equilibrium_comes_near_it(name: str) -> None:
     assert last.gradient_cosine > 0.99
 
 
+@pytest.mark.slow
 def test_rlhf_comes_to_the_policy_of_its_reward_and_not_to_the_equilibrium() -> None:
     objective = RLHF(cyclic(5), tau=0.1)
     history = fit(zoo.field(), MANY, objective=objective, epochs=4, **FAST)
@@ -128,6 +130,7 @@ def test_a_judge_that_can_only_be_asked_teaches_too() -> None:
         assert float(pi[c, [c, (c + 1) % 5, (c + 2) % 5]].sum()) > 0.7
 
 
+@pytest.mark.slow
 def test_a_game_for_each_input() -> None:
     P = cyclic(5).P
     patterns = zoo.contexts().test.inputs
