@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bioplaus import AsymEP, InputError, estimate_gradient
+from bioplaus.version import version
 from tests.fields import problem
 
 PAGE = Path(__file__).parents[1] / "CONTRIBUTING.md"
@@ -37,6 +38,13 @@ def test_the_update_is_that_of_asym_ep_up_to_its_largest_norm(clipped_norm, larg
 def test_a_norm_of_zero_is_refused(clipped_norm) -> None:
     with pytest.raises(InputError, match="largest=0 must be above 0"):
         clipped_norm(largest=0)
+
+
+def test_the_version_to_cite_is_that_of_the_program() -> None:
+    cited = re.search(r"^version: (.*)$", (PAGE.parent / "CITATION.cff").read_text("utf-8"), re.M)
+    assert cited is not None
+    assert cited[1] == version()
+    assert f"\n## {version()}\n" in (PAGE.parent / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_places_that_it_names_exist() -> None:
