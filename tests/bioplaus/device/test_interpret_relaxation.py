@@ -83,21 +83,27 @@ def test_interpret_grid_shares_its_tiles_among_programs(programs) -> None:
     made, start = phase(network([5, 18, 4, 3], "tanh"), "exact", 3, "cross-entropy")
     wanted = solve(made, start, Sweeps(), tolerance=0, max_steps=2)
     launch = Launch(programs=programs, resident=False)
-    agrees(settle(made, start, tolerance=0, max_steps=2, launch=launch), wanted)
+    found = settle(made, start, tolerance=0, max_steps=2, launch=launch)
+    agrees(found, wanted)
+    assert found.n_steps.tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("launch", [ONE_BLOCK, SMALL_BLOCKS])
 def test_interpret_one_row_and_one_step(launch) -> None:
     made, start = phase(network([5, 4, 2], "sigmoid-4s-2"), "exact", 1)
     wanted = solve(made, start, Sweeps(), tolerance=0, max_steps=1)
-    agrees(settle(made, start, tolerance=0, max_steps=1, launch=launch), wanted)
+    found = settle(made, start, tolerance=0, max_steps=1, launch=launch)
+    agrees(found, wanted)
+    assert found.n_steps.tolist() == [1]
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "relu6", "hard-sigmoid", "linear"])
 def test_interpret_every_activation(activation) -> None:
     made, start = phase(network([5, 6, 2], activation), "exact", 4)
     wanted = solve(made, start, Sweeps(), tolerance=0, max_steps=3)
-    agrees(settle(made, start, tolerance=0, max_steps=3, launch=ONE_BLOCK), wanted)
+    found = settle(made, start, tolerance=0, max_steps=3, launch=ONE_BLOCK)
+    agrees(found, wanted)
+    assert found.n_steps.tolist() == [3, 3, 3, 3]
 
 
 def test_interpret_a_limit_a_start_and_a_lost_row() -> None:

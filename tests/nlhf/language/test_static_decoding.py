@@ -74,7 +74,9 @@ def test_recorded_steps_give_the_loop_s_answers(kind, dtype) -> None:
 )
 def test_without_a_recorder_too_and_for_any_rows(kind, own, mixed, weight, prompts) -> None:
     policy = make_policy(kind)
-    same(*both(Decoder("static"), policy, own, mixed, weight, prompts=prompts))
+    found, expected = both(Decoder("static"), policy, own, mixed, weight, prompts=prompts)
+    same(found, expected)
+    assert len(found.tokens) == len(prompts) * (own + mixed)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -267,6 +269,7 @@ def test_on_a_cpu_nothing_is_recorded_unasked(monkeypatch) -> None:
     for decoder in (Decoder(), Decoder("dynamic", recorder=Recorder())):
         found, expected = both(decoder, policy)
         same(found, expected, 0.0)
+        assert torch.equal(found.tokens, expected.tokens)
 
 
 def test_mistakes_are_those_of_the_loop() -> None:
