@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from bioplaus import AsymEP, Settling, Unrolled
+from bioplaus import AsymEP, InputError, Settling, Unrolled
 from bioplaus.costs import get_cost
 from bioplaus.data import load_dataset
 from bioplaus.data.known import KNOWN
@@ -167,6 +167,15 @@ def test_images_of_files_are_packed_as_they_are(tmp_path: Path, archived: bool) 
         torch.testing.assert_close(getattr(made, side).inputs, getattr(expected, side).inputs)
         assert torch.equal(getattr(made, side).targets, getattr(expected, side).targets)
     assert packed("fashion-mnist", tmp_path / "out") == "fashion-mnist"
+
+
+def test_an_archive_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "evil").write_text("x")
+    with tarfile.open(tmp_path / ARCHIVE, "w:xz") as tar:
+        tar.add(tmp_path / "evil", "../../escaped")
+    with pytest.raises(InputError, match="leads out of the folder"):
+        packed(str(tmp_path / ARCHIVE), tmp_path / "a" / "out")
+    assert not list(tmp_path.rglob("escaped"))
 
 
 def test_learned_transposes_come_to_the_weights_and_the_update_to_the_exact_one() -> None:

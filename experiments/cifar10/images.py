@@ -39,13 +39,28 @@ def packed(given: str, folder: Path) -> str:
         if not archive.is_file():
             return given
         unpacked = folder / "unpacked"
-        with tarfile.open(archive) as tar:
-            tar.extractall(unpacked, filter="data")
+        _unpack(archive, unpacked)
         _pack(load_dataset(str(unpacked)), out)
         shutil.rmtree(unpacked)
     else:
         _pack(load_dataset(given), out)
     return str(out)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Write an archive's plain files below a folder; `extractall(filter=)` needs Python 3.11.4."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            place = folder / member.name
+            if not place.resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"{archive}: {member.name} leads out of the folder; repack it")
+            if not member.isfile():
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            read = tar.extractfile(member)
+            assert read is not None  # of a plain file
+            with read, place.open("wb") as written:
+                shutil.copyfileobj(read, written)
 
 
 def _pack(data: Dataset, out: Path) -> None:
