@@ -18,8 +18,10 @@ Behaviour = Callable[["Exchange"], None]
 class Exchange:
     """One request and the means to answer it."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, body: Any, number: int) -> None:
-        self.handler, self.body, self.number = handler, body, number
+    def __init__(
+        self, handler: BaseHTTPRequestHandler, body: Any, number: int, leave: Callable[[], None]
+    ) -> None:
+        self.handler, self.body, self.number, self.leave = handler, body, number, leave
 
     @property
     def question(self) -> str:
@@ -39,6 +41,7 @@ class Exchange:
             self.handler.send_header(name.replace("_", "-"), value)
         self.handler.send_header("Content-Length", str(len(content)))
         self.handler.end_headers()
+        self.leave()  # once the client has the answer, its next request may be here at any time
         self.handler.wfile.write(content)
 
     def say(self, text: str, p: float | None = None, tokens: tuple[int, int] = (100, 1)) -> None:
@@ -79,7 +82,7 @@ class ChatServer:
         self.keys: list[str | None] = []
         self.paths: list[str] = []
         self.at_once = self.most_at_once = 0
-        lock = threading.Lock()
+        self._lock = lock = threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -92,12 +95,9 @@ class ChatServer:
                     number = len(outer.requests)
                     outer.at_once += 1
                     outer.most_at_once = max(outer.most_at_once, outer.at_once)
-                try:
-                    with contextlib.suppress(OSError):
-                        behaviour(Exchange(self, body, number))
-                finally:
-                    with lock:
-                        outer.at_once -= 1
+                with contextlib.ExitStack() as under_way, contextlib.suppress(OSError):
+                    under_way.callback(outer._leave)
+                    behaviour(Exchange(self, body, number, under_way.close))
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Say nothing."""
@@ -112,6 +112,10 @@ class ChatServer:
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self.at_once -= 1
 
     def close(self) -> None:
         self._server.shutdown()
