@@ -48,6 +48,7 @@ def test_settings_in_the_notes_exist():
             assert known, (names, said)
 
 
+@pytest.mark.slow
 def test_the_list_is_trl_s_own():
     config = pytest.importorskip("trl.experimental.nash_md").NashMDConfig
     assert sorted(field.name for field in dataclasses.fields(config)) == OPTIONS
