@@ -1,6 +1,6 @@
 """`python -m bioplaus`: the command line."""
 
-from cli import main
+from bioplaus_cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 _ROOT = Path(__file__).resolve().parents[1]
-_OURS = ("bioplaus", "nlhf", "bridge", "commands")
+_OURS = ("bioplaus", "nlhf", "bridge", "bioplaus_votes", "bioplaus_cli")
 _PATHS = sysconfig.get_paths()
 _STANDARD = tuple(Path(_PATHS[name]).resolve() for name in ("stdlib", "platstdlib"))
 _INSTALLED = tuple(Path(_PATHS[name]).resolve() for name in ("purelib", "platlib"))

@@ -20,11 +20,11 @@ import click
 import torch
 
 from bioplaus import LeakyField, Settling, fit
+from bioplaus_votes.languages import LanguageNash, rhyme
+from bioplaus_votes.measuring import policy_of
+from bioplaus_votes.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
 from bridge.seeding import generator
 from experiments.jobs import CLI, device_option, settings
-from voting.languages import LanguageNash, rhyme
-from voting.measuring import policy_of
-from voting.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
 
 SETTLING = Settling(tolerance=1e-4, free_steps=200, nudged_steps=100, verify=False)
 SOUND = [

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 ENGINES = ("bioplaus", "nlhf")
-BELOW = (*ENGINES, "bridge", "voting")
+BELOW = (*ENGINES, "bridge", "bioplaus_votes")
 ONLY_IN = {
     "h5py": "bridge.runlog",
     "matplotlib": "bridge.report",
@@ -29,7 +29,7 @@ MAX_FUNCTION_LINES = 80
 FACTORISES = {"inv", "det", "lu", "lu_factor", "slogdet", "solve", "tensorinv", "tensorsolve"}
 """What of torch.linalg goes through an LU, which is wrong in batches on several threads."""
 GUARDED = ("bioplaus.linear", "nlhf.linear")
-PRINTING_MODULES = ("cli", "commands", "bridge.console")
+PRINTING_MODULES = ("cli", "bioplaus_cli", "bridge.console")
 
 Sources = Mapping[str, str]
 
@@ -117,8 +117,8 @@ def wrong_reach(sources: Sources) -> list[str]:
             (importer[0] == "bridge" and to in ENGINES)
             or (importer[0] in ENGINES and to in ENGINES and to != importer[0])
             or (importer[0] in ENGINES and to == "bridge" and not allowed)
-            or (importer[0] in BELOW and to in ("cli", "commands") and not is_door)
-            or (importer[0] in (*ENGINES, "bridge") and to == "voting")
+            or (importer[0] in BELOW and to in ("cli", "bioplaus_cli") and not is_door)
+            or (importer[0] in (*ENGINES, "bridge") and to == "bioplaus_votes")
         ):
             wrong.append(str(each))
     return wrong

@@ -102,7 +102,7 @@ def test_tables_say_what_is_decided(name, words, tmp_path):
 @pytest.mark.parametrize("width", [30, 60, 80, 200])
 def test_the_table_keeps_to_any_width(width, monkeypatch):
     import nlhf
-    from commands import rank as command
+    from bioplaus_cli import rank as command
 
     context = nlhf.rank(str(CASES / "battles.csv"), bootstrap=50).contexts[0]
     columns, rows = command._columns(context, width)
@@ -197,7 +197,7 @@ def many_battles(path, items, battles):
 
 
 def test_a_long_ranking_says_so_and_shows_how_far_it_is(tmp_path, monkeypatch):
-    from commands import rank as command
+    from bioplaus_cli import rank as command
 
     monkeypatch.setattr(command, "_LONG", 0.0)
     monkeypatch.setattr(command, "_SHORT", 0.0)

@@ -49,7 +49,9 @@ def test_the_version_to_cite_is_that_of_the_program() -> None:
 
 def test_the_places_that_it_names_exist() -> None:
     text = PAGE.read_text("utf-8")
-    places = re.findall(r"`((?:bioplaus|nlhf|bridge|voting|tests|benchmarks)/[\w/.]*)`", text)
+    places = re.findall(
+        r"`((?:bioplaus|nlhf|bridge|bioplaus_votes|bioplaus_cli|tests|benchmarks)/[\w/.]*)`", text
+    )
     assert len(places) >= 10
     missing = [place for place in places if not (PAGE.parent / place).exists()]
     assert missing == ["bioplaus/estimators/clipped_norm.py"]

@@ -80,8 +80,8 @@ def test_packages_with_an_all_are_all_looked_at() -> None:
 
 
 def test_the_settings_page_has_every_key() -> None:
+    from bioplaus_cli.hints import CONFIGS
     from bridge.config import valid_keys
-    from commands.hints import CONFIGS
 
     text = settings_page()
     for places in CONFIGS.values():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.folders import choose_folder, new_folder
+from bioplaus_cli.folders import choose_folder, new_folder
 from tests.command_line import call, refused
 
 

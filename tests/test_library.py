@@ -133,7 +133,7 @@ def test_the_version_is_that_of_the_project_and_the_package_runs_as_a_program() 
         [sys.executable, "-m", "bioplaus", "--version"], cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout.split()[-1]) == (0, version)
-    for package in ("bioplaus", "nlhf", "bridge", "commands"):
+    for package in ("bioplaus", "nlhf", "bridge", "bioplaus_cli"):
         assert (ROOT / package / "py.typed").exists()
 
 

@@ -107,7 +107,7 @@ ALL += ["--estimator", "halved", "--set", "estimator.share=0.25", "--set", "data
 
 @pytest.mark.slow
 def test_each_is_one_file_of_the_package(tmp_path: Path) -> None:
-    for name in ("bioplaus", "bridge", "commands"):
+    for name in ("bioplaus", "bridge", "bioplaus_cli"):
         away = shutil.ignore_patterns("mnist", "__pycache__", "static")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=away)
     (tmp_path / "nlhf").symlink_to(ROOT / "nlhf")

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from bioplaus.config import DataCheckConfig, EqpropConfig, GradcheckConfig
 from bioplaus.estimators import ESTIMATORS, ORACLES
+from bioplaus_cli.hints import CONFIGS
+from bioplaus_votes.config import VotingConfig
 from bridge.config import Config, config_toml, docstring_meanings, load_config, settings_of
 from bridge.config.describing import Setting
-from commands.hints import CONFIGS
 from nlhf.config import (
     LanguageConfig,
     NashConfig,
@@ -23,7 +24,6 @@ from nlhf.config import (
     WarmStartConfig,
 )
 from tests.command_line import call, refused
-from voting.config import VotingConfig
 
 MODELS: list[type[BaseModel]] = [
     DataCheckConfig,

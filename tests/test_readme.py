@@ -11,7 +11,7 @@ import click
 import pytest
 
 import cli
-from commands.shared import Spread
+from bioplaus_cli.shared import Spread
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

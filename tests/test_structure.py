@@ -12,7 +12,7 @@ from tests import structure
 from tests.structure import Sources
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("bioplaus", "nlhf", "bridge", "voting")
+PACKAGES = ("bioplaus", "nlhf", "bridge", "bioplaus_votes")
 
 
 def read(*places: str) -> dict[str, str]:
@@ -36,7 +36,7 @@ def read_order() -> dict[str, list[str]]:
 
 
 ORDER = read_order()
-PROGRAM = read(*PACKAGES, "commands", "cli.py")
+PROGRAM = read(*PACKAGES, "bioplaus_cli", "cli.py")
 
 
 def wrong_order(sources: Sources) -> list[str]:
@@ -85,10 +85,26 @@ BROKEN: list[tuple[Callable[[Sources], list[str]], dict[str, str], str]] = [
     (structure.wrong_reach, {"bioplaus.fields.config": "import bridge"}, "imports bridge"),
     (structure.wrong_reach, {"nlhf.__init__": "import bridge"}, "nlhf:1 imports bridge"),
     (structure.wrong_reach, {"bridge.console": "import cli"}, "imports cli"),
-    (structure.wrong_reach, {"nlhf.training": "from commands import logs"}, "imports commands"),
-    (structure.wrong_reach, {"bioplaus.training": "import voting"}, "imports voting"),
-    (structure.wrong_reach, {"bridge.optim": "from voting import Policy"}, "imports voting"),
-    (structure.wrong_reach, {"voting.rules": "import commands.eqprop"}, "imports commands"),
+    (
+        structure.wrong_reach,
+        {"nlhf.training": "from bioplaus_cli import logs"},
+        "imports bioplaus_cli",
+    ),
+    (
+        structure.wrong_reach,
+        {"bioplaus.training": "import bioplaus_votes"},
+        "imports bioplaus_votes",
+    ),
+    (
+        structure.wrong_reach,
+        {"bridge.optim": "from bioplaus_votes import Policy"},
+        "imports bioplaus_votes",
+    ),
+    (
+        structure.wrong_reach,
+        {"bioplaus_votes.rules": "import bioplaus_cli.eqprop"},
+        "imports bioplaus_cli",
+    ),
     (structure.wrong_place, {"bridge.config": "import h5py"}, "only bridge.runlog"),
     (structure.wrong_place, {"bridge.runlogs": "from h5py import File"}, "only bridge.runlog"),
     (structure.wrong_place, {"cli": "def f():\n  import plotly.io"}, "only bridge.report"),
@@ -150,7 +166,10 @@ def test_a_broken_rule_is_told(
 KEPT: list[tuple[Callable[[Sources], list[str]], dict[str, str]]] = [
     (structure.wrong_reach, {"bioplaus.training": "import bridge", "cli": "import nlhf, bridge"}),
     (structure.wrong_reach, {"nlhf.config": "from bridge import x", "nlhf.a": "import nlhf.b"}),
-    (structure.wrong_reach, {"voting.rules": "import bioplaus.costs, nlhf.games, bridge.optim"}),
+    (
+        structure.wrong_reach,
+        {"bioplaus_votes.rules": "import bioplaus.costs, nlhf.games, bridge.optim"},
+    ),
     (structure.wrong_place, {"bridge.runlog.a": "import h5py", "bridge.runlog": "import h5py"}),
     (structure.wrong_place, {"nlhf.language.a": "def f():\n  import peft"}),
     (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import commands.sweeps
+import bioplaus_cli.sweeps
 from bridge.runlog import read_run
 from bridge.sweep import AbstractLauncher, Job
 from tests.command_line import call, refused
@@ -60,7 +60,7 @@ class Here(AbstractLauncher):
 
 @pytest.fixture
 def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands.sweeps, "_launcher", lambda options, folder, runs: (Here(), 2))
+    monkeypatch.setattr(bioplaus_cli.sweeps, "_launcher", lambda options, folder, runs: (Here(), 2))
 
 
 def arguments(name: str, here: Path, steps: int = 2) -> list[object]:

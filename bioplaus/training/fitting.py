@@ -92,8 +92,8 @@ def fit(
         estimator: where the update comes from: a name, a class or an object.
         cost: a name, an object or a function C(s, y) -> [B]; None is the cross-entropy of labels
             and the squared error of target vectors.
-        objective: what teaches in place of a cost, e.g. `voting.NashMD`: the data's labels are then
-            the contexts that it is asked in.
+        objective: what teaches in place of a cost, e.g. `bioplaus_votes.NashMD`: the
+            data's labels are then the contexts that it is asked in.
         optimizer: sgd, momentum or adam; an `Optimizer` over the field's parameters; or a function
             of `params` and the settings below that gives one.
         learning_rate: of the first step, > 0; None is 0.003, and for sgd and momentum 0.1.

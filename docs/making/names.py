@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("bioplaus", "nlhf", "voting", "bridge")
+PACKAGES = ("bioplaus", "nlhf", "bioplaus_votes", "bridge")
 
 
 @dataclass

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import click
 
 import cli
+from bioplaus_cli.hints import CONFIGS
 from bridge.config import Setting, settings_of
 from bridge.config.describing import sentence
-from commands.hints import CONFIGS
 
 HEAD = """\
 # All settings

@@ -146,7 +146,7 @@ def write_model(folder: Path) -> None:
     import torch
     from safetensors.torch import save
 
-    from commands.folders import new_folder
+    from bioplaus_cli.folders import new_folder
 
     target = folder / "new" / "model"
     with new_folder(target, overwrite=False) as temporary:

@@ -66,7 +66,7 @@ def command(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_each_is_one_file_of_the_package(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    for name in ("nlhf", "bridge", "commands"):
+    for name in ("nlhf", "bridge", "bioplaus_cli"):
         away = shutil.ignore_patterns("__pycache__", "static")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=away)
     (tmp_path / "bioplaus").symlink_to(ROOT / "bioplaus")

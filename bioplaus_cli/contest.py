@@ -1,0 +1,148 @@
+"""A tournament under way: it can stop after every batch, and goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bioplaus_cli.judging import Account
+    from bridge.session import Session
+    from nlhf.language.tournament import Tournament
+
+
+class Contest:
+    """The answers of all policies, then what a judge says of them.
+
+    A step is a batch of answers of one policy, or of comparisons. What was answered and judged is
+    never asked for again.
+    """
+
+    def __init__(self, settings: Any, prompts: list[Any], session: Session, device: str) -> None:
+        """Stand where the session starts.
+
+        Args:
+            settings: a `TournamentConfig`.
+            prompts: what the policies are asked.
+            session: saves the state.
+            device: where models compute.
+        """
+        from bridge.checkpoint import loading
+        from bridge.seeding import generator
+
+        self._settings, self._prompts = settings, prompts
+        self._session, self._device = session, device
+        self._step = session.step
+        # the same numbers for every policy: luck is shared
+        self._generator = generator(settings.seed, "answers")
+        self._beginning = self._generator.get_state()
+        self._answers: list[list[list[str]]] = []
+        self._asked: list[Tensor] = []
+        if session.start is not None:
+            with loading():
+                self._load(session.start)
+
+    def answer(self, quiet: bool) -> None:
+        """Let the policies answer what they have not yet."""
+        import torch
+
+        from bridge.progress import progress
+        from nlhf.config import make_cut_sampling
+        from nlhf.language.decoders import Decoder
+        from nlhf.language.tournament import answers_of
+
+        settings, n = self._settings, len(self._prompts)
+        with progress(n * len(settings.policies), "answering", quiet) as bar:
+            for number, name in enumerate(settings.policies):
+                if number == len(self._answers):
+                    self._answers.append([])
+                    self._generator.set_state(self._beginning)
+                found = self._answers[number]
+                bar.advance(len(found[0]) if found else 0)
+                if found and len(found[0]) == n:
+                    continue
+                answers_of(
+                    name,
+                    self._prompts,
+                    make_cut_sampling(settings.generation),
+                    self._generator,
+                    draws=settings.draws,
+                    batch_size=settings.batch_size,
+                    device=self._device,
+                    options={
+                        "chat": settings.chat,
+                        "end_token": settings.end_token,
+                        "shortest": settings.generation.min_new_tokens,
+                        "dtype": getattr(torch, settings.precision),
+                    },
+                    decoder=Decoder(settings.generation.cache, note=self._note),
+                    advance=bar.advance,
+                    found=found,
+                    after=self._after,
+                )
+
+    def _note(self, text: str) -> None:
+        self._session.log.event("program", text=text)
+
+    def judge(self, judge: Any, quiet: bool, account: Account) -> Tournament:
+        """Compare all pairs of policies that were not compared yet, and give what came out.
+
+        Args:
+            judge: who compares.
+            quiet: without a bar.
+            account: of what the judge is asked.
+        """
+        from bridge.progress import progress
+        from nlhf.language.tournament import play
+
+        names = self._settings.policies
+        pairs = len(names) * (len(names) - 1) // 2
+        total = len(self._prompts) * self._settings.draws * pairs
+
+        def after() -> None:
+            account.note()
+            if self._session.stopping:
+                account.write()
+            self._after()
+
+        with progress(total, "judging", quiet) as bar:
+            bar.advance(sum(each.shape[1] for each in self._asked))
+            return play(
+                judge,
+                self._prompts,
+                self._answers,
+                advance=bar.advance,
+                names=list(names),
+                seed=self._settings.seed,
+                asked=self._asked,
+                after=after,
+            )
+
+    def _after(self) -> None:
+        self._step += 1
+        self._session.after_step(self._step, self._state)
+
+    def _state(self) -> dict[str, Any]:
+        from bridge.checkpoint import random_states
+
+        random = random_states(answers=self._generator)
+        return {"answers": self._answers, "asked": self._asked, "random": random}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `_state` gave.
+
+        Raises:
+            InputError: it is of another tournament.
+        """
+        from bridge.checkpoint import set_random_states
+        from bridge.errors import InputError
+
+        self._answers = [[list(map(str, draw)) for draw in each] for each in state["answers"]]
+        self._asked = [each.double() for each in state["asked"]]
+        n = len(self._prompts)
+        sizes = {len(draw) for each in self._answers for draw in each}
+        if any(size > n for size in sizes) or len(self._answers) > len(self._settings.policies):
+            raise InputError("the checkpoint does not fit this run: answers of other prompts")
+        set_random_states(state["random"], answers=self._generator)

@@ -1,0 +1,62 @@
+"""`corpus`: prompts, human answers and comparisons from what is on every machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bioplaus_cli.folders import check_new_folder, new_folder
+from bridge.console import common_options, print_json, table
+
+
+@click.group()
+def corpus() -> None:
+    """Write texts to learn from."""
+
+
+@corpus.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="A new folder for the files.",
+)
+@common_options("json", "seed", "overwrite", "quiet")
+def docstrings(out: Path, overwrite: bool, seed: int | None, as_json: bool, quiet: bool) -> None:
+    """Docstrings of Python's standard library: summarise the rest in a line, as their authors did.
+
+    Writes train.jsonl and test.jsonl {"prompt", "completion", "source"}, no package in both, and
+    pairs.jsonl {"prompt", "chosen", "rejected", "source"} of the first.
+
+    Example: python cli.py corpus docstrings --out docstrings
+    """
+    from bridge.seeding import generator
+    from nlhf.language.corpora import docstrings, pairs
+
+    check_new_folder(out, overwrite)
+    items = docstrings()
+    parts: dict[str, Iterable[Mapping[str, str]]] = {}
+    for name, side in (("train", False), ("test", True)):
+        parts[name] = [
+            {"prompt": item.prompt, "completion": item.summary, "source": item.source}
+            for item in items
+            if item.held_out is side
+        ]
+    learn = [item for item in items if not item.held_out]
+    parts["pairs"] = list(pairs(learn, generator(seed or 0, "rejected answers")))
+    counts: dict[str, Any] = {}
+    with new_folder(out, overwrite) as folder:
+        for name, rows in parts.items():
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+            (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+            counts[name] = len(lines)
+    if as_json:
+        print_json({"folder": str(out), "rows": counts})
+    elif not quiet:
+        files = [[str(out / f"{name}.jsonl"), count] for name, count in counts.items()]
+        table(("file", "rows"), files)

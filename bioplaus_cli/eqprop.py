@@ -1,0 +1,139 @@
+"""`eqprop-run`: train a network by equilibrium propagation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bioplaus_cli.explaining import Explained
+from bioplaus_cli.learning import learn
+from bioplaus_cli.printing import print_config
+from bioplaus_cli.shared import prepare
+from bioplaus_cli.sweeps import sweep
+from bridge.console import SWEEPING, common_options, print_json, resolve_device
+
+
+@click.command("eqprop-run", cls=Explained)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.option(
+    "--dataset",
+    metavar="NAME|DIR|FILE|module:function",
+    help="mnist, fashion-mnist; a folder or a file of data; a function that loads them.",
+)
+@click.option("--data-dir", help="Folder of a named data set's files.")
+@click.option(
+    "--field",
+    metavar="NAME|module:Class",
+    help="leaky, convolutional; or a field of yours: a class, a function that gives one, or one.",
+)
+@click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
+@click.option("--activation", metavar="NAME|module:function", help="rho of the hidden units.")
+@click.option(
+    "--estimator", metavar="NAME|module:Class", help="Where the update comes from: asym-ep, ..."
+)
+@click.option(
+    "--cost", metavar="NAME|module:function", help="C(s, y): cross-entropy, squared-error."
+)
+@click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option("--engine", help="What the phases run in: torch or brian2.")
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the trained network in Brian2.",
+)
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", "together", *SWEEPING)
+@common_options()
+@click.pass_context
+def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
+    """Train a network by equilibrium propagation: leaky integrators, or any field of yours.
+
+    \b
+    Examples:
+      python cli.py eqprop-run --epochs 2 --hidden 256 --set optimizer.learning_rate=0.3
+      python cli.py eqprop-run --field mynet.py:Net --estimator asym-ep --epochs 2
+      python cli.py eqprop-run --seeds 0..4 --sweep estimator.beta=0.1,0.5 --out runs/beta
+      python cli.py eqprop-run --seeds 0..31 --together --out runs/seeds
+    """
+    from bioplaus.config import EqpropConfig
+    from bridge.distributed import joined
+
+    flags = {
+        "data.dataset": options["dataset"],
+        "data.data_dir": options["data_dir"],
+        "network.field": options["field"],
+        "network.hidden": options["hidden"],
+        "network.activation": options["activation"],
+        "estimator.name": options["estimator"],
+        "estimator.cost": options["cost"],
+        "estimator.nudging": options["nudging"],
+        "phases.engine": options["engine"],
+        "epochs": options["epochs"],
+        "check_gradients_every": options["check_gradients_every"],
+        "seed": options["seed"],
+    }
+    print_config(EqpropConfig, config, flags, options)
+
+    def in_one(points: Any) -> Any:
+        from bioplaus_cli.together import Together
+
+        return Together(points, config, flags, options)
+
+    if sweep(EqpropConfig, config, flags, options, in_one=in_one):
+        return
+    device = resolve_device(options["device"])
+    with joined(device) as group:
+        settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options, group=group)
+        if options["plot"]:
+            from bioplaus_cli.portrait import check_portrait
+
+            check_portrait(options["plot"], settings.phases.engine, options["overwrite"])
+        run, said = _train(settings, path, device, group, options)
+        if group.rank:
+            return
+    if options["plot"]:
+        from bioplaus_cli.portrait import draw_portrait
+
+        for line in draw_portrait(options["plot"], run):
+            click.echo(line, err=True)
+        said["plot"] = str(options["plot"])
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _train(
+    settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Train and log; give the trained run and its summary."""
+    from bioplaus.training import build
+
+    run = build(settings, device, group)
+    columns = _epoch_columns(run.epoch_record)
+    return run, learn(run, path, device, group, options, columns, _epoch_cells)
+
+
+def _epoch_columns(record: type) -> dict[str, str]:
+    pairs = sum(name.startswith("alignment") for name in record.__annotations__)
+    columns = {"epoch": "d", "train error": ".2f", "test error": ".2f"}
+    columns |= {"free residual": ".1e", "nudged residual": ".1e"}
+    columns |= {"free steps": ".1f", "nudged steps": ".1f", "converged": ".1%"}
+    columns |= {f"alignment {k + 1}": ".3f" for k in range(pairs)}
+    if "loop_radius" in record.__annotations__:
+        columns |= {"loop radius": ".2f", "feedback scale": ".3f"}
+    return columns | {"images/s": ".0f"}
+
+
+def _epoch_cells(record: Any) -> list[Any]:
+    named = vars(record)
+    names = ["epoch", "train_error", "test_error", "free_residual", "nudged_residual"]
+    names += ["free_steps", "nudged_steps", "converged"]
+    names += [name for name in named if name.startswith("alignment")]
+    names += [name for name in ("loop_radius", "feedback_scale") if name in named]
+    return [named[name] for name in [*names, "images_per_second"]]

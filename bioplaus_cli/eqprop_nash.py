@@ -1,0 +1,140 @@
+"""`eqprop-nash`: train a network by votes, so that no other policy's answers are preferred."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bioplaus_cli.explaining import Explained
+from bioplaus_cli.learning import learn
+from bioplaus_cli.printing import print_config
+from bioplaus_cli.shared import prepare
+from bioplaus_cli.sweeps import sweep
+from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+
+COLUMNS = {
+    "epoch": "d",
+    "exploitability": ".4f",
+    "regularised gap": ".4f",
+    "KL to equilibrium": ".4f",
+    "support": ".1%",
+    "cosine": ".4f",
+    "votes": ".0f",
+    "entropy": ".3f",
+    "free residual": ".1e",
+    "accepted": ".1%",
+    "images/s": ".0f",
+}
+
+
+@click.command("eqprop-nash", cls=Explained)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.option(
+    "--dataset",
+    metavar="NAME|DIR|FILE|module:function",
+    help="What the network sees; its labels are the contexts. mnist; contexts: one input each.",
+)
+@click.option("--data-dir", help="Folder of a named data set's files.")
+@click.option(
+    "--judge",
+    metavar="cyclic|votes:FILE|module:function",
+    help="Who prefers what in which context; votes:sound-quality and votes:roshambo are shipped.",
+)
+@click.option(
+    "--algorithm", help="nash-md, self-play, best-response, rlhf, extragradient, nash-ema."
+)
+@click.option("--votes", type=int, metavar="N", help="For each input and update; 0: exact.")
+@click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
+@click.option(
+    "--field",
+    metavar="NAME|module:Class",
+    help="leaky; or a field of yours: a class, a function that gives one, or one.",
+)
+@click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 128 64.")
+@click.option("--activation", metavar="NAME|module:function", help="rho of the hidden units.")
+@click.option(
+    "--estimator",
+    metavar="NAME|module:Class",
+    help="asym-ep, vector-field, ..., or an oracle: implicit is backprop.",
+)
+@click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option("--engine", help="What the phases run in: torch or brian2.")
+@click.option("--epochs", type=int, help="Passes over the training inputs.")
+@click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
+@common_options()
+def eqprop_nash(config: Path | None, **options: Any) -> None:
+    """Train a network of leaky integrators by votes: to answer so that no other policy wins.
+
+    No reward, no backpropagation, no critic: each synapse sees its presynaptic activity, the change
+    of its postsynaptic state, and one number made of votes. What the oracle knows of the game
+    stands beside what is reached.
+
+    \b
+    Examples:
+      python cli.py eqprop-nash --epochs 2 --votes 1
+      python cli.py eqprop-nash --judge votes:sound-quality --set tau=0.1
+      python cli.py eqprop-nash --seeds 0..2 --sweep estimator.name=asym-ep,vector-field
+    """
+    from bioplaus_votes.config import VotingConfig
+    from bioplaus_votes.objectives import AbstractVoting
+    from bioplaus_votes.training import build
+    from bridge.distributed import Group
+
+    names = ("judge", "algorithm", "votes", "tau", "epochs", "check_gradients_every", "seed")
+    flags = {name: options[name] for name in names} | {
+        "data.dataset": options["dataset"],
+        "data.data_dir": options["data_dir"],
+        "network.field": options["field"],
+        "network.hidden": options["hidden"],
+        "network.activation": options["activation"],
+        "estimator.name": options["estimator"],
+        "estimator.nudging": options["nudging"],
+        "phases.engine": options["engine"],
+    }
+    print_config(VotingConfig, config, flags, options)
+    if sweep(VotingConfig, config, flags, options):
+        return
+    settings, path = prepare("eqprop-nash", VotingConfig, config, flags, options)
+    device = resolve_device(options["device"])
+    run = build(settings, device)
+    told: list[dict[str, Any]] = []
+
+    def at_end(log: Any) -> None:
+        assert isinstance(run.objective, AbstractVoting)
+        told.extend(run.objective.of_contexts(run))
+        for each in told:
+            log.event("context", of=each)
+
+    said = learn(run, path, device, Group(), options, COLUMNS, _cells, at_end)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        _print_contexts(told, said)
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _cells(record: Any) -> list[Any]:
+    named = vars(record)
+    names = ["epoch", "exploitability", "regularised_gap", "kl_to_equilibrium", "support_mass"]
+    names += ["gradient_cosine", "votes", "entropy", "free_residual", "accepted"]
+    return [named[name] for name in [*names, "images_per_second"]]
+
+
+def _print_contexts(told: list[dict[str, Any]], said: dict[str, Any]) -> None:
+    if not told:
+        click.echo("the judge has no table: exploitability is unknown")
+        return
+    columns = ("context", "inputs", "exploitability", "of_equilibrium", "certificate")
+    columns += ("kl_to_equilibrium", "kl_bound")
+    table(list(columns), [[each[name] for name in columns] for each in told[:20]])
+    if len(told) > 20:
+        click.echo(f"and {len(told) - 20} more contexts")
+    bounds = ", ".join(
+        f"{name} {said[f'{name}_exploitability']:.4f}"
+        for name in ("equilibrium", "rlhf", "uniform")
+    )
+    click.echo(f"exploitability {said['exploitability']:.4f}; of the game: {bounds}")

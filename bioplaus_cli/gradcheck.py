@@ -1,0 +1,209 @@
+"""`gradcheck`: estimates of the gradient against the true one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bioplaus_cli.explaining import Compared
+from bioplaus_cli.shared import events_of, logged, prepare, session_of, whole_numbers
+from bridge.console import common_options, print_json, resolve_device, table
+from bridge.errors import RunFailed
+
+
+@click.command(cls=Compared)
+@click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
+@click.option("--field", metavar="NAME|module:Class", help="leaky, or a field of yours.")
+@click.option("--activation", metavar="NAME|module:function", help="rho: tanh, sigmoid, ...")
+@click.option("--coordinates", help="membrane, activity or clipped.")
+@click.option("--asymmetry", type=float, metavar="A", help="Feedback: transpose + A times a draw.")
+@click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
+@click.option("--estimator", multiple=True, help="What is compared; repeatable.")
+@click.option("--beta", type=float, multiple=True, help="The nudge; repeatable.")
+@click.option(
+    "--oracle",
+    multiple=True,
+    help="What is taken for true; repeatable. Two if not given and the size allows.",
+)
+@click.option("--nudging", help="one-sided, centered or random-sign.")
+@click.option(
+    "--cost", metavar="NAME|module:function", help="C(s, y): squared-error, cross-entropy."
+)
+@click.option("--targets", help="labels, or vectors in [0, 1].")
+@click.option("--batch", type=int, help="Number of inputs.")
+@click.option("--dtype", help="float32 or float64.")
+@click.option("--engine", help="What the estimators' phases run in: torch or brian2.")
+@click.option("--solver", help="sweeps, euler or anderson (engine torch).")
+@click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
+@click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
+@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options()
+def gradcheck(from_run: Path | None, **options: Any) -> None:
+    """Compare gradient estimates with the true gradient, and explain the difference.
+
+    Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
+    --estimator asym-ep --beta 1e-2
+    """
+    from bioplaus.config import GradcheckConfig
+
+    network = ("field", "activation", "coordinates", "asymmetry", "angle")
+    names = ["sizes", "targets", "estimator", "beta", "oracle", "nudging", "cost", "batch"]
+    names += ["dtype", "engine", "solver", "tolerance", "seed"]
+    flags = {name: options[name] for name in names}
+    flags |= {f"network.{name}": options[name] for name in network}
+    if flags["sizes"] is not None:
+        flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
+    fresh = ("sizes", "targets", *network)
+    given = [f"--{name}" for name in fresh if options[name] is not None]
+    given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
+    if from_run and given:
+        raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
+    settings, path = prepare("gradcheck", GradcheckConfig, None, flags, options)
+    report = _check(settings, path, from_run, options)
+    for text in _doubts(report):
+        warn(text)
+    if options["as_json"]:
+        rows = [vars(row) for row in report.rows]
+        print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path)})
+    elif not options["quiet"]:
+        table(("Jacobian", "value"), [(n, _cell(value)) for n, value in report.asymmetry.items()])
+        shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
+        shown += ["oracle_difference", "bound", "sign_agreement", "nonzero_share", "residual"]
+        shown += ["stability", "steps", "reason"]
+        table(shown, [[_cell(getattr(row, name)) for name in shown] for row in report.rows])
+        click.echo(f"log: {path}")
+    if not report.compared:
+        worst = next(iter(report.reasons))
+        raise RunFailed(f"no row could be compared: {report.said(worst)}")
+
+
+def warn(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+
+
+def _doubts(report: Any) -> list[str]:
+    """What is to be said of rows that are left out or to be doubted."""
+    rows = len(report.rows)
+    said = [f"{n} of {rows} rows: {report.said(reason)}" for reason, n in report.reasons.items()]
+    if report.unconverged:
+        said.insert(
+            0,
+            f"{len(report.unconverged)} of {rows} comparisons have phases that did not reach the "
+            f"tolerance {report.tolerance:g} and are left out; see their residual",
+        )
+    return said
+
+
+def _cell(value: Any) -> Any:
+    return "-" if value is None else value
+
+
+def _of_network(text: str) -> bool:
+    """Whether a --set says what a fresh network or its batch is."""
+    from bioplaus.config import GradcheckConfig
+
+    key = text.partition("=")[0].strip()
+    return key.startswith("network") or key in ("sizes", "targets", *GradcheckConfig.moved)
+
+
+def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:
+    """Compare, a step an estimator and beta, and log; give the report."""
+    from bioplaus.config import (
+        check_origins,
+        check_settings,
+        check_settling,
+        compared,
+        make_check,
+        resolve,
+    )
+    from bioplaus.gradient_check import check_gradients, default_oracles
+    from bioplaus.gradient_row import GradientRow, records
+    from bridge.checkpoint import loading, random_states, set_random_states
+    from bridge.usercode import record_origins
+
+    device = resolve_device(options["device"])
+    found = logged(path) if options["resume"] else None
+    if found is not None and found[1]["parent"]:
+        from_run = from_run or Path(found[1]["parent"])
+    if from_run:
+        (field, x, y), dataset, origins = _of_run(settings, from_run)
+    else:
+        (field, x, y), dataset, origins = make_check(settings), None, check_origins(settings)
+    estimators = compared(settings)
+    oracles = [resolve("oracle", each) for each in settings.oracle or default_oracles(field)]
+    kind = _record_type(estimators, oracles, field)
+    known = events_of(path) if options["resume"] else ()
+    with session_of(
+        path,
+        settings,
+        options,
+        device,
+        tables={"gradients": kind},
+        dataset=dataset,
+        parent=str(from_run) if from_run else None,
+    ) as session:
+        record_origins(origins, known, session.log.event, warn)
+        chosen, rows, steps = check_settings(settings), [], session.step
+        generators = {"nudging": chosen["generator"]}
+        if session.start is not None:
+            with loading():
+                rows = [GradientRow(**row) for row in session.start["rows"]]
+                set_random_states(session.start["random"], **generators)
+
+        def on_rows(asymmetry: Any, made: Any) -> None:
+            nonlocal steps
+            for record in records(kind, asymmetry, made, step=0):
+                session.log.log("gradients", record)
+            rows.extend(made)
+            steps += 1
+            session.after_step(steps, snapshot)
+
+        def snapshot() -> dict[str, Any]:
+            return {"rows": [vars(row) for row in rows], "random": random_states(**generators)}
+
+        report = check_gradients(
+            field.to(device),
+            x.to(device),
+            y.to(device),
+            resolve("cost", settings.cost),
+            estimators,
+            settings.beta,
+            oracles,
+            settling=check_settling(settings),
+            oracle_settling=(
+                None if settings.engine == "torch" else check_settling(settings, "torch")
+            ),
+            settings=chosen,
+            seed=settings.seed,
+            done=tuple(rows),
+            on_rows=on_rows,
+        )
+        said = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
+        session.log.event("summary", of=said)
+    return report
+
+
+def _of_run(settings: Any, log: Path) -> tuple[Any, dict[str, str], Any]:
+    """The network of a log and its data, what the log is called, and where their code is from."""
+    from bioplaus.config import restore_check, restored_origins
+    from bridge.runlog import read_run
+    from bridge.usercode import changes, remember
+
+    source = read_run(log)
+    remember(source.events)
+    made = restore_check(settings, source.config, source.weights()[1])
+    origins = restored_origins(settings, source.config)
+    for _, text in changes(origins, source.events):
+        warn(f"{text}; what is compared is as it is now")
+    digest = hashlib.sha256(log.read_bytes()).hexdigest()
+    return made, {"name": str(log), "sha256": digest}, origins
+
+
+def _record_type(estimators: Any, oracles: Any, field: Any) -> type:
+    from bioplaus.gradient_row import record_type
+
+    compared, true = (dict.fromkeys(each.name for each in kinds) for kinds in (estimators, oracles))
+    return record_type(compared, true, field.parameters)

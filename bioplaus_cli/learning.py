@@ -1,0 +1,156 @@
+"""What commands share that train a field: the loop, its log, its table and its warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.shared import events_of, session_of
+from bridge.console import RowTable
+
+if TYPE_CHECKING:
+    from bioplaus.training.loop import Course
+
+
+def learn(
+    run: Any,
+    path: Path,
+    device: str,
+    group: Any,
+    options: dict[str, Any],
+    columns: Mapping[str, str],
+    cells: Callable[[Any], list[Any]],
+    at_end: Callable[[Any], None] = lambda log: None,
+) -> dict[str, Any]:
+    """Train and log; give the summary.
+
+    Args:
+        run: what `build` made.
+        path: the log.
+        device: where it computes.
+        group: the processes of the run.
+        options: of the command line.
+        columns: of the table of epochs, and how their numbers are written.
+        cells: what stands in them, from an epoch's record.
+        at_end: given the log before the summary is noted.
+    """
+    from bioplaus.training.loop import follow
+    from bioplaus.training.updates import chosen
+    from bridge.progress import progress
+
+    if group.rank == 0:
+        tell([run.card], options)
+    rows = RowTable(columns, quiet=options["quiet"] or options["as_json"])
+    total = run.config.epochs * len(run.dataset.train)
+    with progress(total, "training", options["quiet"]) as bar:
+        own = lessons(
+            run,
+            path,
+            device,
+            group,
+            options,
+            on_row=lambda record: rows.row(*cells(record)),
+            advance=bar.advance,
+            say=lambda text: click.echo(f"warning: {text}", err=True),
+            at_end=at_end,
+        )
+        every = options["checkpoint_every"]
+        return follow(own, lambda ask: chosen(run, ask.note, every=every))
+
+
+def lessons(
+    run: Any,
+    path: Path,
+    device: str,
+    group: Any,
+    options: dict[str, Any],
+    *,
+    on_row: Callable[[Any], None] = lambda record: None,
+    advance: Callable[[int], None] = lambda images: None,
+    say: Callable[[str], None] = lambda text: None,
+    at_end: Callable[[Any], None] = lambda log: None,
+    signals: Sequence[int] | None = None,
+) -> Course:
+    """The training of a run, as `bioplaus.training.loop.course`, with its log.
+
+    Args:
+        run, path, device, group, options, at_end: see `learn`.
+        on_row: told of each epoch's record.
+        advance: told the number of images after each step.
+        say: told what the log is warned of.
+        signals: see `bridge.session.training_session`.
+
+    Returns:
+        The summary.
+    """
+    from bioplaus.gradient_row import CURES
+    from bioplaus.training.loop import Listeners, course
+    from bridge.usercode import record_origins
+
+    settings = run.config
+    known = events_of(path) if options["resume"] else ()
+    with session_of(
+        path,
+        settings,
+        options,
+        device,
+        steps=-(-len(run.dataset.train) // settings.batch_size),
+        tables=_tables(run),
+        dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
+        weights=run.field.parameters,
+        group=group,
+        ranks=settings.micro_shards > 1,
+        signals=signals,
+    ) as session:
+        log = session.log
+        if session.start is None:
+            keep([run.card], log)
+
+        def warn(text: str) -> None:
+            log.event("warning", text=text)
+            say(text)
+
+        record_origins(run.origins, known, log.event, warn)
+
+        def on_epoch(record: Any) -> None:
+            log.log("epochs", record)
+            log.save_weights(record.step, run.field.parameters)
+            on_row(record)
+
+        doubted: set[str] = set()
+
+        def on_check(record: Any) -> None:
+            log.log("gradients", record)
+            if record.parameter == "all" and record.reason and record.reason not in doubted:
+                doubted.add(record.reason)
+                what = f"check of gradients at step {record.step}: {record.reason}"
+                warn(f"{what}; {CURES[record.reason]}")
+
+        told = Listeners(
+            on_step=lambda r: log.log("metrics", r),
+            on_epoch=on_epoch,
+            on_check=on_check,
+            on_act=lambda act: log.event("contraction", **vars(act)),
+            advance=advance,
+            after_step=session.after_step,
+            warn=warn,
+            note=lambda text: log.event("program", text=text),
+        )
+        every = options["checkpoint_every"]
+        summary = yield from course(run, told, start=session.start, known_every=every)
+        said = {**vars(summary), "seed": settings.seed}
+        at_end(log)
+        log.event("summary", of=said)
+    return said
+
+
+def _tables(run: Any) -> dict[str, type]:
+    """Of the log, the types of rows by name."""
+    tables = {"metrics": run.step_record, "epochs": run.epoch_record}
+    if run.config.check_gradients_every:
+        tables["gradients"] = run.check_record
+    return tables

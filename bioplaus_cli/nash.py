@@ -1,0 +1,229 @@
+"""`nash-md`: the equilibrium of a preference game, on a table or by a language model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP
+from bioplaus_cli.printing import print_config
+from bioplaus_cli.rank import print_context
+from bioplaus_cli.shared import logged, prepare, session_of
+from bioplaus_cli.sweeps import sweep
+from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+
+
+@click.command("nash-md")
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.option("--game", help="sound-quality, roshambo, a built-in game, or a CSV file.")
+@click.option("--model", help="A causal language model: folder, hub name, smollm2, tiny:WORD,...")
+@click.option("--prompts", metavar="FILE.jsonl", help='Lines {"prompt": ...}; with --model.')
+@click.option("--preference", metavar=PREFERENCE, help=f"{PREFERENCE_HELP}; with --model.")
+@click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help=MAX_CALLS_HELP)
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the learnt model goes; beside the log if not given.",
+)
+@click.option("--algorithm", help="nash-md, self-play, mirror-prox, ..., or exact.")
+@click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
+@click.option("--iterations", type=int, help="Steps of the algorithm.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Resample the votes N times: what they decide beside the equilibrium.",
+)
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
+@common_options()
+def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
+    """Find the policy that no other policy is preferred to, with a certificate.
+
+    With --model, fine-tune a language model so that its answers are preferred to any competitor's.
+
+    \b
+    Examples:
+      python cli.py nash-md --game biased-rock-paper-scissors --tau 0.05 --plot policies.png
+      python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
+    """
+    if _is_of_model(options):
+        if bootstrap:
+            raise click.UsageError("--bootstrap resamples a table's votes; leave it out")
+        from bioplaus_cli.language import nash_language
+
+        nash_language(plot=plot, **options)
+        return
+    for name in ("prompts", "preference", "max_calls", "save"):
+        if options[name] is not None:
+            raise click.UsageError(_needs_model(name, options[name]))
+    from bridge.card import Card
+    from bridge.progress import progress
+    from bridge.report.policies import check_picture, plot_policies
+    from nlhf.config import NashConfig
+    from nlhf.ranking.card import game_facts
+    from nlhf.training import StepRecord, build, solve
+
+    if plot:
+        if options["resume"]:
+            raise click.UsageError("--plot draws the whole course, which --resume does not run")
+        check_picture(plot, options["overwrite"])
+    flags = {n: options[n] for n in ("game", "algorithm", "tau", "iterations", "seed")}
+    if bootstrap and (options["seeds"] or options["sweeps"]):
+        raise click.UsageError("--bootstrap is for one run; leave out --seeds and --sweep")
+    print_config(NashConfig, options["config"], flags, options)
+    if sweep(NashConfig, options["config"], flags, {**options, "plot": plot}):
+        return
+    settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)
+    device = resolve_device(options["device"])
+    _require_votes(settings, bootstrap)
+    run = build(settings, device)
+    notes = () if run.battles is None else run.battles.notes
+    card = Card(run.preferences.name, game_facts(run.preferences, run.battles), notes)
+    tell([card], options)
+    ranking = _ranking(settings, bootstrap) if bootstrap else None
+    policies: list[tuple[int, Any]] = []
+    with (
+        session_of(
+            path,
+            settings,
+            options,
+            device,
+            steps=1,
+            in_passing=lambda table, step: step == 1 or step % settings.log_every == 0,
+            tables={"metrics": StepRecord},
+            dataset=run.source,
+        ) as session,
+        progress(settings.iterations, settings.algorithm, options["quiet"]) as bar,
+    ):
+        log = session.log
+        if session.start is None:
+            keep([card], log)
+        results = solve(
+            run,
+            on_record=lambda record: log.log("metrics", record),
+            on_policy=lambda step, policy: policies.append((step, policy.cpu().numpy())),
+            advance=bar.advance,
+            start=session.start,
+            after_step=session.after_step,
+        )
+        converged = all(result.converged for result in results)
+        said = {"converged": converged, "contexts": [vars(result) for result in results]}
+        if ranking is not None:
+            said["ranking"] = ranking.to_json()["contexts"]
+        log.event("summary", of=said)
+    if plot:
+        import numpy as np
+
+        steps, course = zip(*policies, strict=True)
+        oracle = run.log_equilibrium.exp().cpu().numpy()
+        titles = [r.context if r.converged else f"{r.context}: NOT CONVERGED" for r in results]
+        plot_policies(plot, titles, run.preferences.actions, steps, np.stack(course), oracle)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
+        for context in () if ranking is None else ranking.contexts:
+            print_context(context)
+        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _require_votes(settings: Any, bootstrap: int | None) -> None:
+    """Refuse to resample the votes of a game that has none.
+
+    Raises:
+        InputError: it has none.
+    """
+    from nlhf.errors import InputError
+    from nlhf.games import GAMES
+
+    if bootstrap and settings.game in GAMES:
+        raise InputError(f"game={settings.game!r} has no votes to resample; leave --bootstrap out")
+
+
+def _ranking(settings: Any, bootstrap: int) -> Any:
+    """What the votes of a game decide."""
+    import nlhf
+
+    return nlhf.rank(
+        settings.game, bootstrap=bootstrap, smoothing=settings.smoothing, seed=settings.seed
+    )
+
+
+def _is_of_model(options: dict[str, Any]) -> bool:
+    """Whether a language model learns: by --model, the config, or the log to go on with."""
+    if options["model"]:
+        return True
+    found = logged(options["out"]) if options["resume"] else None
+    if found is not None:
+        return "model" in found[0]
+    if options["config"] is None:
+        return False
+    from bridge.config import keys_in
+    from nlhf.config import LanguageConfig, NashConfig
+
+    # what is wrong with the file, reading it as a config will say
+    keys = keys_in(options["config"])
+    tables, models = NashConfig.model_fields.keys(), LanguageConfig.model_fields.keys()
+    return len(keys & (models - tables)) > len(keys & (tables - models))
+
+
+def _needs_model(name: str, value: Any) -> str:
+    if name == "preference" and Path(value).is_file():
+        return (
+            f"--preference {value}: comparisons are no judge yet; run `python cli.py "
+            f"preference-train --pairs {value} --out DIR` first, then give --preference DIR with "
+            "--model"
+        )
+    return f"--{name.replace('_', '-')} is for language models; give --model too"
+
+
+def _print_equilibria(
+    algorithm: str, results: list[Any], never_compared: tuple[tuple[str, str, str], ...]
+) -> None:
+    from nlhf.regularised_game import CONVERGED
+
+    for result in results:
+        click.echo(f"{result.context}: {_shown(result.actions, result.policy)} ({algorithm})")
+        oracle, plain = "not found in double precision", "not found"
+        if result.equilibrium is not None:
+            oracle = _shown(result.actions, result.equilibrium)
+        click.echo(f"  equilibrium: {oracle} (certificate {result.equilibrium_certificate:.1g})")
+        if result.plain_equilibrium is not None:
+            shown = _shown(result.actions, result.plain_equilibrium)
+            plain = f"{shown} (exploitability {result.plain_exploitability:.1g})"
+        click.echo(f"  without regularisation: {plain}")
+        if not result.converged:
+            click.echo(
+                f"  NOT CONVERGED: the certificate of {algorithm}'s policy, "
+                f"{result.certificate:.2g}, exceeds {CONVERGED:g}; {result.remedy}"
+            )
+    columns = ["context", "converged", "exploitability", "certificate", "kl_to_equilibrium"]
+    columns += ["kl_from_equilibrium", "support"]
+    columns += ["bradley_terry_winner", "bradley_terry_loss", "bradley_terry_worst"]
+    rows = [[getattr(result, name) for name in columns] for result in results]
+    for row, result in zip(rows, results, strict=True):
+        row[1] = "yes" if row[1] else "NOT CONVERGED"
+        if result.bradley_terry_winner is None:
+            tied = " = ".join(result.bradley_terry_tied)
+            row[-3] = f"tie: {tied}" if tied else "none: comparisons do not connect all actions"
+    games = {"bradley_terry_loss": "regularised", "bradley_terry_worst": "plain"}
+    table([f"{name} ({games[name]})" if name in games else name for name in columns], rows)
+    for context, a, b in never_compared[:5]:
+        click.echo(f"never compared in {context}: {a} and {b}; taken as even")
+    if len(never_compared) > 5:
+        click.echo(f"never compared: {len(never_compared) - 5} more pairs; taken as even")
+
+
+def _shown(actions: tuple[str, ...], policy: tuple[float, ...]) -> str:
+    """The actions most played, the first eight."""
+    if any(math.isnan(p) for p in policy):
+        return "diverged, no numbers are left"
+    ranked = sorted(zip(policy, actions, strict=True), key=lambda each: -each[0])
+    return ", ".join(f"{action} {p:.3f}" for p, action in ranked[:8] if p >= 0.0005)

@@ -1,0 +1,171 @@
+"""`preference-train`: a preference model from people's choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.folders import choose_folder, new_folder, note_folder
+from bioplaus_cli.shared import prepare, session_of
+from bioplaus_cli.sweeps import sweep
+from bridge.console import (
+    SWEEPING,
+    RowTable,
+    common_options,
+    print_json,
+    resolve_device,
+    table,
+)
+from bridge.errors import RunFailed
+
+FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
+
+
+@click.command("preference-train")
+@click.option("--pairs", metavar="FILE.jsonl", help="Comparisons: chosen and rejected, or votes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="A new folder for the model; give it to --preference. Of many runs, for them all.",
+)
+@click.option("--model", help="hashed, a folder or a hub name: what reads the texts.")
+@click.option("--head", help="pairwise, skew-symmetric or bradley-terry.")
+@click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
+@click.option("--epochs", type=int, help="Passes over the comparisons.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
+@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("json", "seed", "overwrite", "device", "threads", "quiet")
+def preference_train(out: Path, log: Path | None, **options: Any) -> None:
+    """Fit a preference model, and say how good, how honest and how cyclic it is.
+
+    Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
+    """
+    from bridge.card import Card
+    from bridge.checkpoint import loading
+    from bridge.progress import progress
+    from nlhf.config import PreferenceConfig, make_fit
+    from nlhf.language.preference_training import (
+        BinRecord,
+        EpochRecord,
+        StepRecord,
+        bin_records,
+        fit,
+    )
+    from nlhf.language.reading import digest
+
+    flags = {name: options[name] for name in FLAGS}
+    places = {"log": ".h5", "out": ""}
+    if sweep(PreferenceConfig, None, flags, {**options, "out": out, "log": log}, places):
+        return
+    options["out"] = log
+    settings, path = prepare("preference-train", PreferenceConfig, None, flags, options, "--log")
+    _, replace = choose_folder(out, path, options)
+    device = resolve_device(options["device"])
+    state = make_fit(settings, device)
+    card = Card(settings.pairs, state.facts.of, state.facts.warnings)
+    tell([card], options)
+    silent = options["quiet"] or options["as_json"]
+    rows = RowTable(_columns(bool(state.held)), quiet=silent)
+    source = {"name": settings.pairs, "sha256": digest(settings.pairs)}
+    with (
+        session_of(
+            path,
+            settings,
+            options,
+            device,
+            steps=state.batches,
+            tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
+            dataset=source,
+            log_option=f"--out {out} --log",
+        ) as session,
+        progress(settings.epochs * len(state.learn), "learning", options["quiet"]) as bar,
+    ):
+        run = session.log
+        note_folder(run, out, options["overwrite"])
+        if session.start is None:
+            keep([card], run)
+        else:
+            with loading():
+                state.load_state(session.start)
+            bar.advance(state.seen)
+
+        def on_step(record: StepRecord) -> None:
+            if record.step % settings.log_every == 0:
+                run.log("metrics", record)
+
+        def on_epoch(record: EpochRecord) -> None:
+            run.log("epochs", record)
+            rows.row(*(getattr(record, n.replace(" ", "_")) for n in _columns(bool(state.held))))
+
+        def after() -> bool:
+            session.after_step(state.step, state.state)
+            return False
+
+        try:
+            held = fit(state, on_step=on_step, on_epoch=on_epoch, after=after, advance=bar.advance)
+        except FloatingPointError as error:
+            raise RunFailed(str(error)) from None
+        for record in bin_records(held, state.step) if held else []:
+            run.log("reliability", record)
+        report = _report(source, state, held)
+        with new_folder(out, replace) as folder:
+            state.model.save(folder, report)
+            note_folder(run, out, replace=True)
+        said = {**report, "model": str(out)}
+        run.event("summary", of=said)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        if held:
+            _show(held)
+        click.echo(f"kept: epoch {state.best_epoch}\nmodel: {out}\nlog: {path}")
+
+
+def _report(pairs: dict[str, str], state: Any, held: Any) -> dict[str, Any]:
+    """What is kept beside the model, and said at the end."""
+    return {
+        "pairs": pairs,
+        "learned_from": len(state.learn),
+        "best_epoch": state.best_epoch,
+        "held_out": held.as_json() if held else None,
+    }
+
+
+def _columns(held: bool) -> dict[str, str]:
+    columns = {"epoch": "d", "loss": ".4f", "accuracy": ".3f", "check loss": ".4f"}
+    if held:
+        columns |= {"eval loss": ".4f", "eval accuracy": ".3f", "longer": ".3f", "ece": ".3f"}
+    return columns
+
+
+def _show(held: Any) -> None:
+    low, high = held.accuracy_low, held.accuracy_high
+    table(
+        ("held out", "value"),
+        [
+            ["comparisons", held.n],
+            [
+                "accuracy (decided)",
+                f"{held.accuracy:.3f} [{low:.3f}, {high:.3f}] of {held.decided}",
+            ],
+            ["the longer answer wins", f"{held.longer:.3f}"],
+            ["loss, nats a vote", f"{held.loss:.4f}"],
+            ["calibration error", f"{held.ece:.4f}"],
+            ["cyclic triads, model", _cycles(held.model_cycles)],
+            ["cyclic triads, votes", _cycles(held.vote_cycles)],
+            ["cyclic share of the logits", f"{held.model_cycles.energy:.4f}"],
+        ],
+    )
+    found = [b for b in held.bins if b.count]
+    columns = ("confidence", "comparisons", "mean confidence", "agreement")
+    cells = [[f"{b.low:.2f} - {b.high:.2f}", b.count, b.confidence, b.agreement] for b in found]
+    table(columns, cells)
+
+
+def _cycles(cycles: Any) -> str:
+    return f"{cycles.cyclic:.4f} of {cycles.triads}" if cycles.triads else "no three answers"

@@ -1,0 +1,51 @@
+"""`--print-config`: the whole config of a run as TOML, and no run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bioplaus_cli.shared import logged
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def print_config(
+    model: type[BaseModel], toml: Path | None, flags: Mapping[str, Any], options: dict[str, Any]
+) -> None:
+    """Print the config that a run would have, and end the command, where --print-config is given.
+
+    With --resume and a log, it is the config that the run would go on with.
+
+    Args:
+        model: of the command's config.
+        toml: a config file.
+        flags: see `load_config`.
+        options: of the command line: print_config, sets, out, resume, seeds, sweeps.
+
+    Raises:
+        InputError: mistakes in the config.
+    """
+    if not options["print_config"]:
+        return
+    if options["seeds"] is not None or options["sweeps"]:
+        raise click.UsageError(
+            "--print-config is of one run; leave it out with --seeds and --sweep"
+        )
+    from bridge.config import config_toml, load_config
+
+    found = logged(options["out"]) if options["resume"] else None
+    settings = load_config(
+        model,
+        toml,
+        flags,
+        options["sets"],
+        base=None if found is None else found[0],
+        base_name=str(options["out"]),
+    )
+    click.echo(config_toml(settings), nl=False)
+    raise click.exceptions.Exit(0)

@@ -1,0 +1,172 @@
+"""`--together`: the runs of a sweep in this process, as one program."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bioplaus.config import EqpropConfig
+from bioplaus.training import Run, build
+from bioplaus.training.run import read
+from bioplaus.training.together import Member, alike, require_joinable, train_together
+from bioplaus_cli.cards import tell
+from bioplaus_cli.learning import lessons
+from bioplaus_cli.shared import prepare
+from bridge import terminal
+from bridge.console import (
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    EXIT_STORAGE,
+    EXIT_USAGE,
+    kept_in,
+    resolve_device,
+)
+from bridge.distributed import Group
+from bridge.errors import InputError, OutsideFailed, RunFailed, Stopped, StorageError
+from bridge.progress import progress
+from bridge.sweep import AbstractLauncher, Job
+
+_SECONDS = 0.05
+"""Of training between two looks at signals and the lock."""
+_CODES: dict[type[Exception], int] = {
+    InputError: EXIT_USAGE,
+    StorageError: EXIT_STORAGE,
+    Stopped: EXIT_STOPPED,
+    RunFailed: EXIT_FAILED,
+    OutsideFailed: EXIT_FAILED,
+}
+
+
+@dataclass
+class _Point:
+    """One run: its config, its options, and once it is started its job."""
+
+    settings: EqpropConfig
+    options: dict[str, Any]
+    job: Job | None = None
+
+
+class Together(AbstractLauncher):
+    """Trains runs of `eqprop-run` at once: those that differ in `together.FREE` as one program.
+
+    Groups that cannot be one program are trained one after another.
+    """
+
+    poll_seconds = 0.0
+
+    def __init__(
+        self,
+        points: Mapping[Path, Mapping[str, str]],
+        toml: Path | None,
+        flags: Mapping[str, Any],
+        options: dict[str, Any],
+    ) -> None:
+        """Make every config, and refuse what cannot be trained so before anything is written.
+
+        Args:
+            points: the values of each run by its log.
+            toml, flags, options: of the command, see `prepare`.
+
+        Raises:
+            InputError: a mistake in a config, or a run that has no place here.
+        """
+        self._points: dict[Path, _Point] = {}
+        for log, point in points.items():
+            sets = [*options["sets"], *(f"{key}={value}" for key, value in point.items())]
+            own = {**options, "out": log, "sets": sets, "quiet": True, "as_json": False}
+            settings, _ = prepare("eqprop-run", EqpropConfig, toml, flags, own)
+            self._points[log] = _Point(settings, own)
+        every = list(self._points.values())
+        self._groups = [[every[k] for k in group] for group in alike([p.settings for p in every])]
+        self._quiet, self._every = options["quiet"], options["checkpoint_every"]
+        self._device = resolve_device(options["device"])
+        self._data: dict[str, Any] = {}
+        self._signals: list[int] = []
+        self._course: Iterator[list[Job]] | None = None
+        self._images, cards = 0, {}
+        for group in self._groups:
+            first = self._built(group[0])
+            require_joinable(first)
+            self._images += len(group) * group[0].settings.epochs * len(first.dataset.train)
+            cards[first.dataset.sha256] = first.card
+        tell(cards.values(), options)
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop what runs in good order."""
+        self.stop(at_once=False)
+        while self.running:
+            self.ended()
+
+    @property
+    def running(self) -> int:
+        return sum(p.job is not None for p in self._points.values())
+
+    def start(self, job: Job) -> None:
+        """Take up a run; all begin when it is first asked for those that have ended."""
+        job.status = "running"
+        self._points[job.log].job = job
+
+    def stop(self, at_once: bool) -> None:
+        """Have every run stop after the step under way, with a checkpoint."""
+        if not self._signals:
+            self._signals.append(signal.SIGTERM)
+
+    def ended(self) -> list[Job]:
+        """Train for a while, or until some have ended."""
+        self._course = self._course or self._trained()
+        until = time.monotonic() + _SECONDS
+        for found in self._course:
+            if found or time.monotonic() >= until:
+                return found
+        return []
+
+    def _trained(self) -> Iterator[list[Job]]:
+        """Train group after group; give now and then what has ended."""
+        with terminal.unwaiting(), progress(self._images, "training", self._quiet) as bar:
+            for group in self._groups:
+                if self._signals:
+                    yield from self._left(group)
+                    continue
+                members = [self._member(point, bar.advance) for point in group]
+                place = {id(each): point for each, point in zip(members, group, strict=True)}
+                for some in train_together(members, known_every=self._every):
+                    yield [self._end(place[id(each)], each) for each in some]
+
+    def _left(self, group: Sequence[_Point]) -> Iterator[list[Job]]:
+        """What a signal has kept from beginning waits for another time."""
+        for point in group:
+            if (job := point.job) is not None:
+                job.status, point.job = "waiting", None
+        yield []
+
+    def _member(self, point: _Point, advance: Any) -> Member:
+        run, log = self._built(point), point.options["out"]
+        own = (run, log, self._device, Group(), point.options)
+        course = lessons(*own, advance=advance, signals=self._signals)
+        return Member(run, course)
+
+    def _built(self, point: _Point) -> Run:
+        """A run of its own, over a data set that those of equal settings share."""
+        data = f"{point.settings.data.model_dump_json()} {point.settings.dtype}"
+        if data not in self._data:
+            self._data[data] = read(point.settings, self._device)
+        return build(point.settings, self._device, dataset=self._data[data])
+
+    def _end(self, point: _Point, member: Member) -> Job:
+        job, point.job = point.job, None
+        assert job is not None
+        kept_in(job.log.parent)
+        error = member.error
+        if error is None:
+            job.end(0, "", False)
+            return job
+        code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), None)
+        if code is None:
+            raise error
+        said = "; ".join((str(error), *getattr(error, "__notes__", ())))
+        job.end(code, said, bool(self._signals))
+        return job

@@ -1,0 +1,151 @@
+"""`warm-start`: a language model learns completions, before any preference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.folders import choose_folder, new_folder, note_folder
+from bioplaus_cli.printing import print_config
+from bioplaus_cli.shared import prepare, session_of
+from bioplaus_cli.sweeps import LOG_AND_MODEL, sweep
+from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
+from bridge.errors import RunFailed
+
+if TYPE_CHECKING:
+    from bridge.card import Card
+
+
+@click.command("warm-start")
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.option("--model", help="A causal language model: folder, hub name, smollm2, tiny:WORD,...")
+@click.option("--examples", metavar="FILE.jsonl", help='Lines {"prompt": ..., "completion": ...}.')
+@click.option(
+    "--held-out", metavar="FILE.jsonl", help="More of them, for the report; else a tenth of those."
+)
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the model goes, for nash-md --model; beside the log if not given.",
+)
+@click.option("--epochs", type=int, help="Passes over the examples.")
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
+@common_options()
+def warm_start(config: Path | None, **options: Any) -> None:
+    """Teach a language model people's answers, before nash-md asks which of its own they prefer.
+
+    What it saves is a whole model, an adapter merged, so that it is the reference of what is
+    learned from it.
+
+    Example: python cli.py warm-start --model smollm2 --examples docstrings/train.jsonl
+    --held-out docstrings/test.jsonl --set lora.rank=8 --save warm
+    """
+    from bridge.checkpoint import loading
+    from bridge.progress import progress
+    from nlhf.config import WarmStartConfig, make_warm_start
+    from nlhf.language.reading import digest
+    from nlhf.language.saving import EXAMPLES, save_policy
+    from nlhf.language.warm_start import ExampleRecord, HeldOutRecord, learn
+
+    names = ("model", "examples", "held_out", "epochs", "seed")
+    given = {name: options[name] for name in names}
+    print_config(WarmStartConfig, config, given, options)
+    if sweep(WarmStartConfig, config, given, options, LOG_AND_MODEL):
+        return
+    settings, path = prepare("warm-start", WarmStartConfig, config, given, options)
+    folder, replace = choose_folder(options["save"], path, options)
+    device = resolve_device(options["device"])
+    state = make_warm_start(settings, device)
+    card = _card(settings, state)
+    tell([card], options)
+    silent = options["quiet"] or options["as_json"] or not state.held
+    shown = {name.removeprefix("eval_").replace("_", " "): f for name, f in _COLUMNS.items()}
+    rows = RowTable(shown, quiet=silent)
+    files = {name: getattr(settings, name) for name in ("examples", "held_out")}
+    digests = {name: digest(file) for name, file in files.items() if file}
+    updates = settings.epochs * state.steps
+    total = settings.epochs * len(state.examples) + (settings.epochs + 1) * len(state.held)
+    with (
+        session_of(
+            path,
+            settings,
+            options,
+            device,
+            steps=state.steps,
+            in_passing=lambda table, step: table != "metrics" or step % settings.log_every == 0,
+            tables={"metrics": ExampleRecord, "held_out": HeldOutRecord},
+            dataset={"name": settings.examples, "sha256": digests},
+        ) as session,
+        progress(total, "warm-start", options["quiet"]) as bar,
+    ):
+        log = session.log
+        note_folder(log, options["save"], options["overwrite"])
+        if session.start is None:
+            keep([card], log)
+        else:
+            with loading():
+                state.load_state_dict(session.start)
+            bar.advance(state.seen)
+
+        def on_step(record: ExampleRecord) -> None:
+            if record.step % settings.log_every == 0 or record.step == updates:
+                log.log("metrics", record)
+            bar.advance(0, loss=record.loss)
+
+        def on_held(record: HeldOutRecord) -> None:
+            log.log("held_out", record)
+            rows.row(*(getattr(record, name) for name in _COLUMNS))
+
+        try:
+            learn(
+                state,
+                on_step=on_step,
+                on_held=on_held,
+                after=lambda: session.after_step(state.step, state.state_dict),
+                advance=bar.advance,
+            )
+        except FloatingPointError as error:
+            raise RunFailed(str(error)) from None
+        last: dict[str, Any] = {}
+        for record in (state.record, state.held_record):
+            last |= {} if record is None else vars(record)
+        said = {**last, "learned_from": len(state.examples), "policy": str(folder)}
+        with new_folder(folder, replace) as fresh:
+            save_policy(state.policy, fresh, _about(settings, last), card=EXAMPLES, merge=True)
+            note_folder(log, options["save"], replace=True)
+        log.event("summary", of=said)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+
+
+def _card(settings: Any, state: Any) -> Card:
+    """What is learned from and judged by, and how the files were read."""
+    from bridge.card import Card
+    from nlhf.language.text_facts import example_facts
+
+    facts = example_facts(state.examples, state.held)
+    for name, account in state.accounts.items():
+        facts = facts.read_as(account, name)
+    return Card(settings.examples, facts.of, facts.warnings)
+
+
+_COLUMNS = {
+    "epoch": "d",
+    "eval_loss": ".4f",
+    "eval_perplexity": ".2f",
+    "eval_mean_token_accuracy": ".3f",
+    "eval_entropy": ".3f",
+}
+
+
+def _about(config: Any, last: dict[str, Any]) -> dict[str, Any]:
+    names = ("model", "examples", "held_out", "holdout", "epochs", "seed")
+    measures = {name: last[name] for name in ("loss", "eval_loss") if name in last}
+    return {"algorithm": "warm-start", **{n: getattr(config, n) for n in names}, **measures}

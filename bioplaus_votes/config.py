@@ -1,0 +1,178 @@
+"""The config of `eqprop-nash`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from bioplaus.config import DataConfig, EqpropConfig, LeakyConfig
+from bioplaus.config.choices import (
+    ESTIMATOR_CONFIGS,
+    NETWORK_CONFIGS,
+    AdamConfig,
+    EstimatorConfig,
+    MomentumConfig,
+    OptimizerConfig,
+    SgdConfig,
+    estimator_config,
+)
+from bioplaus.config.code_network import field_config
+from bioplaus.config.fields import ActivationName, Count, NonNegative, Positive
+from bioplaus.config.network import NetworkConfig
+from bioplaus.fields.leaky import Coordinates
+from bioplaus_votes.objectives import ALGORITHMS
+from bridge.config import Others, choice, one_of
+from bridge.errors import InputError
+from bridge.usercode import names_code
+
+AUTO = "auto"
+CONTEXTS = "contexts"
+VOTES = "votes:"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _judge(name: str) -> str:
+    if name == "cyclic" or (name.startswith(VOTES) and len(name) > len(VOTES)):
+        return name
+    if name.startswith(VOTES) or not names_code(name):
+        raise InputError(
+            f"judge={name!r} is unknown; use cyclic, votes:FILE, votes:sound-quality, "
+            "votes:roshambo, or module:function"
+        )
+    return name
+
+
+def _algorithm(name: str) -> str:
+    if name not in ALGORITHMS:
+        raise InputError(f"algorithm={name!r} is unknown; use one of {', '.join(ALGORITHMS)}")
+    return name
+
+
+class InputConfig(DataConfig):
+    """What the network sees; its labels are the contexts.
+
+    Attributes:
+        dataset: what the network sees: auto (MNIST; with votes:FILE the contexts themselves),
+            contexts (an input of its own for each), or what eqprop-run takes.
+    """
+
+    dataset: str = AUTO
+
+
+class SmoothConfig(LeakyConfig):
+    """Leaky integrators of smooth units: clipped ones die where answers are given up."""
+
+    hidden: tuple[Count, ...] = (128, 64)
+    activation: ActivationName = "tanh"
+    coordinates: Coordinates = "membrane"
+
+
+class VotingAdamConfig(AdamConfig):
+    """Steps of the size of the learning rate, in the output layer as in the others."""
+
+    learning_rate: Positive = 0.001
+    rates: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+class VotingSgdConfig(SgdConfig):
+    """Plain steps along the update."""
+
+    rates: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+class VotingMomentumConfig(MomentumConfig):
+    """Steps along a decaying sum of updates."""
+
+    learning_rate: Positive = 0.1
+    rates: dict[str, NonNegative] = Field(default_factory=dict)
+
+
+if TYPE_CHECKING:
+    EstimatorChoice = EstimatorConfig
+    NetworkChoice = NetworkConfig
+    OptimizerChoice = OptimizerConfig
+else:
+    EstimatorChoice = choice(
+        "name",
+        "asym-ep",
+        ESTIMATOR_CONFIGS,
+        Others("name", "asym-ep", EstimatorConfig, estimator_config),
+    )
+    NetworkChoice = choice(
+        "field",
+        "leaky",
+        NETWORK_CONFIGS | {"leaky": SmoothConfig},
+        Others("field", "leaky", NetworkConfig, field_config),
+    )
+    OptimizerChoice = choice(
+        "method",
+        "adam",
+        {"adam": VotingAdamConfig, "sgd": VotingSgdConfig, "momentum": VotingMomentumConfig},
+    )
+
+
+class VotingConfig(EqpropConfig):
+    """A network that learns from votes. Labels of the data are the contexts.
+
+    Attributes:
+        judge: who prefers what: cyclic, votes:FILE, votes:sound-quality, votes:roshambo, or
+            module:function.
+        symmetrise: take (P + 1 - P^T) / 2 of a judge whose two orders do not sum to 1.
+        smoothing: pseudo-votes that are added to each side of every compared pair.
+        algorithm: who the policy's answers are compared with.
+        tau: weight of KL(policy, reference).
+        mixture: the reference's weight in the opponent of nash-md.
+        ema_rate: share of the weights that the moving average of nash-ema takes up a step.
+        reference: probabilities of the reference policy, one an answer; uniform if not set.
+        votes: for each input and update; 0 takes exact directions. If not set, the votes of a file
+            are streamed, each used once, and other judges are asked for exact directions.
+        baseline: what is subtracted from a vote; leave-one-out of two votes or more, and learned of
+            one, if not set.
+        penalty: take the divergence over all answers, or in the judged answer alone.
+        geometry: follow g, or g / pi, in which a step is one of mirror descent; natural of streamed
+            votes, and gradient otherwise, if not set.
+        micro_shards: 1: the votes of a batch belong together.
+    """
+
+    data: InputConfig = InputConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+    network: NetworkChoice = SmoothConfig()
+    estimator: EstimatorChoice = ESTIMATOR_CONFIGS["asym-ep"]()
+    optimizer: OptimizerChoice = VotingAdamConfig()
+    judge: Annotated[str, AfterValidator(_judge)] = "cyclic"
+    symmetrise: bool = False
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    algorithm: Annotated[str, one_of(ALGORITHMS), AfterValidator(_algorithm)] = "nash-md"
+    tau: Annotated[float, Field(gt=0)] = 0.05
+    mixture: Share = 0.1
+    ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    reference: tuple[Share, ...] | None = None
+    votes: Annotated[int, Field(ge=0)] | None = None
+    baseline: Literal["none", "leave-one-out", "learned"] | None = None
+    penalty: Literal["summed", "sampled"] = "summed"
+    geometry: Literal["gradient", "natural"] | None = None
+    micro_shards: Literal[1] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def idle(self) -> dict[str, str]:
+        found = super().idle()
+        found.pop("check_rows", None)  # every epoch compares the update with autograd's on them
+        found["estimator.cost"] = "with votes, which give the slope at the outputs themselves"
+        for key in ("label_smoothing", "test_mirrored"):
+            found[key] = "with votes, which are no targets"
+        for key, algorithm in (("mixture", "nash-md"), ("ema_rate", "nash-ema")):
+            if self.algorithm != algorithm:
+                found[key] = (
+                    f"with algorithm={self.algorithm}; it is read with algorithm={algorithm}"
+                )
+        if not self.votes:
+            why = "without votes that are asked for; give votes of 1 or more"
+            found |= {"baseline": why, "penalty": why}
+        if not self.judge.startswith(VOTES):
+            found["smoothing"] = f"with judge={self.judge}; it is read with {VOTES}FILE"
+        return found
+
+    def algorithm_settings(self) -> dict[str, Any]:
+        """What the algorithm has of its own."""
+        own = {"nash-md": {"mixture": self.mixture}, "nash-ema": {"rate": self.ema_rate}}
+        return own.get(self.algorithm, {})

@@ -1,0 +1,296 @@
+"""What all objectives by preferences share: from the free state's policy to the nudge."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bioplaus.costs import AbstractCost
+from bioplaus.data import Dataset
+from bioplaus.fields import VectorField
+from bioplaus.measuring import told
+from bioplaus.phases import free_phase
+from bioplaus.sharding import Step
+from bioplaus.training import AbstractObjective
+from bioplaus.training.objective import Pupil
+from bioplaus_votes import rules
+from bioplaus_votes.judges import AbstractJudge, Stream
+from bioplaus_votes.measuring import gradient_cosine, measure_games, nudged, test_policies
+from bioplaus_votes.objectives.asking import as_judge, fitting_judge, reference_of, require_settings
+from bioplaus_votes.objectives.baselines import Baseline
+from bioplaus_votes.objectives.view import Summary, View
+from bioplaus_votes.solved import Solved, games_of, solve_games
+from bridge.errors import InputError
+from bridge.seeding import generator
+
+
+class AbstractVoting(AbstractObjective):
+    """Move the outputs along the preferences of a judge, against an opponent.
+
+    With z the outputs of the free state, pi = softmax(z) and a reference mu, the direction g of
+    `bioplaus_votes.rules` is minus the slope of the cost in the nudged phases.
+    """
+
+    step_measures = ("train_exploitability", "win_rate", "entropy")
+    epoch_measures = (
+        "exploitability",
+        "regularised_gap",
+        "kl_to_equilibrium",
+        "support_mass",
+        "gradient_cosine",
+        "votes",
+    )
+
+    def __init__(
+        self,
+        judge: Any,
+        *,
+        tau: float = 0.05,
+        reference: Any = None,
+        votes: int = 0,
+        baseline: str | None = None,
+        penalty: str = "summed",
+        geometry: str | None = None,
+        stream: Stream | None = None,
+        symmetrise: bool = False,
+    ) -> None:
+        """Take the judge and the settings.
+
+        Args:
+            judge: an `AbstractJudge`; a table P [K, K] or [C, K, K]; or a function, see
+                `judge_of_function`. Contexts are the labels of the data.
+            tau: weight of the KL to the reference, > 0.
+            reference: mu, probabilities [K] or [C, K]; uniform if None.
+            votes: asked for each row and update; 0 takes the exact direction.
+            baseline: of votes: none, leave-one-out or learned; None is leave-one-out of two votes
+                or more, and learned of one.
+            penalty: of votes: `summed` takes -tau log pi / mu as the sum over all answers, which
+                the network knows; `sampled` in the answer that was judged.
+            geometry: `gradient` follows g, `natural` g / pi, see `rules.natural`; None is natural
+                of a stream, whose answers others have chosen, and gradient of all else.
+            stream: votes that were cast already, one for each row of the data, in place of asking.
+            symmetrise: make a judge antisymmetric that is not.
+
+        Raises:
+            InputError: a value outside its range.
+        """
+        require_settings(tau, votes, baseline, penalty, geometry)
+        judge = as_judge(judge, symmetrise)
+        self.judge: AbstractJudge = cast(Any, judge)  # a function becomes one in `check`
+        self.tau, self.votes = float(tau), votes
+        self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
+        self.penalty, self.stream, self.reference = penalty, stream, reference
+        self.geometry = geometry or ("gradient" if stream is None else "natural")
+        self._symmetrise = symmetrise
+        self.cast = 0
+        self.solved: Solved | None = None
+
+    # -- what an algorithm says --------------------------------------------------------------
+
+    @abstractmethod
+    def opponent(self, run: Pupil, view: View) -> Tensor:
+        """log-probabilities of the policy that answers are compared with, [B, K]."""
+
+    # -- what the loop asks --------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        own = {"tau": self.tau, "votes": self.votes, "geometry": self.geometry}
+        judge = self.judge.name if isinstance(self.judge, AbstractJudge) else repr(self.judge)
+        found = {"name": self.name, "judge": judge, **own}
+        return found | ({"baseline": self.baseline, "penalty": self.penalty} if self.votes else {})
+
+    @property
+    def code(self) -> Mapping[str, Any]:
+        function = getattr(self.judge, "function", None)
+        return {} if function is None else {"judge": function}
+
+    def check(self, field: VectorField, dataset: Dataset) -> None:
+        self.judge = fitting_judge(self.judge, field, dataset, self._symmetrise)
+        reference_of(self.reference, max(len(self.judge.contexts), 1), field.n_output)
+        if not self.judge.has_table and self.stream is None and self.votes == 0:
+            raise InputError(
+                f"judge {self.judge.name} can only be asked, and votes=0 takes exact directions; "
+                "give --votes N (votes=N), 1 or more"
+            )
+        if self.stream is not None and len(self.stream) != len(dataset.train):
+            raise InputError(
+                f"stream has {len(self.stream)} votes for {len(dataset.train)} rows of data; give "
+                "a row for each vote"
+            )
+
+    def begin(self, run: Pupil) -> None:
+        judge, k = self.judge, run.field.n_output
+        self._luck = generator(run.config.seed, "votes", run.field.device)
+        self._baseline = Baseline(self.baseline, run.field)
+        self._log_mu = reference_of(self.reference, max(len(judge.contexts), 1), k).to(
+            run.field.device, run.field.dtype
+        )
+        self.cast = 0
+        shown = run.dataset.shown
+        self.solved = None
+        if judge.has_table:
+            P, self._game = games_of(judge, shown.targets, shown.inputs.flatten(1))
+            mu = self._log_mu.double().cpu()
+            if len(mu) > 1:  # one a context
+                mu = mu[: len(P)] if judge.by_context else mu[shown.targets.cpu()]
+            self.solved = solve_games(P.cpu(), mu.expand(len(P), k), self.tau)
+
+    def estimate(self, run: Pupil, rows: Tensor) -> Step:
+        view = self._view(run, run.more.inputs(rows), rows)
+        g, own = self.direction(run, view)
+        estimate = nudged(run, view.x, g, free=view.free)
+        return Step(estimate.updates, told(estimate, own))
+
+    def direction(self, run: Pupil, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """g [B, K], and the step's measures."""
+        log_other = self.opponent(run, view)
+        P = self.judge.table(view.context, view.x) if self.judge.has_table else None
+        if self.stream is not None:
+            g, wins = self._streamed(view, log_other)
+        elif self.votes:
+            g, wins = self._voted(view, log_other)
+        else:
+            assert P is not None
+            g = rules.exact(view.log_pi, P, log_other, view.log_mu, self.tau)
+            wins = ((P @ log_other.exp()[..., None])[..., 0] * view.log_pi.exp()).sum(-1).mean()
+        return self.shaped(g, view), self.told(view, P, wins)
+
+    def shaped(self, g: Tensor, view: View) -> Tensor:
+        """g in the geometry that is followed, [B, K]."""
+        return rules.natural(g, view.log_pi) if self.geometry == "natural" else g
+
+    def told(self, view: View, P: Tensor | None, wins: Tensor) -> dict[str, Tensor]:
+        """The `step_measures`."""
+        pi = view.log_pi.exp()
+        spread = -(pi * torch.where(pi > 0, view.log_pi, 0.0)).sum(-1).mean()
+        found = pi.new_tensor(torch.nan)
+        if P is not None:
+            played = torch.isfinite(view.log_mu)
+            gain = (P @ pi[..., None])[..., 0].masked_fill(~played, 0.0)
+            found = gain.amax(-1).mean() - 0.5
+        return {"train_exploitability": found, "win_rate": wins, "entropy": spread}
+
+    def exact_direction(self, run: Pupil, view: View) -> Tensor:
+        """g without votes, where there is a table; else that of a vote a row."""
+        if not self.judge.has_table:
+            return self.direction(run, view)[0]
+        P = self.judge.table(view.context, view.x)
+        g = rules.exact(view.log_pi, P, self.opponent(run, view), view.log_mu, self.tau)
+        return self.shaped(g, view)
+
+    def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
+        view = self._view(run, run.dataset.train.inputs[rows], rows)
+        luck = self._luck.get_state()
+        cast, learnt = self.cast, self._baseline.w.clone()
+        slope = -self.exact_direction(run, view)
+        # the run goes on as if nobody had asked
+        self._luck.set_state(luck)
+        self.cast, self._baseline.w = cast, learnt
+        return view.x, slope, self.cost
+
+    def measured(self, run: Pupil) -> dict[str, float]:
+        found = dict.fromkeys(self.epoch_measures, math.nan) | {"votes": float(self.cast)}
+        rows = torch.arange(min(run.config.check_rows, len(run.dataset.train)))
+        found["gradient_cosine"] = gradient_cosine(run, *self.example(run, rows))
+        if self.solved is not None:
+            found |= measure_games(run, self.solved, self._game, self._log_mu)
+        return found
+
+    def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
+        bounds = {"equilibrium": math.nan, "rlhf": math.nan, "uniform": math.nan}
+        if self.solved is not None:
+            bounds = {k: float(v[self._game].mean()) for k, v in self.solved.bounds.items()}
+        names = ("exploitability", "regularised_gap", "kl_to_equilibrium", "gradient_cosine")
+        return Summary(
+            **{f"{name}_exploitability": value for name, value in bounds.items()},
+            **{name: last[name] for name in names},
+            epochs=common["epochs"],
+        )
+
+    def of_contexts(self, run: Pupil) -> list[dict[str, Any]]:
+        """What came out in each context; nothing where inputs have games of their own.
+
+        `certificate` bounds KL(equilibrium as computed || equilibrium), rounding included;
+        `kl_bound` is the mean of f(pi) / tau, which bounds KL(pi || equilibrium) of the network
+        without any knowledge of the equilibrium.
+        """
+        if self.solved is None or not self.judge.by_context:
+            return []
+        solved, log_pi = self.solved, test_policies(run, self._log_mu)
+        values, known = solved.measured(log_pi, self._game), solved.bounds["equilibrium"]
+        found = []
+        for game in self._game.unique().tolist():
+            own = self._game == game
+            mean = {name: float(value[own].mean()) for name, value in values.items()}
+            found.append(
+                {
+                    "context": self.judge.contexts[game],
+                    "inputs": int(own.sum()),
+                    **mean,
+                    "kl_bound": mean["regularised_gap"] / (2 * self.tau),
+                    "of_equilibrium": float(known[game]),
+                    "certificate": float(solved.certificate[game]),
+                    "policy": log_pi[own].exp().mean(0).tolist(),
+                    "equilibrium": solved.log_star[game].exp().tolist(),
+                }
+            )
+        return found
+
+    def generators(self) -> dict[str, torch.Generator]:
+        return {"votes": self._luck}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cast": self.cast, "baseline": self._baseline.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.cast = int(state["cast"])
+        self._baseline.load_state_dict(state["baseline"])
+
+    # -- votes ---------------------------------------------------------------------------------
+
+    def _view(self, run: Pupil, x: Tensor, rows: Tensor) -> View:
+        return self.view_of(run, x, run.dataset.train.targets[rows], rows)
+
+    def view_of(self, run: Pupil, x: Tensor, context: Tensor, rows: Tensor) -> View:
+        """Settle the free phase of some inputs, and read the policy."""
+        free = free_phase(run.field, x, settling=run.estimator.settling)
+        log_mu = self._log_mu[context] if len(self._log_mu) > 1 else self._log_mu.expand(len(x), -1)
+        log_pi = rules.log_policy(free.s[:, run.field.output], log_mu)
+        return View(x, context, rows, free, log_pi, log_mu)
+
+    def _voted(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
+        """g from `votes` answers a row, each against one of the opponent's; the share of wins."""
+        draw = {"num_samples": self.votes, "replacement": True, "generator": self._luck}
+        y = torch.multinomial(view.log_pi.exp(), **draw)
+        other = torch.multinomial(log_other.exp(), **draw)
+        bits = self.judge.vote(view.context, view.x, y, other, self._luck).to(view.log_pi.dtype)
+        self.cast += y.numel()
+        signal, ratio = bits - 0.5, rules.log_ratio(view.log_pi, view.log_mu)
+        if self.penalty == "sampled":
+            signal = signal - self.tau * ratio.gather(-1, y)
+        g = rules.of_votes(view.log_pi, y, signal - self._baseline(view.free.s, signal))
+        if self.penalty == "summed":
+            g = g + rules.of_values(view.log_pi, -self.tau * ratio)
+        return g, bits.mean()
+
+    def _streamed(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
+        """g from the vote that was cast on each row."""
+        votes, rows = self.stream, view.rows.cpu()
+        assert votes is not None
+        like, device = view.log_pi.dtype, view.log_pi.device
+        first, second = votes.first[rows].to(device), votes.second[rows].to(device)
+        bit, share = votes.bit[rows].to(device, like), votes.share[rows].to(device, like)
+        pair = (first, second, bit, share)
+        self.cast += len(rows)
+        g = rules.of_pair(view.log_pi, log_other, *pair, view.log_mu, self.tau)
+        return g, bit.mean()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.settings.items() if k != "name")
+        return f"{type(self).__name__}({shown})"

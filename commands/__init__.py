@@ -1,1 +1,0 @@
-"""The commands, one file each: what `cli.py` puts together."""
