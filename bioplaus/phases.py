@@ -223,10 +223,10 @@ def phase_pair(
     dynamics: DynamicsFactory = deviations,
 ) -> tuple[Solution, Solution]:
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
-    strength, twice = per_row(beta, free), torch.arange(len(free), device=free.device).repeat(2)
+    strength, rows = per_row(beta, free), torch.arange(len(free), device=free.device)
     # what depends on the free state alone is computed once for both signs
     both = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
-    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(twice, both)
+    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(torch.cat((rows, rows)), both)
     plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling(), beta).chunk(2)
     return plus, minus
 

@@ -96,6 +96,7 @@ class LayeredField(VectorField):
         self.shapes = (self.input, *(layer.size for layer in layers))
         bounds = list(itertools.accumulate((units(s) for s in self.shapes[1:]), initial=0))
         self.layers = tuple(slice(a, b) for a, b in itertools.pairwise(bounds))
+        self._widths = [units(shape) for shape in self.shapes[1:]]
         joining.require_joined(self.connections, len(self.specs))
         drawn, fixed = joining.first_weights(
             self.connections, self.specs, self.shapes, dict(weights or {}), generator, dtype
@@ -164,7 +165,7 @@ class LayeredField(VectorField):
 
     def split(self, s: Tensor) -> list[Tensor]:
         """The columns of each layer, as views."""
-        return [s[:, here] for here in self.layers]
+        return list(torch.split_with_sizes(s, self._widths, 1))  # half the time of slicing
 
     @property
     def wires(self) -> Wires:
