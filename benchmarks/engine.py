@@ -9,6 +9,8 @@ are run in turn, and the ratio is that of each pair's CPU times (median, quartil
 - `converged`: 784-512-512-512-10, every row settled to a residual of 1e-3 in each phase, on the
   initial network and after learning 5,000 images; feedback of gain 0.3 at 90 degrees, and as in
   configs/mnist-3x512.toml (0.2 times the transpose), where more sweeps are needed at first;
+- `exact`: asym-ep, settled likewise, after learning 2,000 images: how its cost grows with width and
+  depth. `products` is what counting multiplications gives in place of measuring;
 - `together`: an update of M networks as one program over M updates one after another.
 """
 
@@ -23,6 +25,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bioplaus.config import EqpropConfig
 from bioplaus.data import load_dataset
@@ -85,6 +88,13 @@ def ratio(ours: Callable[[], None], theirs: Callable[[], None], pairs: int, repe
     }
 
 
+def multiplications(step: Callable[[], None]) -> int:
+    """Multiplications within the matrix products of one step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() // 2
+
+
 def case(sizes: list[int], sets: list[str], trained: int, pairs: int, repeat: int) -> dict:
     """The ratio for one network and one set of settings."""
     hidden = f"network.hidden={sizes[1:-1]}"
@@ -100,7 +110,9 @@ def case(sizes: list[int], sets: list[str], trained: int, pairs: int, repeat: in
             run.field.parameters[name].add_(update, alpha=0.1)
     x, label = images[:BATCH], labels[:BATCH]
     step, last = equilibrium(run, x, eye[label])
-    result = ratio(step, backpropagation(sizes, x, label), pairs, repeat)
+    theirs = backpropagation(sizes, x, label)
+    result = ratio(step, theirs, pairs, repeat)
+    result["products"] = round(multiplications(step) / multiplications(theirs), 2)
     phases = [last["estimate"].free, *last["estimate"].nudged]
     result["steps"] = [round(float(p.n_steps.float().mean()), 1) for p in phases]
     result["largest_residual"] = float(f"{max(float(p.residual.max()) for p in phases):.1e}")
@@ -149,6 +161,10 @@ def cases(pairs: int) -> Iterator[tuple[str, Callable[[], dict]]]:
             sets = [*settled, f"network.angle={angle}", f"network.feedback_gain={gain}"]
             name = f"converged 784-512-512-512-10, {angle:g} degrees, {trained} images learnt"
             yield name, partial(case, deep, sets, trained, pairs, 10)
+    exact = [*settled, "estimator.name=asym-ep", "network.feedback_gain=0.3"]
+    for hidden in ([512], [2048], [256] * 3, [512] * 3, [256] * 6):
+        sizes = [784, *hidden, 10]
+        yield f"exact {'-'.join(map(str, sizes))}", partial(case, sizes, exact, 2000, pairs, 10)
     for members, hidden in ((8, [16]), (32, [16]), (32, [64]), (8, [64, 64]), (8, [512])):
         name = f"together {members} x 784-{'-'.join(map(str, hidden))}-10"
         yield name, partial(together, members, [f"network.hidden={hidden}"], pairs)

@@ -226,7 +226,9 @@ def phase_pair(
     strength, rows = per_row(beta, free), torch.arange(len(free), device=free.device)
     # what depends on the free state alone is computed once for both signs
     both = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
-    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(torch.cat((rows, rows)), both)
+    pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(
+        torch.cat((rows, rows)), both
+    )
     plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling(), beta).chunk(2)
     return plus, minus
 

@@ -13,6 +13,10 @@ from bioplaus.nudging.nudge import Nudge
 from bioplaus.precision import double
 from bioplaus.solvers.base import AbstractDynamics
 
+PER_CALLS, PER_COPY, PER_UNIT = 2_000_000, 100, 200
+"""What it costs to take rows, to copy a unit of one, and to carry a unit through a sweep, in the
+time of a multiplication within a product (30 to the nanosecond); see `benchmarks/engine.py`."""
+
 
 class Layered(AbstractDynamics):
     """F(s) = mu(x, s) - beta dC/ds; without a nudge, the free field mu(x, s).
@@ -103,6 +107,14 @@ class Layered(AbstractDynamics):
         new.nudge = self.nudge and self.nudge.take(rows)
         new._bound_to = new._output_current = None
         return new
+
+    def worth_taking(self, left: int, rows: int) -> bool:
+        # in the time of a multiplication within a product: taking rows copies some tensors of
+        # theirs, and the calls cost as much as they do for none; a row that stays costs its
+        # products and what is done unit by unit
+        n = self.field.n
+        saved = (rows - left) * (self.field.wires.products + PER_UNIT * n)
+        return saved > PER_CALLS + PER_COPY * left * n
 
     def precise(self) -> Layered:
         new = copy.copy(self)

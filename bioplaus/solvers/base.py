@@ -85,6 +85,10 @@ class AbstractDynamics(ABC):
     def take(self, rows: Tensor) -> AbstractDynamics:
         """The same for some of the rows, given by index; a row may be given many times."""
 
+    def worth_taking(self, left: int, rows: int) -> bool:
+        """Whether `left` rows by themselves are cheaper than all `rows` of the batch."""
+        return left < rows
+
     @abstractmethod
     def precise(self) -> AbstractDynamics:
         """The same in double precision."""

@@ -28,9 +28,10 @@ def solve(
 ) -> Solution:
     """Find s with ||F(s)|| <= tolerance ||s||, row by row.
 
-    Rows that have converged, diverged or turned non-finite are taken out of the computation and
-    left alone. Rows are looked at after `solver.reach` steps (so that a signal has crossed the
-    network) and then every `check_every` steps: only there is a GPU synchronised.
+    Rows that have converged, diverged or turned non-finite are kept as they are, and taken out of
+    the computation once that is worth its while. Rows are looked at after `solver.reach` steps (so
+    that a signal has crossed the network) and then every `check_every` steps: only there is a GPU
+    synchronised.
 
     Rows that make no headway, that diverge, or that rest at a point which does not attract begin
     again with the smaller steps of `DAMPED` in turn, within the same step limit. What small Euler
@@ -99,7 +100,7 @@ def _search(
     most = limits.max_steps if used is None else limits.max_steps - int(used.min())
     carry, window = solver.init(dynamics, s), math.ceil(WINDOW / solver.pace)
     until_look, step = solver.reach(dynamics) if limits.tolerance > 0 else most, 0
-    looks, earlier = 0, None
+    looks, earlier, alive = 0, None, None
     while step < most:
         left = most - step
         step += solver.advance(dynamics, s, carry, min(until_look, left), left, limits.tolerance)
@@ -112,21 +113,33 @@ def _search(
             if earlier is not None:
                 going = going & ~stuck(residual, earlier)
             earlier = residual
+        if alive is not None:
+            going = going & alive
         left = 0 if step == most else int(going.sum())
-        if left == 0:
+        if left == len(going):
+            continue
+        if left == 0 and alive is None:
             end.put(rows, s, residual, look.status(), step)
             break
-        if left < len(going):
-            ended = (~going).nonzero()[:, 0]
-            still = dynamics.arranged(going.nonzero()[:, 0])
+        ending = ~going if left else torch.ones_like(going)
+        ended = (ending if alive is None else ending & alive).nonzero()[:, 0]
+        if len(ended):
             s_ended, residual, status = (
                 part.index_select(0, ended) for part in (s, residual, look.status())
             )
             end.put(ended if rows is None else rows[ended], s_ended, residual, status, step)
-            rows = still if rows is None else rows[still]
-            s, dynamics, carry = s.index_select(0, still), dynamics.take(still), carry.take(still)
-            used = None if used is None else used[still]
-            earlier = None if earlier is None else earlier[still]
+        if left == 0:
+            break
+        if not dynamics.worth_taking(left, len(going)):
+            if end.s is s:  # what has ended must not be moved with the rest
+                end.s = s.clone()
+            alive = going
+            continue
+        still, alive = dynamics.arranged(going.nonzero()[:, 0]), None
+        rows = still if rows is None else rows[still]
+        s, dynamics, carry = s.index_select(0, still), dynamics.take(still), carry.take(still)
+        used = None if used is None else used[still]
+        earlier = None if earlier is None else earlier[still]
 
 
 class _Ending:

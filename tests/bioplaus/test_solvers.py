@@ -73,6 +73,37 @@ def test_rows_finish_one_by_one_and_are_left_alone():
     assert dynamics.calls[-1] == 1
 
 
+class Carried(Decay):
+    """Rows that have ended are carried along for as long as more than `least` go on."""
+
+    least = 0
+
+    def worth_taking(self, left, rows):
+        return left <= self.least
+
+    def take(self, rows):
+        return type(self)(self.rate[rows], self.calls)
+
+
+@pytest.mark.parametrize("least", [0, 2])
+def test_rows_that_have_ended_stay_as_they_are_while_they_are_carried_along(least, monkeypatch):
+    monkeypatch.setattr(Carried, "least", least)
+    rates = torch.tensor([[1.0], [-3.0], [0.5], [torch.nan], [0.2], [0.1]], dtype=torch.float64)
+    start = torch.full((6, 2), 3.0, dtype=torch.float64)
+    common = {"tolerance": 1e-3, "max_steps": 60}
+    apart = solve(Decay(rates, calls := []), start, Euler(0.9), **common)
+    along = solve(Carried(rates, kept := []), start, Euler(0.9), **common)
+    assert torch.equal(along.n_steps, apart.n_steps)
+    assert torch.equal(along.status, apart.status)
+    for name in ("s", "residual"):
+        ours, theirs = getattr(along, name), getattr(apart, name)
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0, equal_nan=True)
+    assert len(calls) == len(kept)
+    assert all(of_all >= some for of_all, some in zip(kept, calls, strict=True))
+    assert sum(kept) > sum(calls)
+    assert torch.equal(start, torch.full_like(start, 3.0))
+
+
 def test_residual_is_that_of_the_state_returned():
     for tolerance, steps in ((1e-3, 1000), (0.0, 7)):
         dynamics = _decay(0.9, 0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 from torch import Tensor
@@ -17,12 +18,16 @@ class Wires:
         into: of each layer, the sources (by index; -1 is the input) and wires that reach it.
         within: the same without those from the input.
         leaving: of each layer, the targets and wires that leave it.
+        products: multiplications that a row takes within the network; inf where kernels move.
     """
 
     def __init__(self, into: list[list[tuple[int, Wire]]]) -> None:
         """Sort them."""
         self.into = into
         self.within = [[(j, wire) for j, wire in some if j >= 0] for some in into]
+        # a stacked weight [M, n, m] is a matrix a member; kernels have two dimensions more
+        inner = [wire.weight for some in self.within for _, wire in some]
+        self.products = sum(math.prod(w.shape[-2:]) if w.ndim < 4 else math.inf for w in inner)
         self.linear = all(w.connection.linear for some in self.within for _, w in some)
         self.leaving: list[list[tuple[int, Wire]]] = [[] for _ in into]
         for k in reversed(range(len(into))):
