@@ -59,7 +59,9 @@ class _Enough(Exception):
 def seconds_an_epoch(config: EqpropConfig, device: str) -> tuple[float, int]:
     """The time of an epoch's updates by some of them, and how many these are."""
     few = config.data.model_copy(update={"train_size": TIMED * config.batch_size, "test_size": 1})
-    run = build(config.model_copy(update={"data": few, "epochs": 1}), device)
+    rate = config.optimizer.model_copy(update={"warmup_steps": 0})  # a whole run's is longer
+    part = config.model_copy(update={"data": few, "epochs": 1, "optimizer": rate})
+    run = build(part, device)
     whole = config.data.train_size or len(make_dataset(config.data).train)
     marks: list[float] = []
 
