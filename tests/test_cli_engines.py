@@ -87,6 +87,7 @@ def test_without_brian2_the_extra_is_named(command, without_brian2, tmp_path):
     assert call(command, *args, "--out", out).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "left_out"),
     [

@@ -226,6 +226,7 @@ def test_a_damaged_log_is_refused(trained, tmp_path):
     assert refused(call("--from-run", damaged), "damaged.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the command is forked")
 def test_a_check_of_a_run_goes_on_with_the_same_run_only(trained, tmp_path):
     run, path = tmp_path / "run.h5", tmp_path / "g.h5"

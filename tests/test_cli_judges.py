@@ -318,6 +318,7 @@ def test_a_users_module_called_as_a_source_is_still_a_module(tmp_path):
         assert float(get_judge(name)(["x"], ["aa"], ["b"])) == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_a_file_is_all_that_another_source_needs(tmp_path, monkeypatch):
     source = """
 from dataclasses import dataclass

@@ -210,6 +210,7 @@ def test_a_long_ranking_says_so_and_shows_how_far_it_is(tmp_path, monkeypatch):
     assert quiet.stderr == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_long_ranking_and_leaves_nothing(tmp_path):
     votes = many_battles(tmp_path / "v.csv", 300, 6000)
     program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"

@@ -46,7 +46,7 @@ def kinds(run: Run) -> list[str]:
     return [event["kind"] for event in run.events if event["kind"] != "program"]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_each_log_is_that_of_its_own_run(tmp_path: Path, dtype: str) -> None:
     own = [*SMALL, f"--set=dtype={dtype}"]
     if dtype == "float64":  # an oracle's number of steps may turn on a last digit
@@ -96,9 +96,8 @@ def test_a_run_that_diverges_leaves_the_others(tmp_path: Path) -> None:
             assert alone.stderr.strip().removeprefix("error: ") in result.stderr
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_stopped_goes_on(tmp_path: Path, number: int) -> None:
     own = [*SMALL, "--set=dtype=float64", "--seeds=0..2", "--checkpoint-every=4"]
     own += ["--epochs=4", "--set=batch_size=2"]  # thirty steps an epoch

@@ -56,6 +56,7 @@ def test_prints_one_json_object_and_leaves_a_log(tmp_path: Path) -> None:
     assert all(each["kl_to_equilibrium"] <= each["kl_bound"] for each in told)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     args = [*FEW, "--votes", "2", "--quiet", "--algorithm", "nash-ema"]
     whole, longer = tmp_path / "a.h5", tmp_path / "b.h5"

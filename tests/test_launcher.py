@@ -108,6 +108,7 @@ def test_only_json_is_read_back(tmp_path: Path) -> None:
     assert b"mine" not in results.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_the_jobs(tmp_path: Path, number: int) -> None:
     say = f"import pathlib, os, time, signal; here = pathlib.Path({str(tmp_path)!r})\n"

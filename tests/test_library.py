@@ -87,6 +87,7 @@ def test_the_readme_trains_a_field_that_the_package_has_never_seen() -> None:
     assert row.relative_error < 1e-6
 
 
+@pytest.mark.slow
 def test_without_a_log_nothing_is_written_and_h5py_is_not_needed(tmp_path: Path) -> None:
     said = run_python(
         "import sys, os; sys.modules['h5py'] = None\n"

@@ -40,11 +40,12 @@ def arguments(images: Path, epochs: int = 2, estimator: str = "vector-field") ->
     return [*args, "--estimator", estimator, "--check-gradients-every", "4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "estimator"),
     [
         ([2], "vector-field"),
-        *(pytest.param([2, 4], e, marks=pytest.mark.slow) for e in ("asym-ep", "kolen-pollack")),
+        *(([2, 4], estimator) for estimator in ("asym-ep", "kolen-pollack")),
     ],
 )
 def test_any_number_of_processes_gives_the_same_bits(

@@ -31,6 +31,7 @@ def test_an_old_text_that_is_not_there_once_is_told(text):
         MUTANT.applied_to(text)
 
 
+@pytest.mark.slow
 def test_a_mutant_lives_or_dies_by_its_tests_and_leaves_no_trace(tmp_path):
     (tmp_path / "program.py").write_text(DOUBLE)
     (tmp_path / "test_program.py").write_text(TEST)

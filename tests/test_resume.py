@@ -54,6 +54,7 @@ PLAY = ["--policies", "tiny:a,b,c", "tiny:a,b,<end>", "--seed", 3, "--set", "dra
 PLAY += ["--preference", "tests.trainers:longer_wins", "--set", "batch_size=1"]
 PLAY += ["--set", "generation.max_new_tokens=3"]
 SLOW = ("preference-train lora", "nash-md lora")
+SLOW += ("preference-train", "warm-start", "gradcheck", "tournament")
 STEPS = {"eqprop-run": 10, "nash-md": 10, "preference-train": 10, "nash-md model": 10}
 STEPS["warm-start"] = STEPS["gradcheck"] = STEPS["tournament"] = 10
 STEPS |= dict.fromkeys(SLOW, 10)
@@ -226,6 +227,7 @@ def test_a_signal_while_the_log_is_opened_stops_after_the_first_step(
     assert same_as(path, references["eqprop-run"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["preference-train", "nash-md model"])
 def test_a_model_saved_before_the_log_was_sealed_is_replaced_and_no_other(
     arguments: dict[str, list[object]],
@@ -324,6 +326,7 @@ def test_a_log_that_is_written_is_not_taken_over(
     assert command(args, meddle) == 42
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_runs_checkpoints_is_ignored(
     arguments: dict[str, list[object]],
     references: dict[str, dict[str, str]],

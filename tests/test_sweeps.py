@@ -129,6 +129,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert content(tmp_path) == {"file": b"mine"}
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_runs_and_is_not_run_again(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     sweep = [*NASH, "--sweep", "tau=0.1,0.5", "--seed", "3", "--out", folder]

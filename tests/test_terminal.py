@@ -195,6 +195,7 @@ def on_a_terminal(path: Path, before: Callable[[], None] = lambda: None) -> tupl
     return pid, master
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_stops_a_run_which_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     pid, master = on_a_terminal(path)

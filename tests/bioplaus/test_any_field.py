@@ -66,6 +66,7 @@ def test_every_other_estimator_and_oracle_serves_any_field(name):
         assert error < 1e-9
 
 
+@pytest.mark.slow
 def test_the_gradient_by_differences_knows_nothing_of_any_derivative():
     for field in (gated(n=6), dale()):
         assert errors(field, FiniteDifference(TIGHT))[0] < 1e-8

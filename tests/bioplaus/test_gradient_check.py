@@ -151,6 +151,7 @@ def above_the_bound(seed, hidden, activation, asymmetry, tied, coordinates, line
     return above
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @NETWORKS
 def test_the_bound_is_never_below_the_error(**network):

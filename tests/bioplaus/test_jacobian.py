@@ -48,6 +48,7 @@ def test_exact_asymmetry_of_known_matrices():
     assert found.symmetry_share == pytest.approx(1 / (1 + float(expected)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_hutchinson_is_within_three_standard_errors():
     p = problem(sizes=(5, 20, 15, 4), batch=3)
     s = free_phase(p.field, p.x, settling=TIGHT).s
@@ -90,6 +91,7 @@ def test_norms_of_the_bound(kw, monkeypatch):
     torch.testing.assert_close(matrix_free, radius, rtol=1e-8, atol=0)
 
 
+@pytest.mark.slow
 def test_no_dense_jacobian_above_two_thousand_units():
     program = """
 import resource, torch

@@ -109,6 +109,7 @@ def test_a_state_that_ran_off_has_no_residual_to_show():
     assert "optimizer.learning_rate=1e+08" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_cure_that_a_failed_run_names_is_one():
     strong = ("network.coordinates=membrane", "network.activation=tanh", "network.gain=3")
     strong = (*strong, "network.feedback_gain=3", "network.hidden=[32, 32]", "phases.gate=0.01")

@@ -73,7 +73,7 @@ def test_many_votes_give_the_exact_update() -> None:
     assert voted.cast == 1_000_000
 
 
-@pytest.mark.parametrize("votes", [1, 4])
+@pytest.mark.parametrize("votes", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("penalty", ["summed", "sampled"])
 def test_votes_teach(votes: int, penalty: str) -> None:
     objective = NashMD(cyclic(5), tau=0.05, votes=votes, penalty=penalty)
@@ -143,6 +143,7 @@ def test_a_game_for_each_input() -> None:
     assert history.rows[-1].exploitability == pytest.approx(same.rows[-1].exploitability)
 
 
+@pytest.mark.slow
 def test_a_resumed_fit_is_an_uninterrupted_one(tmp_path: Path) -> None:
     def objective() -> Any:
         return ALGORITHMS["nash-ema"](cyclic(5), votes=2, baseline="learned", rate=0.1)

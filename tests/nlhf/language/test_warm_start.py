@@ -160,6 +160,7 @@ def warm(examples, *more, model=TINY):
     return call("warm-start", *given, *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "rate"), [(0, 0.02), (4, 0.005)])
 def test_a_language_with_one_answer_a_prompt_is_learned_and_goes_to_nash_md(examples, rank, rate):
     result = warm(examples, "--held-out", examples, "--epochs", 80, "--save", "warm",
