@@ -8,6 +8,12 @@ from typing import Any
 import click
 
 from bioplaus_cli.explaining import Explained
+from bioplaus_cli.field_options import (
+    data_options,
+    field_flags,
+    learning_options,
+    network_options,
+)
 from bioplaus_cli.learning import learn
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import prepare
@@ -17,29 +23,14 @@ from bridge.console import SWEEPING, common_options, print_json, resolve_device
 
 @click.command("eqprop-run", cls=Explained)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
-@click.option(
-    "--dataset",
-    metavar="NAME|DIR|FILE|module:function",
-    help="mnist, fashion-mnist; a folder or a file of data; a function that loads them.",
-)
-@click.option("--data-dir", help="Folder of a named data set's files.")
-@click.option(
-    "--field",
-    metavar="NAME|module:Class",
-    help="leaky, convolutional; or a field of yours: a class, a function that gives one, or one.",
-)
-@click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 512 512.")
-@click.option("--activation", metavar="NAME|module:function", help="rho of the hidden units.")
-@click.option(
-    "--estimator", metavar="NAME|module:Class", help="Where the update comes from: asym-ep, ..."
+@data_options("mnist, fashion-mnist; a folder or a file of data; a function that loads them.")
+@network_options(
+    "leaky, convolutional; or a field of yours: a class, a function that gives one, or one."
 )
 @click.option(
     "--cost", metavar="NAME|module:function", help="C(s, y): cross-entropy, squared-error."
 )
-@click.option("--nudging", help="one-sided, centered or random-sign.")
-@click.option("--engine", help="What the phases run in: torch or brian2.")
-@click.option("--epochs", type=int, help="Passes over the training images.")
-@click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
+@learning_options("Where the update comes from: asym-ep, ...")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
@@ -63,20 +54,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     from bioplaus.config import EqpropConfig
     from bridge.distributed import joined
 
-    flags = {
-        "data.dataset": options["dataset"],
-        "data.data_dir": options["data_dir"],
-        "network.field": options["field"],
-        "network.hidden": options["hidden"],
-        "network.activation": options["activation"],
-        "estimator.name": options["estimator"],
-        "estimator.cost": options["cost"],
-        "estimator.nudging": options["nudging"],
-        "phases.engine": options["engine"],
-        "epochs": options["epochs"],
-        "check_gradients_every": options["check_gradients_every"],
-        "seed": options["seed"],
-    }
+    flags = field_flags(options) | {"estimator.cost": options["cost"]}
     print_config(EqpropConfig, config, flags, options)
 
     def in_one(points: Any) -> Any:

@@ -8,6 +8,12 @@ from typing import Any
 import click
 
 from bioplaus_cli.explaining import Explained
+from bioplaus_cli.field_options import (
+    data_options,
+    field_flags,
+    learning_options,
+    network_options,
+)
 from bioplaus_cli.learning import learn
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import prepare
@@ -31,12 +37,9 @@ COLUMNS = {
 
 @click.command("eqprop-nash", cls=Explained)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
-@click.option(
-    "--dataset",
-    metavar="NAME|DIR|FILE|module:function",
-    help="What the network sees; its labels are the contexts. mnist; contexts: one input each.",
+@data_options(
+    "What the network sees; its labels are the contexts. mnist; contexts: one input each."
 )
-@click.option("--data-dir", help="Folder of a named data set's files.")
 @click.option(
     "--judge",
     metavar="cyclic|votes:FILE|module:function",
@@ -47,22 +50,8 @@ COLUMNS = {
 )
 @click.option("--votes", type=int, metavar="N", help="For each input and update; 0: exact.")
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
-@click.option(
-    "--field",
-    metavar="NAME|module:Class",
-    help="leaky; or a field of yours: a class, a function that gives one, or one.",
-)
-@click.option("--hidden", type=int, multiple=True, help="Units of each hidden layer: 128 64.")
-@click.option("--activation", metavar="NAME|module:function", help="rho of the hidden units.")
-@click.option(
-    "--estimator",
-    metavar="NAME|module:Class",
-    help="asym-ep, vector-field, ..., or an oracle: implicit is backprop.",
-)
-@click.option("--nudging", help="one-sided, centered or random-sign.")
-@click.option("--engine", help="What the phases run in: torch or brian2.")
-@click.option("--epochs", type=int, help="Passes over the training inputs.")
-@click.option("--check-gradients-every", type=int, metavar="N", help="Steps between checks.")
+@network_options("leaky; or a field of yours: a class, a function that gives one, or one.")
+@learning_options("asym-ep, vector-field, ..., or an oracle: implicit is backprop.")
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)
 @common_options()
@@ -84,17 +73,8 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
     from bioplaus_votes.training import build
     from bridge.distributed import Group
 
-    names = ("judge", "algorithm", "votes", "tau", "epochs", "check_gradients_every", "seed")
-    flags = {name: options[name] for name in names} | {
-        "data.dataset": options["dataset"],
-        "data.data_dir": options["data_dir"],
-        "network.field": options["field"],
-        "network.hidden": options["hidden"],
-        "network.activation": options["activation"],
-        "estimator.name": options["estimator"],
-        "estimator.nudging": options["nudging"],
-        "phases.engine": options["engine"],
-    }
+    names = ("judge", "algorithm", "votes", "tau")
+    flags = {name: options[name] for name in names} | field_flags(options)
     print_config(VotingConfig, config, flags, options)
     if sweep(VotingConfig, config, flags, options):
         return

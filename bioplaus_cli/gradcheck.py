@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bioplaus_cli.explaining import Compared
+from bioplaus_cli.field_options import hidden_option
 from bioplaus_cli.shared import events_of, logged, prepare, session_of, whole_numbers
 from bridge.console import common_options, print_json, resolve_device, table
 from bridge.errors import RunFailed
@@ -16,6 +17,7 @@ from bridge.errors import RunFailed
 
 @click.command(cls=Compared)
 @click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
+@hidden_option("Only the units between, from below: 30,20 or 30 20.")
 @click.option("--field", metavar="NAME|module:Class", help="leaky, or a field of yours.")
 @click.option("--activation", metavar="NAME|module:function", help="rho: tanh, sigmoid, ...")
 @click.option("--coordinates", help="membrane, activity or clipped.")
@@ -49,7 +51,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     """
     from bioplaus.config import GradcheckConfig
 
-    network = ("field", "activation", "coordinates", "asymmetry", "angle")
+    network = ("field", "hidden", "activation", "coordinates", "asymmetry", "angle")
     names = ["sizes", "targets", "estimator", "beta", "oracle", "nudging", "cost", "batch"]
     names += ["dtype", "engine", "solver", "tolerance", "seed"]
     flags = {name: options[name] for name in names}
@@ -57,7 +59,7 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     if flags["sizes"] is not None:
         flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
     fresh = ("sizes", "targets", *network)
-    given = [f"--{name}" for name in fresh if options[name] is not None]
+    given = [f"--{name}" for name in fresh if options[name] not in (None, ())]
     given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
     if from_run and given:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 class Spread(click.Command):
     """A command whose repeatable options also take several values at once.
 
-    Those of whole numbers do, and those of text whose metavar ends in three dots.
+    Those of whole numbers do, also with commas between them, and those of text whose metavar ends
+    in three dots.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read `--hidden 512 256` as `--hidden 512 --hidden 256`."""
+        """Read `--hidden 512 256` and `--hidden 512,256` as `--hidden 512 --hidden 256`."""
         return super().parse_args(ctx, self.spread(args))
 
     def spread(self, args: list[str]) -> list[str]:
         """Write every value of such an option after an option of its own."""
-        repeatable = {
-            name: r"-?\d+" if isinstance(p.type, click.types.IntParamType) else r"[^-].*"
+        values = {
+            name: _NUMBERS if isinstance(p.type, click.types.IntParamType) else _TEXT
             for p in self.params
             if isinstance(p, click.Option)
             and p.multiple
@@ -40,18 +41,32 @@ class Spread(click.Command):
             for name in p.opts
         }
         spread: list[str] = []
-        option, taken = None, 0
-        for arg in args:
-            if arg in repeatable:
+        option, taken = "", 0
+        for arg in _apart(args, values):
+            if arg in values:
                 option, taken = arg, 0
-            elif option and re.fullmatch(repeatable[option], arg):
-                if taken:
-                    spread.append(option)
+                spread.append(arg)
+            elif option and values[option].fullmatch(arg):
+                each = _NUMBER.findall(arg) if values[option] is _NUMBERS else [arg]
+                words = [word for value in each for word in (option, value)]
+                spread += words if taken else words[1:]
                 taken += 1
             else:
-                option = None
-            spread.append(arg)
+                option = ""
+                spread.append(arg)
         return spread
+
+
+_TEXT = re.compile(r"[^-].*")
+_NUMBER = re.compile(r"-?\d+")
+_NUMBERS = re.compile(r"\s*-?\d+(?:\s*,\s*-?\d+)*\s*,?\s*")
+
+
+def _apart(args: list[str], options: Collection[str]) -> Iterator[str]:
+    """Write `--hidden=512` as `--hidden 512`, of these options."""
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        yield from (name, value) if equals and name in options else (arg,)
 
 
 def new_log(command: str, options: dict[str, Any]) -> Path:

@@ -1,0 +1,103 @@
+"""The options that commands share which train a field, and the keys of the config they set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEYS = {
+    "dataset": "data.dataset",
+    "data_dir": "data.data_dir",
+    "field": "network.field",
+    "hidden": "network.hidden",
+    "activation": "network.activation",
+    "estimator": "estimator.name",
+    "nudging": "estimator.nudging",
+    "engine": "phases.engine",
+    "epochs": "epochs",
+    "check_gradients_every": "check_gradients_every",
+    "seed": "seed",
+}
+
+
+def data_options(dataset: str) -> Callable[[F], F]:
+    """Decorate a command with the options that say what a field learns from.
+
+    Args:
+        dataset: the help of --dataset.
+    """
+    return _together(
+        click.option("--dataset", metavar="NAME|DIR|FILE|module:function", help=dataset),
+        click.option("--data-dir", help="Folder of a named data set's files."),
+    )
+
+
+def network_options(field: str) -> Callable[[F], F]:
+    """Decorate a command with the options that say which field learns.
+
+    Args:
+        field: the help of --field.
+    """
+    return _together(
+        click.option("--field", metavar="NAME|module:Class", help=field),
+        hidden_option("Units of each hidden layer, from below: 512,256 or 512 256."),
+        click.option(
+            "--activation", metavar="NAME|module:function", help="rho of the hidden units."
+        ),
+    )
+
+
+def hidden_option(text: str) -> Callable[[F], F]:
+    """Decorate a command with --hidden; of a `Spread` one, it takes several numbers at once.
+
+    Args:
+        text: its help.
+    """
+    return click.option("--hidden", type=_Units(), multiple=True, metavar="UNITS...", help=text)
+
+
+class _Units(click.types.IntParamType):
+    """A whole number; what is none is answered with how several are written."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r}: write whole numbers, as 512,256 or 512 256", param, ctx)
+
+
+def learning_options(estimator: str) -> Callable[[F], F]:
+    """Decorate a command with the options that say how a field learns.
+
+    Args:
+        estimator: the help of --estimator.
+    """
+    return _together(
+        click.option("--estimator", metavar="NAME|module:Class", help=estimator),
+        click.option("--nudging", help="one-sided, centered or random-sign."),
+        click.option("--engine", help="What the phases run in: torch or brian2."),
+        click.option("--epochs", type=int, help="Passes over the training inputs."),
+        click.option(
+            "--check-gradients-every", type=int, metavar="N", help="Steps between checks."
+        ),
+    )
+
+
+def field_flags(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what these options and --seed say, by the keys of the config."""
+    return {key: options[name] for name, key in _KEYS.items()}
+
+
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Decorate with several options, which --help lists in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
