@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge.console import EXIT_OUTSIDE_TOLERANCE, common_options, print_json, table
+from bridge.invocation import command_words
 
 if TYPE_CHECKING:
     from bridge.runlog import Comparison
@@ -98,7 +98,7 @@ def _write(found: Comparison, report: Path | None, png: Path | None, overwrite: 
 
     written = []
     if report:
-        write_page(report, page(found, sys.argv), overwrite)
+        write_page(report, page(found, command_words()), overwrite)
         written.append(report)
     if png:
         named = figure_names(sections(found))

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from bioplaus_cli.folders import check_new_folder, new_folder
-from bridge.console import common_options, print_json, table
+from bridge.console import Commands, common_options, print_json, table
 
 
-@click.group()
+@click.group(cls=Commands)
 def corpus() -> None:
     """Write texts to learn from."""
 

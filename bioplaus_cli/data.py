@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from bridge.console import common_options, print_json, table
+from bridge.console import Commands, common_options, print_json, table
 
 
-@click.group()
+@click.group(cls=Commands)
 def data() -> None:
     """Look at data before a network learns them."""
 

@@ -16,7 +16,7 @@ from bioplaus_cli.field_options import (
 )
 from bioplaus_cli.learning import learn
 from bioplaus_cli.printing import print_config
-from bioplaus_cli.shared import prepare
+from bioplaus_cli.shared import look_at, prepare
 from bioplaus_cli.sweeps import sweep
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
 
@@ -94,7 +94,7 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _print_contexts(told, said)
-        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+        click.echo(f"log: {path}\n{look_at(path)}")
 
 
 def _cells(record: Any) -> list[Any]:

@@ -185,6 +185,7 @@ def _card(run: Any) -> Card:
 def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) -> None:
     """Print what came out."""
     from bioplaus_cli.judging import show_bill
+    from bioplaus_cli.shared import look_at
 
     if options["as_json"]:
         print_json({**said, "log": str(path)})
@@ -192,7 +193,7 @@ def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) 
         _show(last, said)
         show_bill(said)
         folder = said["policy"]
-        click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+        click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
 
 
 def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], None]) -> None:

@@ -12,9 +12,10 @@ from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.rank import print_context
-from bioplaus_cli.shared import logged, prepare, session_of
+from bioplaus_cli.shared import logged, look_at, prepare, session_of
 from bioplaus_cli.sweeps import sweep
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+from bridge.invocation import program
 
 
 @click.command("nash-md")
@@ -131,7 +132,7 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
         _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
         for context in () if ranking is None else ranking.contexts:
             print_context(context)
-        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+        click.echo(f"log: {path}\n{look_at(path)}")
 
 
 def _require_votes(settings: Any, bootstrap: int | None) -> None:
@@ -177,7 +178,7 @@ def _is_of_model(options: dict[str, Any]) -> bool:
 def _needs_model(name: str, value: Any) -> str:
     if name == "preference" and Path(value).is_file():
         return (
-            f"--preference {value}: comparisons are no judge yet; run `python cli.py "
+            f"--preference {value}: comparisons are no judge yet; run `{program()} "
             f"preference-train --pairs {value} --out DIR` first, then give --preference DIR with "
             "--model"
         )

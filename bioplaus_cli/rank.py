@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bioplaus_cli.cards import keep, tell
-from bioplaus_cli.shared import new_log
+from bioplaus_cli.shared import look_at, new_log
 from bridge.console import common_options, print_json, resolve_device, set_threads, table
+from bridge.invocation import command_words
 
 if TYPE_CHECKING:
     from bridge.card import Card
@@ -96,7 +97,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
         config={"file": file, "by": columns, **settings},
         seed=seed,
         overwrite=options["overwrite"],
-        command=sys.argv,
+        command=command_words(),
         dataset={**facts, **names(ranking)},
     )
     said = ranking.to_json()
@@ -111,7 +112,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _show(ranking)
-        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+        click.echo(f"log: {path}\n{look_at(path)}")
         if report is not None:
             click.echo(f"report: {report}")
 
@@ -155,7 +156,7 @@ def _write_report(path: Path, ranking: Ranking, card: Card, overwrite: bool) -> 
 
     views = [view_of(context) for context in ranking.contexts]
     title = f"Ranking of {Path(card.source).name}"
-    write_page(path, ranking_page(title, card, views, sys.argv), overwrite)
+    write_page(path, ranking_page(title, card, views, command_words()), overwrite)
 
 
 def _show(ranking: Ranking) -> None:

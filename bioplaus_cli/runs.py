@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from bridge.console import common_options, print_json, table
+from bridge.console import Commands, common_options, print_json, table
 
 
-@click.group()
+@click.group(cls=Commands)
 def runs() -> None:
     """List, show, view, export and recover the logs of runs."""
 

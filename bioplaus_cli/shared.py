@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.console import kept_in, print_json, set_threads
+from bridge.invocation import command_words, program
 
 if TYPE_CHECKING:
     from bridge.config.loading import C
@@ -255,7 +256,7 @@ def session_of(
     Args:
         path: the log.
         settings: the config.
-        options: of the command line.
+        options: of the command line; `words` is what the log keeps of it, if not this process's.
         device: where it computes.
         steps: of one epoch or iteration, where the run may become longer.
         in_passing: see `bridge.extending.Plan`.
@@ -276,11 +277,16 @@ def session_of(
         overwrite=options["overwrite"],
         checkpoint_every=options["checkpoint_every"],
         device=device,
-        command=sys.argv,
+        command=command_words(options.get("words")),
         plan=plan,
         warn=lambda text: click.echo(f"warning: {text}", err=True),
         **more,
     )
+
+
+def look_at(path: Path) -> str:
+    """The line that says how to look at a log."""
+    return f"look at it: {program()} runs show {shlex.quote(str(path))}"
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

@@ -12,6 +12,7 @@ import click
 
 from bioplaus_cli.folders import check_new_folder
 from bridge.console import kept_in, print_json
+from bridge.invocation import program
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -104,7 +105,7 @@ def sweep(
         print_json({"index": str(folder / f"{INDEX}.json"), "runs": runs})
     elif not options["quiet"]:
         logs = folder / "*.h5"
-        click.echo(f"index: {folder / INDEX}.csv\nlook at them: python cli.py compare {logs}")
+        click.echo(f"index: {folder / INDEX}.csv\nlook at them: {program()} compare {logs}")
     return True
 
 

@@ -12,7 +12,7 @@ from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.contest import Contest
 from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP, accounted, show_bill
 from bioplaus_cli.rank import print_context
-from bioplaus_cli.shared import Spread, prepare, session_of
+from bioplaus_cli.shared import Spread, look_at, prepare, session_of
 from bridge.console import (
     common_options,
     print_json,
@@ -86,7 +86,7 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
     elif not options["quiet"]:
         _show(names, result)
         show_bill(said)
-        click.echo(f"log: {path}\nlook at it: python cli.py runs show {path}")
+        click.echo(f"log: {path}\n{look_at(path)}")
 
 
 def _try(

@@ -10,7 +10,7 @@ import click
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.folders import choose_folder, new_folder, note_folder
 from bioplaus_cli.printing import print_config
-from bioplaus_cli.shared import prepare, session_of
+from bioplaus_cli.shared import look_at, prepare, session_of
 from bioplaus_cli.sweeps import LOG_AND_MODEL, sweep
 from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
 from bridge.errors import RunFailed
@@ -122,7 +122,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
-        click.echo(f"policy: {folder}\nlog: {path}\nlook at it: python cli.py runs show {path}")
+        click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
 
 
 def _card(settings: Any, state: Any) -> Card:

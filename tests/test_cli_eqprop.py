@@ -178,4 +178,4 @@ def test_config_file_below_flags_below_set(tmp_path):
 def test_help_has_an_example():
     result = call("--help")
     assert result.exit_code == 0
-    assert "python cli.py eqprop-run" in result.stdout
+    assert "bioplaus eqprop-run" in result.stdout

@@ -272,4 +272,4 @@ def test_the_votes_can_be_resampled_beside_the_equilibrium(tmp_path):
 
 
 def test_help_has_an_example():
-    assert "python cli.py nash-md" in call("--help").stdout
+    assert "bioplaus nash-md" in call("--help").stdout

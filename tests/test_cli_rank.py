@@ -133,7 +133,7 @@ def test_models_of_ties(ties, tmp_path):
 
 
 def test_help_has_an_example():
-    assert "python cli.py rank battles.csv" in call("--help").stdout
+    assert "bioplaus rank battles.csv" in call("--help").stdout
 
 
 @pytest.mark.parametrize("name", ["battles.csv", "winner_loser.csv", "zero_votes.csv"])

@@ -194,4 +194,4 @@ def test_a_judge_that_is_not_antisymmetric(tmp_path: Path) -> None:
 
 
 def test_help_has_an_example() -> None:
-    assert "python cli.py eqprop-nash" in call("--help").stdout
+    assert "bioplaus eqprop-nash" in call("--help").stdout

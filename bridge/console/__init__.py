@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import errno
 import json
@@ -20,6 +21,7 @@ from bridge.console.tables import table as table
 from bridge.console.tables import visible
 from bridge.errors import InputError, OutsideFailed, RunFailed, Stopped, StorageError
 from bridge.failures import describe, user_place
+from bridge.invocation import WRITTEN, program
 from bridge.terminal import kept_in as kept_in
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -207,7 +209,8 @@ class Commands(click.Group):
             close = difflib.get_close_matches(args[0], names, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(names)}"
             raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, None if command is None else _as_called(command), rest
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run, and leave the process with the right exit code."""
@@ -216,6 +219,7 @@ class Commands(click.Group):
         terminal.own()
         try:
             _refuse_unsayable(kwargs.get("args", args[0] if args else None) or sys.argv[1:])
+            kwargs.setdefault("prog_name", program())
             code = super().main(*args, standalone_mode=False, **kwargs)
         except click.ClickException as error:
             if isinstance(error, _NO_ARGUMENTS):
@@ -253,6 +257,13 @@ class Commands(click.Group):
             _complain(describe(error))
             _leave(EXIT_FAILED)
         return _leave(code if isinstance(code, int) else EXIT_DONE)
+
+
+def _as_called(command: click.Command) -> click.Command:
+    """The same command, whose examples call this program as it was called."""
+    command = copy.copy(command)
+    command.help = (command.help or "").replace(WRITTEN, program()) or None
+    return command
 
 
 def resolve_device(name: str) -> str:

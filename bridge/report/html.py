@@ -22,6 +22,7 @@ from bridge.report import svg
 from bridge.report.figures import Section, constants, labels, sections
 from bridge.report.panels import Panel, styles
 from bridge.runlog.compare import Comparison
+from bridge.runlog.digest import command_of
 from bridge.runlog.origins import provenance_tables
 from bridge.runlog.output import new_file
 from bridge.runlog.summary import comparison_tables, final_table
@@ -86,17 +87,9 @@ def _resource(name: str) -> str:
 
 
 def _title(found: Comparison) -> str:
-    commands = dict.fromkeys(_command(run.meta["command_line"]) for run in found.runs)
+    commands = dict.fromkeys(command_of(run.meta["command_line"]) for run in found.runs)
     runs = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
     return f"{runs} of {', '.join(filter(None, commands)) or 'unknown commands'}"
-
-
-def _command(line: str) -> str:
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        return line.split(" ")[0]
-    return next((word for word in words[1:] if not word.startswith("-")), "")
 
 
 def _lead(found: Comparison) -> str:

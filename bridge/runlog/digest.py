@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.invocation import without_program
 from bridge.runlog import guard, superblock
 from bridge.runlog.facts import Figures, Summary, TableFigures, summary_from_json
 
@@ -34,7 +35,9 @@ def command_of(command_line: str) -> str:
     except ValueError:
         # A quote that is left open.
         words = command_line.split()
-    return next((w for w in words[1:] if not w.startswith("-")), words[0] if words else "")
+    return next(
+        (w for w in without_program(words) if not w.startswith("-")), words[0] if words else ""
+    )
 
 
 def note_of(events: Sequence[Mapping[str, Any]]) -> str:

@@ -64,7 +64,7 @@ def open_run(
         config: the resolved config.
         seed: the root seed.
         overwrite: replace a file that is there, once the new one is complete.
-        command: the command line; sys.argv if not given.
+        command: the command line; this process's if not given, see `command_words`.
         dataset: facts about the data, e.g. {"name": ..., "sha256": ...}.
         weights: tensors of the names, shapes and dtypes that `save_weights` will get.
         parent: run id of the run that this one continues or came from.

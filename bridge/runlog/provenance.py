@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bridge.invocation import command_words
+
 _PACKAGES = ("bioplaus", "torch", "numpy", "scipy", "h5py", "pydantic")
 _OPTIONAL = ("transformers", "peft", "brian2", "datasets")
 
@@ -26,7 +28,7 @@ def provenance() -> dict[str, str | int | bool]:
     commit, dirty = _git()
     pid = os.getpid()
     return {
-        "command_line": shlex.join(sys.argv),
+        "command_line": shlex.join(command_words()),
         "git_commit": commit,
         "git_dirty": dirty,
         "packages": json.dumps(_versions()),

@@ -13,6 +13,7 @@ from pydantic import create_model
 
 from bridge.config import Config
 from bridge.errors import InputError as BridgeInputError
+from bridge.invocation import program
 from bridge.usercode import Provenance, load_object, names_code, running
 from nlhf.config.fields import Count
 from nlhf.errors import InputError
@@ -234,7 +235,7 @@ def _named(spec: str, settings: Any, opening: Opening) -> AbstractJudge:
     if _is_code(spec):
         return _code(spec)
     forms = ", ".join(each.form for each in SOURCES.values())
-    fix = f"; run `python cli.py preference-train --pairs {spec} --out DIR` first"
+    fix = f"; run `{program()} preference-train --pairs {spec} --out DIR` first"
     raise InputError(
         f"preference={spec!r} is neither a folder that preference-train wrote nor {forms}, "
         f"module:function{fix if os.path.isfile(spec) else ''}"

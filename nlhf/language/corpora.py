@@ -172,7 +172,7 @@ def reference(prompt: Prompt) -> str:
     except KeyError:
         raise InputError(
             f"{text_of(prompt)[:40]!r}... is no docstring of Python {platform.python_version()}; "
-            "write the prompts with this Python: python cli.py corpus docstrings"
+            "write the prompts with this Python, by the command corpus docstrings"
         ) from None
 
 
