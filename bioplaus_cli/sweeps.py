@@ -213,16 +213,20 @@ def _job(
         if saved is not None:
             check_new_folder(saved, options["overwrite"])
     written = [f"--{option}={folder / name}{suffix}" for option, suffix in places.items()]
-    command = [sys.executable, *_program(), *again, "--quiet", *written]
+    command = [*interpreter(), *again, "--quiet", *written]
     command += [f"--set={each}" for each in sets]
     typed = {key: values.get(key, value) for key, value in point.items()}
     return Job(log=path, point=typed, command=command, saved=saved, status=status)
 
 
-def _program() -> list[str]:
-    """What Python runs for one more command: the checkout's front door, or the installed module."""
+def interpreter() -> list[str]:
+    """What starts one more command: Python, with the checkout's front door or the installed module.
+
+    It stands before the command's own words in each `Job.command`.
+    """
     root = Path(__file__).resolve().parents[1]
-    return [str(root / "cli.py")] if (root / "pyproject.toml").exists() else ["-m", "bioplaus"]
+    door = [str(root / "cli.py")] if (root / "pyproject.toml").exists() else ["-m", "bioplaus"]
+    return [sys.executable, *door]
 
 
 def _arguments(context: click.Context, leave_out: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from bioplaus.training.together import Member, alike, require_joinable, train_to
 from bioplaus_cli.cards import tell
 from bioplaus_cli.learning import lessons
 from bioplaus_cli.shared import prepare
+from bioplaus_cli.sweeps import interpreter
 from bridge import terminal
 from bridge.console import (
     EXIT_FAILED,
@@ -28,6 +29,7 @@ from bridge.console import (
 from bridge.distributed import Group
 from bridge.errors import InputError, OutsideFailed, RunFailed, Stopped, StorageError
 from bridge.progress import progress
+from bridge.signals import noted
 from bridge.sweep import AbstractLauncher, Job
 
 _SECONDS = 0.05
@@ -86,7 +88,8 @@ class Together(AbstractLauncher):
         self._device = resolve_device(options["device"])
         self._data: dict[str, Any] = {}
         self._signals: list[int] = []
-        self._course: Iterator[list[Job]] | None = None
+        self._asked = self._at_once = False
+        self._course: Generator[list[Job]] | None = None
         self._images, cards = 0, {}
         for group in self._groups:
             first = self._built(group[0])
@@ -108,10 +111,14 @@ class Together(AbstractLauncher):
     def start(self, job: Job) -> None:
         """Take up a run; all begin when it is first asked for those that have ended."""
         job.status = "running"
-        self._points[job.log].job = job
+        point = self._points[job.log]
+        point.job = job
+        # what would train this one alone
+        point.options["words"] = job.command[len(interpreter()) :]
 
     def stop(self, at_once: bool) -> None:
-        """Have every run stop after the step under way, with a checkpoint."""
+        """Have every run stop after the step under way, or before it, with a checkpoint."""
+        self._at_once = at_once
         if not self._signals:
             self._signals.append(signal.SIGTERM)
 
@@ -119,12 +126,42 @@ class Together(AbstractLauncher):
         """Train for a while, or until some have ended."""
         self._course = self._course or self._trained()
         until = time.monotonic() + _SECONDS
-        for found in self._course:
-            if found or time.monotonic() >= until:
-                return found
-        return []
+        try:
+            with noted(self._interrupt, signals=(signal.SIGINT,)):
+                if self._at_once:
+                    self._course.throw(KeyboardInterrupt)
+                for found in self._course:
+                    if found or time.monotonic() >= until:
+                        return found
+        except KeyboardInterrupt:
+            self._signals.append(signal.SIGINT)
+        return self._broken_off()
 
-    def _trained(self) -> Iterator[list[Job]]:
+    def _interrupt(self, number: int, before: Mapping[int, Any]) -> None:
+        """Pass on the first Ctrl-C; have another leave the step under way.
+
+        Raises:
+            KeyboardInterrupt: all have been asked to stop before.
+        """
+        if self._signals or self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        if callable(before[number]):
+            before[number](number, None)
+
+    def _broken_off(self) -> list[Job]:
+        """What still runs where the course is over: each has its checkpoint, or has not begun."""
+        found = []
+        for point in self._points.values():
+            if (job := point.job) is None:
+                continue
+            point.job, job.status = None, "waiting"
+            if job.log.exists():
+                job.end(EXIT_STOPPED, "", True)
+                found.append(job)
+        return found
+
+    def _trained(self) -> Generator[list[Job]]:
         """Train group after group; give now and then what has ended."""
         with terminal.unwaiting(), progress(self._images, "training", self._quiet) as bar:
             for group in self._groups:

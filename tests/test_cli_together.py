@@ -2,12 +2,19 @@
 
 import importlib.util
 import json
+import os
+import shlex
 import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bioplaus.training.joint import Joint
+from bioplaus.training.updates import Ask
 from bridge.runlog import Run, read_run
 from tests.command_line import call, refused
 from tests.resuming import TIMES, command, end_at
@@ -94,6 +101,58 @@ def test_a_run_that_diverges_leaves_the_others(tmp_path: Path) -> None:
         if rate == "1e30":
             assert "the network diverged" in alone.stderr
             assert alone.stderr.strip().removeprefix("error: ") in result.stderr
+
+
+def test_each_log_has_the_line_that_trains_it_alone(tmp_path: Path) -> None:
+    own = [*SMALL, "--hidden=6,4", "--device=cpu", "--set=dtype=float64"]
+    own = [arg for arg in own if "network.hidden" not in arg and arg != "--epochs=3"]
+    (tmp_path / "mine.toml").write_text("epochs = 1\n")
+    swept = ["--sweep=network.angle=30,90", "--seeds=1,5", "--together", "--json"]
+    result = call("eqprop-run", tmp_path / "mine.toml", *own, *swept, "--out", tmp_path / "many")
+    assert result.exit_code == 0, result.output
+    log = tmp_path / "many" / "network.angle=30,seed=5.h5"
+    together = read_run(log)
+    program, command, *words = shlex.split(together.meta["command_line"])
+    assert (program, command) == ("bioplaus", "eqprop-run")
+    assert f"--out={log}" in words
+    assert not [word for word in words if word.startswith(("--seeds", "--sweep", "--together"))]
+    alone = call(command, *words, "--out", tmp_path / "one.h5")
+    assert alone.exit_code == 0, alone.output
+    other = read_run(tmp_path / "one.h5")
+    assert other.config == together.config
+    same_logs(together, other, 1e-11)
+
+
+def test_a_second_ctrl_c_leaves_the_step_under_way(tmp_path: Path) -> None:
+    own = [*SMALL, "--set=dtype=float64", "--seeds=0..2", "--set=batch_size=2", "--epochs=1"]
+    whole = ["eqprop-run", *own, "--together", "--out", tmp_path / "whole"]
+    cut = ["eqprop-run", *own, "--together", "--out", tmp_path / "cut"]
+
+    def stuck() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        original, steps = Joint.answer, iter(range(5))
+
+        def answer(self: Joint, asks: Sequence[Ask]) -> list[Any]:
+            if next(steps, None) is None:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(60)
+            return original(self, asks)
+
+        Joint.answer = answer  # type: ignore[method-assign]
+
+    assert command(whole) == 0
+    began = time.monotonic()
+    assert command(cut, stuck) == 75
+    assert time.monotonic() - began < 55
+    logs = sorted((tmp_path / "cut").glob("*.h5"))
+    assert [read_run(log).status for log in logs] == ["stopped"] * 3
+    index = json.loads((tmp_path / "cut" / "index.json").read_text())
+    assert [entry["status"] for entry in index["runs"]] == ["stopped"] * 3
+    assert command([*cut, "--resume"]) == 0
+    for log in logs:
+        assert [e["step"] for e in read_run(log).events if e["kind"] == "resumed"] == [6]
+        same_logs(read_run(log), read_run(tmp_path / "whole" / log.name), 1e-8)
 
 
 @pytest.mark.slow
