@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bridge.errors import InputError
+from bridge.runlog.moments import moment_of
 from bridge.runlog.output import check_new_folder, new_folder
 from bridge.runlog.reader import Run
 from bridge.runlog.series import series_of
@@ -23,8 +24,8 @@ def export_run(
     """Write a log's tables into a new folder, whole or not at all; rows go by in blocks.
 
     CSV and Parquet have a file a table with all its rows and columns, numbers without loss.
-    TensorBoard has one file of scalars of 32 bits, at the run's start as wall time; of several rows
-    of one step it has the mean.
+    TensorBoard has one file of scalars of 32 bits, each at the moment of its step as wall time, see
+    `bridge.runlog.moments`; of several rows of one step it has the mean.
 
     Args:
         run: the log, or a run that was read from it.
@@ -88,6 +89,7 @@ def _parquet(log: LogFile, tables: Sequence[str], folder: Path) -> None:
 def _tensorboard(log: LogFile, tables: Sequence[str], folder: Path) -> None:
     start = datetime.fromisoformat(log.meta["start_time"]).timestamp()
     name = f"events.out.tfevents.{int(start)}.{log.meta['run_id']}"
+    moment = moment_of(log)
     with (folder / name).open("wb") as file:
         file.write(version_record(start))
         for table in tables:
@@ -97,7 +99,8 @@ def _tensorboard(log: LogFile, tables: Sequence[str], folder: Path) -> None:
                     pairs = zip(each.curve.steps.tolist(), each.curve.values.tolist(), strict=True)
                     for step, value in pairs:
                         steps.setdefault(step, {})[each.name] = value
-                file.writelines(records(start, steps))
+                for step, values in sorted(steps.items()):
+                    file.writelines(records(moment(step), {step: values}))
 
 
 FORMATS: Mapping[str, Callable[[LogFile, Sequence[str], Path], None]] = {
