@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bioplaus_cli.completing import estimators, one_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KEYS = {
@@ -77,7 +79,12 @@ def learning_options(estimator: str) -> Callable[[F], F]:
         estimator: the help of --estimator.
     """
     return _together(
-        click.option("--estimator", metavar="NAME|module:Class", help=estimator),
+        click.option(
+            "--estimator",
+            metavar="NAME|module:Class",
+            help=estimator,
+            shell_complete=one_of(estimators),
+        ),
         click.option("--nudging", help="one-sided, centered or random-sign."),
         click.option("--engine", help="What the phases run in: torch or brian2."),
         click.option("--epochs", type=int, help="Passes over the training inputs."),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bioplaus_cli.completing import estimators, one_of, oracles
 from bioplaus_cli.explaining import Compared
 from bioplaus_cli.field_options import hidden_option
 from bioplaus_cli.shared import events_of, logged, prepare, session_of, whole_numbers
@@ -23,11 +24,17 @@ from bridge.errors import RunFailed
 @click.option("--coordinates", help="membrane, activity or clipped.")
 @click.option("--asymmetry", type=float, metavar="A", help="Feedback: transpose + A times a draw.")
 @click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
-@click.option("--estimator", multiple=True, help="What is compared; repeatable.")
+@click.option(
+    "--estimator",
+    multiple=True,
+    shell_complete=one_of(estimators),
+    help="What is compared; repeatable.",
+)
 @click.option("--beta", type=float, multiple=True, help="The nudge; repeatable.")
 @click.option(
     "--oracle",
     multiple=True,
+    shell_complete=one_of(oracles),
     help="What is taken for true; repeatable. Two if not given and the size allows.",
 )
 @click.option("--nudging", help="one-sided, centered or random-sign.")

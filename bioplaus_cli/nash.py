@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.completing import algorithms, games, one_of
 from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.rank import print_context
@@ -20,7 +21,11 @@ from bridge.invocation import program
 
 @click.command("nash-md")
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
-@click.option("--game", help="sound-quality, roshambo, a built-in game, or a CSV file.")
+@click.option(
+    "--game",
+    shell_complete=one_of(games),
+    help="sound-quality, roshambo, a built-in game, or a CSV file.",
+)
 @click.option("--model", help="A causal language model: folder, hub name, smollm2, tiny:WORD,...")
 @click.option("--prompts", metavar="FILE.jsonl", help='Lines {"prompt": ...}; with --model.')
 @click.option("--preference", metavar=PREFERENCE, help=f"{PREFERENCE_HELP}; with --model.")
@@ -31,7 +36,11 @@ from bridge.invocation import program
     metavar="DIR",
     help="Where the learnt model goes; beside the log if not given.",
 )
-@click.option("--algorithm", help="nash-md, self-play, mirror-prox, ..., or exact.")
+@click.option(
+    "--algorithm",
+    shell_complete=one_of(algorithms),
+    help="nash-md, self-play, mirror-prox, ..., or exact.",
+)
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")

@@ -204,7 +204,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a subcommand, or name the nearest."""
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+        looked_up = args and not args[0].startswith("-") and not ctx.resilient_parsing
+        if looked_up and self.get_command(ctx, args[0]) is None:
             names = self.list_commands(ctx)
             close = difflib.get_close_matches(args[0], names, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(names)}"
