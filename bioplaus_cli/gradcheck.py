@@ -11,12 +11,14 @@ import click
 from bioplaus_cli.completing import estimators, one_of, oracles
 from bioplaus_cli.explaining import Compared
 from bioplaus_cli.field_options import hidden_option
+from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import events_of, logged, prepare, session_of, whole_numbers
 from bridge.console import common_options, print_json, resolve_device, table
 from bridge.errors import RunFailed
 
 
 @click.command(cls=Compared)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
 @hidden_option("Only the units between, from below: 30,20 or 30 20.")
 @click.option("--field", metavar="NAME|module:Class", help="leaky, or a field of yours.")
@@ -48,15 +50,16 @@ from bridge.errors import RunFailed
 @click.option("--solver", help="sweeps, euler or anderson (engine torch).")
 @click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
 @click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
-@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")
 @common_options()
-def gradcheck(from_run: Path | None, **options: Any) -> None:
+def gradcheck(config: Path | None, from_run: Path | None, **options: Any) -> None:
     """Compare gradient estimates with the true gradient, and explain the difference.
 
     Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
     --estimator asym-ep --beta 1e-2
     """
     from bioplaus.config import GradcheckConfig
+    from bridge.config import keys_in
 
     network = ("field", "hidden", "activation", "coordinates", "asymmetry", "angle")
     names = ["sizes", "targets", "estimator", "beta", "oracle", "nudging", "cost", "batch"]
@@ -68,9 +71,12 @@ def gradcheck(from_run: Path | None, **options: Any) -> None:
     fresh = ("sizes", "targets", *network)
     given = [f"--{name}" for name in fresh if options[name] not in (None, ())]
     given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
+    if from_run and config is not None:
+        given += [f"{config}: {key}" for key in sorted(keys_in(config)) if _of_network(key)]
     if from_run and given:
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
-    settings, path = prepare("gradcheck", GradcheckConfig, None, flags, options)
+    print_config(GradcheckConfig, config, flags, options)
+    settings, path = prepare("gradcheck", GradcheckConfig, config, flags, options)
     report = _check(settings, path, from_run, options)
     for text in _doubts(report):
         warn(text)
@@ -111,7 +117,7 @@ def _cell(value: Any) -> Any:
 
 
 def _of_network(text: str) -> bool:
-    """Whether a --set says what a fresh network or its batch is."""
+    """Whether a --set or a key says what a fresh network or its batch is."""
     from bioplaus.config import GradcheckConfig
 
     key = text.partition("=")[0].strip()

@@ -9,6 +9,7 @@ import click
 
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.folders import choose_folder, new_folder, note_folder
+from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import prepare, session_of
 from bioplaus_cli.sweeps import sweep
 from bridge.console import (
@@ -25,11 +26,11 @@ FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
 
 
 @click.command("preference-train")
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @click.option("--pairs", metavar="FILE.jsonl", help="Comparisons: chosen and rejected, or votes.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="DIR",
     help="A new folder for the model; give it to --preference. Of many runs, for them all.",
 )
@@ -38,9 +39,12 @@ FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
 @click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
 @click.option("--epochs", type=int, help="Passes over the comparisons.")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
-@common_options("set", "resume", "reschedule", "checkpoint-every", "deterministic", *SWEEPING)
+@common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
+@common_options("deterministic", *SWEEPING)
 @common_options("json", "seed", "overwrite", "device", "threads", "quiet")
-def preference_train(out: Path, log: Path | None, **options: Any) -> None:
+def preference_train(
+    config: Path | None, out: Path | None, log: Path | None, **options: Any
+) -> None:
     """Fit a preference model, and say how good, how honest and how cyclic it is.
 
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
@@ -60,17 +64,19 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
     flags = {name: options[name] for name in FLAGS}
     places = {"log": ".h5", "out": ""}
-    if sweep(PreferenceConfig, None, flags, {**options, "out": out, "log": log}, places):
+    print_config(PreferenceConfig, config, flags, {**options, "out": log})
+    out = _required(out)
+    if sweep(PreferenceConfig, config, flags, {**options, "out": out, "log": log}, places):
         return
     options["out"] = log
-    settings, path = prepare("preference-train", PreferenceConfig, None, flags, options, "--log")
+    settings, path = prepare("preference-train", PreferenceConfig, config, flags, options, "--log")
     _, replace = choose_folder(out, path, options)
     device = resolve_device(options["device"])
     state = make_fit(settings, device)
     card = Card(settings.pairs, state.facts.of, state.facts.warnings)
     tell([card], options)
-    silent = options["quiet"] or options["as_json"]
-    rows = RowTable(_columns(bool(state.held)), quiet=silent)
+    columns = _columns(bool(state.held))
+    rows = RowTable(columns, quiet=options["quiet"] or options["as_json"])
     source = {"name": settings.pairs, "sha256": digest(settings.pairs)}
     with (
         session_of(
@@ -100,7 +106,7 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
 
         def on_epoch(record: EpochRecord) -> None:
             run.log("epochs", record)
-            rows.row(*(getattr(record, n.replace(" ", "_")) for n in _columns(bool(state.held))))
+            rows.row(*(getattr(record, n.replace(" ", "_")) for n in columns))
 
         def after() -> bool:
             session.after_step(state.step, state.state)
@@ -118,12 +124,24 @@ def preference_train(out: Path, log: Path | None, **options: Any) -> None:
             note_folder(run, out, replace=True)
         said = {**report, "model": str(out)}
         run.event("summary", of=said)
+    _tell(said, held, path, options)
+
+
+def _tell(said: dict[str, Any], held: Any, path: Path, options: dict[str, Any]) -> None:
+    """Print what came out."""
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         if held:
             _show(held)
-        click.echo(f"kept: epoch {state.best_epoch}\nmodel: {out}\nlog: {path}")
+        click.echo(f"kept: epoch {said['best_epoch']}\nmodel: {said['model']}\nlog: {path}")
+
+
+def _required(out: Path | None) -> Path:
+    """The folder of the model, which --print-config alone can do without."""
+    if out is None:
+        raise click.MissingParameter(param_type="option", param_hint="'--out'")
+    return out
 
 
 def _report(pairs: dict[str, str], state: Any, held: Any) -> dict[str, Any]:

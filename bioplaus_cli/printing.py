@@ -25,14 +25,15 @@ def print_config(
         model: of the command's config.
         toml: a config file.
         flags: see `load_config`.
-        options: of the command line: print_config, sets, out, resume, seeds, sweeps.
+        options: of the command line: print_config, sets, out, resume; seeds and sweeps if it has
+            them.
 
     Raises:
         InputError: mistakes in the config.
     """
     if not options["print_config"]:
         return
-    if options["seeds"] is not None or options["sweeps"]:
+    if options.get("seeds") is not None or options.get("sweeps"):
         raise click.UsageError(
             "--print-config is of one run; leave it out with --seeds and --sweep"
         )

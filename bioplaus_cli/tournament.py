@@ -11,6 +11,7 @@ import click
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.contest import Contest
 from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP, accounted, show_bill
+from bioplaus_cli.printing import print_config
 from bioplaus_cli.rank import print_context
 from bioplaus_cli.shared import Spread, look_at, prepare, session_of
 from bridge.console import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Spread)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @click.option(
     "--policies",
     multiple=True,
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 @click.option("--prompts", metavar="FILE.jsonl", help="What they are asked.")
 @click.option("--preference", metavar=PREFERENCE, help=f"{PREFERENCE_HELP}.")
 @click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help=MAX_CALLS_HELP)
-@common_options("set", "resume", "checkpoint-every", "deterministic")
+@common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")
 @common_options("json", "seed", "out", "overwrite", "device", "threads", "quiet")
-def tournament(policies: tuple[str, ...], **options: Any) -> None:
+def tournament(config: Path | None, policies: tuple[str, ...], **options: Any) -> None:
     """Let policies answer the same prompts, and compare all pairs in both orders.
 
     Example: python cli.py tournament --policies tuned smollm2 docstrings/test.jsonl
@@ -48,7 +50,8 @@ def tournament(policies: tuple[str, ...], **options: Any) -> None:
 
     given = {name: options[name] for name in ("prompts", "preference", "max_calls", "seed")}
     flags = {"policies": list(policies) or None, **given}
-    settings, path = prepare("tournament", TournamentConfig, None, flags, options)
+    print_config(TournamentConfig, config, flags, options)
+    settings, path = prepare("tournament", TournamentConfig, config, flags, options)
     names = list(settings.policies)
     device = resolve_device(options["device"])
     read = read_prompts(settings.prompts, settings.on_bad_lines)

@@ -61,7 +61,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def offered(shell: str, line: str) -> list[str]:
     """What a shell offers after a line, of which the last word is begun."""
     if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.skip(f"no {shell} here")
     words = line.split(" ")
     script = SCRIPTS[shell].replace("{text}", line)
     quoted = " ".join(f"'{word}'" for word in words)

@@ -16,6 +16,7 @@ from bioplaus_cli.hints import CONFIGS
 from bioplaus_votes.config import VotingConfig
 from bridge.config import Config, config_toml, docstring_meanings, load_config, settings_of
 from bridge.config.describing import Setting
+from bridge.runlog import read_run
 from nlhf.config import (
     LanguageConfig,
     NashConfig,
@@ -49,6 +50,10 @@ LINES = [
     "nash-md --algorithm mnpo --set method.players=3 --set smoothing=0.5",
     'nash-md --model tiny:a,b --prompts "odd\\name".jsonl --preference judge:http://h/v1#m',
     "nash-md --model tiny:a,b --prompts p --preference x:y --set reference=ema",
+    "gradcheck --sizes 6,5,3 --estimator holomorphic --set points=6 --dtype float32",
+    "gradcheck --field ruled.py:made --set network.units=7 --sizes 6,3",
+    "preference-train --pairs p.jsonl --head bradley-terry --epochs 2",
+    "tournament --policies a b.jsonl --prompts p.jsonl --preference x:y --set limit=4",
     "warm-start --model tiny:a,b --examples e.jsonl --set lora.rank=4",
 ]
 CODE = '''
@@ -135,6 +140,20 @@ def test_mistakes_are_told_as_by_a_run() -> None:
     assert refused(call("nash-md", "--print-config", "--set", "tua=1"), "tau")
 
 
+def test_a_file_says_what_gradcheck_compares(here: Path) -> None:
+    (here / "mine.toml").write_text("sizes = [5, 4, 3]\nbeta = [0.02]\nestimator = ['asym-ep']\n")
+    assert call("gradcheck", "mine.toml", "--quiet", "--seed", "3", "--out", "g.h5").exit_code == 0
+    kept = read_run("g.h5").config
+    assert (kept["sizes"], kept["beta"], kept["estimator"]) == ([5, 4, 3], [0.02], ["asym-ep"])
+    assert kept["seed"] == 3
+    said = call("gradcheck", "mine.toml", "--from-run", "g.h5")
+    assert refused(said, "mine.toml: sizes and --from-run")
+
+
+def test_a_model_still_needs_a_folder() -> None:
+    assert refused(call("preference-train", "--pairs", "p.jsonl"), "--out")
+
+
 def test_with_resume_it_is_what_the_run_goes_on_with(here: Path) -> None:
     tiny = ["--game", "rock-paper-scissors", "--iterations", "3", "--tau", "0.7"]
     assert call("nash-md", *tiny, "--out", "run.h5").exit_code == 0
@@ -150,7 +169,10 @@ def test_every_command_with_a_config_file_has_the_option() -> None:
         for name, command in cli.main.commands.items()
         if any(each.name == "config" for each in command.params)
     ]
-    assert taking == ["eqprop-run", "eqprop-nash", "warm-start", "nash-md"]
+    assert taking == [
+        *("eqprop-run", "eqprop-nash", "gradcheck", "warm-start", "nash-md"),
+        *("preference-train", "tournament"),
+    ]
     for name in taking:
         assert any(each.name == "print_config" for each in cli.main.commands[name].params)
 

@@ -16,8 +16,8 @@ HEAD = """\
 # All settings
 
 Every key of every config, as `--set KEY=VALUE` and a TOML file take it: what it is if it is not
-given, which values are legal, and what it does. `--print-config` of `eqprop-run`, `eqprop-nash`,
-`nash-md` and `warm-start` prints the same for one run, as a file that the command reads back:
+given, which values are legal, and what it does. `--print-config` of the commands that read a
+CONFIG.toml prints the same for one run, as a file that the command reads back:
 
 ```bash
 python cli.py eqprop-run --estimator asym-ep --print-config > mine.toml
