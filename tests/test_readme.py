@@ -103,6 +103,8 @@ def check_command(words: list[str]) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
         known = project["optional-dependencies"].keys()
         assert not extras[1] or known >= set(extras[1].split(",")), f"{words}: no such extra"
+    elif program == "eval":  # tests/test_completion.py does so in each shell
+        assert re.fullmatch(r"\$\(_BIOPLAUS_COMPLETE=(bash|zsh)_source bioplaus\)", words[1])
     else:
         assert program in (*FOREIGN, "pytest"), f"neither a test nor .ci/run runs {words}"
 
