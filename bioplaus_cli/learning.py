@@ -102,6 +102,7 @@ def lessons(
         tables=_tables(run),
         dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
         weights=run.field.parameters,
+        headline=run.objective.headline(run),
         group=group,
         ranks=settings.micro_shards > 1,
         signals=signals,

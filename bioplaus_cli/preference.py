@@ -87,6 +87,7 @@ def preference_train(
             steps=state.batches,
             tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
             dataset=source,
+            held=bool(state.held),
             log_option=f"--out {out} --log",
         ) as session,
         progress(settings.epochs * len(state.learn), "learning", options["quiet"]) as bar,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.console import Commands, common_options, print_json, table
+from bridge.console import Commands, Shortening, common_options, print_json, table
+
+if TYPE_CHECKING:
+    from bridge.report.loopback import Loopback
 
 
 @click.group(cls=Commands)
@@ -18,24 +23,93 @@ def runs() -> None:
 
 @runs.command("list")
 @click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE|FOLDER]...")
-@common_options("json")
-def runs_list(places: tuple[Path, ...], as_json: bool) -> None:
-    """List logs: what ran, whether it lives, how it ended, and how far it came.
+@click.option("--sort", metavar="KEY", help="Sort by a column or a setting; the best result first.")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option(
+    "--filter",
+    "conditions",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only runs like that; also != < <= > >=; can be repeated.",
+)
+@common_options("json", "quiet")
+def runs_list(
+    places: tuple[Path, ...],
+    sort: str | None,
+    reverse: bool,
+    conditions: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """List logs: what ran, what came out, in which settings the runs differ, how they ended.
 
-    Looks into runs/ if not told where. The age is the time since the log was last heard of.
+    Looks into runs/ if not told where; the oldest is first. The result is the value of the
+    command's main metric at the last step, the age the time since the log was last heard of.
 
-    Example: python cli.py runs list runs
+    A KEY is log, command, result, metric, age, status, step, seed, started, seconds, rows, alive
+    or note; or a setting, as optimizer.learning_rate.
+
+    \b
+    Examples:
+      python cli.py runs list runs
+      python cli.py runs list runs --filter status=finished --sort result
+      python cli.py runs list runs --filter command=eqprop-run --filter "network.gain<1"
     """
+    from bioplaus_cli.headlines import HEADLINES
     from bridge.runlog import find_logs, list_runs
+    from bridge.runlog.choosing import Condition, chosen, differing, ordered
 
-    rows = list_runs(find_logs(places or (Path("runs"),)))
+    if reverse and not sort:
+        raise click.UsageError("--reverse is for --sort; give it too")
+    wanted = [Condition.parse(text) for text in conditions]
+    rows = chosen(list_runs(find_logs(places or (Path("runs"),)), HEADLINES), wanted)
+    rows = ordered(rows, sort, reverse) if sort else rows
+    settings = differing(rows)
     if as_json:
-        print_json(rows)
-    else:
-        columns = ["log", "command", "state", "alive", "age", "started", "seconds", "rows", "step"]
-        columns += ["seed", "note"]
-        shown = [{**row, "age": _age(row.get("age"))} for row in rows]
-        table(columns, [[row.get(column) for column in columns] for row in shown])
+        print_json([{**row, "differs": each} for row, each in zip(rows, settings, strict=True)])
+        return
+    _print_list(rows, settings)
+    for row in () if quiet else rows:
+        if row["note"]:
+            click.echo(f"{row['log']}: {row['note']}", err=True)
+
+
+_MOST_COLUMNS = 4
+"""Settings that have a column each, where all runs listed are of one command."""
+
+
+def _print_list(rows: Sequence[Mapping[str, Any]], settings: Sequence[Mapping[str, Any]]) -> None:
+    from bridge.runlog.choosing import named, short_names, short_value
+
+    keys = list(dict.fromkeys(key for each in settings for key in each))
+    of_one = len({row.get("command") for row in rows} - {None}) <= 1 and len(keys) <= _MOST_COLUMNS
+    names = list(short_names(keys).values()) if of_one else ["differs in"]
+    metrics = {(row["label"], row["unit"]) for row in rows if row.get("label")}
+    heading = _titled(*next(iter(metrics))) if len(metrics) == 1 else "result"
+    cells = []
+    for row, each in zip(rows, settings, strict=True):
+        values = [each.get(key) for key in keys]
+        plain = [v if isinstance(v, int | float) or v is None else short_value(v) for v in values]
+        differs = plain if of_one else [named(each)]
+        result = row.get("result") if len(metrics) == 1 else _result(row)
+        head = [row["log"], row.get("command"), result]
+        cells.append([*head, *differs, _age(row.get("age")), row["state"]])
+    columns = ["log", "command", heading, *names, "age", "status"]
+    short: list[Shortening] = [("log", "middle", 20), (heading, "end", 10), ("log", "middle", 12)]
+    if not of_one:
+        short.append(("differs in", "end", 16))
+    short.append(("command", "end", 10))
+    table(columns, cells, shorten=short)
+
+
+def _titled(label: str, unit: str) -> str:
+    return f"{label} ({unit})" if unit else label
+
+
+def _result(row: Mapping[str, Any]) -> str:
+    if row.get("result") is None:
+        return ""
+    return " ".join(filter(None, (f"{row['result']:.4g}", row["unit"], row["label"])))
 
 
 def _age(seconds: float | None) -> str:
@@ -69,6 +143,7 @@ def runs_show(
 
     Example: python cli.py runs show runs/eqprop-run-20260101-120000-abc123.h5 --follow
     """
+    from bioplaus_cli.headlines import HEADLINES
     from bridge.card import EVENT, cards_of
     from bridge.config import flatten
     from bridge.runlog import describe_log
@@ -80,12 +155,13 @@ def runs_show(
     if follow:
         _follow(log, metrics, interval or 1.0, as_json)
         return
-    about = describe_log(log)
+    about = describe_log(log, HEADLINES)
     if as_json:
         print_json(about)
         return
     heads = ("log", "state", "started", "seconds", "note")
-    facts = [(name, about[name]) for name in heads if about[name] != ""]
+    facts = [("result", result)] if (result := _result(about)) else []
+    facts += [(name, about[name]) for name in heads if about[name] != ""]
     table(["fact", "value"], [*facts, *sorted(about["meta"].items())])
     table(["key", "value"], flatten(about["config"]).items(), title="\nconfig")
     for card in cards_of(about["events"]):
@@ -130,18 +206,25 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
     """
     from bridge.report.viewer import Viewer
 
-    with Viewer(log, port) as viewer, viewer.doorway() as page:
+    with Viewer(log, port) as viewer:
+        _serve(viewer, {"log": str(log)}, browser, as_json)
+
+
+def _serve(server: Loopback, what: Mapping[str, str], browser: bool, as_json: bool) -> None:
+    """Say where a page is, and answer until Ctrl-C."""
+    with server.doorway() as page:
         try:
             if as_json:
-                print_json({"address": viewer.address, "log": str(log)})
+                print_json({"address": server.address, **what})
             else:
+                served = ", ".join(what.values())
                 click.echo(
-                    f"{viewer.address}\nserving {log} on this machine only; stop with Ctrl-C"
+                    f"{server.address}\nserving {served} on this machine only; stop with Ctrl-C"
                 )
             sys.stdout.flush()
             if browser:
                 click.launch(str(page))
-            viewer.serve_forever()
+            server.serve_forever()
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
 

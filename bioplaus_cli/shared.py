@@ -249,9 +249,10 @@ def session_of(
     *,
     steps: int | None = None,
     in_passing: Callable[[str, int], bool] = lambda table, step: True,
+    held: bool = True,
     **more: Any,
 ) -> AbstractContextManager[Session]:
-    """Open a command's `training_session`, with what its options say.
+    """Open a command's `training_session`, with what its options say and its headline.
 
     Args:
         path: the log.
@@ -260,14 +261,19 @@ def session_of(
         device: where it computes.
         steps: of one epoch or iteration, where the run may become longer.
         in_passing: see `bridge.extending.Plan`.
+        held: whether something is held out, of which the headline can be.
         more: goes to the session as it is.
     """
+    from bioplaus_cli.headlines import HELD, headline_for
     from bridge.extending import Plan
     from bridge.session import training_session
 
     plan = None
     if steps is not None:
         plan = Plan(settings, steps, options.get("was"), options["reschedule"], in_passing)
+    if "headline" not in more:
+        name = click.get_current_context().info_name or ""
+        more["headline"] = headline_for(name, more["tables"], () if held else HELD)
     kept_in(path)
     return training_session(
         path,

@@ -80,6 +80,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
             in_passing=lambda table, step: table != "metrics" or step % settings.log_every == 0,
             tables={"metrics": ExampleRecord, "held_out": HeldOutRecord},
             dataset={"name": settings.examples, "sha256": digests},
+            held=bool(state.held),
         ) as session,
         progress(total, "warm-start", options["quiet"]) as bar,
     ):

@@ -41,6 +41,7 @@ from bridge.distributed import Group
 from bridge.errors import Interrupted, LogGone, RunFailed, Stopped, StorageError
 from bridge.extending import Plan
 from bridge.failures import describe, trace
+from bridge.headline import Headline
 from bridge.held import Held
 from bridge.ranks import (
     TABLE,
@@ -192,6 +193,7 @@ def training_session(
     dataset: Mapping[str, Any] | None = None,
     weights: Mapping[str, Any] | None = None,
     parent: str | None = None,
+    headline: Headline | None = None,
     log_option: str = "--out",
     group: Group | None = None,
     ranks: bool = False,
@@ -210,7 +212,8 @@ def training_session(
 
     Args:
         path: the log.
-        tables: see `open_run`, as are config, seed, overwrite, command, dataset, weights, parent.
+        tables: see `open_run`, as are config, seed, overwrite, command, dataset, weights, parent
+            and headline.
         resume: go on with the log if there is one, otherwise start it.
         checkpoint_every: steps between checkpoints; None for about one a minute, less often where
             they would take more than 2 % of the time.
@@ -236,7 +239,7 @@ def training_session(
     of_run: dict[str, Any] = {"tables": tables, "config": config}
     of_run |= {"dataset": dataset, "weights": weights}
     new: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "command": command}
-    new |= {"parent": parent}
+    new |= {"parent": parent, "headline": headline}
     facts = {"device": device, "processes": processes}
     # Noted from here on, a signal cannot end the process between the making of a file and its name.
     with _watched(group, signals) as signals:

@@ -20,6 +20,7 @@ from bioplaus.fields import VectorField
 from bioplaus.sharding import Shards, Step
 from bioplaus.training.additions import Additions
 from bioplaus.training.records import ERRORS, StepRecord, Summary, step_type
+from bridge.headline import Headline
 from bridge.optim import Optimizer
 
 
@@ -116,6 +117,12 @@ class AbstractObjective(ABC):
     def measured(self, run: Pupil) -> dict[str, float]:
         """The `epoch_measures` of the field as it is."""
 
+    def headline(self, run: Pupil) -> Headline | None:
+        """The metric that a run is judged by: the first of `epoch_measures`, less being better."""
+        if not self.epoch_measures:
+            return None
+        return Headline(metric=f"epochs/{self.epoch_measures[0]}", over="epoch")
+
     @abstractmethod
     def summary(self, last: Mapping[str, float], **common: Any) -> Any:
         """The end of a run, from the last epoch's measures; a dataclass.
@@ -175,6 +182,12 @@ class Supervised(AbstractObjective):
         settling, rows = run.estimator.settling, run.config.evaluation_batch
         both = run.config.test_mirrored
         return {"test_error": run.shards.test_error(run.field, run.dataset, settling, rows, both)}
+
+    def headline(self, run: Pupil) -> Headline:
+        if not run.dataset.has_labels:
+            return Headline(metric="epochs/cost", over="epoch")
+        column = "test_error" if len(run.dataset.test) else "train_error"
+        return Headline(metric=f"epochs/{column}", unit="%", over="epoch")
 
     def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
         return Summary(test_error=last["test_error"], train_error=last["train_error"], **common)

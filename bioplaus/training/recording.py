@@ -124,6 +124,7 @@ class Recording:
                 device=run.device.type,
                 dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
                 weights=run.field.parameters,
+                headline=run.objective.headline(run),
                 plan=Plan(config, steps, was, options["reschedule"]),
                 warn=self.history.warnings.append,
             ) as session:

@@ -26,6 +26,7 @@ from bioplaus_votes.objectives.baselines import Baseline
 from bioplaus_votes.objectives.view import Summary, View
 from bioplaus_votes.solved import Solved, games_of, solve_games
 from bridge.errors import InputError
+from bridge.headline import Headline
 from bridge.seeding import generator
 
 
@@ -201,6 +202,11 @@ class AbstractVoting(AbstractObjective):
         if self.solved is not None:
             found |= measure_games(run, self.solved, self._game, self._log_mu)
         return found
+
+    def headline(self, run: Pupil) -> Headline | None:
+        if self.solved is not None:
+            return super().headline(run)
+        return Headline(metric="epochs/win_rate", better="higher", over="epoch")
 
     def summary(self, last: Mapping[str, float], **common: Any) -> Summary:
         bounds = {"equilibrium": math.nan, "rlhf": math.nan, "uniform": math.nan}

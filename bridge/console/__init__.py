@@ -17,6 +17,7 @@ import click
 
 from bridge import terminal
 from bridge.console.tables import RowTable as RowTable
+from bridge.console.tables import Shortening as Shortening
 from bridge.console.tables import table as table
 from bridge.console.tables import visible
 from bridge.errors import InputError, OutsideFailed, RunFailed, Stopped, StorageError

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
+
+Shortening = tuple[str, Literal["middle", "end"], int]
+"""A column, which part its long cells lose, and how many letters they keep at least."""
+_GAP = 2
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Print a whole table to stdout; numbers, and "-" for none, to the right; four digits.
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    title: str | None = None,
+    shorten: Sequence[Shortening] = (),
+) -> None:
+    """Print a whole table to stdout; four digits.
+
+    On a terminal the columns are padded, with numbers, and "-" for none, to the right. Elsewhere
+    the cells are whole, with a tab between two.
 
     Args:
         columns: the headings.
         rows: one value a column.
         title: a line above.
+        shorten: what may be shortened, one after the other, where a terminal is too narrow.
     """
     rows = [list(row) for row in rows]
     numeric = [
-        bool(rows) and all(isinstance(row[i], int | float) or row[i] == "-" for row in rows)
+        any(row[i] is not None for row in rows)
+        and all(isinstance(row[i], int | float | None) or row[i] == "-" for row in rows)
         for i in range(len(columns))
     ]
     if title:
         print(title)
     heads = [visible(name) for name in columns]
     cells = [[_cell(value) for value in row] for row in rows]
-    width = None if sys.stdout.isatty() else 1000
-    if width and _print_plain(heads, cells, numeric, width):
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(line) for line in [heads, *cells]))
         return
+    width = shutil.get_terminal_size().columns
+    for name, part, least in shorten:
+        _shorten(heads, cells, columns.index(name), part, least, width)
     from rich.console import Console
     from rich.table import Table
 
@@ -38,22 +56,28 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(shown)
 
 
-def _print_plain(
-    heads: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
-) -> bool:
-    """Print a table as rich does, in a hundredth of its time; False if a line would be too long."""
-    columns = list(zip(heads, *cells, strict=True))
-    if not all(cell.isascii() for column in columns for cell in column):
-        return False
-    widths = [max(map(len, column)) for column in columns]
-    if sum(widths) + 2 * len(widths) > width:
-        return False
-    padded = [
-        [cell.rjust(n) if right else cell.ljust(n) for cell in column]
-        for column, n, right in zip(columns, widths, numeric, strict=True)
-    ]
-    print("\n".join("  ".join(line) for line in zip(*padded, strict=True)))
-    return True
+def _shorten(
+    heads: Sequence[str],
+    cells: Sequence[list[str]],
+    place: int,
+    part: str,
+    least: int,
+    width: int,
+) -> None:
+    """Shorten cells of a column so that a line of the table fits, if that is enough."""
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    most = max(widths[place] - max(excess, 0), least, len(heads[place]))
+    for row in cells:
+        row[place] = shortened(row[place], most, part)
+
+
+def shortened(text: str, most: int, part: str = "middle") -> str:
+    """Take the middle or the end out of a text that is longer than so many letters."""
+    if len(text) <= most:
+        return text
+    kept = (most - 1) * 2 // 3 if part == "middle" else 0
+    return f"{text[: most - 1 - kept]}…{text[len(text) - kept :]}"
 
 
 class RowTable:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.runlog.reader import Run
+from bridge.runlog.results import declared
 from bridge.runlog.series import Curve, curves, match, plain_names
 from bridge.runlog.thin import read_thinned
 
@@ -174,7 +175,9 @@ def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
     plain += [name for name in found if name.partition("/")[0] not in whole | {"gradients"}]
     names = [name for name in plain if name.partition("/")[2].partition("[")[0] not in _CLOCKS]
     names += [name for name in found if name.startswith("gradients/angle") and "=all" in name]
-    return {name: found[name] for name in _spread_out(names)}
+    headline = declared(run.meta)
+    ordered = sorted(_spread_out(names), key=lambda n: headline is None or n != headline.metric)
+    return {name: found[name] for name in ordered}
 
 
 def _spread_out(names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.headline import Headline
 from bridge.invocation import without_program
 from bridge.runlog import guard, superblock
 from bridge.runlog.facts import Figures, Summary, TableFigures, summary_from_json
@@ -93,6 +94,8 @@ def summarise(
     heartbeat: float,
     events: Sequence[Mapping[str, Any]],
     tables: Mapping[str, TableFigures],
+    headline: Headline | None,
+    result: float | None,
 ) -> Summary:
     """Put a log's summary together."""
     steps = [table.columns["step"].last for table in tables.values()]
@@ -106,6 +109,9 @@ def summarise(
         step=max((int(step) for step in steps if step is not None), default=None),
         note=note_of(events),
         tables=dict(tables),
+        config=meta["config"],
+        headline=headline,
+        result=result,
     )
 
 

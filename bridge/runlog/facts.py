@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from bridge.errors import InputError
+from bridge.headline import Headline
 from bridge.runlog.schema import (
     EVENTS,
     RESERVED,
@@ -91,6 +92,12 @@ def _object(text: str) -> str:
     return text
 
 
+def _headline(text: str) -> str:
+    if text:
+        Headline.model_validate_json(text)
+    return text
+
+
 def _moment(text: str) -> str:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None or not 1970 < moment.year < 9999:
@@ -101,6 +108,7 @@ def _moment(text: str) -> str:
 Text = Annotated[str, Field(max_length=1 << 20)]
 Object = Annotated[str, AfterValidator(_object)]
 Name = Annotated[str, Field(pattern=r"^[0-9A-Za-z_.-]{0,64}$")]
+Headlined = Annotated[str, AfterValidator(_headline)]
 Moment = Annotated[str, AfterValidator(_moment)]
 Time = Annotated[float, Field(ge=0, le=_LATEST, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
@@ -115,6 +123,7 @@ class Facts(BaseModel):
     parent: Text
     start_time: Moment
     command_line: Text
+    headline: Headlined = ""
     config: Object
     config_sha256: Text
     seed: Whole
@@ -298,6 +307,9 @@ class Summary(BaseModel):
         step: the largest, None without rows.
         note: how the run failed, if it did.
         tables: figures by table.
+        config: as JSON; None in logs of older programs, as the two that follow.
+        headline: the metric that `result` is of.
+        result: its value at the last step.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
@@ -311,6 +323,9 @@ class Summary(BaseModel):
     step: Whole | None
     note: Text
     tables: dict[str, TableFigures]
+    config: Object | None = None
+    headline: Headline | None = None
+    result: float | None = None
 
 
 def summary_from_json(text: bytes) -> Summary:

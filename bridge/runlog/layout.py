@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bridge.headline import Headline
 from bridge.runlog.schema import Column, TableSchema
 
 # Every HDF5 since 1.10 reads these formats, and their metadata carry checksums.
@@ -34,19 +35,24 @@ def stored_dtype(column: Column) -> np.dtype[Any]:
     return _CRC_DTYPE if column == CRC else column.dtype
 
 
-def create_root(file: h5py.File, tables: Sequence[str]) -> None:
-    """Mark the file as NeXus, so that viewers open it at the first table."""
+def create_root(file: h5py.File, tables: Sequence[str], headline: Headline | None) -> None:
+    """Mark the file as NeXus, so that viewers open it at the headline, or at the first table."""
     file.attrs["NX_class"] = "NXroot"
-    file.attrs["default"] = tables[0]
+    file.attrs["default"] = headline.table if headline else tables[0]
 
 
-def create_table(file: h5py.File, schema: TableSchema, rows: int = 0) -> dict[str, h5py.Dataset]:
-    """Create one dataset a column, and `crc`, with NeXus attributes that plot floats over steps.
+def create_table(
+    file: h5py.File, schema: TableSchema, rows: int = 0, headline: Headline | None = None
+) -> dict[str, h5py.Dataset]:
+    """Create one dataset a column, and `crc`, with NeXus attributes that say what is drawn.
+
+    Viewers draw one signal, for others have other units: the headline, or the first float.
 
     Args:
         file: takes the group.
         schema: the table.
         rows: how many rows it starts with; they are yet to be written.
+        headline: of the run.
     """
     group = file.create_group(schema.name)
     datasets = {}
@@ -61,16 +67,19 @@ def create_table(file: h5py.File, schema: TableSchema, rows: int = 0) -> dict[st
         )
         if column.names:
             datasets[column.name].attrs["names"] = list(column.names)
-    floats = [column.name for column in schema.columns if column.kind == "float"]
-    if floats and "step" in datasets:
-        group.attrs["NX_class"] = "NXdata"
-        group.attrs["signal"] = floats[0]
-        group.attrs["axes"] = ["step"]
-        group.attrs["step_indices"] = 0
-        if floats[1:]:
-            group.attrs["auxiliary_signals"] = floats[1:]
-    else:
+    signal = next((column.name for column in schema.columns if column.kind == "float"), None)
+    axis = "step"
+    if headline is not None and headline.table == schema.name:
+        signal, axis = headline.column, headline.over
+        datasets[signal].attrs["long_name"] = headline.title
+        datasets[signal].attrs["units"] = headline.unit
+    if signal is None or axis not in datasets:
         group.attrs["NX_class"] = "NXcollection"
+        return datasets
+    group.attrs["NX_class"] = "NXdata"
+    group.attrs["signal"] = signal
+    group.attrs["axes"] = [axis]
+    group.attrs[f"{axis}_indices"] = 0
     return datasets
 
 

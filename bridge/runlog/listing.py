@@ -12,9 +12,17 @@ from typing import Any
 
 from bridge.errors import InputError
 from bridge.runlog import guard
-from bridge.runlog.digest import join_figures, note_of, read_summary, summarise, table_figures
-from bridge.runlog.facts import Figures, Summary, TableFigures
+from bridge.runlog.digest import (
+    command_of,
+    join_figures,
+    note_of,
+    read_summary,
+    summarise,
+    table_figures,
+)
+from bridge.runlog.facts import Figures, Summary, TableFigures, from_json
 from bridge.runlog.faults import reason
+from bridge.runlog.results import Known, headline_of, numbers_in, result_of
 from bridge.runlog.stream import LogFile, open_log
 
 _SMALL = 8 << 20
@@ -49,31 +57,46 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def list_runs(logs: Iterable[Path]) -> list[dict[str, Any]]:
-    """Give a row a log: log, command, state, alive, age, started, seconds, rows, step, seed, note.
+def list_runs(logs: Iterable[Path], known: Known | None = None) -> list[dict[str, Any]]:
+    """Give a row a log.
 
-    The age is the seconds since the log was last heard of: its newest heartbeat, or its end. Of a
-    sealed log only its summary is read, or its head and tail if it has none. A log that cannot be
-    read has the state "unreadable" and says why in its note.
+    Of a sealed log only its summary is read, or its head and tail if it has none.
+
+    Args:
+        logs: the logs.
+        known: headlines by command, for logs of programs that did not write theirs.
+
+    Returns:
+        Each row has log, command, state, alive, age, started, seconds, rows, step, seed, note,
+        config, result, metric, label, unit and better. The age is the seconds since the log was
+        last heard of: its newest heartbeat, or its end. The result is the value of the headline
+        `metric` at the last step; None where there is none yet. A log that cannot be read has log,
+        the state "unreadable", and why in its note.
     """
     rows = []
     for path in logs:
         try:
-            rows.append(_listed(path))
+            rows.append(_listed(path, known or {}))
         except (InputError, ValueError) as error:
             why = " ".join(str(error).removeprefix(f"{path}: ").split())
             rows.append({"log": str(path), "state": "unreadable", "note": why})
     return rows
 
 
-def _listed(path: Path) -> dict[str, Any]:
+def _listed(path: Path, known: Known) -> dict[str, Any]:
     summary, size = _summary(path)
-    if summary is not None:
+    if summary is not None and _says_all(summary, known):
         state = "died" if summary.status == "running" else summary.status
         return _row(path, summary, state, False, summary.note)
     with open_log(path, whole=size <= _SMALL) as log:
         tables = {name: _ends(log, name) for name in log.schemas}
-        return _row_of(log, tables)
+        return _row_of(log, tables, known)
+
+
+def _says_all(summary: Summary, known: Known) -> bool:
+    """Tell whether a summary has the config and the result, as older programs' have not."""
+    has_result = summary.headline is not None or not known.get(summary.command)
+    return summary.config is not None and has_result
 
 
 def _ends(log: LogFile, name: str) -> TableFigures:
@@ -85,16 +108,23 @@ def _ends(log: LogFile, name: str) -> TableFigures:
     return TableFigures(rows=rows, columns=columns)
 
 
-def _row_of(log: LogFile, tables: Mapping[str, TableFigures]) -> dict[str, Any]:
-    summary = summarise(log.meta, log.status, log.heartbeat, log.events, tables)
+def _row_of(log: LogFile, tables: Mapping[str, TableFigures], known: Known) -> dict[str, Any]:
+    command = command_of(log.meta["command_line"])
+    headline = headline_of(log.meta, numbers_in(log.schemas.values()), known.get(command, ()))
+    result = result_of(log, headline)
+    summary = summarise(log.meta, log.status, log.heartbeat, log.events, tables, headline, result)
     return _row(log.path, summary, log.state, log.alive, _note(log))
 
 
-def describe_log(path: Path) -> dict[str, Any]:
+def describe_log(path: Path, known: Known | None = None) -> dict[str, Any]:
     """Give all about a run but its rows, of which it has number, columns and figures.
 
     The figures of a sealed log are those of its summary. Without one the rows are read in blocks,
     but for a large log that is not sealed, of which first and last ones are told only.
+
+    Args:
+        path: the log.
+        known: see `list_runs`.
 
     Raises:
         InputError: no log, or a damaged one.
@@ -108,7 +138,7 @@ def describe_log(path: Path) -> dict[str, Any]:
             tables = _figures(log)
         else:
             tables = {name: _ends(log, name) for name in log.schemas}
-        return _described(_row_of(log, tables), log, tables)
+        return _described(_row_of(log, tables, known or {}), log, tables)
 
 
 def _summary(path: Path) -> tuple[Summary | None, int]:
@@ -160,6 +190,7 @@ def _plain(figures: Any) -> dict[str, Any]:
 
 
 def _row(path: Path, summary: Summary, state: str, alive: bool, note: str) -> dict[str, Any]:
+    headline = summary.headline
     start, now = datetime.fromisoformat(summary.start_time), time.time()
     return {
         "log": str(path),
@@ -173,6 +204,12 @@ def _row(path: Path, summary: Summary, state: str, alive: bool, note: str) -> di
         "step": summary.step,
         "seed": summary.seed,
         "note": note,
+        "config": from_json(summary.config or "{}"),
+        "result": summary.result,
+        "metric": headline.metric if headline else None,
+        "label": headline.name if headline else None,
+        "unit": headline.unit if headline else None,
+        "better": headline.better if headline else None,
     }
 
 

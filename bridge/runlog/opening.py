@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from bridge.config import config_json, config_sha256
 from bridge.disk import force, make_folders
 from bridge.errors import InputError, StorageError
+from bridge.headline import Headline
 from bridge.runlog.faults import reason
 from bridge.runlog.journal import create_journal, first_segment
 from bridge.runlog.layout import GROWING, Meta, create_meta, create_root, create_table
@@ -26,6 +27,7 @@ from bridge.runlog.liveness import open_here
 from bridge.runlog.output import DISK_FAILS, publish
 from bridge.runlog.provenance import provenance
 from bridge.runlog.reserve import Reserve
+from bridge.runlog.results import headline_of, numbers_in
 from bridge.runlog.schema import (
     EVENTS,
     SCHEMA_VERSION,
@@ -55,12 +57,13 @@ def open_run(
     weights: Mapping[str, Any] | None = None,
     parent: str | None = None,
     run_id: str | None = None,
+    headline: Headline | None = None,
 ) -> RunLog:
     """Open a new log, complete from its first moment: either FILE is there with all facts, or not.
 
     Args:
         path: the file to make; folders on the way are made too.
-        tables: a record dataclass a table, see `schema.table_schema`; viewers open the first.
+        tables: a record dataclass a table, see `schema.table_schema`.
         config: the resolved config.
         seed: the root seed.
         overwrite: replace a file that is there, once the new one is complete.
@@ -69,6 +72,8 @@ def open_run(
         weights: tensors of the names, shapes and dtypes that `save_weights` will get.
         parent: run id of the run that this one continues or came from.
         run_id: of a run that goes on without its old log; a new one if not given.
+        headline: the metric that the run is judged by; viewers, lists and comparisons open with
+            it. Without one, viewers open the first table.
 
     Returns:
         The log; use it in a `with` statement.
@@ -76,7 +81,8 @@ def open_run(
     Raises:
         InputError: the file exists and `overwrite` is off, is being written by a living process,
             or its folder cannot be written. Nothing is touched then.
-        TypeError, ValueError: records or weights that a log cannot hold.
+        TypeError, ValueError: records or weights that a log cannot hold, or a headline that no
+            table has.
     """
     path = Path(path)
     schemas = [*(table_schema(name, record) for name, record in tables.items()), EVENTS, STATUS]
@@ -91,8 +97,11 @@ def open_run(
         "seed": int(seed),
         "dataset": config_json(dataset or {}),
         "tables": schemas_to_json(schemas[:-2]),
+        "headline": "" if headline is None else headline.model_dump_json(),
         **provenance(),
     }
+    if headline is not None and headline_of(meta, numbers_in(schemas)) != headline:
+        raise ValueError(f"headline={headline.metric!r}: no table has it, or not {headline.over!r}")
     if command is not None:
         meta["command_line"] = command if isinstance(command, str) else shlex.join(command)
     arrays = None if weights is None else {name: as_array(t) for name, t in weights.items()}
@@ -182,11 +191,13 @@ def lay_out(
         datasets = len(meta) + len(weights or ()) + sum(len(s.columns) for s in schemas)
         facts = sum(len(str(fact)) for fact in meta.values())
         Reserve(file).hold(_HEADER_BYTES * datasets + facts + 2 * first_segment(schemas))
-        create_root(file, [schema.name for schema in schemas if schema not in (EVENTS, STATUS)])
+        headline = headline_of(meta, numbers_in(schemas))
+        tables = [schema.name for schema in schemas if schema not in (EVENTS, STATUS)]
+        create_root(file, tables, headline)
         create_meta(file, meta)
         create_journal(file, schemas)
         for schema in schemas:
-            create_table(file, schema)
+            create_table(file, schema, headline=headline)
         if weights is not None:
             create_weights(file, weights)
         fill(file)

@@ -38,6 +38,7 @@ from bridge.runlog.layout import (
 from bridge.runlog.provenance import process_identity
 from bridge.runlog.reader import decode, events_of, newest_status
 from bridge.runlog.reserve import Reserve, give_back
+from bridge.runlog.results import headline_of, numbers_in, result_of
 from bridge.runlog.schema import EVENTS, STATUS, TableSchema, event_rows
 from bridge.runlog.stream import Columns, LogFile, open_log
 from bridge.runlog.weights import create_weights, weights_in, write_weights
@@ -179,13 +180,14 @@ def write_sealed(
     rows = {name: log.rows(name) for name in log.schemas}
     rows |= {name: len(columns[CRC.name]) for name, columns in own.items()}
     Reserve(file).hold(_room(schemas, rows, log.meta, weights) + more)
-    create_root(file, list(log.schemas))
+    headline = headline_of(log.meta, numbers_in(log.schemas.values()))
+    create_root(file, list(log.schemas), headline)
     file.attrs["sealed"] = True
     place_summary(file)
     create_meta(file, log.meta)
     figures = {}
     for name, schema in schemas.items():
-        datasets = create_table(file, schema, rows[name])
+        datasets = create_table(file, schema, rows[name], headline)
         if name in own:
             for column, each in datasets.items():
                 each[...] = own[name][column]
@@ -195,7 +197,9 @@ def write_sealed(
         create_weights(file, weights[1], slots=1)
         write_weights(file, *weights)
     events = events_of(log.path, own[EVENTS.name])
-    write_summary(file, summarise(log.meta, *newest_status(own), events, figures))
+    result = result_of(log, headline)
+    status = newest_status(own)
+    write_summary(file, summarise(log.meta, *status, events, figures, headline, result))
 
 
 def _copy(log: LogFile, name: str, datasets: Mapping[str, h5py.Dataset]) -> TableFigures:
@@ -223,7 +227,7 @@ def _room(
             datasets += 1
     tensors = sum(each.nbytes for each in weights[1].values()) if weights else 0
     facts = sum(len(str(fact)) for fact in meta.values())
-    facts += 500 * datasets  # in the summary
+    facts += 500 * datasets + 2 * len(str(meta["config"]))  # in the summary
     headers = _DATASET_BYTES * (datasets + len(meta) + len(weights[1] if weights else ()))
     return nbytes + nbytes // 8 + tensors + tensors // 4 + facts + headers
 

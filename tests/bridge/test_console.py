@@ -153,13 +153,13 @@ def test_threads_are_set_and_told() -> None:
         torch.set_num_threads(before)
 
 
-def test_a_table_is_aligned_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_that_is_piped_is_whole_and_not_padded(capsys: pytest.CaptureFixture[str]) -> None:
     long = "a name of [many] words " * 20
     table(["run", "error", "ok"], [[long, 1.23456, True], ["b", 10.0, None]], title="Runs")
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "Runs"
     assert lines[2].startswith(long.rstrip())
-    assert lines[2].endswith("1.235  yes")
+    assert lines[2].endswith("\t1.235\tyes")
     assert lines[3].endswith("   10")
 
 

@@ -64,7 +64,7 @@ def test_list_prints_a_line_a_log(folder: Path) -> None:
     result = call("list", folder / "good.h5", folder / "died.h5")
     assert result.exit_code == 0
     heading, *lines = result.stdout.splitlines()
-    assert heading.split()[:3] == ["log", "command", "state"]
+    assert heading.split()[:3] == ["log", "command", "result"]
     assert [Path(line.split()[0]).name for line in lines] == ["good.h5", "died.h5"]
 
 

@@ -1,0 +1,56 @@
+"""The metric that each command's runs are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from bridge.headline import Headline, first_of
+
+HEADLINES: Mapping[str, tuple[Headline, ...]] = {
+    "eqprop-run": (Headline(metric="epochs/test_error", unit="%", over="epoch"),),
+    "eqprop-nash": (Headline(metric="epochs/exploitability", over="epoch"),),
+    "nash-md": (
+        Headline(metric="metrics/exploitability"),
+        Headline(metric="exact/exploitability"),
+        Headline(metric="evaluation/win_rate", better="higher"),
+        Headline(metric="metrics/rewards_probabilities", better="higher", label="win rate"),
+    ),
+    "preference-train": (
+        Headline(metric="epochs/eval_accuracy", better="higher", label="accuracy", over="epoch"),
+        Headline(metric="epochs/accuracy", better="higher", label="train accuracy", over="epoch"),
+    ),
+    "warm-start": (
+        Headline(metric="held_out/eval_loss", label="held-out loss", over="epoch"),
+        Headline(metric="metrics/loss", label="train loss"),
+    ),
+    "gradcheck": (
+        Headline(
+            metric="gradients/angle_degrees",
+            unit="degrees",
+            label="smallest angle",
+            where={"parameter": "all"},
+            of_rows="smallest",
+        ),
+    ),
+}
+"""By command, the best first: a log has the first of which it has the column.
+
+Networks say theirs themselves, see `AbstractObjective.headline`; logs of older programs say none.
+"""
+HELD = ("epochs/eval_accuracy", "held_out/eval_loss")
+"""Metrics of what is held out, which a run without it does not measure."""
+
+
+def headline_for(
+    command: str, tables: Mapping[str, type], without: tuple[str, ...] = ()
+) -> Headline | None:
+    """Give the headline of a run that is about to open its log.
+
+    Args:
+        command: its name.
+        tables: the types of its rows, by table.
+        without: metrics that this run does not measure, though its tables have them.
+    """
+    columns = {name: [field.name for field in fields(record)] for name, record in tables.items()}
+    return first_of((h for h in HEADLINES.get(command, ()) if h.metric not in without), columns)
