@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.console import EXIT_OUTSIDE_TOLERANCE, common_options, print_json, table
+from bridge.console import EXIT_OUTSIDE_TOLERANCE, Shortening, common_options, print_json, table
 from bridge.invocation import command_words
 
 if TYPE_CHECKING:
@@ -43,29 +43,32 @@ def compare(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Lay logs side by side, step by step; tell which configs differ, and in what.
+    """Lay logs side by side: the result first, then step by step; and in what configs differ.
 
-    Logs that differ in the seed alone are averaged, with a 95 % confidence interval.
+    Logs that differ in the seed alone are averaged, with a 95 % confidence interval. The result of
+    a config is compared with the first one's seed by seed, over the seeds that both have.
 
     A metric is TABLE/COLUMN, or COLUMN for the first table that has it. Estimators of the gradient
     are ranked by their angle to the true one, where the logs have checks.
 
     Example: python cli.py compare runs/a.h5 runs/b.h5 --report report.html
     """
+    from bioplaus_cli.headlines import HEADLINES
     from bridge.runlog import compare_runs, comparison_json, comparison_tables, parse_tolerances
 
     if options["overwrite"] and not report:
         raise click.UsageError("--overwrite is for --report; give it too")
     tolerances = parse_tolerances(options["tolerances"])
     _check_outputs(report, png, options["overwrite"])
-    found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances)
+    found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances, known=HEADLINES)
     written = _write(found, report, png, options["overwrite"])
     if as_json:
         about = comparison_json(found, with_curves=bool(options["metrics"]))
         print_json({**about, "files": [str(path) for path in written]})
     else:
         for title, columns, rows in comparison_tables(found):
-            table(columns, rows, title)
+            shorten: list[Shortening] = [("log", "middle", 20)] if "log" in columns else []
+            table(columns, rows, title, shorten)
         for name, rows in found.sampled.items():
             note = "steps and differences are of all, means over seeds and figures of the extremes"
             click.echo(f"{name}: {rows} rows; {note}", err=True)

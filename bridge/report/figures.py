@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.config import flatten
+from bridge.headline import Headline
 from bridge.report.panels import Line, Panel
+from bridge.runlog.choosing import named
 from bridge.runlog.compare import Comparison, Group, over_seeds
 from bridge.runlog.ranking import overall
 from bridge.runlog.series import Curve, Series, at, common_steps, series
@@ -52,13 +54,45 @@ def sections(found: Comparison) -> tuple[Section, ...]:
         "symmetry": "Asymmetry",
     }
     panels: dict[str, list[Panel]] = {name: [] for name in titles}
+    headline = found.verdict.headline if found.verdict else None
+    first: list[Panel] = []
     for (table, column), runs in by_place.items():
+        if headline and not headline.where and headline.metric == f"{table}/{column}":
+            first = _of_headline(found, headline, runs)
+            continue
         kind = _kind(table, column, runs)
         if kind is None or f"{table}/{column}" in never:
             continue
         for note, part in _by_context(column, runs):
             panels[kind].append(_panel(found, table, column, part, kind, note))
-    return tuple(Section(titles[name], tuple(each)) for name, each in panels.items() if each)
+    chosen = [Section(titles[name], tuple(each)) for name, each in panels.items() if each]
+    if headline and first:
+        chosen.insert(0, Section(sentence(headline.name), tuple(first)))
+    return tuple(chosen)
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def _of_headline(found: Comparison, headline: Headline, runs: _Runs) -> list[Panel]:
+    """Draw the headline over what it is meant to be drawn over."""
+    over = []
+    for run, of_run in zip(found.runs, runs, strict=True):
+        columns = run.tables.get(headline.table, {})
+        place = dict(zip(*(columns.get(c, ()) for c in ("step", headline.over)), strict=True))
+        over.append([replace(each, curve=_over(each.curve, place)) for each in of_run])
+    panels = []
+    for note, part in _by_context(headline.column, over):
+        panel = _panel(found, headline.table, headline.column, part, "curves", note)
+        panels.append(replace(panel, title=headline.title, x_label=headline.over))
+    return panels
+
+
+def _over(curve: Curve, place: Mapping[Any, Any]) -> Curve:
+    """Put a curve over other numbers than its steps, which each of them has."""
+    return Curve(np.array([place[step] for step in curve.steps.tolist()]), curve.values)
 
 
 def constants(found: Comparison) -> dict[str, float]:
@@ -323,18 +357,7 @@ def _spans_decades(lines: Sequence[Line]) -> bool:
 def _label(found: Comparison, group: Group) -> str:
     settings = flatten(found.runs[group.members[0]].config)
     differing = [key for key in found.config_differences if key in settings]
-    words = [f"{_leaf(key)} {_short(settings[key])}" for key in differing[:_MOST_KEYS]]
-    if len(differing) > _MOST_KEYS:
-        words.append("…")
-    return f"{group.label}: {', '.join(words)}" if words else group.label
-
-
-def _leaf(key: str) -> str:
-    """Give the last part of a key, or the one before where that only says "name"."""
-    *above, last = key.split(".")
-    return above[-1] if above and last == "name" else last
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else text[:23] + "…"
+    if not differing:
+        return group.label
+    more = ", …" if len(differing) > _MOST_KEYS else ""
+    return f"{group.label}: {named({k: settings[k] for k in differing[:_MOST_KEYS]})}{more}"

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from importlib import metadata, resources
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from bridge.report import svg
-from bridge.report.figures import Section, constants, labels, sections
+from bridge.report.figures import Section, constants, labels, sections, sentence
 from bridge.report.panels import Panel, styles
 from bridge.runlog.compare import Comparison
 from bridge.runlog.digest import command_of
 from bridge.runlog.origins import provenance_tables
 from bridge.runlog.output import new_file
-from bridge.runlog.summary import comparison_tables, final_table
+from bridge.runlog.summary import comparison_tables, final_tables, verdict_table
 
 # Longer texts may be broken anywhere.
 _SHORT = 32
@@ -44,15 +44,26 @@ def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str
         The page; its content security policy lets it load nothing and run its own script only.
     """
     chosen = sections(found)
-    main = [
-        *_results(found),
-        *(_section(n, section) for n, section in enumerate(chosen)),
-        *_provenance(found),
-    ]
+    main = [*_results(found), *_sections(chosen), *_last_values(found), *_provenance(found)]
     return document(title or _title(found), f"{_lead(found)}{_contents(chosen)}", main, command)
 
 
-def document(title: str, header: str, main: Sequence[str], command: Sequence[str] = ()) -> str:
+def live_parts(found: Comparison) -> list[str]:
+    """Write what a page shows of runs that go on: what they have reached, and their figures."""
+    return [
+        f"<h2>{escape(_title(found))}</h2>{_legend(found)}",
+        *_verdict(found),
+        *_sections(sections(found)),
+    ]
+
+
+def document(
+    title: str,
+    header: str,
+    main: Sequence[str],
+    command: Sequence[str] = (),
+    refresh: float | None = None,
+) -> str:
     """Put a page together from its parts.
 
     Args:
@@ -60,10 +71,13 @@ def document(title: str, header: str, main: Sequence[str], command: Sequence[str
         header: HTML below the title.
         main: HTML, a part each.
         command: the command line that asked for it.
+        refresh: seconds after which the page fetches itself anew; never if not given.
     """
     script = _resource("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy += "; connect-src 'self'" if refresh else ""
+    live = f' data-refresh="{refresh:.3g}"' if refresh else ""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -71,7 +85,7 @@ def document(title: str, header: str, main: Sequence[str], command: Sequence[str
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(title)}</title>",
-        f"<style>{_resource('style.css')}</style></head><body>",
+        f"<style>{_resource('style.css')}</style></head><body{live}>",
         f"<header><h1>{escape(title)}</h1>{header}</header>",
         "<main>",
         *main,
@@ -95,14 +109,18 @@ def _title(found: Comparison) -> str:
 def _lead(found: Comparison) -> str:
     unfinished = [run for run in found.runs if run.state != "finished"]
     damaged = [run for run in found.runs if run.dropped]
+    warnings = [f"{run.path.name} is {run.state}" for run in unfinished]
+    warnings += [f"{run.path.name} has damaged rows, which are left out" for run in damaged]
+    told = f"<p>Take care: {escape('; '.join(warnings))}.</p>" if warnings else ""
+    return f"{_legend(found)}{told}"
+
+
+def _legend(found: Comparison) -> str:
     items = "".join(
         f"<li>{svg.sample(n)} {escape(label)}{_seeds(found, n)}</li>"
         for n, label in enumerate(labels(found).values())
     )
-    warnings = [f"{run.path.name} is {run.state}" for run in unfinished]
-    warnings += [f"{run.path.name} has damaged rows, which are left out" for run in damaged]
-    told = f"<p>Take care: {escape('; '.join(warnings))}.</p>" if warnings else ""
-    return f'<ul class="legend">{items}</ul>{told}'
+    return f'<ul class="legend">{items}</ul>'
 
 
 def _seeds(found: Comparison, n: int) -> str:
@@ -113,25 +131,31 @@ def _seeds(found: Comparison, n: int) -> str:
 
 def _contents(chosen: Sequence[Section]) -> str:
     links = [("results", "Results"), *((f"s{n}", s.title) for n, s in enumerate(chosen))]
-    links.append(("provenance", "Provenance"))
+    links += [("last", "Last values"), ("provenance", "Provenance")]
     return "<nav>" + "".join(f'<a href="#{a}">{escape(t)}</a>' for a, t in links) + "</nav>"
 
 
 def _results(found: Comparison) -> list[str]:
-    columns, rows = final_table(found)
-    several = any(len(group.seeds) > 1 for group in found.groups)
-    how = "at the last step that its runs share"
-    if several:
-        how = f"mean over seeds ± half of the 95 % confidence interval (Student's t), {how}"
     parts = ['<h2 id="results">Results</h2>']
-    if rows:
-        parts += [
-            f'<p class="dim">Last values of each config: {how}.</p>',
-            rows_table(columns, rows),
-        ]
+    parts += _verdict(found)
     for title, columns, rows in comparison_tables(found):
         if title.strip().startswith(("configs differ", "gradient estimates")):
-            parts += [f"<h3>{escape(title.strip().capitalize())}</h3>", rows_table(columns, rows)]
+            parts += [f"<h3>{escape(sentence(title.strip()))}</h3>", rows_table(columns, rows)]
+    return parts
+
+
+def _verdict(found: Comparison) -> list[str]:
+    title, columns, rows = verdict_table(found)
+    return [f"<h3>{escape(sentence(title))}</h3>", rows_table(columns, rows)] if rows else []
+
+
+def _last_values(found: Comparison) -> list[str]:
+    how = "at the last step that its runs share"
+    if any(len(group.seeds) > 1 for group in found.groups):
+        how = f"mean over seeds ± half of the 95 % confidence interval (Student's t), {how}"
+    parts = ['<h2 id="last">Last values</h2>', f'<p class="dim">Of each config: {how}.</p>']
+    for title, columns, rows in final_tables(found):
+        parts += [f"<h3>{escape(sentence(title))}</h3>", rows_table(columns, rows)]
     never = constants(found)
     if never:
         told = ", ".join(f"{name} = {value:.4g}" for name, value in never.items())
@@ -139,9 +163,10 @@ def _results(found: Comparison) -> list[str]:
     return parts
 
 
-def _section(n: int, section: Section) -> str:
-    figures = "".join(figure(panel) for panel in section.panels)
-    return f'<h2 id="s{n}">{escape(section.title)}</h2><div class="figures">{figures}</div>'
+def _sections(chosen: Sequence[Section]) -> Iterator[str]:
+    for n, section in enumerate(chosen):
+        figures = "".join(figure(panel) for panel in section.panels)
+        yield f'<h2 id="s{n}">{escape(section.title)}</h2><div class="figures">{figures}</div>'
 
 
 def figure(panel: Panel) -> str:
@@ -207,8 +232,10 @@ def _width(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, str):
-        return re.fullmatch(r"(nan|[-+.\de]+)( ± (nan|[-+.\de]+))?|-?inf|", value) is not None
+    if isinstance(value, str | None):
+        number = r"nan|[-+.\de]+"
+        error = rf"({number})( ± ({number}))?|\([-+.\d]+ ± [.\d]+\)e[-+]\d+"
+        return re.fullmatch(rf"{error}|-?inf|", value or "") is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 
 from bridge.config import flatten
 from bridge.errors import InputError
+from bridge.runlog.paired import Verdict, common_headline, half_widths, judged
 from bridge.runlog.ranking import Rank, rank_estimators
 from bridge.runlog.reader import Run
+from bridge.runlog.results import Known
 from bridge.runlog.series import Curve, at, common_steps, curves, match, plain_names
 from bridge.runlog.thin import Exact, largest_difference, read_thinned
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ class Comparison:
         metrics: by name.
         ranking: estimators of the gradient by angle, best first; empty without such a table.
         exceeded: what lies outside its tolerance.
+        verdict: the headline of the configs, where all runs have the same.
         sampled: long tables, of whose rows (so many at most a run) only some are in `runs` and
             `metrics`, see `thin`; what is counted and the largest differences are of all.
     """
@@ -130,6 +130,7 @@ class Comparison:
     metrics: Mapping[str, Metric]
     ranking: tuple[Rank, ...]
     exceeded: tuple[Excess, ...]
+    verdict: Verdict | None = None
     sampled: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -138,6 +139,7 @@ def compare_runs(
     *,
     metrics: Sequence[str] = (),
     tolerances: Mapping[str, float] | None = None,
+    known: Known | None = None,
 ) -> Comparison:
     """Compare logs.
 
@@ -145,6 +147,7 @@ def compare_runs(
         paths: the logs; one alone is only described.
         metrics: names of metrics, see `series.match`; all that the logs have in common if empty.
         tolerances: largest difference of any two runs at a common step, by name of a metric.
+        known: headlines by command, for logs of programs that did not write theirs.
 
     Returns:
         The comparison.
@@ -171,6 +174,8 @@ def compare_runs(
         elif asked:
             raise InputError(f"{name}: the logs have no step in common")
     ranking = rank_estimators(runs)
+    headline = common_headline(runs, known or {})
+    places = {group.label: group.members for group in groups}
     if len(runs) > 1 and not compared and not all(rank_estimators([run]) for run in runs):
         raise InputError("the logs have no metric and step in common; compare logs of one command")
     return Comparison(
@@ -180,6 +185,7 @@ def compare_runs(
         metrics=compared,
         ranking=ranking,
         exceeded=_exceeded(tolerances, next(iter(runs)), found[0], compared),
+        verdict=judged(runs, places, headline, read.rows) if headline else None,
         sampled=read.rows,
     )
 
@@ -262,15 +268,9 @@ def _spread(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -> 
 
 
 def _interval(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -> Spread:
-    from scipy.special import stdtrit
-
     members = {s: [i for i in group.members if seeds[i] == s] for s in group.seeds}
     by_seed = np.stack([values[np.array(each)].mean(axis=0) for each in members.values()])
-    n, mean = len(by_seed), by_seed.mean(axis=0)
-    if n < 2:
-        return Spread(mean, np.full_like(mean, math.nan), n)
-    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return Spread(mean, quantile * by_seed.std(axis=0, ddof=1) / math.sqrt(n), n)
+    return Spread(by_seed.mean(axis=0), half_widths(by_seed), len(by_seed))
 
 
 def _groups(runs: Sequence[Run]) -> tuple[Group, ...]:

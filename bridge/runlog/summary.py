@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bridge.runlog.choosing import named
 from bridge.runlog.compare import Comparison, Metric, over_seeds
+from bridge.runlog.paired import Estimate, Verdict, with_error
 from bridge.runlog.series import Curve, curves, plain_names
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]
@@ -15,29 +17,85 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]
 def comparison_tables(found: Comparison) -> list[Table]:
     """Give title, columns and rows of each table that has something to say."""
     numbers = [f"#{i + 1}" for i in range(len(found.runs))]
+    tables = (
+        verdict_table(found),
+        _runs(found, numbers),
+        _configs(found),
+        *_metrics(found, numbers),
+        _ranking(found),
+    )
+    given = [each for each in tables if each[2]]
+    return [(f"\n{t}" if i else t, columns, rows) for i, (t, columns, rows) in enumerate(given)]
+
+
+def verdict_table(found: Comparison) -> Table:
+    """Give the headline of each config over its seeds, and its paired difference from the first.
+
+    The interval is one of 95 % (Student's t). Without a headline that all runs have, there are no
+    rows.
+    """
+    verdict = found.verdict
+    if verdict is None or not verdict.outcomes:
+        return "", (), ()
+    headline, first = verdict.headline, verdict.outcomes[0]
+    settings = dict(zip((g.label for g in found.groups), _settings(found), strict=True))
+    several = len(verdict.outcomes) > 1
+    rows = []
+    for outcome in verdict.outcomes:
+        mean, difference = outcome.estimate, outcome.difference
+        row = [outcome.label, settings[outcome.label], mean.n]
+        row.append(with_error(mean.mean, mean.half_width))
+        if several and outcome is not first:
+            row += [_paired(difference), _pairs(difference), outcome.verdict(headline)]
+        elif several:
+            row += ["", None, ""]
+        rows.append(row)
+    columns = ["config", "settings", "seeds", headline.title]
+    columns += [f"minus {first.label}", "pairs", ""] if several else []
+    keep = [i for i, name in enumerate(columns) if name != "settings" or several]
+    title = f"{headline.title}, {headline.better} is better; {_when(verdict)}"
+    return title, [columns[i] for i in keep], [[row[i] for i in keep] for row in rows]
+
+
+def _when(verdict: Verdict) -> str:
+    steps = {step for outcome in verdict.outcomes for step in outcome.steps}
+    if len(steps) == 1:
+        return f"at step {max(steps)}"
+    return f"at the last step of each run, which differ: {min(steps)} to {max(steps)}"
+
+
+def _paired(difference: Estimate | None) -> str:
+    return "no seed in common" if difference is None else _signed(difference)
+
+
+def _signed(found: Estimate) -> str:
+    text = with_error(found.mean, found.half_width)
+    return text if text.startswith(("-", "(")) else f"+{text}"
+
+
+def _pairs(difference: Estimate | None) -> int:
+    return 0 if difference is None else difference.n
+
+
+def _settings(found: Comparison) -> list[str]:
+    """Say the settings of each config that others have otherwise."""
+    firsts = [group.members[0] for group in found.groups]
     return [
-        each
-        for each in (
-            _runs(found, numbers),
-            _configs(found),
-            _metrics(found, numbers),
-            _seeds(found),
-            _ranking(found),
-        )
-        if each[2]
+        named({key: values[i] for key, values in found.config_differences.items()}) for i in firsts
     ]
 
 
-def final_table(found: Comparison) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-    """Give the last value of every metric of every config: columns, and a row a metric.
+def final_tables(found: Comparison) -> list[Table]:
+    """Give the last values of each config: a table for each of the log's, with a row a metric.
 
-    It is that of the last step that the runs of the config share: the mean over its seeds with half
-    of the confidence interval.
+    A value is that of the last step that the runs of the config share: the mean over its seeds with
+    half of the confidence interval. Rows that are written at other moments, such as those of a step
+    and those of an epoch, are not in one table.
     """
     seeds = [run.meta["seed"] for run in found.runs]
     of_runs = [curves(run) for run in found.runs]
     names = dict.fromkeys(name for each in of_runs for name in plain_names(each))
-    rows = []
+    rows: dict[str, list[Sequence[Any]]] = {}
     for name in names:
         cells = []
         for group in found.groups:
@@ -45,19 +103,25 @@ def final_table(found: Comparison) -> tuple[Sequence[str], Sequence[Sequence[Any
             given = [of_runs[i][name] for i in members]
             cells.append(_last(given, [seeds[i] for i in members]) if given else "")
         if any(cells):
-            rows.append((name, *cells))
+            table, _, column = name.partition("/")
+            rows.setdefault(table, []).append((column, *cells))
     heads = [
         f"{g.label} ({len(g.seeds)} seeds)" if len(g.seeds) > 1 else g.label for g in found.groups
     ]
-    return ("metric", *heads), rows
+    return [(table, ("metric", *heads), rows[table]) for table in _headline_first(found, rows)]
+
+
+def _headline_first(found: Comparison, tables: Iterable[str]) -> list[str]:
+    """Put the headline's table before the others."""
+    chosen = found.verdict.headline.table if found.verdict else ""
+    return sorted(tables, key=lambda table: table != chosen)
 
 
 def _last(given: Sequence[Curve], seeds: Sequence[int]) -> str:
     steps, spread = over_seeds(given, seeds)
     if not len(steps):
         return ""
-    mean, half = spread.mean[-1].item(), spread.half_width[-1].item()
-    return f"{mean:.4g}" if spread.n < 2 else f"{mean:.4g} ± {half:.2g}"
+    return with_error(spread.mean[-1].item(), spread.half_width[-1].item())
 
 
 def comparison_json(found: Comparison, *, with_curves: bool) -> dict[str, Any]:
@@ -80,11 +144,30 @@ def comparison_json(found: Comparison, *, with_curves: bool) -> dict[str, Any]:
             }
             for i, run in enumerate(found.runs)
         ],
+        "headline": None if found.verdict is None else _verdict_json(found.verdict),
         "config_differences": dict(found.config_differences),
         "metrics": {n: _metric_json(m, with_curves) for n, m in found.metrics.items()},
         "ranking": [{**vars(rank), "settings": dict(rank.settings)} for rank in found.ranking],
         "exceeded": [vars(excess) for excess in found.exceeded],
         "sampled": dict(found.sampled),
+    }
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    headline = verdict.headline
+    return {
+        **headline.model_dump(include={"metric", "better", "unit"}),
+        "label": headline.name,
+        "configs": {
+            outcome.label: {
+                "by_seed": dict(outcome.by_seed),
+                **vars(outcome.estimate),
+                "difference": outcome.difference and vars(outcome.difference),
+                "verdict": outcome.verdict(headline),
+                "steps": outcome.steps,
+            }
+            for outcome in verdict.outcomes
+        },
     }
 
 
@@ -128,34 +211,34 @@ def _configs(found: Comparison) -> Table:
         (key, *(_text(values[i]) for i in firsts))
         for key, values in found.config_differences.items()
     ]
-    return "\nconfigs differ in", ("key", *(group.label for group in found.groups)), rows
+    return "configs differ in", ("key", *(group.label for group in found.groups)), rows
 
 
-def _metrics(found: Comparison, numbers: Sequence[str]) -> Table:
-    rows = []
+def _metrics(found: Comparison, numbers: Sequence[str]) -> list[Table]:
+    """The metrics at the last common step, those of each of the log's tables by themselves.
+
+    With several seeds there is a column a config, with the 95 % confidence interval of its mean.
+    """
+    several = any(len(group.seeds) > 1 for group in found.groups)
+    heads = [f"{g.label} ({len(g.seeds)} seeds)" for g in found.groups] if several else numbers
+    columns = ("metric", *heads, "largest difference", "at step")
+    tables: dict[tuple[str, int, int], list[Sequence[Any]]] = {}
     for name, metric in found.metrics.items():
-        difference, step = metric.largest_difference
-        last = metric.values[:, -1].tolist()
-        rows.append((name, metric.common_steps, *last, difference, step))
-    columns = ("metric", "common steps", *numbers, "largest difference", "at step")
-    return "\nmetrics at the last common step", columns, rows
-
-
-def _seeds(found: Comparison) -> Table:
-    """The means of configs that were run with several seeds."""
-    several = [group for group in found.groups if len(group.seeds) > 1]
-    rows = [
-        (name, *(_interval(metric, group.label) for group in several))
-        for name, metric in found.metrics.items()
-        if several
+        table, _, column = name.partition("/")
+        place = (table, metric.common_steps, int(metric.steps[-1]))
+        values = metric.values[:, -1].tolist()
+        if several:
+            spreads = metric.spreads.values()
+            values = [with_error(s.mean[-1].item(), s.half_width[-1].item()) for s in spreads]
+        tables.setdefault(place, []).append((column, *values, *metric.largest_difference))
+    order = _headline_first(found, dict.fromkeys(table for table, _, _ in tables))
+    note = "; mean ± 95 % confidence interval" if several else ""
+    return [
+        (f"{table} at step {last}, the last of {n} in common{note}", columns, rows)
+        for (table, n, last), rows in sorted(
+            tables.items(), key=lambda each: order.index(each[0][0])
+        )
     ]
-    heads = [f"{group.label} ({len(group.seeds)} seeds)" for group in several]
-    return "\nmean and 95 % confidence interval at the last common step", ("metric", *heads), rows
-
-
-def _interval(metric: Metric, label: str) -> str:
-    spread = metric.spreads[label]
-    return f"{spread.mean[-1]:.4g} +- {spread.half_width[-1]:.2g}"
 
 
 def _ranking(found: Comparison) -> Table:
@@ -183,7 +266,7 @@ def _ranking(found: Comparison) -> Table:
         "checks",
         "unconverged",
     )
-    return "\ngradient estimates by angle to the true gradient", columns, rows
+    return "gradient estimates by angle to the true gradient", columns, rows
 
 
 def _text(value: Any) -> str:

@@ -274,7 +274,7 @@ def test_tolerances_are_read_from_texts() -> None:
 def test_the_command_prints_tables_and_ends_with_3_outside_a_tolerance(three: list[Path]) -> None:
     result = call(*three)
     assert result.exit_code == 0
-    for text in ("logs", "configs differ in", "rate", "metrics/loss", "A (2 seeds)", "+-"):
+    for text in ("logs", "configs differ in", "rate", "metrics at step 1", "A (2 seeds)", "±"):
         assert text in result.stdout
     lines = [line.split() for line in result.stdout.splitlines()]
     start = lines.index(["configs", "differ", "in"])
