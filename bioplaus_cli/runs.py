@@ -210,6 +210,33 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
         _serve(viewer, {"log": str(log)}, browser, as_json)
 
 
+@runs.command("watch")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A free one by default.")
+@click.option("--browser", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.5, 3600),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two looks at the logs.",
+)
+@common_options("json")
+def runs_watch(folder: Path, port: int, browser: bool, interval: float, as_json: bool) -> None:
+    """Serve the report of all runs that go on in a folder, until Ctrl-C.
+
+    The page is on this machine's own address and refreshes itself. Runs that end while it is
+    served stay on it. Folders in the folder are looked into too.
+
+    Example: python cli.py runs watch runs --browser
+    """
+    from bioplaus_cli.headlines import HEADLINES
+    from bridge.report.watch import Watch
+
+    with Watch(folder, port, interval, HEADLINES) as watch:
+        _serve(watch, {"folder": str(folder)}, browser, as_json)
+
+
 def _serve(server: Loopback, what: Mapping[str, str], browser: bool, as_json: bool) -> None:
     """Say where a page is, and answer until Ctrl-C."""
     with server.doorway() as page:

@@ -67,3 +67,40 @@ function enliven(figure) {
 }
 
 document.querySelectorAll("figure").forEach(enliven);
+
+// A page that is served while runs go on fetches itself anew; lines that are off stay off.
+const seconds = Number(document.body.dataset.refresh);
+
+function off() {
+  const entries = [...document.querySelectorAll('figure .legend button[aria-pressed="false"]')];
+  return new Set(entries.map(named));
+}
+
+function named(entry) {
+  return entry.closest("figure").dataset.name + " " + entry.querySelector("span").textContent;
+}
+
+async function refresh() {
+  let next = seconds;
+  try {
+    if (!document.hidden) {
+      const answer = await fetch(location.href, {cache: "no-store"});
+      const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const without = off();
+      for (const part of ["header", "main"]) {
+        document.querySelector(part).replaceWith(document.adoptNode(found.querySelector(part)));
+      }
+      document.title = found.title;
+      document.querySelectorAll("figure").forEach(enliven);
+      for (const entry of document.querySelectorAll("figure .legend button")) {
+        if (without.has(named(entry))) entry.click();
+      }
+      next = Number(found.body.dataset.refresh);
+    }
+  } catch {
+    document.querySelector("header .live").textContent = "Nobody serves this page any more.";
+  }
+  setTimeout(refresh, 1000 * next);
+}
+
+if (seconds) setTimeout(refresh, 1000 * seconds);
