@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--png", type=click.Path(path_type=Path), metavar="FOLDER", help="A PNG of every figure there."
 )
+@click.option("--quiet", is_flag=True, help="Nothing but the comparison: no notes below it.")
 @common_options("json", "overwrite")
 @click.pass_context
 def compare(
@@ -69,15 +71,18 @@ def compare(
         for title, columns, rows in comparison_tables(found):
             shorten: list[Shortening] = [("log", "middle", 20)] if "log" in columns else []
             table(columns, rows, title, shorten)
-        for name, rows in found.sampled.items():
-            note = "steps and differences are of all, means over seeds and figures of the extremes"
-            click.echo(f"{name}: {rows} rows; {note}", err=True)
-        for path in written:
-            click.echo(f"written: {path}", err=True)
+        for note in () if options["quiet"] else _notes(found, written):
+            click.echo(note, err=True)
     for excess in found.exceeded:
         click.echo(f"outside tolerance: {excess}", err=True)
     if found.exceeded:
         ctx.exit(EXIT_OUTSIDE_TOLERANCE)
+
+
+def _notes(found: Comparison, written: Sequence[Path]) -> Iterator[str]:
+    of = "steps and differences are of all, means over seeds and figures of the extremes"
+    yield from (f"{name}: {rows} rows; {of}" for name, rows in found.sampled.items())
+    yield from (f"written: {path}" for path in written)
 
 
 def _check_outputs(report: Path | None, png: Path | None, overwrite: bool) -> None:

@@ -32,7 +32,8 @@ def runs() -> None:
     metavar="KEY=VALUE",
     help="Only runs like that; also != < <= > >=; can be repeated.",
 )
-@common_options("json", "quiet")
+@click.option("--quiet", is_flag=True, help="Nothing but the list: no notes below it.")
+@common_options("json")
 def runs_list(
     places: tuple[Path, ...],
     sort: str | None,

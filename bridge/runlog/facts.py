@@ -312,7 +312,8 @@ class Summary(BaseModel):
         result: its value at the last step.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
+    # What later programs add is left out.
+    model_config = ConfigDict(strict=True, extra="ignore", ser_json_inf_nan="constants")
 
     run_id: Annotated[Name, Field(min_length=1)]
     command: Text

@@ -94,6 +94,14 @@ def test_the_headline_is_the_first_table(tmp_path: Path) -> None:
     assert second.split("\t")[4:] == ["-1.23 ± 0.63", "3", "better"]
 
 
+def test_quiet_says_nothing_but_the_comparison(tmp_path: Path) -> None:
+    (path,) = logs(tmp_path, a=(1.0,))
+    loud = call(path, "--report", tmp_path / "1.html")
+    quiet = call(path, "--report", tmp_path / "2.html", "--quiet")
+    assert loud.stderr == f"written: {tmp_path / '1.html'}\n"
+    assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
+
+
 def test_what_differs_in_length_is_said(tmp_path: Path) -> None:
     paths = [
         judged_log(tmp_path / "a.h5", [1.0]),
