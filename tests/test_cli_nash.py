@@ -84,7 +84,7 @@ def test_the_certified_equilibrium_stands_beside_a_policy_that_has_not_converged
     assert "equilibrium: paper 0.570, rock 0.288, scissors 0.142 (certificate" in shown
     assert "NOT CONVERGED: the certificate of nash-md's policy" in shown
     assert "--algorithm exact" in shown
-    table = shown[shown.index("context ") :]
+    table = shown[shown.index("context\t") :]
     assert "NOT CONVERGED" in table.splitlines()[1]
     # going on with a finished log does not hide it
     again = call(*args, "--resume", "--out", tmp_path / "b.h5").stdout
