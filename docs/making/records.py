@@ -1,7 +1,7 @@
-"""The records: what was measured, taken out of the pages that explain, onto pages of its own.
+"""The records: what was measured, moved from the pages that explain to pages of its own.
 
-In the repository a measurement stands in the page of what was measured; whoever reads the site
-as a manual is not stopped by tables.
+In the repository, each page holds its own measurements. On the site they have separate pages, so
+that tables do not interrupt the manual.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 SECTIONS = {
     "brian2": ("MNIST", "Spikes"),
-    "equilibrium-propagation": ("What was measured",),
-    "fields": ("Measured",),
-    "gradient-laboratory": ("What came out",),
+    "equilibrium-propagation": ("Results",),
+    "fields": ("Results",),
+    "gradient-laboratory": ("Results",),
     "language-models": ("A cyclic language", "Speed", "A real model"),
     "learning-from-votes": ("Figures",),
     "methods": ("Last iterates on tables", "The bench", "A step beside", "A comparison on text"),
@@ -22,7 +22,7 @@ SECTIONS = {
     "rank": ("The shipped votes", "Crowd votes", "The same votes", "Are the verdicts", "Speed"),
     "run-log": ("What had to be found out",),
 }
-"""By page how the headings of its measurements begin."""
+"""For each page, the beginnings of the headings of its measurements."""
 
 
 def separated(folder: Path) -> dict[str, str]:
@@ -45,9 +45,9 @@ def separated(folder: Path) -> dict[str, str]:
             raise ValueError(f"{name}.md has not one section for each of {headings}")
         title = first.partition("\n")[0].removeprefix("# ")
         kept = [each for each in sections if each not in taken]
-        note = f"What was measured is in the [records](records/{name}.md).\n"
+        note = f"The measurements are in the [records](records/{name}.md).\n"
         found[f"{name}.md"] = first + "".join(kept) + f"\n{note}"
-        back = f"# Records: {title}\n\nWhat it is about: [{title}](../{name}.md).\n\n"
+        back = f"# Records: {title}\n\nThe page that explains them: [{title}](../{name}.md).\n\n"
         found[f"records/{name}.md"] = back + _one_deeper("".join(taken))
         moved |= {f"{name}.md#{slug}": f"records/{name}.md#{slug}" for slug in _slugs(taken)}
     return {path: _redirected(text, path, moved) for path, text in found.items()}
