@@ -25,7 +25,7 @@ SECTIONS = {
     "nash": ("Results",),
     "preference-models": ("Results",),
     "rank": ("The shipped votes", "Crowd votes", "The same votes", "Are the verdicts", "Speed"),
-    "run-log": ("What had to be found out",),
+    "run-log": ("Findings about HDF5",),
 }
 """For each page, the beginnings of the headings of its measurements."""
 
