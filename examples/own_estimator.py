@@ -1,4 +1,4 @@
-"""Your estimator: python examples/own_estimator.py [UNITS]."""
+"""Check your own estimator: python examples/own_estimator.py [UNITS]."""
 
 import sys
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from bioplaus import AsymEP, LeakyField, check_gradients
 
 
 @dataclass(frozen=True)
-class Signs(AsymEP):  # the exact update, of which a synapse knows the sign alone
+class Signs(AsymEP):  # the sign of the exact update
     name = "signs"
 
     def adjust(self, updates, batch, accepted):

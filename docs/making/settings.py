@@ -15,17 +15,17 @@ from bridge.config.describing import sentence
 HEAD = """\
 # All settings
 
-Every key of every config, as `--set KEY=VALUE` and a TOML file take it: what it is if it is not
-given, which values are legal, and what it does. `--print-config` of the commands that read a
-CONFIG.toml prints the same for one run, as a file that the command reads back:
+This page lists every key that `--set KEY=VALUE` and TOML files accept, with its default, its legal
+values and its meaning. `--print-config` of `eqprop-run`, `eqprop-nash`, `nash-md` and `warm-start`
+prints the same for one run, as a file that the command can read:
 
 ```bash
 python cli.py eqprop-run --estimator asym-ep --print-config > mine.toml
 python cli.py eqprop-run mine.toml
 ```
 
-A key that belongs to one choice alone, as `optimizer.momentum`, says so. A key that has no effect
-under the others is refused, with the reason.
+Some keys belong to a single choice, for example `optimizer.momentum`. The table says so. It is an
+error to give a key that has no effect with your other choices.
 """
 
 
@@ -69,7 +69,7 @@ def _short(default: str) -> str:
 
 def commands_page() -> str:
     """Write what --help of each command says."""
-    lines = ["# All commands", "", "What `--help` of each command prints.", ""]
+    lines = ["# All commands", "", "This page shows the output of `--help` for each command.", ""]
     for name, command in sorted(_all(cli.main, "")):
         context = click.Context(command, info_name=f"python cli.py {name}", max_content_width=100)
         lines += [f"## `{name}`", "", "```text", command.get_help(context), "```", ""]
