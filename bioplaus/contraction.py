@@ -28,17 +28,17 @@ class Contraction(metaclass=Answered):
     r^k, sweeps over two groups of layers r^(2k): limit, steps and gate are one choice.
 
     Attributes:
-        limit: largest spectral radius of J + 1, > 0; feedback shrinks where it is above.
-        residual: what a free phase of the settling's steps is to leave, in (0, 1); in place of
-            `limit`, which follows from it.
-        every: updates between looks.
-        shrink: what feedback is multiplied by where the radius is a little above the limit, in
-            (0, 1); less where it is further above.
-        rows: examples of the batch at which it is measured; the largest counts.
-        products: products with the Jacobian, a row and a look.
-        cap: largest norm of the feedback weights onto one unit (of a channel, its kernels).
-        standardise: keep the forward weights onto each unit (or channel) below the outputs at mean
-            zero and at the norm that they began with.
+        limit: largest spectral radius of J + 1, > 0; above it, feedback weights shrink.
+        residual: residual that a free phase should leave after the given number of steps, in (0,
+            1). It determines `limit` and replaces it.
+        every: number of updates between measurements of the radius.
+        shrink: factor by which feedback weights are multiplied if the radius is slightly above the
+            limit, in (0, 1); smaller if it is further above.
+        rows: number of examples of the batch at which the radius is measured; the largest counts.
+        products: number of products with the Jacobian per row and measurement.
+        cap: largest norm of the feedback weights onto one unit (for a channel, of its kernels).
+        standardise: whether to keep the forward weights onto each unit (or channel) below the
+            outputs at mean zero and at their initial norm.
     """
 
     limit: float | None = None

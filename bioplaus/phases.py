@@ -37,7 +37,7 @@ class Settling(metaclass=Answered):
         tolerance: relative residual ||F||/||s|| at which a row is done; 0 takes exactly the
             step limits. In nudged phases with |beta| below 0.1 it is smaller, see `nudged`.
         free_steps, nudged_steps: step limits of the two phases.
-        check_every: steps between looks at the residual.
+        check_every: number of steps between checks of the residual.
         verify: whether rows that converge must rest at an attractor, see `Solution.abscissa`.
             None asks it of small networks only: of a large one it costs ten times the phase.
     """

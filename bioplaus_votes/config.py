@@ -55,7 +55,7 @@ class InputConfig(DataConfig):
 
     Attributes:
         dataset: what the network sees: auto (MNIST; with votes:FILE the contexts themselves),
-            contexts (an input of its own for each), or what eqprop-run takes.
+            contexts (a separate input for each), or anything that eqprop-run takes.
     """
 
     dataset: str = AUTO
@@ -117,23 +117,23 @@ class VotingConfig(EqpropConfig):
     """A network that learns from votes. Labels of the data are the contexts.
 
     Attributes:
-        judge: who prefers what: cyclic, votes:FILE, votes:sound-quality, votes:roshambo, or
+        judge: the judge: cyclic, votes:FILE, votes:sound-quality, votes:roshambo, or
             module:function.
-        symmetrise: take (P + 1 - P^T) / 2 of a judge whose two orders do not sum to 1.
-        smoothing: pseudo-votes that are added to each side of every compared pair.
-        algorithm: who the policy's answers are compared with.
+        symmetrise: whether to use (P + 1 - P^T) / 2 for a judge whose two orders do not sum to 1.
+        smoothing: pseudo-votes added to each side of every compared pair.
+        algorithm: the algorithm, which determines the opponent of the policy.
         tau: weight of KL(policy, reference).
-        mixture: the reference's weight in the opponent of nash-md.
-        ema_rate: share of the weights that the moving average of nash-ema takes up a step.
-        reference: probabilities of the reference policy, one an answer; uniform if not set.
-        votes: for each input and update; 0 takes exact directions. If not set, the votes of a file
-            are streamed, each used once, and other judges are asked for exact directions.
-        baseline: what is subtracted from a vote; leave-one-out of two votes or more, and learned of
-            one, if not set.
-        penalty: take the divergence over all answers, or in the judged answer alone.
-        geometry: follow g, or g / pi, in which a step is one of mirror descent; natural of streamed
-            votes, and gradient otherwise, if not set.
-        micro_shards: 1: the votes of a batch belong together.
+        mixture: weight of the reference in the opponent of nash-md.
+        ema_rate: rate at which the moving average of nash-ema follows the weights, per step.
+        reference: probabilities of the reference policy, one per answer; uniform if not set.
+        votes: number of votes for each input and update; 0 uses exact directions. If not set, the
+            votes of a file are streamed, each used once, and other judges give exact directions.
+        baseline: what is subtracted from a vote. If not set, leave-one-out for two or more votes,
+            and learned for one.
+        penalty: whether the divergence is taken over all answers, or only at the judged answer.
+        geometry: whether to follow g, or the natural gradient g / pi, with which a step is one of
+            mirror descent. If not set, natural for streamed votes, and gradient otherwise.
+        micro_shards: always 1: the votes of a batch belong together.
     """
 
     data: InputConfig = InputConfig()  # pyright: ignore[reportIncompatibleVariableOverride]

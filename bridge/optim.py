@@ -63,19 +63,19 @@ class Optimizer(metaclass=Answered):
             params: floating-point tensors by name, changed in place by `step`.
             method: "sgd", "momentum" or "adam".
             learning_rate: the rate before schedule and `rates`, >= 0.
-            rates: multipliers >= 0 of the learning rate by parameter; a key is a parameter's
-                whole name or the beginning of several names ("feedback" is for feedback.0 and
-                feedback.1). The longest key that fits a name wins; without one it is 1.
-            momentum: decay of the velocity, in [0, 1); read by `momentum`.
-            betas: decays of the two moments, in [0, 1); read by `adam`.
-            eps: added to the root of the second moment; read by `adam`.
-            weight_decay: d >= 0, decoupled.
+            rates: multipliers >= 0 of the learning rate by parameter. A key is the name of a
+                parameter or a prefix of several names ("feedback" means feedback.0 and
+                feedback.1). The longest matching key applies; without a match, the multiplier is 1.
+            momentum: decay of the velocity, in [0, 1); used by `momentum`.
+            betas: decays of the two moments, in [0, 1); used by `adam`.
+            eps: added to the root of the second moment; used by `adam`.
+            weight_decay: decoupled weight decay, >= 0.
             schedule: "constant", "cosine", "linear", "step" or "inverse", see `bridge.schedules`.
             total_steps: steps of the whole run; all schedules but "constant" need it.
             warmup_steps: steps over which the rate rises linearly.
-            milestones: shares of the run at which "step" multiplies by `factor`.
-            factor: what "step" multiplies by.
-            clip_norm: largest Euclidean norm of all updates together, > 0; None is no limit.
+            milestones: fractions of the run at which "step" multiplies by `factor`.
+            factor: the factor of "step".
+            clip_norm: largest Euclidean norm of all updates together, > 0; None means no limit.
 
         Raises:
             InputError: a value outside its range, or a key of `rates` that fits no parameter.

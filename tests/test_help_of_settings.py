@@ -70,7 +70,7 @@ def test_users_code_is_listed_too(spec: str) -> None:
 
 def test_gradcheck_lists_its_own_keys_of_each() -> None:
     text = helped("gradcheck", "--estimator", "holomorphic", "--estimator", "homeostasis")
-    assert "--set points=4 N >= 1, the nudges on the circle." in text
+    assert "--set points=4 number N of nudges on the circle, >= 1." in text
     assert "--set nudging=centered" in text
     assert "strength=" not in text  # what is compared has no regulariser
 

@@ -39,8 +39,8 @@ class EstimatorConfig(Config):
 
     Attributes:
         name: the estimator: a name, or your own as module:Class or file.py:Class.
-        cost: C(s, y): cross-entropy takes the softmax of the output state; or squared-error, or
-            your own as module:function.
+        cost: cost function C(s, y): cross-entropy, of the softmax of the output state;
+            squared-error; or your own as module:function.
     """
 
     name: str
@@ -59,12 +59,12 @@ class PhaseConfig(Config):
     """How phases settle; see `bioplaus.phases.Settling`. Engine and solver have more settings.
 
     Attributes:
-        engine: what phases run in: torch, or the simulator brian2.
-        tolerance: relative residual ||mu||/||s|| at which a row is done; 0 takes exactly the step
-            limits.
-        free_steps: largest number of steps of a free phase, damped ones included.
-        nudged_steps: the same of a nudged phase.
-        gate: rows with a larger residual than this do not enter an update.
+        engine: what simulates the phases: torch, or the simulator brian2.
+        tolerance: relative residual ||mu||/||s|| at which a row has converged; 0 always runs to the
+            step limits.
+        free_steps: largest number of steps of a free phase, including damped ones.
+        nudged_steps: largest number of steps of a nudged phase, including damped ones.
+        gate: rows with a residual above this are left out of the update.
     """
 
     engine: Any  # which one, each choice says
@@ -96,8 +96,8 @@ class TorchPhaseConfig(PhaseConfig):
     """Phases that a solver settles; see `bioplaus.solvers`.
 
     Attributes:
-        solver: what moves a state to its fixed point; see `bioplaus.solvers`.
-        check_every: steps between looks at the residual.
+        solver: how a state is moved to its fixed point; see `bioplaus.solvers`.
+        check_every: number of steps between checks of the residual.
     """
 
     engine: Literal["torch"] = "torch"
@@ -132,7 +132,7 @@ class BrianPhaseConfig(PhaseConfig):
     """Phases that run in Brian2, in steps of `dt` membrane time constants.
 
     Attributes:
-        dt: the step of a simulation, in membrane time constants.
+        dt: step size of the simulation, in membrane time constants.
     """
 
     engine: Literal["brian2"] = "brian2"
@@ -147,10 +147,10 @@ class OptimizerConfig(Config):
     """How parameters follow the update; see `bridge.optim.Optimizer`.
 
     Attributes:
-        method: how a parameter follows its update: sgd, momentum or adam.
-        learning_rate: rate of the first step, before the schedule and `rates`.
-        schedule: how the rate goes over the run; see `bridge.schedules`.
-        warmup_steps: steps over which the rate rises to its full value.
+        method: update rule of the optimizer: sgd, momentum or adam.
+        learning_rate: learning rate of the first step, before the schedule and `rates`.
+        schedule: schedule of the learning rate over the run; see `bridge.schedules`.
+        warmup_steps: number of steps over which the rate rises to its full value.
     """
 
     described_by: ClassVar[tuple[Any, ...]] = (Optimizer,)

@@ -21,18 +21,19 @@ class DataConfig(Config):
     """What is learned.
 
     Attributes:
-        dataset: what is learned: mnist, fashion-mnist, a folder, a file, or module:function.
-        data_dir: the folder of a named data set's files.
-        train_size: training examples that are taken; all of them if not set.
-        test_size: test examples that are taken; all of them if not set.
+        dataset: the data set: mnist, fashion-mnist, a folder, a file, or module:function.
+        data_dir: the folder with the files of a named data set.
+        train_size: number of training examples to use; all if not set.
+        test_size: number of test examples to use; all if not set.
         range: the two values that become 0 and 1; see `bioplaus.data.scaling`.
-        split: which of several data sets in a folder, e.g. letters of EMNIST.
-        holdout: share of the training set that is held out as the test set, where none comes with
-            it.
-        holdout_seed: decides which examples are held out; the seed of the run does not.
-        channels: where the channels of a picture stand in the files, where this is not recognised.
-        reader: the format: a name, or your own as module:Class; recognised if not set.
-        normalise: moves inputs by what the training set says; see `bioplaus.data.normalising`.
+        split: which of several data sets in a folder to use, e.g. letters of EMNIST.
+        holdout: fraction of the training set to hold out as the test set, if the data have none.
+        holdout_seed: seed of the choice of held-out examples; independent of the seed of the run.
+        channels: position of the channels in the arrays of images, if it is not recognised.
+        reader: the reader of the format: a name, or your own as module:Class; recognised if not
+            set.
+        normalise: how to normalise inputs with statistics of the training set; see
+            `bioplaus.data.normalising`.
     """
 
     dataset: str = "mnist"

@@ -96,22 +96,23 @@ class GradcheckConfig(_Offered):
     among the keys: each is passed to those that have it.
 
     Attributes:
-        sizes: units a layer: the inputs, the hidden layers, the outputs. A field of yours needs the
-            first and the last.
-        targets: what the outputs are compared with: labels of classes, or vectors in [0, 1].
-        cost: C(s, y): squared-error or cross-entropy, or your own as module:function.
-        estimator: the estimators that are compared.
-        beta: the nudges, each of which is tried with every estimator that has one.
-        oracle: what is taken for the true gradient; those of `default_oracles` if none is named.
-        batch: number of inputs; those of a fresh network are drawn evenly from [0, 1].
-        engine: what the estimators' phases run in; the oracles' run in torch.
-        dt: the step of euler and of brian2, in membrane time constants.
-        solver: what moves a state to its fixed point.
-        tolerance: relative residual at which a phase is done; 1e-10 in float64 and 1e-6 in float32
-            if not set.
+        sizes: number of units per layer: the inputs, the hidden layers, the outputs. A field of
+            your own needs the first and the last.
+        targets: type of targets: class labels, or vectors in [0, 1].
+        cost: cost function C(s, y): squared-error, cross-entropy, or your own as module:function.
+        estimator: the estimators to compare.
+        beta: the nudges; each is tried with every estimator that uses one.
+        oracle: the oracles that give the true gradient; those of `default_oracles` if none is
+            named.
+        batch: number of inputs; for a new network, they are drawn uniformly from [0, 1].
+        engine: what simulates the phases of the estimators; those of the oracles run in torch.
+        dt: step size of euler and of brian2, in membrane time constants.
+        solver: how a state is moved to its fixed point.
+        tolerance: relative residual at which a phase has converged; 1e-10 in float64 and 1e-6 in
+            float32 if not set.
         steps: largest number of steps of a phase.
         dtype: precision of parameters and states; oracles compute in float64.
-        seed: decides the network, the inputs and the targets.
+        seed: seed of the network, the inputs and the targets.
     """
 
     moved: ClassVar[Mapping[str, str]] = {

@@ -17,22 +17,23 @@ class LoopConfig(Config):
 
     Attributes:
         epochs: passes over the training examples.
-        batch_size: examples an update.
-        micro_shards: parts of a batch that are estimated one after another and added in a fixed
-            order, so that a batch may be larger than memory; any number of processes that divides
-            it gives the same numbers.
-        evaluation_batch: test examples that are evaluated at a time.
-        seed: decides the weights, the order of the examples and every other random number.
-        log_every: steps between rows of the log.
-        check_gradients_every: steps between comparisons of the update with the true gradient; 0 for
-            none.
-        check_rows: test examples of such a comparison, and of the look at stability after an epoch.
-        label_smoothing: share of a target that is spread evenly over all classes.
-        average: decay of a running average of the weights, which is what is tested and kept; none
-            if not set.
-        test_mirrored: add the outputs for a picture and for its mirror image when testing.
-        products: digits of the products in the phases; weights, states and updates keep all of
-            theirs.
+        batch_size: number of examples per update.
+        micro_shards: number of parts into which a batch is split. They are estimated one after
+            another and added in a fixed order, so that a batch may be larger than memory allows.
+            Any number of processes that divides it gives the same result.
+        evaluation_batch: number of test examples evaluated at a time.
+        seed: seed of the weights, the order of the examples and all other random numbers.
+        log_every: number of steps between rows of the log.
+        check_gradients_every: number of steps between gradient checks, which compare the update
+            with the true gradient; 0 means never.
+        check_rows: number of test examples used for gradient checks, and for the stability check
+            after each epoch.
+        label_smoothing: fraction of the target that is spread evenly over all classes.
+        average: decay of a running average of the weights, which is used for testing and saved;
+            none if not set.
+        test_mirrored: whether to add the outputs for an image and its mirror image when testing.
+        products: precision of the products in the phases; weights, states and updates keep full
+            precision.
     """
 
     length: ClassVar[str] = "epochs"

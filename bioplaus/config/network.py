@@ -88,17 +88,18 @@ class LeakyConfig(NetworkConfig):
     """The leaky integrators; see `bioplaus.fields.LeakyField`.
 
     Attributes:
-        hidden: units of each hidden layer, from below.
-        activation: rho of the hidden units, e.g. tanh, hard-sigmoid; or your own as
-            module:function.
-        coordinates: which state the local rule sees; clipped also keeps states in [0, 1].
-        linear_output: whether output units are linear, rho(s) = s, and in no box.
+        hidden: number of units of each hidden layer, from the lowest up.
+        activation: activation function rho of the hidden units, e.g. tanh, hard-sigmoid; or your
+            own as module:function.
+        coordinates: which change of a unit the local rule sees; clipped also keeps states in [0,
+            1].
+        linear_output: whether output units are linear, rho(s) = s, and unbounded.
         tied: whether feedback weights are the transposed forward weights.
-        gain: forward weights are drawn from N(0, gain^2 / fan_in).
-        feedback_gain: norm of the feedback weights over that of the forward weights, at the start.
-        angle: degrees between feedback and transposed forward weights, at the start.
-        asymmetry: A, in place of the angle: feedback is the transpose plus A times an independent
-            draw.
+        gain: scale of the forward weights, which are drawn from N(0, gain^2 / fan_in).
+        feedback_gain: initial norm of the feedback weights relative to the forward weights.
+        angle: initial angle between feedback and transposed forward weights, in degrees.
+        asymmetry: A, an alternative to the angle: feedback weights are the transposed forward
+            weights plus A times an independent draw.
     """
 
     field: Literal["leaky"] = "leaky"

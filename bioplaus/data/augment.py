@@ -16,10 +16,10 @@ class Augment(metaclass=Answered):
     """How pictures are changed before an update.
 
     Attributes:
-        mirror: whether left and right of half the pictures, at random, are exchanged.
-        shift: pixels, up to which a picture is moved up or down and sideways: a crop of the
-            picture with so many zeros around it.
-        cutout: side of a square of zeros whose centre lies anywhere in the picture; 0 is none.
+        mirror: whether to mirror a random half of the images left to right.
+        shift: largest shift in pixels. Each image is padded with zeros and cropped at random, which
+            moves it vertically and horizontally.
+        cutout: side of a square of zeros, centred anywhere in the image; 0 means none.
 
     Source: cutout: DeVries and Taylor 2017 (arXiv 1708.04552).
     """

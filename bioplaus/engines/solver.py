@@ -47,7 +47,7 @@ class Brian2(AbstractSolver):
     and used again; rows that have ended leave their places idle.
 
     Attributes:
-        tau: the membranes' time constant, with its unit.
+        tau: time constant of the membranes, with its unit.
         dt: the step, in membrane time constants, 0 < dt <= 1.
         method: `euler`, `exponential_euler` or `rk4`.
         target: `numpy` or `cython`.

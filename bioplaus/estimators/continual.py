@@ -39,8 +39,8 @@ class Continual(VectorFieldEP):
     below 1e-3 needs float64.
 
     Attributes:
-        rate: learning rate within the nudged phase, >= 0; with plain SGD of the same rate the
-            step of the optimizer ends where the phase's own parameters did.
+        rate: learning rate within the nudged phase, >= 0. With plain SGD at the same rate, the step
+            of the optimizer ends at the parameters that the phase reached.
 
     Source: Ernoult, Grollier, Querlioz, Bengio, Scellier 2020 (arXiv 2005.04168), section 3.
     """

@@ -29,8 +29,8 @@ class AbstractDifference(AbstractEstimator):
     - `random-sign`: one-sided with the sign of beta drawn for each row.
 
     Attributes:
-        beta: strength of the nudge, not 0; above 0 it pulls the outputs toward the target.
-        nudging: one-sided, centered or random-sign.
+        beta: strength of the nudge, not 0; a positive nudge pulls the outputs toward the target.
+        nudging: type of nudge: one-sided, centered or random-sign.
         generator: of the signs of `random-sign`.
 
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 3; centered differences:

@@ -175,7 +175,7 @@ class Dyadic(AbstractEstimator):
     In the box of clipped coordinates J^T d is taken on the units inside it, as in `asym-ep`.
 
     Attributes:
-        beta: strength of the nudge, not 0, of which each of the pair has one half.
+        beta: strength of the nudge, not 0; each state of the pair is nudged with half of it.
 
     Source: the doubled state of Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670);
     the nudge of both partners after dual propagation, Hoier, Staudt, Zach 2023

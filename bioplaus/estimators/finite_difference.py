@@ -29,7 +29,7 @@ class FiniteDifference(AbstractEstimator):
     largest residual and worst status.
 
     Attributes:
-        h: step in the parameter.
+        h: step size in the parameter.
     """
 
     name = "finite-difference"

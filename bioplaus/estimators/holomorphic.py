@@ -25,8 +25,8 @@ class Holomorphic(AbstractEstimator):
     are not conservative keep the vector field's floor.
 
     Attributes:
-        beta: radius of the circle.
-        points: N >= 1, the nudges on the circle.
+        beta: radius of the circle of nudges.
+        points: number N of nudges on the circle, >= 1.
 
     Source: Laborieux and Zenke 2022 (arXiv 2209.00530), section 3.
     """

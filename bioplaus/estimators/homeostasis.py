@@ -21,7 +21,8 @@ class Homeostasis(VectorFieldEP):
     e is drawn; other fields draw a few where their state is large.
 
     Attributes:
-        strength: weight of the homeostatic loss, >= 0; 0 leaves the estimate of -dJ/dtheta.
+        strength: weight of the homeostatic loss, >= 0; 0 leaves the estimate of -dJ/dtheta
+            unchanged.
 
     Source: Laborieux and Zenke 2024 (ICLR; arXiv 2309.02214), section 4.
     """

@@ -19,9 +19,10 @@ class Implicit(AbstractAdjoint):
     """Solve J_s^T a = c for the adjoint a.
 
     Attributes:
-        dense_up_to: states of at most this size are solved densely.
-        adjoint_tolerance: relative residual of GMRES, tightened to a tenth of the phases'.
-        max_iterations: products of GMRES at most.
+        dense_up_to: largest number of units for which the adjoint equation is solved densely.
+        adjoint_tolerance: relative residual of GMRES; at most a tenth of the tolerance of the
+            phases.
+        max_iterations: largest number of products in GMRES.
     """
 
     name = "implicit"

@@ -21,7 +21,7 @@ class KolenPollack(VectorFieldEP):
     factor 1 - r decay a step, so that the weights align whatever the task.
 
     Attributes:
-        decay: weight of the decay, >= 0; 0 leaves the estimate.
+        decay: weight of the decay, >= 0; 0 leaves the estimate unchanged.
 
     Source: Kolen and Pollack 1994 (ICNN 3), equations 16 to 19; Akrout et al. 2019
     (arXiv 1904.05391), section 3.

@@ -49,9 +49,9 @@ class RecurrentBackprop(AbstractAdjoint):
     Where ||a|| is much larger than ||c||, the network goes on until that is small too.
 
     Attributes:
-        dt: Euler step in membrane time constants.
+        dt: size of an Euler step, in membrane time constants.
         adjoint_tolerance: relative residual ||J^T a - c|| / ||a|| at which the adjoint has settled.
-        adjoint_steps: step limit.
+        adjoint_steps: largest number of steps of the adjoint.
 
     Source: Almeida 1987; Pineda 1987 (Phys. Rev. Lett. 59), equations 11 to 13.
     """

@@ -37,10 +37,10 @@ class Unrolled(AbstractEstimator):
     stands among the phases of the estimate with the larger of this residual and that of s_T.
 
     Attributes:
-        dt: Euler step in membrane time constants.
-        steps: T, as long as the derivative converges in so many.
-        most_steps: T at most. From the residual after `steps` follows the T that is needed; if
-            this is above, `steps` remain, and the residual says what is missing.
+        dt: size of an Euler step, in membrane time constants.
+        steps: number T of steps to differentiate through, if the derivative converges in that many.
+        most_steps: largest T. The residual after `steps` steps determines the T that is needed. If
+            that exceeds this limit, T remains `steps`, and the residual shows what is missing.
     """
 
     name = "unrolled"

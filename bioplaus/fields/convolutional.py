@@ -1,4 +1,4 @@
-"""Stacks of convolutions as a field: forward kernels, and kernels of the way back of their own."""
+"""Stacks of convolutions as a field, with separate forward and feedback kernels."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ def convolutional(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LayeredField:
-    """A stack of convolutions with linear outputs, in which each layer hears the one above.
+    """A stack of convolutions with linear outputs, in which each layer gets feedback from the next.
 
-    Feedback kernels are drawn apart from the forward ones: in many dimensions two draws stand at
-    90 degrees, give or take 57 / sqrt(weights) degrees.
+    Feedback kernels are drawn independently of the forward kernels. In many dimensions, two such
+    draws are at 90 degrees, plus or minus 57 / sqrt(weights) degrees.
 
     Args:
-        input: channels, height and width of a picture.
-        n_output: of the linear outputs, which the last convolution reaches unit by unit.
-        channels: channels of each convolution.
+        input: channels, height and width of an image.
+        n_output: number of linear outputs, which are fully connected to the last convolution.
+        channels: number of channels of each convolution.
         kernel: width of the kernels, odd.
-        unpooled: which convolutions, counted from 1, have no pooling over windows of 2 behind them.
-        pool: `average`, `max` or `softmax`.
-        skips: convolutions from which a 1 x 1 convolution leads two layers up, and one back.
-        activation: rho of the hidden units, e.g. relu, relu6, hard-sigmoid, dsilu.
+        unpooled: the convolutions, counted from 1, without pooling over windows of 2 after them.
+        pool: `average`, `max` or `softmax` pooling.
+        skips: convolutions from which a 1 x 1 convolution leads two layers up, and another back.
+        activation: activation function of the hidden units, e.g. relu, relu6, hard-sigmoid, dsilu.
         coordinates: `membrane` or `activity`, see `LayeredField`; `clipped` keeps the states in
             [0, 1], with the activation hard-sigmoid.
         gain: scale of the forward weights, drawn from N(0, gain^2 / fan_in).
-        feedback_gain: scale of the weights of the way back.
+        feedback_gain: scale of the feedback weights.
         feedback: `independent`; `tied`: the transposed forward kernels (of average pooling); or
-            `none`: a feed-forward network, whose exact gradient is that of backpropagation.
+            `none`: a feedforward network, whose exact gradient is that of backpropagation.
         generator: source of the random numbers.
         dtype: float32 or float64.
         device: where the parameters live.

@@ -35,7 +35,7 @@ class Anderson(Sweeps):
     s of the formula. Each row has its own alpha, over its last `memory` states.
 
     Attributes:
-        memory: earlier states that are mixed, >= 1.
+        memory: number of earlier states that are mixed, >= 1.
 
     Source: Walker and Ni 2011 (SIAM J. Numer. Anal. 49), equation 2.1.
     """

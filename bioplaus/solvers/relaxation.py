@@ -15,7 +15,7 @@ class Euler(AbstractSolver):
     """s <- s + dt F(s).
 
     Attributes:
-        dt: the step, in membrane time constants, in (0, 1].
+        dt: step size, in membrane time constants, in (0, 1].
     """
 
     dt: float = 0.5

@@ -79,7 +79,8 @@ class DampedSweeps(AbstractSolver):
     Euler's steps only for dt < 2 / (1 + mu^2), and whole sweeps only for mu < 1.
 
     Attributes:
-        omega: share of its way that a group goes in a step, in (0, 1].
+        omega: relaxation factor: the fraction of the way that a group of layers moves in a step, in
+            (0, 1].
 
     Source: Young 1971, Iterative Solution of Large Linear Systems, chapter 6.
     """

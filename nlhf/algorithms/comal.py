@@ -17,7 +17,7 @@ class COMAL(INPO):
     regularisation, linearly where that is unique.
 
     Attributes:
-        reference_every: steps of INPO before the reference becomes the policy, >= 1.
+        reference_every: number of steps of INPO before the policy replaces the reference, >= 1.
 
     Source: Liu et al. 2024 (arXiv 2410.23223), algorithm 1 and theorem 1.
     """

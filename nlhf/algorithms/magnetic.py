@@ -17,7 +17,7 @@ class Magnetic(AbstractAlgorithm):
 
     Attributes:
         eta: constant or a function of the step.
-        magnet_every: steps after which the policy takes the reference's place; 0 for never.
+        magnet_every: number of steps after which the policy replaces the reference; 0 means never.
 
     Source: Sokota et al. 2023 (arXiv 2206.05825), equation 5; the magnet that moves is that of
         Wang et al. 2024 (arXiv 2410.16714), section 4.

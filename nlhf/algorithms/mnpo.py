@@ -19,7 +19,7 @@ class MNPO(AbstractAlgorithm):
 
     Attributes:
         eta: constant or a function of the step.
-        players: n >= 2, of which the opponents are the last n - 1 policies.
+        players: number n of players, >= 2; the opponents are the last n - 1 policies.
 
     Source: Wu et al. 2025 (arXiv 2509.23102), equation 11 and section 3.2 (time-dependent).
     """

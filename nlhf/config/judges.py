@@ -71,11 +71,12 @@ class JudgedConfig(Config):
     `sources` has the settings of `reward:`, `pair:` and `judge:`.
 
     Attributes:
-        preference: who judges: a folder of preference-train, reward:MODEL, pair:MODEL,
-            judge:URL#MODEL, module:function, or several with weights, 0.7*A+0.3*B.
-        symmetrise: ask in both orders, and average, what is not antisymmetric by construction.
-        max_calls: requests to endpoints, tries after a failure too; a run that has used them up
-            stops and can go on.
+        preference: the judge: a folder of preference-train, reward:MODEL, pair:MODEL,
+            judge:URL#MODEL, module:function, or a weighted sum of several, 0.7*A+0.3*B.
+        symmetrise: whether to ask a judge in both orders and average, if it is not antisymmetric by
+            construction.
+        max_calls: largest number of requests to endpoints, including retries. A run that has used
+            them up stops, and can be resumed.
     """
 
     operational: ClassVar[tuple[str, ...]] = (

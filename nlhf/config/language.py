@@ -37,10 +37,9 @@ class GenerationConfig(Config):
     """How answers are drawn; see `nlhf.language.decoding.Sampling`.
 
     Attributes:
-        min_new_tokens: an answer does not end before it has so many tokens.
-        cache: auto decodes by recorded steps with caches of fixed length on a GPU, where the model
-            allows it; static takes such caches on a CPU, too; dynamic takes growing ones
-            everywhere.
+        min_new_tokens: smallest number of tokens before an answer may end.
+        cache: auto decodes with recorded steps and caches of fixed length on a GPU, if the model
+            allows it; static uses such caches also on a CPU; dynamic always uses growing caches.
     """
 
     described_by: ClassVar[tuple[Any, ...]] = (Sampling,)
@@ -68,7 +67,7 @@ class LoraConfig(Config):
     """A low-rank adapter; rank 0 learns all weights.
 
     Attributes:
-        rank: rank of the adapter; 0 learns all weights.
+        rank: rank of the LoRA adapter; 0 trains all weights.
     """
 
     described_by: ClassVar[tuple[Any, ...]] = (Lora,)
@@ -86,11 +85,11 @@ class LanguageOptimizerConfig(Config):
     """How parameters follow the gradient; see `bridge.optim.Optimizer`.
 
     Attributes:
-        method: how a parameter follows its gradient.
-        learning_rate: rate of the first step, before the schedule.
+        method: update rule of the optimizer.
+        learning_rate: learning rate of the first step, before the schedule.
         momentum: decay of the velocity.
-        schedule: how the rate goes over the run; see `bridge.schedules`.
-        warmup_steps: steps over which the rate rises to its full value.
+        schedule: schedule of the learning rate over the run; see `bridge.schedules`.
+        warmup_steps: number of steps over which the rate rises to its full value.
     """
 
     described_by: ClassVar[tuple[Any, ...]] = (Optimizer,)
@@ -142,51 +141,55 @@ class LanguageConfig(JudgedConfig):
     `method` has the settings of single objectives.
 
     Attributes:
-        model: what learns: a folder, a hub name, smollm2, or tiny:WORD,WORD,... for a random model.
-        prompts: a file of prompts, JSON lines or another layout that is read.
-        reward: where rlhf takes its reward from: reward:MODEL, module:function or a Bradley-Terry
-            folder; the preference's own if not set.
-        algorithm: which objective; see `nlhf.language.objectives`.
+        model: the model to train: a folder, a hub name, smollm2, or tiny:WORD,WORD,... for a random
+            model.
+        prompts: a file of prompts, as JSON lines or in another supported layout.
+        reward: the reward for rlhf: reward:MODEL, module:function or a Bradley-Terry folder; that
+            of the preference model if not set.
+        algorithm: the objective; see `nlhf.language.objectives`.
         tau: weight of KL(policy, reference).
-        tau_start: tau at the first step, from where it goes to `tau`; constant if not set.
-        tau_schedule: how tau goes from `tau_start` to `tau`.
-        mixture: the reference's weight in the opponent of nash-md, and of online-ipo.
-        mixture_start: the mixture at the first step, from where it goes to `mixture`; constant if
-            not set.
-        mixture_schedule: how the mixture goes from `mixture_start` to `mixture`.
-        samples: answers of the policy a prompt.
-        opponents: answers of the opponent a prompt.
-        kl: how the divergence enters a token's score: from the log-ratios of this and all later
-            tokens, or from whole distributions, with less variance.
-        baseline: what is subtracted from a score: 1/2, the mean of the other answers, or a value
-            learned from the hidden states.
-        ema_rate: share of the policy that the moving average of nash-ema takes up a step.
-        reference: whether the reference stands still, or follows the policy as a moving average.
-        reference_every: steps after which the policy takes the reference's place, 0 for never; the
-            algorithm's own number if not set.
-        reference_rate: share of the policy that a following reference takes up a step.
-        iterations: steps of the optimizer.
-        batch_size: prompts a pass, all processes together.
-        accumulation: passes a step.
+        tau_start: tau at the first step; it changes from there to `tau`. Constant if not set.
+        tau_schedule: how tau changes from `tau_start` to `tau`.
+        mixture: weight of the reference in the opponent of nash-md and of online-ipo.
+        mixture_start: the mixture weight at the first step; it changes from there to `mixture`.
+            Constant if not set.
+        mixture_schedule: how the mixture weight changes from `mixture_start` to `mixture`.
+        samples: number of answers of the policy per prompt.
+        opponents: number of answers of the opponent per prompt.
+        kl: estimator of the divergence in a token's score: from the log-ratios of this and all
+            later tokens, or from whole distributions, which has less variance.
+        baseline: baseline that is subtracted from a score: 1/2, the mean of the other answers, or a
+            value learned from the hidden states.
+        ema_rate: rate at which the moving average of nash-ema follows the policy, per step.
+        reference: whether the reference is fixed, or follows the policy as a moving average.
+        reference_every: number of steps after which the policy replaces the reference; 0 means
+            never. The default of the algorithm if not set.
+        reference_rate: rate at which a moving reference follows the policy, per step.
+        iterations: number of steps of the optimizer.
+        batch_size: number of prompts per pass, over all processes.
+        accumulation: number of passes per step.
         precision: dtype of the weights.
-        mixed_precision: compute the scoring passes in bfloat16.
-        chat: put prompts into the tokenizer's chat template, if it has one.
-        end_token: the token that ends an answer, where the tokenizer does not say.
-        shard: how processes share a model: copies, or pieces.
-        measure_exact: list all answers of a tiny language, and measure the policy against the
-            oracle.
-        on_bad_lines: refuse a file with malformed lines, or skip and count them.
-        missing_end_penalty: taken from an answer that does not end, and given to the other one.
-        max_prompt_tokens: largest length of a prompt; no limit if not set.
-        truncate: what becomes of longer prompts: refused, or cut at their left or right end.
-        gradient_checkpointing: compute layers again on the way back, to save memory.
+        mixed_precision: whether to compute the scoring passes in bfloat16.
+        chat: whether to put prompts into the chat template of the tokenizer, if it has one.
+        end_token: the token that ends an answer, if the tokenizer does not define it.
+        shard: how processes share a model: as copies, or in shards.
+        measure_exact: whether to list all answers of a tiny language, and compare the policy with
+            the oracle.
+        on_bad_lines: whether a file with malformed lines is an error, or the lines are skipped and
+            counted.
+        missing_end_penalty: penalty that is subtracted from an answer that does not end, and added
+            to the other one.
+        max_prompt_tokens: largest number of tokens of a prompt; no limit if not set.
+        truncate: what to do with longer prompts: stop with an error, or cut their left or right
+            end.
+        gradient_checkpointing: whether to recompute layers in the backward pass to save memory.
         eval_prompts: a file of prompts on which P(policy > reference) is measured.
-        eval_every: steps between such measurements; only before the first and after the last step
-            if not set.
-        report_to: which services are told of every record as it comes.
-        push_to_hub: the hub's repository that policy and card are uploaded to at the end.
-        log_every: steps between rows of the log.
-        seed: decides the order of the prompts, the answers and new weights.
+        eval_every: number of steps between these measurements; if not set, only before the first
+            and after the last step.
+        report_to: services that receive every record as it is written.
+        push_to_hub: the hub repository to which the policy and its card are uploaded at the end.
+        log_every: number of steps between rows of the log.
+        seed: seed of the order of the prompts, the answers and new weights.
     """
 
     length: ClassVar[str] = "iterations"

@@ -28,26 +28,27 @@ class PreferenceConfig(Config):
 
     Attributes:
         pairs: a file of comparisons, in one of the layouts of docs/preference-data.md.
-        model: what reads the texts: hashed (words, no download), a folder or a hub name.
-        head: what makes a preference of what was read; see `nlhf.language.preference_models`.
-        hidden: units of the head's hidden layer.
-        planes: pairs of coordinates in which cycles can go round.
-        tune: what of the model learns beside the head.
-        max_length: tokens of a row; what is longer is cut.
+        model: the encoder of the texts: hashed (words, no download), a folder or a hub name.
+        head: how the encoded texts give a preference; see `nlhf.language.preference_models`.
+        hidden: number of units of the head's hidden layer.
+        planes: number of planes (pairs of coordinates) in which cycles can occur.
+        tune: which part of the model learns in addition to the head.
+        max_length: largest number of tokens of a row; longer rows are cut.
         epochs: passes over the comparisons.
-        batch_size: comparisons a step.
-        learning_rate: rate of the head's first step.
-        encoder_rate: multiplier of it for what of the model learns.
-        weight_decay: decoupled, of all that learns.
-        schedule: how the rate goes over the run.
-        warmup: share of the run over which the rate rises to its full value.
+        batch_size: number of comparisons per step.
+        learning_rate: learning rate of the head at the first step.
+        encoder_rate: multiplier of the learning rate for the trained weights of the model.
+        weight_decay: decoupled weight decay of all trained weights.
+        schedule: schedule of the learning rate over the run.
+        warmup: fraction of the run over which the rate rises to its full value.
         clip_norm: largest Euclidean norm of all gradients together; no limit if not set.
-        holdout: share of the comparisons that is only for the report.
-        check: share of the others that says which epoch is kept.
-        holdout_by: hold out whole prompts, or single pairs.
-        on_bad_lines: refuse a file with malformed lines, or skip and count them.
-        log_every: steps between rows of the log.
-        seed: decides new weights, what is held out, and the order.
+        holdout: fraction of the comparisons held out for the report.
+        check: fraction of the remaining comparisons that decides which epoch is kept.
+        holdout_by: whether to hold out whole prompts, or single pairs.
+        on_bad_lines: whether a file with malformed lines is an error, or the lines are skipped and
+            counted.
+        log_every: number of steps between rows of the log.
+        seed: seed of new weights, of what is held out, and of the order.
     """
 
     length: ClassVar[str] = "epochs"

@@ -51,27 +51,27 @@ class NashConfig(Config):
     Attributes:
         game: sound-quality, roshambo, a game with a known answer, or a CSV file of votes or
             probabilities.
-        smoothing: pseudo-votes that are added to each side of every compared pair; 0 takes the raw
+        smoothing: pseudo-votes added to each side of every compared pair; 0 uses the raw
             frequencies.
-        reference: probabilities of the reference policy, one an action; uniform if not set.
+        reference: probabilities of the reference policy, one per action; uniform if not set.
         algorithm: the method, or exact for the oracle.
         tau: weight of KL(policy, reference).
-        tau_start: tau at the first step, from where it goes to `tau`; constant if not set.
-        tau_schedule: how tau goes from `tau_start` to `tau`.
-        eta: step size; the theorem's 2 / (tau (t + 2)) for nash-md, nash-ema and self-play if not
-            set, and the method's own elsewhere.
-        eta_end: the step size at the end, where it is to change.
-        eta_schedule: how the step size goes from `eta` to `eta_end`.
-        mixture: the reference's weight in the opponent of nash-md; eta tau if not set.
-        mixture_end: that weight at the end, where it is to change.
-        mixture_schedule: how it goes from `mixture` to `mixture_end`.
-        ema_rate: share of the policy that the moving average of nash-ema takes up a step.
-        iterations: steps of the method.
-        votes: noisy votes a comparison that the method sees instead of the table; the table itself
-            if not set.
-        log_every: steps between rows of the log.
-        dtype: precision of the method; the oracle and the certificates are in float64.
-        seed: decides the votes.
+        tau_start: tau at the first step; it changes from there to `tau`. Constant if not set.
+        tau_schedule: how tau changes from `tau_start` to `tau`.
+        eta: step size; if not set, the theorem's 2 / (tau (t + 2)) for nash-md, nash-ema and
+            self-play, and otherwise the default of the method.
+        eta_end: step size at the end, if it is to change.
+        eta_schedule: how the step size changes from `eta` to `eta_end`.
+        mixture: weight of the reference in the opponent of nash-md; eta tau if not set.
+        mixture_end: that weight at the end, if it is to change.
+        mixture_schedule: how that weight changes from `mixture` to `mixture_end`.
+        ema_rate: rate at which the moving average of nash-ema follows the policy, per step.
+        iterations: number of steps of the method.
+        votes: number of noisy votes per comparison, from which the method learns instead of the
+            table; the table itself if not set.
+        log_every: number of steps between rows of the log.
+        dtype: precision of the method; the oracle and the certificates use float64.
+        seed: seed of the votes.
     """
 
     length: ClassVar[str] = "iterations"

@@ -22,16 +22,16 @@ class TournamentConfig(JudgedConfig):
 
     Attributes:
         policies: two or more: models, folders, or files of answers.
-        prompts: a file of what they are asked.
-        limit: only so many prompts, the first ones; all if not set.
-        draws: answers of a policy to a prompt.
-        batch_size: prompts a pass.
-        chat: put prompts into the tokenizer's chat template, if it has one.
-        end_token: the token that ends an answer, where the tokenizer does not say.
-        on_bad_lines: refuse a file of prompts with malformed lines, or skip and count them; files
-            of answers must be whole.
+        prompts: a file with the prompts of the tournament.
+        limit: number of prompts to use, from the first on; all if not set.
+        draws: number of answers per policy and prompt.
+        batch_size: number of prompts per pass.
+        chat: whether to put prompts into the chat template of the tokenizer, if it has one.
+        end_token: the token that ends an answer, if the tokenizer does not define it.
+        on_bad_lines: whether a file of prompts with malformed lines is an error, or the lines are
+            skipped and counted; files of answers must be valid.
         precision: dtype of the weights.
-        seed: decides the answers.
+        seed: seed of the answers.
     """
 
     policies: tuple[str, ...]

@@ -32,20 +32,22 @@ class WarmStartConfig(Config):
     """A model and the completions that it learns.
 
     Attributes:
-        model: what learns: a folder, a hub name, smollm2, or tiny:WORD,WORD,... for a random model.
-        examples: a file of prompts with the completions that are learned.
-        held_out: a file of examples that are only for the report.
-        holdout: share of the prompts of `examples` that is held out, where there is no such file.
+        model: the model to train: a folder, a hub name, smollm2, or tiny:WORD,WORD,... for a random
+            model.
+        examples: a file of prompts with the completions to learn.
+        held_out: a file of examples that are used only for the report.
+        holdout: fraction of the prompts of `examples` to hold out, if there is no such file.
         epochs: passes over the examples.
-        batch_size: examples a pass.
-        accumulation: passes a step.
+        batch_size: number of examples per pass.
+        accumulation: number of passes per step.
         precision: dtype of the weights.
-        mixed_precision: compute in bfloat16.
-        chat: put prompts into the tokenizer's chat template, if it has one.
-        end_token: the token that ends an answer, where the tokenizer does not say.
-        on_bad_lines: refuse a file with malformed lines, or skip and count them.
-        log_every: steps between rows of the log.
-        seed: decides new weights, what is held out, and the order.
+        mixed_precision: whether to compute in bfloat16.
+        chat: whether to put prompts into the chat template of the tokenizer, if it has one.
+        end_token: the token that ends an answer, if the tokenizer does not define it.
+        on_bad_lines: whether a file with malformed lines is an error, or the lines are skipped and
+            counted.
+        log_every: number of steps between rows of the log.
+        seed: seed of new weights, of what is held out, and of the order.
     """
 
     length: ClassVar[str] = "epochs"

@@ -25,15 +25,16 @@ class Sampling:
     own rows only where `truncate_own` says so, because a cut y ~ pi would bias the gradient.
 
     Attributes:
-        max_new_tokens: an answer's largest length, >= 1, its end token included.
-        temperature: T > 0.
-        top_k: keep that many of the most likely tokens, >= 1.
-        top_p: keep the smallest set of the most likely tokens with at least this probability, in
-            (0, 1]; 1 keeps all. See `truncated` for ties.
-        min_p: keep tokens with at least this share of the most likely one's probability, (0, 1].
-        repetition_penalty: of tokens that the prompt or the answer has already, > 0, before the
-            cuts and on the same rows as they: their log-probabilities are multiplied by it, so
-            that above 1 they become rarer.
+        max_new_tokens: largest number of tokens of an answer, >= 1, including its end token.
+        temperature: sampling temperature, > 0.
+        top_k: number of most likely tokens to keep, >= 1.
+        top_p: probability of the smallest set of most likely tokens to keep, in (0, 1]; 1 keeps
+            all. See `truncated` for ties.
+        min_p: smallest probability of tokens to keep, as a fraction of that of the most likely
+            token, in (0, 1].
+        repetition_penalty: the factor, > 0, by which the log-probabilities of tokens that already
+            occur in the prompt or the answer are multiplied; above 1 they become rarer. It applies
+            before truncation, and to the same rows.
         truncate_own: cut the policy's own rows too; for answers that no gradient is made of.
     """
 

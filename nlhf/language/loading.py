@@ -41,7 +41,8 @@ class Lora:
     Attributes:
         rank: r >= 1.
         alpha: the adapter is scaled by alpha / r.
-        targets: endings of the names of the linear layers that get one; all of them if empty.
+        targets: endings of the names of the linear layers that get an adapter; all linear layers if
+            empty.
     """
 
     rank: int

@@ -46,22 +46,22 @@ class EndpointSettings:
     """How a judge is asked.
 
     Attributes:
-        template: the question, with "{a}" and "{b}" for the answers, a the first one, and
+        template: the question, with "{a}" and "{b}" for the first and the second answer, and
             "{prompt}".
         system: the system message; none if empty.
-        labels: what the reply calls the first answer and the second one, and perhaps a tie.
-        logprobs: go by the probabilities of the label's token where the reply has them.
-        top_logprobs: how many tokens it lists.
-        temperature: of the reply.
-        max_tokens: of the reply; 0 leaves it to the server.
-        extra: more keys of the request, as {seed = 1}.
-        key_env: the environment variable with the key; "" for no key.
-        timeout: seconds for one request.
-        retries: tries after the first one.
-        backoff: seconds before the second try, doubled for each more, 60 at most.
-        concurrency: requests at a time.
-        cache: folder of the replies; "auto" for one of the user's, "off" for none.
-        price_in, price_out: of a million tokens, in any currency.
+        labels: the labels of the first and the second answer in a reply, and optionally of a tie.
+        logprobs: whether to use the probabilities of the label's token, if the reply has them.
+        top_logprobs: number of most likely tokens that a reply lists.
+        temperature: sampling temperature of the reply.
+        max_tokens: largest number of tokens of the reply; 0 lets the server decide.
+        extra: additional keys of the request, for example {seed = 1}.
+        key_env: the environment variable that holds the key; "" for no key.
+        timeout: time limit of a request, in seconds.
+        retries: number of retries after the first request.
+        backoff: seconds before the first retry, doubled for each further one, at most 60.
+        concurrency: largest number of simultaneous requests.
+        cache: folder for replies; "auto" for the cache folder of the user, "off" for none.
+        price_in, price_out: price per million tokens, in any currency.
     """
 
     template: str = TEMPLATE

@@ -36,13 +36,15 @@ class PairSettings:
     """How a classifier of pairs is read.
 
     Attributes:
-        template: "{prompt}", "{a}" and "{b}" in the text that it reads, a being the first answer;
-            if empty, the three with the tokenizer's separator between them.
-        outputs: what the model's outputs stand for: "first", "second" and "tie", in their order.
-            If empty, what the model's own labels say, else the order in which they stand here.
-        max_length: most tokens of prompt and answers; the model's context if left out.
-        precision: of the weights.
-        tokens_a_pass: most tokens that are read at once.
+        template: the text that the model reads, with "{prompt}", "{a}" and "{b}" for the prompt,
+            the first and the second answer. If empty, the three are joined by the separator of the
+            tokenizer.
+        outputs: meaning of the model's outputs in order: "first", "second" and "tie". If empty, the
+            labels of the model decide, and without clear labels the order given here.
+        max_length: largest number of tokens of prompt and answers; the context of the model if not
+            set.
+        precision: dtype of the weights.
+        tokens_a_pass: largest number of tokens per forward pass.
     """
 
     template: str = ""

@@ -22,11 +22,13 @@ class RewardSettings:
     """How a reward model is read.
 
     Attributes:
-        template: "{prompt}" and "{answer}" in the text that it reads; if empty, the tokenizer's
-            chat template, or without one the pair (prompt, answer) as the tokenizer joins them.
-        max_length: most tokens of prompt and answer; the model's context if left out.
-        precision: of the weights.
-        tokens_a_pass: most tokens that are read at once.
+        template: the text that the model reads, with "{prompt}" and "{answer}". If empty, the chat
+            template of the tokenizer, or without one the pair (prompt, answer) as the tokenizer
+            joins them.
+        max_length: largest number of tokens of prompt and answer; the context of the model if not
+            set.
+        precision: dtype of the weights.
+        tokens_a_pass: largest number of tokens per forward pass.
     """
 
     template: str = ""

@@ -27,9 +27,9 @@ class Iterated(Objective):
     """pi_{t+1} = argmin of a loss over pairs of answers of pi_t, by `anchor_every` gradient steps.
 
     Attributes:
-        eta: the step of mirror descent, > 0; several papers write its inverse.
-        anchor_every: gradient steps before pi_t becomes the policy, >= 1; at 1 pi_t is always the
-            policy itself, and the loss's gradient is that of policy gradients.
+        eta: step size of mirror descent, > 0; several papers use its inverse.
+        anchor_every: number of gradient steps for which pi_t stays fixed, >= 1. With 1, pi_t is
+            always the current policy, and the gradient of the loss is a policy gradient.
     """
 
     eta: float = 1.0

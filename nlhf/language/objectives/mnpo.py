@@ -28,7 +28,7 @@ class MNPO(Iterated):
     `samples` answers are drawn of each opponent. Without regularisation.
 
     Attributes:
-        players: n >= 2; two are INPO's loss without a reference.
+        players: number n of players, >= 2; with two, the loss is that of INPO without a reference.
 
     Source: Wu et al. 2025 (arXiv 2509.23102), equations 11 and 16, section 3.2 (time-dependent,
     even weights).

@@ -20,7 +20,7 @@ class XPO(Iterated):
     It believes in a reward: its end is RLHF's policy where preferences are Bradley and Terry's.
 
     Attributes:
-        alpha: the bonus, >= 0; 0 is online DPO.
+        alpha: weight of the bonus, >= 0; 0 is online DPO.
 
     Source: Xie et al. 2024 (arXiv 2405.21046), algorithm 1, with P in place of one label.
     """
