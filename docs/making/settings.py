@@ -16,8 +16,8 @@ HEAD = """\
 # All settings
 
 This page lists every key that `--set KEY=VALUE` and TOML files accept, with its default, its legal
-values and its meaning. `--print-config` of `eqprop-run`, `eqprop-nash`, `nash-md` and `warm-start`
-prints the same for one run, as a file that the command can read:
+values and its meaning. For commands that read a CONFIG.toml, `--print-config` prints the same for
+one run, as a file that the command can read:
 
 ```bash
 python cli.py eqprop-run --estimator asym-ep --print-config > mine.toml
