@@ -78,7 +78,7 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     from bridge.report.policies import check_picture, plot_policies
     from nlhf.config import NashConfig
     from nlhf.ranking.card import game_facts
-    from nlhf.training import StepRecord, build, solve
+    from nlhf.training import StepRecord, build_tables, train_tables
 
     if plot:
         if options["resume"]:
@@ -93,7 +93,7 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)
     device = resolve_device(options["device"])
     _require_votes(settings, bootstrap)
-    run = build(settings, device)
+    run = build_tables(settings, device)
     notes = () if run.battles is None else run.battles.notes
     card = Card(run.preferences.name, game_facts(run.preferences, run.battles), notes)
     tell([card], options)
@@ -115,7 +115,7 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
         log = session.log
         if session.start is None:
             keep([card], log)
-        results = solve(
+        results = train_tables(
             run,
             on_record=lambda record: log.log("metrics", record),
             on_policy=lambda step, policy: policies.append((step, policy.cpu().numpy())),

@@ -1,0 +1,237 @@
+"""The loop of `nash-md` on language models: it turns steps into records, and knows no log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from bridge.checkpoint import loading, random_states, set_random_states
+from bridge.distributed import Group
+from bridge.errors import RunFailed
+from bridge.optim import Optimizer
+from bridge.seeding import generator, seed_for
+from nlhf.config import (
+    LanguageConfig,
+    get_reward,
+    make_judge,
+    make_language_optimizer,
+    make_movement,
+    make_objective,
+    make_sampling,
+)
+from nlhf.config.judges import Preference
+from nlhf.errors import InputError
+from nlhf.language.checkpointing import checkpoint_layers
+from nlhf.language.decoders import Decoder
+from nlhf.language.enumeration import measure_exactly
+from nlhf.language.evaluation import evaluate
+from nlhf.language.loading import Lora, load_policy
+from nlhf.language.parallel import AbstractGroup, share_model
+from nlhf.language.policy import Policy
+from nlhf.language.prompts import Prompt
+from nlhf.language.reading import Account, digest, read_prompts
+from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
+from nlhf.language.trainer import Batching, Trainer
+
+
+@dataclass(frozen=True)
+class LanguageRun:
+    """Everything that a run on a language model is made of, built from a config."""
+
+    config: LanguageConfig
+    trainer: Trainer
+    account: Account = field(default_factory=Account)  # how the prompts were read
+    held_out: Sequence[Prompt] = ()  # prompts that only evaluations see
+
+    @property
+    def policy(self) -> Policy:
+        """What learns."""
+        return self.trainer.policy
+
+    @property
+    def source(self) -> dict[str, object]:
+        """The prompts for the log: their source, how many, and its sha256."""
+        name, prompts = self.config.prompts, len(self.trainer.prompts)
+        return {"name": name, "sha256": digest(name), "prompts": prompts}
+
+
+def build_language(
+    config: LanguageConfig,
+    device: torch.device | str = "cpu",
+    group: AbstractGroup | None = None,
+    preference: Preference | None = None,
+) -> LanguageRun:
+    """Load the model, the prompts and the preference that a config names.
+
+    Args:
+        config: of the run.
+        device: where to compute.
+        group: the processes that share the work; this one alone if None.
+        preference: an object or a function that judges instead, see `get_judge`.
+
+    Raises:
+        InputError: one of them cannot be had, or settings do not fit together.
+    """
+    group = group or Group()
+    objective, sampling = make_objective(config), make_sampling(config.generation)
+    read = read_prompts(config.prompts, config.on_bad_lines)
+    judge = make_judge(config, device, preference, group.size)
+    reward = None
+    if objective.needs_reward:
+        reward = get_reward(config.reward, judge, device, config.sources)
+    movement = make_movement(config)
+    policy = _learner(config, device, own_reference=movement.moves)
+    policy.check_room(read.kept, sampling.max_new_tokens, config.prompts)
+    held_out = ()
+    if config.eval_prompts is not None:
+        held_out = read_prompts(config.eval_prompts, config.on_bad_lines).kept
+        policy.check_room(held_out, sampling.max_new_tokens, config.eval_prompts)
+    share_model(policy, group, config.shard)
+    value = value_optimizer = None
+    if getattr(objective, "baseline", None) == "learned":
+        value = _baseline(policy, device)
+        value_optimizer = Optimizer(
+            dict(value.named_parameters()),
+            method="adam",
+            learning_rate=config.optimizer.value_learning_rate,
+        )
+    trainer = Trainer(
+        policy=policy,
+        prompts=read.kept,
+        judge=judge,
+        reward=reward,
+        objective=objective,
+        sampling=sampling,
+        batching=_batching(config),
+        optimizer=make_language_optimizer(config.optimizer, policy.trainable(), config.iterations),
+        order=generator(config.seed, "prompts"),
+        draws=generator(config.seed, "answers"),
+        value=value,
+        value_optimizer=value_optimizer,
+        group=group,
+        reference=movement,
+        decoder=Decoder(config.generation.cache),
+    )
+    return LanguageRun(config, trainer, read.account, held_out)
+
+
+def _learner(config: LanguageConfig, device: torch.device | str, *, own_reference: bool) -> Policy:
+    """The policy that learns.
+
+    Raises:
+        InputError: it cannot be loaded, or does not fit the settings.
+    """
+    policy = load_policy(
+        config.model,
+        lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
+        dtype=getattr(torch, config.precision),
+        device=device,
+        chat=config.chat,
+        end_token=config.end_token,
+        seed=seed_for(config.seed, "weights"),
+        own_reference=own_reference,
+        shortest=config.generation.min_new_tokens,
+    )
+    policy.prompt_room = config.max_prompt_tokens
+    policy.keeps = {"refuse": "refuse", "left": "end", "right": "start"}[config.truncate]
+    if config.generation.min_new_tokens and not policy.end_ids:
+        raise InputError(
+            f"min_new_tokens={config.generation.min_new_tokens} has no effect on {config.model}, "
+            "whose answers have no token that ends them; leave it out"
+        )
+    if config.gradient_checkpointing:
+        checkpoint_layers(policy)
+    return policy
+
+
+def _batching(config: LanguageConfig) -> Batching:
+    return Batching(
+        config.batch_size,
+        config.accumulation,
+        torch.bfloat16 if config.mixed_precision else None,
+        config.missing_end_penalty,
+    )
+
+
+def _baseline(policy: Policy, device: torch.device | str) -> nn.Linear:
+    """The learned baseline at its start, from hidden states to 0."""
+    value = nn.Linear(policy.config.hidden_size, 1).to(device)
+    nn.init.zeros_(value.weight)
+    nn.init.zeros_(value.bias)
+    return value
+
+
+def train_language(
+    run: LanguageRun,
+    *,
+    on_record: Callable[[LanguageRecord], None],
+    on_exact: Callable[[ExactRecord], None] = lambda record: None,
+    on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None,
+    advance: Callable[[int, LanguageRecord], None] = lambda steps, record: None,
+    start: Mapping[str, Any] | None = None,
+    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
+) -> LanguageRecord:
+    """Train for the config's iterations.
+
+    Args:
+        run: what `build_language` made; its policy learns in place.
+        on_record: given the record of every `log_every`-th step and of the last.
+        on_exact: given the exact measures at the same steps, with `measure_exact`.
+        on_evaluation: given the measures on held-out prompts, if there are any, before the first
+            step, at every `eval_every`-th and after the last.
+        advance: told after each step, or how many were done before.
+        start: what a snapshot gave, see `train_tables`.
+        after_step: see `train_tables`.
+
+    Raises:
+        RunFailed: the loss is not finite.
+    """
+    config, trainer = run.config, run.trainer
+    record: LanguageRecord | None = None
+    if start is not None:
+        with loading():
+            trainer.load_state_dict(start["trainer"])
+            set_random_states(start["random"])
+            record = LanguageRecord(**start["record"])
+        advance(trainer.steps, record)
+    elif run.held_out:
+        on_evaluation(_evaluated(run))
+    while trainer.steps < config.iterations:
+        measures = trainer.step()
+        step = trainer.steps
+        tokens = int(measures.pop("num_tokens"))
+        record = LanguageRecord(step=step, num_tokens=tokens, **measures)
+        if not math.isfinite(record.loss):
+            raise RunFailed(
+                f"the loss is {record.loss} at step {step}; use a smaller learning rate "
+                "(--set optimizer.learning_rate=...)"
+            )
+        if step % config.log_every == 0 or step == config.iterations:
+            on_record(record)
+            if config.measure_exact:
+                for number, measured in enumerate(measure_exactly(trainer, config.tau)):
+                    on_exact(ExactRecord(step, number, *measured))
+        due = config.eval_every is not None and step % config.eval_every == 0
+        if run.held_out and (due or step == config.iterations):
+            on_evaluation(_evaluated(run))
+        advance(1, record)
+        after_step(step, partial(_snapshot, trainer, record))
+    assert record is not None
+    return record
+
+
+def _evaluated(run: LanguageRun) -> EvaluationRecord:
+    trainer, config = run.trainer, run.config
+    seed = seed_for(config.seed, "evaluation")
+    return evaluate(trainer.rollout, run.held_out, config.samples, trainer.steps, seed)
+
+
+def _snapshot(trainer: Trainer, record: LanguageRecord) -> dict[str, Any]:
+    """All that the next step depends on, and the record of the last one."""
+    return {"trainer": trainer.state_dict(), "random": random_states(), "record": vars(record)}
