@@ -11,25 +11,22 @@ from numpy.typing import NDArray
 from nlhf import regularised_game
 from nlhf.oracle import solve_equilibrium
 from nlhf.preferences.battles import Battles
-from nlhf.ranking.bradley_terry import Cells, Fit, Numbers, fit, islands, unbounded
+from nlhf.ranking.bradley_terry import Numbers, fit
 from nlhf.ranking.cycles import Triads, triads
-from nlhf.ranking.draws import Draws, draw
 from nlhf.ranking.elo import elo_ratings
-from nlhf.ranking.errors_of_scores import percentiles, rank_ranges, sandwich
-from nlhf.ranking.lottery import exploitability, maximal_lotteries
+from nlhf.ranking.errors_of_scores import percentiles, sandwich
+from nlhf.ranking.estimates import NORMAL, Estimates, estimate, scores_of
+from nlhf.ranking.lottery import exploitability
 from nlhf.ranking.results import ContextRanking, Cycle, Item, Path, Position, in_order
-from nlhf.ranking.sampling import Sample, make_sample, share_table, win_table
+from nlhf.ranking.sampling import make_sample
 from nlhf.ranking.settings import Settings
-from nlhf.ranking.verdicts import FEW, Further, Verdict, decide, further, sure
+from nlhf.ranking.verdicts import Further, Verdict, decide, further
 
 TAUS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 PLAYED = 1e-9
 """Weight from which an item is in the support of an exact lottery."""
-UNSEPARATED = 0.5
-"""Pseudo-votes a side where the likelihood has no finite maximum."""
 _UNKNOWN = 7.0
 """An effect of position beyond this is no estimate: whoever is first wins everything."""
-_NORMAL = 1.959963984540054
 
 
 def rank_context(
@@ -42,85 +39,52 @@ def rank_context(
     advance: Callable[[int], None] = lambda resamples: None,
 ) -> ContextRanking:
     """Rank the items that occur in some rows of battles, see `nlhf.rank` and `draw`."""
-    if battles.shares is not None:
-        items = np.arange(len(battles.items))
-        sample = _of_shares(battles.shares)
-    else:
-        items = np.unique(np.concatenate([battles.first[rows], battles.second[rows]]))
-        sample = make_sample(battles, rows, items, cluster)
-    names = [battles.items[i] for i in items]
-    wins = win_table(sample.cells, sample.won, sample.lost, sample.tied)
-    apart, separated = islands(wins), unbounded(wins)
-    pseudo = settings.smoothing or (UNSEPARATED if separated else 0.0)
-    fitted = _fit(sample, pseudo, settings)
-    P = share_table(wins, settings.smoothing)
-    lottery = maximal_lotteries(P[None])[0]
-    drawn = None
-    if settings.bootstrap and battles.shares is None and sample.total.sum():
-        drawn = draw(sample, fitted, pseudo, settings, rng, len(apart), advance)
-    verdict, found, more = _decided(sample, wins, drawn, rng)
-    scores = _scores(sample, wins, fitted, drawn, apart, separated, settings)
+    e = estimate(battles, rows, cluster, settings, rng, advance)
+    verdict, found, more = _decided(e, rng)
+    scores = scores_of(e, settings)
     order = np.argsort(-np.nan_to_num(scores["score"], nan=-np.inf), kind="stable")
-    beats = np.full(P.shape, np.nan) if drawn is None else drawn.beats
-    known = sure(wins, np.nan_to_num(beats)) if drawn is not None else np.zeros(P.shape, bool)
-    elo = np.full(len(items), np.nan)
-    if settings.elo:
-        elo = elo_ratings(battles, rows)[items]
-    counts = wins + wins.T
-    path = _path(P[np.ix_(order, order)])
+    names, drawn = [battles.items[i] for i in e.items], e.drawn
+    path = _path(e.P[np.ix_(order, order)])
     return ContextRanking(
         context=name,
-        battles=float(sample.total.sum()) if battles.shares is None else np.nan,
-        ties=float(sample.tied.sum()) if battles.shares is None else np.nan,
-        items=_items(names, order, scores, lottery, drawn, _fought(battles, counts), elo),
+        battles=float(e.sample.total.sum()) if e.counted else np.nan,
+        ties=float(e.sample.tied.sum()) if e.counted else np.nan,
+        items=_items(names, order, scores, e, _elo(battles, rows, e.items, settings)),
         verdict=verdict.decision,
         winner=None if verdict.winner is None else names[verdict.winner],
         probability=verdict.probability,
         top_cycle=tuple(names[i] for i in verdict.cycle),
         cycles=_cycles(names, found),
         misfit=None if drawn is None else drawn.misfit,
-        exploitability=max(float(exploitability(P, lottery)), 0.0),
+        exploitability=max(float(exploitability(e.P, e.lottery)), 0.0),
         certificate=float(path.certificate.max()),
         path=path,
-        position=_position(battles, rows, items, cluster, settings),
-        tie=float(fitted.tie) if settings.ties != "half" else np.nan,
-        unordered=_pairs(names, order, ~(known | known.T)),
-        never_compared=_pairs(names, order, counts == 0) if battles.shares is None else (),
-        islands=tuple(tuple(names[i] for i in part) for part in apart),
-        unbounded=tuple(tuple(names[i] for i in part) for part in separated),
+        position=_position(battles, rows, e.items, cluster, settings),
+        tie=float(e.fitted.tie) if settings.ties != "half" else np.nan,
+        unordered=_pairs(names, order, ~e.ordered),
+        never_compared=_pairs(names, order, e.counts == 0) if e.counted else (),
+        islands=tuple(tuple(names[i] for i in part) for part in e.apart),
+        unbounded=tuple(tuple(names[i] for i in part) for part in e.separated),
         further=more.battles,
         further_tried=more.tried,
         further_pairs=tuple((names[i], names[j]) for i, j in more.pairs),
-        clusters=sample.clusters,
+        clusters=e.sample.clusters,
         resamples=0 if drawn is None else len(drawn.tops),
         lotteries=0 if drawn is None else len(drawn.lotteries),
-        smoothing=pseudo,
-        P=in_order(P, order),
-        counts=in_order(counts, order),
-        beats=in_order(beats, order),
+        smoothing=e.smoothing,
+        P=in_order(e.P, order),
+        counts=in_order(e.counts, order),
+        beats=in_order(e.beats, order),
     )
 
 
-def _of_shares(shares: Numbers) -> Sample:
-    """One battle a known pair, as far as estimates are concerned."""
-    i, j = np.nonzero(np.triu(~np.isnan(shares), 1))
-    won = shares[i, j]
-    return Sample(Cells(len(shares), i, j), won, 1 - won, np.zeros(len(i)))
-
-
-def _fit(sample: Sample, pseudo: float, settings: Settings) -> Fit:
-    some = pseudo * (sample.total > 0)
-    return fit(sample.cells, sample.won + some, sample.lost + some, sample.tied, settings.ties)
-
-
-def _decided(
-    sample: Sample, wins: Numbers, drawn: Draws | None, rng: np.random.Generator
-) -> tuple[Verdict, Triads, Further]:
+def _decided(e: Estimates, rng: np.random.Generator) -> tuple[Verdict, Triads, Further]:
+    wins, drawn = e.wins, e.drawn
     none = np.zeros(0)
     if drawn is None:
         empty = Triads(np.zeros((0, 3), dtype=np.int64), none, none)
         return Verdict("undecided", None, (), np.nan), empty, Further(None, 0, ())
-    found = triads(sample.cells, drawn.above, drawn.tops)
+    found = triads(e.sample.cells, drawn.above, drawn.tops)
     verdict = decide(wins, drawn.first, found, drawn.misfit)
     more = Further(None, 0, ())
     if verdict.decision == "undecided":
@@ -128,65 +92,15 @@ def _decided(
     return verdict, found, more
 
 
-def _scores(
-    sample: Sample,
-    wins: Numbers,
-    fitted: Fit,
-    drawn: Draws | None,
-    apart: list[list[int]],
-    separated: list[list[int]],
-    settings: Settings,
-) -> dict[str, Numbers]:
-    """Scores, errors, intervals and ranges of ranks, [K] each; NaN where not known."""
-    k = len(wins)
-    label = np.zeros(k)
-    for number, part in enumerate(apart):
-        label[part] = number
-    joined = label[:, None] == label[None]
-    score = fitted.scores - (joined @ fitted.scores) / joined.sum(-1)
-    error = np.full(k, np.nan)
-    if drawn is not None:
-        covariance = sandwich(sample, fitted, settings.ties)[:k, :k]
-        error = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    low, high = score - _NORMAL * error, score + _NORMAL * error
-    rank_low, rank_high = np.ones(k), np.full(k, k)
-    if drawn is not None:
-        draws = drawn.scores - drawn.scores @ (joined / joined.sum(-1))
-        if settings.intervals == "bootstrap":
-            low, high = percentiles(draws)
-        rank_low, rank_high = rank_ranges(score, draws, joined)
-    for part in separated:
-        outside = np.setdiff1d(np.arange(k), part)
-        if not len(outside) or not joined[part][:, outside].any():
-            continue
-        above, below = wins[part][:, outside].sum(), wins[outside][:, part].sum()
-        # few votes bound nothing on the other side either
-        if not below:
-            high[part] = np.inf
-            low[part] = low[part] if above >= FEW else -np.inf
-        if not above:
-            low[part] = -np.inf
-            high[part] = high[part] if below >= FEW else np.inf
-    alone = (wins + wins.T).sum(-1) == 0
-    for each in (score, error, low, high):
-        each[alone] = np.nan
-    return {
-        "score": score, "error": error, "low": low, "high": high,
-        "rank_low": rank_low, "rank_high": rank_high,
-    }  # fmt: skip
-
-
 def _items(
     names: list[str],
     order: NDArray[np.int64],
     scores: dict[str, Numbers],
-    lottery: Numbers,
-    drawn: Draws | None,
-    fought: Numbers,
+    estimates: Estimates,
     elo: Numbers,
 ) -> tuple[Item, ...]:
-    k = len(names)
-    none = np.full(k, np.nan)
+    lottery, drawn, fought = estimates.lottery, estimates.drawn, estimates.fought
+    none = np.full(len(names), np.nan)
     low, high, support, first = none, none, (lottery > PLAYED).astype(float), none
     if drawn is not None:
         first, support = drawn.first, none
@@ -215,8 +129,12 @@ def _items(
     )
 
 
-def _fought(battles: Battles, counts: Numbers) -> Numbers:
-    return counts.sum(1) if battles.shares is None else np.full(len(counts), np.nan)
+def _elo(
+    battles: Battles, rows: NDArray[np.int64], items: NDArray[np.int64], settings: Settings
+) -> Numbers:
+    if not settings.elo:
+        return np.full(len(items), np.nan)
+    return elo_ratings(battles, rows)[items]
 
 
 def _cycles(names: list[str], found: Triads) -> tuple[Cycle, ...]:
@@ -262,4 +180,4 @@ def _position(
     value = float(fitted.position)
     if abs(value) > _UNKNOWN:
         return None
-    return Position(value, value - _NORMAL * error, value + _NORMAL * error)
+    return Position(value, value - NORMAL * error, value + NORMAL * error)
