@@ -10,9 +10,8 @@ import torch
 
 from bioplaus.config import make_dataset, make_estimator, make_optimizer, origins, task_of
 from bioplaus.data import Dataset
-from bioplaus.sharding import Shards
 from bioplaus.training import Run
-from bioplaus.training.run import augmenting, fitted
+from bioplaus.training.run import fitted, make_run
 from bioplaus_votes.config import AUTO, CONTEXTS, VOTES, VotingConfig
 from bioplaus_votes.inputs import of_contexts, one_row_a_vote
 from bioplaus_votes.judges import (
@@ -23,9 +22,7 @@ from bioplaus_votes.judges import (
     stream_of,
 )
 from bioplaus_votes.objectives import ALGORITHMS
-from bridge.distributed import Group
 from bridge.errors import InputError
-from bridge.seeding import generator
 from bridge.usercode import Provenance, load_object, names_code
 from nlhf.preferences.base import Preferences
 from nlhf.preferences.battles import Battles
@@ -67,22 +64,16 @@ def build(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
     task = task_of(config, answers, device)
     field, estimator = config.network.draw(task), make_estimator(config)
     estimator.check(field, objective.cost)
-    run = Run(
-        config=config,
+    return make_run(
+        config,
         dataset=fitted(dataset.to(device), field, objective),
         field=field,
-        task=task,
         objective=objective,
         estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train)),
-        shards=Shards(field, config.micro_shards, Group()),
-        order=generator(config.seed, "batches"),
-        device=device,
         origins=(*origins(config), *code),
-        augmenting=augmenting(config),
+        task=task,
     )
-    _ = run.more  # refused before anything is begun
-    return run
 
 
 def _read(config: VotingConfig) -> Battles | Preferences | None:

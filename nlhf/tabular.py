@@ -105,21 +105,7 @@ def run_tabular(
     """
     if iterations < 1:
         raise InputError(f"iterations={iterations} must be at least 1")
-    check_game(P, log_mu, 1.0)
-    if device is not None:
-        P = P.to(_device(device))
-    P = P[None] if P.ndim == 2 else P
-    if P.ndim != 3 or log_mu.shape[:-1] not in ((), (1,), P.shape[:1]):
-        raise InputError(
-            f"P has shape {list(P.shape)} and log_mu {list(log_mu.shape)}; give [G, K, K] with "
-            "[G, K] or [K]"
-        )
-    try:
-        tau = torch.as_tensor(taus, dtype=P.dtype, device=P.device).reshape(-1)
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"taus={taus!r} are no numbers; give one > 0, or several") from None
-    log_mu = log_mu.to(P).expand(*P.shape[:-1])
-    check_game(P, log_mu, tau)
+    P, log_mu, tau = _games(P, log_mu, taus, device)
     if not (len(tau) and len(seeds) and len(methods)) or isinstance(methods, str):
         raise InputError("give a list of methods, and one tau, seed and method at least")
     outside = [step for step in record or () if not 1 <= step <= iterations]
@@ -149,6 +135,35 @@ def run_tabular(
     measured = {name: stacked[:, :, i].movedim(1, -1) for i, name in enumerate(MEASURES)}
     names = tuple(method.name for method in chosen)
     return Sweep(names, tau, torch.stack(ends), star, steps, programs=tuple(programs), **measured)
+
+
+def _games(
+    P: Tensor,
+    log_mu: Tensor,
+    taus: Sequence[float] | float,
+    device: torch.device | str | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Games [G, K, K], references [G, K] and taus [T], where they are to be computed with.
+
+    Raises:
+        InputError: they are no games, no policies or no taus, or do not fit each other.
+    """
+    check_game(P, log_mu, 1.0)
+    if device is not None:
+        P = P.to(_device(device))
+    P = P[None] if P.ndim == 2 else P
+    if P.ndim != 3 or log_mu.shape[:-1] not in ((), (1,), P.shape[:1]):
+        raise InputError(
+            f"P has shape {list(P.shape)} and log_mu {list(log_mu.shape)}; give [G, K, K] with "
+            "[G, K] or [K]"
+        )
+    try:
+        tau = torch.as_tensor(taus, dtype=P.dtype, device=P.device).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"taus={taus!r} are no numbers; give one > 0, or several") from None
+    log_mu = log_mu.to(P).expand(*P.shape[:-1])
+    check_game(P, log_mu, tau)
+    return P, log_mu, tau
 
 
 @torch.no_grad()

@@ -88,14 +88,7 @@ def assemble(
     parts, held_out = _parts(parts, targets, name, wishes)
     if len(parts) > len(found):  # held out of what was read as one
         found = [found[0], found[0]]
-    sizes = [
-        _size("train_size", wishes.train_size, len(parts[0].inputs)),
-        _size("test_size", wishes.test_size, len(parts[1].inputs) if len(parts) > 1 else 0),
-    ]
-    parts = [
-        dataclasses.replace(p, inputs=p.inputs[:n], targets=p.targets[:n])
-        for p, n in zip(parts, sizes, strict=False)
-    ]
+    parts = _shortened(parts, wishes)
     told = {
         "format": raw.format,
         "layout": laid_out,
@@ -193,6 +186,18 @@ def _parts(
     labels = parts[0].targets if parts[0].targets.ndim == 1 else None
     halves = list(hold_out(parts[0], labels, share, seed))
     return halves, f"{len(halves[1].inputs)} of the training set, at random (seed {seed})"
+
+
+def _shortened(parts: Sequence[Part], wishes: Wishes) -> list[Part]:
+    """The first examples of each part, as many as the user wishes."""
+    sizes = [
+        _size("train_size", wishes.train_size, len(parts[0].inputs)),
+        _size("test_size", wishes.test_size, len(parts[1].inputs) if len(parts) > 1 else 0),
+    ]
+    return [
+        dataclasses.replace(p, inputs=p.inputs[:n], targets=p.targets[:n])
+        for p, n in zip(parts, sizes, strict=False)
+    ]
 
 
 def _size(option: str, size: int | None, available: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Status,
 from bioplaus.solvers import solve as solve_by_loop
 from bioplaus.solvers.entry import recording
 from bioplaus.solvers.looking import DIVERGED_AT
+
+if TYPE_CHECKING:
+    from bioplaus.device.grid import Buffers
 
 MAX_ROWS = 1024
 """Rows of a batch: every program looks at each of them."""
@@ -253,7 +256,7 @@ def _run_pair(
 def _run_grid(
     chain: Chain, start: Tensor, limits: LimitArguments, ends: EndArguments, launch: Launch
 ) -> Tensor:
-    from bioplaus.device.grid import Buffers, Tiles, settle_grid
+    from bioplaus.device.grid import Tiles, settle_grid
 
     block, room = _room(chain.sizes[-1]), _room(max(chain.sizes))
     table = _table(chain, block)
@@ -265,17 +268,7 @@ def _run_grid(
         count,
         layers,
     )
-    even, rows = start.clone(memory_format=torch.contiguous_format), len(start)
-    signals = _first_signals(chain, start, launch.dtype)
-    buffers = Buffers(
-        even,
-        even.clone(),
-        *signals,
-        start.new_zeros(count, rows),
-        start.new_zeros(2, count, rows),
-        start.new_zeros(16, rows),
-        torch.zeros(1, dtype=torch.int32, device=start.device),
-    )
+    buffers = _buffers(chain, start, count, launch.dtype)
     programs = launch.programs or _multiprocessors(start.device)
     programs = min(programs, count)
     matrices = 2 * (chain.uses_forward + chain.uses_back)
@@ -303,6 +296,23 @@ def _run_grid(
         here = slice(chain.starts[k], chain.starts[k] + chain.sizes[k])
         s[:, here] = torch.where(swapped, buffers.odd[:, here], s[:, here])
     return s
+
+
+def _buffers(chain: Chain, start: Tensor, count: int, dtype: torch.dtype) -> Buffers:
+    """What the programs of so many tiles write and read, at the start."""
+    from bioplaus.device.grid import Buffers
+
+    even, rows = start.clone(memory_format=torch.contiguous_format), len(start)
+    signals = _first_signals(chain, start, dtype)
+    return Buffers(
+        even,
+        even.clone(),
+        *signals,
+        start.new_zeros(count, rows),
+        start.new_zeros(2, count, rows),
+        start.new_zeros(16, rows),
+        torch.zeros(1, dtype=torch.int32, device=start.device),
+    )
 
 
 def _multiprocessors(device: torch.device) -> int:

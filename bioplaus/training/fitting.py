@@ -19,14 +19,12 @@ from bioplaus.estimators import AbstractEstimator, EstimatorLike
 from bioplaus.fields import VectorField
 from bioplaus.phases import Settling
 from bioplaus.registry import unknown
-from bioplaus.sharding import Shards
 from bioplaus.solvers import AbstractSolver
 from bioplaus.training.history import History
 from bioplaus.training.loop import train
 from bioplaus.training.objective import AbstractObjective, Supervised
 from bioplaus.training.recording import Recording
-from bioplaus.training.run import Run, augmenting, fitted
-from bridge.distributed import Group
+from bioplaus.training.run import Run, fitted, make_run
 from bridge.errors import Interrupted
 from bridge.optim import METHODS, Optimizer
 from bridge.schedules import ScheduleName
@@ -170,19 +168,9 @@ def fit(
     moved, kept = _optimizer(optimizer, field, own)
     told = {} if isinstance(chosen, Supervised) else chosen.settings
     config = fit_config(field, dataset, told, chosen.cost, rule, kept, loop)
-    run = Run(
-        config=config,
-        dataset=dataset,
-        field=field,
-        objective=chosen,
-        estimator=rule,
-        optimizer=moved,
-        shards=Shards(field, micro_shards, Group()),
-        augmenting=augmenting(config),
-        order=generator(seed, "batches"),
-        device=field.device,
+    run = make_run(
+        config, dataset=dataset, field=field, objective=chosen, estimator=rule, optimizer=moved
     )
-    _ = run.more  # refused before anything is begun
     history = History(None if out is None else Path(out))
     return _trained(run, Recording(run, history, _callbacks(callbacks), log))
 

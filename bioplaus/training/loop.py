@@ -156,18 +156,7 @@ def course(
             asked = checks or place == len(order) or (known_every and step % known_every == 0)
             rows = rows.to(run.device)
             for done in (yield Ask(step, rows, bool(asked), told.note)):
-                values = at.count(done)
-                if done.act is not None:
-                    told.on_act(done.act)
-                if at.rejected >= PATIENCE:
-                    raise RunFailed(_diagnosis(run, rows, at, values))
-                if checks and at.step == step:
-                    for checked in _check(run, rows, at.step):
-                        told.on_check(checked)
-                if at.step % config.log_every == 0:
-                    where = {"step": at.step, "epoch": at.epoch, "learning_rate": done.rate}
-                    told.on_step(run.step_record(**where, **values))
-                told.advance(done.rows)
+                _take_in(run, at, done, rows, told, check_at=step if checks else None)
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.step < step:
                 continue
@@ -188,6 +177,28 @@ def course(
         seconds=at.seconds,
         images_per_second=config.epochs * images / at.trained,
     )
+
+
+def _take_in(
+    run: Run, at: _Position, done: Update, rows: Tensor, told: Listeners, check_at: int | None
+) -> None:
+    """Count an update and tell of it; compare that of step `check_at` with the true gradient.
+
+    Raises:
+        RunFailed: too many in a row had no row inside the gate.
+    """
+    values = at.count(done)
+    if done.act is not None:
+        told.on_act(done.act)
+    if at.rejected >= PATIENCE:
+        raise RunFailed(_diagnosis(run, rows, at, values))
+    if at.step == check_at:
+        for checked in _check(run, rows, at.step):
+            told.on_check(checked)
+    if at.step % run.config.log_every == 0:
+        where = {"step": at.step, "epoch": at.epoch, "learning_rate": done.rate}
+        told.on_step(run.step_record(**where, **values))
+    told.advance(done.rows)
 
 
 class _Position:

@@ -134,20 +134,56 @@ def build(
     field, estimator = config.network.draw(task), make_estimator(config)
     objective = Supervised(resolve("cost", config.estimator.cost))
     estimator.check(field, objective.cost)
-    shards = Shards(field, config.micro_shards, group or Group())
-    run = Run(
-        config=config,
+    return make_run(
+        config,
         dataset=fitted(dataset, field, objective),
         field=field,
-        task=task,
         objective=objective,
         estimator=estimator,
         optimizer=make_optimizer(config, field, len(dataset.train)),
-        shards=shards,
-        order=generator(config.seed, "batches"),
-        device=device,
+        group=group,
         origins=origins(config),
-        augmenting=augmenting(config),
+        task=task,
+    )
+
+
+def make_run(
+    config: LoopConfig,
+    *,
+    dataset: Dataset,
+    field: VectorField,
+    objective: AbstractObjective,
+    estimator: AbstractEstimator,
+    optimizer: Optimizer,
+    group: AbstractGroup | None = None,
+    origins: tuple[Provenance, ...] = (),
+    task: Task | None = None,
+) -> Run:
+    """Put a run together, with the random numbers of its seed.
+
+    Args:
+        config: of the loop.
+        dataset: as the field takes it, see `fitted`.
+        field, objective, estimator, optimizer: what learns, and how.
+        group: the processes that share the work; this one alone if None.
+        origins, task: see `Run`.
+
+    Raises:
+        InputError: settings do not fit together, or the processes cannot share the work.
+    """
+    run = Run(
+        config=config,
+        dataset=dataset,
+        field=field,
+        objective=objective,
+        estimator=estimator,
+        optimizer=optimizer,
+        shards=Shards(field, config.micro_shards, group or Group()),
+        order=generator(config.seed, "batches"),
+        device=field.device,
+        origins=origins,
+        task=task,
+        augmenting=_augmenting(config),
     )
     _ = run.more  # refused before anything is begun
     return run
@@ -162,7 +198,7 @@ def read(config: EqpropConfig, device: torch.device | str = "cpu") -> Dataset:
     return make_dataset(config.data, getattr(torch, config.dtype)).to(torch.device(device))
 
 
-def augmenting(config: LoopConfig) -> torch.Generator | None:
+def _augmenting(config: LoopConfig) -> torch.Generator | None:
     """The random numbers by which pictures are changed; None where they are not."""
     return generator(config.seed, "augmentation") if config.augment.made().acts else None
 
