@@ -132,14 +132,18 @@ def capped(largest: float, tau: Tensor) -> Tensor:
     return (0.5 / tau).clamp_max(largest)
 
 
-def rate_at(eta: float | Schedule | None, tau: Tensor, step: int) -> Tensor:
-    """eta_t as a tensor like tau: constant, a function of t, or the theorem's (None).
+def rate_at(
+    eta: float | Schedule | None, tau: Tensor, step: int, largest: float | None = None
+) -> Tensor:
+    """eta_t as a tensor like tau: constant, a function of t, or the default (None).
+
+    The default is the theorem's, or with `largest` a constant, see `capped`.
 
     Raises:
         InputError: a rate that is not positive.
     """
     if eta is None:
-        return theorem_rate(tau, step)
+        return theorem_rate(tau, step) if largest is None else capped(largest, tau)
     now = eta(step) if callable(eta) else eta
     if not now > 0:
         raise InputError(f"eta={now} must be positive")

@@ -10,7 +10,6 @@ from nlhf.algorithms.base import (
     Schedule,
     State,
     ascend,
-    capped,
     rate_at,
     toward_reference,
 )
@@ -34,10 +33,7 @@ class Extragradient(AbstractAlgorithm):
     eta: float | Schedule | None = None
 
     def step(self, problem: Problem, state: State) -> State:
-        if self.eta is None:
-            eta = capped(2.0, problem.tau)
-        else:
-            eta = rate_at(self.eta, problem.tau, state.step)
+        eta = rate_at(self.eta, problem.tau, state.step, largest=2.0)
         base = toward_reference(problem, state.log_pi, eta)
         ahead = ascend(base, problem.feedback(state.log_pi), eta)
         return State(ascend(base, problem.feedback(ahead), eta), state.step + 1)

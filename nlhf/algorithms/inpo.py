@@ -10,7 +10,6 @@ from nlhf.algorithms.base import (
     Schedule,
     State,
     ascend,
-    capped,
     rate_at,
     toward_reference,
 )
@@ -34,9 +33,6 @@ class INPO(AbstractAlgorithm):
     eta: float | Schedule | None = None
 
     def step(self, problem: Problem, state: State) -> State:
-        if self.eta is None:
-            eta = capped(0.5, problem.tau)
-        else:
-            eta = rate_at(self.eta, problem.tau, state.step)
+        eta = rate_at(self.eta, problem.tau, state.step, largest=0.5)
         base = toward_reference(problem, state.log_pi, eta)
         return State(ascend(base, problem.feedback(state.log_pi), eta), state.step + 1)

@@ -10,7 +10,6 @@ from nlhf.algorithms.base import (
     Schedule,
     State,
     ascend,
-    capped,
     rate_at,
     toward_reference,
 )
@@ -40,10 +39,7 @@ class Optimistic(AbstractAlgorithm):
             raise InputError(f"optimism={self.optimism} must lie in [0, 1]")
 
     def step(self, problem: Problem, state: State) -> State:
-        if self.eta is None:
-            eta = capped(0.5, problem.tau)
-        else:
-            eta = rate_at(self.eta, problem.tau, state.step)
+        eta = rate_at(self.eta, problem.tau, state.step, largest=0.5)
         gain = problem.feedback(state.log_pi)
         last = state.memory.get("gain", gain)
         base = toward_reference(problem, state.log_pi, eta)

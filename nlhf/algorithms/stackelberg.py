@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nlhf.algorithms.base import AbstractAlgorithm, Problem, Schedule, State, capped, rate_at
+from nlhf.algorithms.base import AbstractAlgorithm, Problem, Schedule, State, rate_at
 from nlhf.regularised_game import kl
 
 
@@ -35,10 +35,7 @@ class Stackelberg(AbstractAlgorithm):
     eta: float | Schedule | None = None
 
     def step(self, problem: Problem, state: State) -> State:
-        if self.eta is None:
-            eta = capped(2.0, problem.tau)
-        else:
-            eta = rate_at(self.eta, problem.tau, state.step)
+        eta = rate_at(self.eta, problem.tau, state.step, largest=2.0)
         shape = (*state.log_pi.shape, state.log_pi.shape[-1])
         log_mu = problem.log_mu.expand_as(state.log_pi)
         follower = state.memory.get("follower", log_mu[..., None, :].expand(shape))
