@@ -36,7 +36,7 @@ ROUNDING = 1e-12
 LARGEST = ("free_residual", "nudged_residual", "status")
 
 
-def test_errors(
+def count_errors(
     field: VectorField,
     dataset: Dataset,
     settling: Settling,
@@ -105,7 +105,7 @@ def measure(
 ) -> dict[str, float]:
     """The MEASURES of one step, fetched from the device at once."""
     own = _of_outputs(field, cost, estimate, y)
-    return told(estimate, own)
+    return fetch_measures(estimate, own)
 
 
 def measures(
@@ -125,7 +125,7 @@ def measures(
     return torch.stack([*own.values(), *_of_phases(estimate, over).values()], -1)
 
 
-def told(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
+def fetch_measures(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
     """What the phases of an estimate tell, after other numbers; fetched from the device at once."""
     found = {**own, **_of_phases(estimate)}
     return dict(zip(found, torch.stack([*found.values()]).tolist(), strict=True))

@@ -22,7 +22,7 @@ from bioplaus.data import Dataset, batches
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import VectorField
-from bioplaus.measuring import LARGEST, MEASURES, measure, test_errors
+from bioplaus.measuring import LARGEST, MEASURES, count_errors, measure
 from bioplaus.phases import Settling
 
 
@@ -39,7 +39,7 @@ class AbstractGroup(Protocol):
         """How many there are."""
         ...
 
-    def share(self, whole: Sequence[int]) -> Sequence[int]:
+    def own_part(self, whole: Sequence[int]) -> Sequence[int]:
         """Give the part of a sequence that is this process's."""
         ...
 
@@ -117,7 +117,7 @@ class Shards:
         ends = [len(x) * k // self.count for k in range(self.count + 1)]
         updates, values = [], []
         with _seeded(estimator, self.count) as seed:
-            for k in self._group.share(range(self.count)):
+            for k in self._group.own_part(range(self.count)):
                 seed(k)
                 rows = slice(ends[k], ends[k + 1])
                 update, value = self._part(estimator, field, x[rows], target[rows], cost)
@@ -154,7 +154,7 @@ class Shards:
         flat = torch.cat([estimate.updates[name].flatten() for name in self._updates])
         return flat, torch.tensor([values[name] for name in MEASURES], dtype=torch.float64)
 
-    def test_error(
+    def error_rate(
         self,
         field: VectorField,
         dataset: Dataset,
@@ -171,12 +171,12 @@ class Shards:
             dataset: of which the test images are taken.
             settling: how the free phase settles.
             n: images at a time; the processes take turns.
-            both_sides: see `measuring.test_errors`.
+            both_sides: see `measuring.count_errors`.
         """
         if not len(dataset.test) or not dataset.has_labels:
             return math.nan
         turns = list(batches(len(dataset.test), n))[self._group.rank :: self._group.size]
-        wrong = sum(test_errors(field, dataset, settling, rows, both_sides) for rows in turns)
+        wrong = sum(count_errors(field, dataset, settling, rows, both_sides) for rows in turns)
         return 100.0 * self._group.total(wrong) / len(dataset.test)
 
     def require_equal(self, field: VectorField, step: int) -> None:

@@ -55,12 +55,12 @@ def measure_games(run: Pupil, solved: Solved, game: Tensor, log_mu: Tensor) -> d
         game: of each test input.
         log_mu: the references, [1, K] or one a context.
     """
-    log_pi = test_policies(run, log_mu)
+    log_pi = policies_of_tests(run, log_mu)
     return {name: float(value.mean()) for name, value in solved.measured(log_pi, game).items()}
 
 
 @torch.no_grad()
-def test_policies(run: Pupil, log_mu: Tensor) -> Tensor:
+def policies_of_tests(run: Pupil, log_mu: Tensor) -> Tensor:
     """log pi of every test input, [N, K], float64."""
     shown, found = run.dataset.shown, []
     for rows in batches(len(shown), run.config.evaluation_batch):

@@ -14,7 +14,7 @@ from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
 from bioplaus.data.examples import Examples
 from bioplaus.fields import VectorField
-from bioplaus.measuring import told
+from bioplaus.measuring import fetch_measures
 from bioplaus.phases import free_phase
 from bioplaus.sharding import Step
 from bioplaus.training import AbstractObjective
@@ -198,7 +198,7 @@ class KuhnSelfPlay(AbstractObjective):
         tau = self.tau * (self.tau_end / self.tau) ** min(self.steps / self._last, 1.0)
         free = free_phase(run.field, self._x, settling=run.estimator.settling)
         log_pi = torch.log_softmax(free.s[:, run.field.output].double().cpu(), -1)
-        run.more.seen = self._x
+        run.more.last_inputs = self._x
         hands = play(log_pi[:, 1].exp(), len(rows), self._luck)
         g = self.directions(log_pi, hands, tau)
         self.cast += len(rows)
@@ -207,7 +207,7 @@ class KuhnSelfPlay(AbstractObjective):
         for update in estimate.updates.values():
             update.mul_(len(self._x))
         own = {"win_rate": hands.bit.mean().to(self._x), "tau": self._x.new_tensor(tau)}
-        return Step(estimate.updates, told(estimate, own))
+        return Step(estimate.updates, fetch_measures(estimate, own))
 
     def directions(self, log_pi: Tensor, hands: Hands, tau: float) -> Tensor:
         """g of each information state, the mean over hands, [12, 2]; v learns from them."""

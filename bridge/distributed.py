@@ -45,7 +45,7 @@ class Group:
     max_restarts: int = 0
     waited: float = field(default=0.0, compare=False)
 
-    def share(self, whole: S) -> S:
+    def own_part(self, whole: S) -> S:
         """This process's part of what all have, in order."""
         part = len(whole) // self.size
         return whole[self.rank * part : (self.rank + 1) * part]  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from bioplaus.config.additions import addition_settings
-from bioplaus.config.loop import LoopConfig, told
+from bioplaus.config.loop import LoopConfig, written
 from bioplaus.contraction import Contraction
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Augment, Dataset
@@ -38,7 +38,7 @@ class FitConfig(LoopConfig):
 
     def said(self, settings: Mapping[str, float | str]) -> str:
         phases = {k: v for k, v in settings.items() if k.startswith("phases.")}
-        given = [f"{key.rpartition('.')[2]}={told(value)}" for key, value in settings.items()]
+        given = [f"{key.rpartition('.')[2]}={written(value)}" for key, value in settings.items()]
         return f"settling=Settling({', '.join(given)})" if phases else ", ".join(given)
 
 

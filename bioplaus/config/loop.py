@@ -55,9 +55,9 @@ class LoopConfig(Config):
 
     def said(self, settings: Mapping[str, float | str]) -> str:
         """Settings by key as a user gives them, for advice."""
-        return " ".join(f"--set {key}={told(value)}" for key, value in settings.items())
+        return " ".join(f"--set {key}={written(value)}" for key, value in settings.items())
 
 
-def told(value: float | str) -> str:
+def written(value: float | str) -> str:
     """A number as it is written: no more digits than it needs."""
     return f"{value:g}" if isinstance(value, float) else str(value)

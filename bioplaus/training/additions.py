@@ -23,7 +23,7 @@ class Additions:
     """The parts of a run that its config asks for; without them, each method does nothing.
 
     Attributes:
-        seen: the inputs of the last step; an objective that makes its own puts them here.
+        last_inputs: the inputs of the last step; an objective that makes its own puts them here.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Additions:
                 f"products={config.products} is of float32, not of {field.dtype}; leave one out"
             )
         self._updates, self._radius, self._scale = 0, math.nan, 1.0
-        self.seen = dataset.train.inputs[:0]
+        self.last_inputs = dataset.train.inputs[:0]
 
     def _of_pictures(self, what: str, asked: bool) -> None:
         if asked and self.dataset.image_shape is None:
@@ -94,7 +94,7 @@ class Additions:
             assert self.dataset.image_shape is not None
             pictures = x.view(len(x), *self.dataset.image_shape)
             x = self.augment(pictures, self.augmenting).view(x.shape)
-        self.seen = x
+        self.last_inputs = x
         return x
 
     def targets(self, rows: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Additions:
             self._updates += 1
             self.controller.constrain()
             if self.controller.asked.looks and self._updates % self.controller.asked.every == 0:
-                radius, act = self.controller.look(self._updates, self.seen)
+                radius, act = self.controller.look(self._updates, self.last_inputs)
                 self._radius = radius if math.isnan(self._radius) else max(self._radius, radius)
                 self._scale *= 1.0 if act is None else act.factor
         if self.average:

@@ -166,8 +166,8 @@ def fit(
     own |= {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "clip_norm": clip_norm}
     own["total_steps"] = epochs * -(-len(dataset.train) // batch_size)
     moved, kept = _optimizer(optimizer, field, own)
-    told = {} if isinstance(chosen, Supervised) else chosen.settings
-    config = fit_config(field, dataset, told, chosen.cost, rule, kept, loop)
+    taught = {} if isinstance(chosen, Supervised) else chosen.settings
+    config = fit_config(field, dataset, taught, chosen.cost, rule, kept, loop)
     run = make_run(
         config, dataset=dataset, field=field, objective=chosen, estimator=rule, optimizer=moved
     )

@@ -77,13 +77,13 @@ class Joint:
 
     def _measured(self) -> list[dict[str, float]]:
         """The measures of each run; on a GPU the test images are those of all of them at once."""
-        errors = None if self._recorder is None else self._test_errors(self._recorder)
+        errors = None if self._recorder is None else self._error_rates(self._recorder)
         if errors is None:
             return [measured(run) for run in self.runs]
         each = zip(self.runs, errors, strict=True)
         return [{"stability": stability_of(run), "test_error": error} for run, error in each]
 
-    def _test_errors(self, recorder: AbstractRecorder) -> list[float] | None:
+    def _error_rates(self, recorder: AbstractRecorder) -> list[float] | None:
         """Of each run, in percent; None where each had better be asked itself."""
         run, found = self._run, []
         data, members, config = run.dataset, len(self.runs), run.config

@@ -87,9 +87,9 @@ def train(
         RunFailed: the network diverged; the message says cause and remedy.
         InputError: `start` does not fit the run.
     """
-    told = Listeners(on_step, on_epoch, on_check, on_act, advance, after_step, warn, note)
+    listeners = Listeners(on_step, on_epoch, on_check, on_act, advance, after_step, warn, note)
     return follow(
-        course(run, told, start=start, known_every=known_every),
+        course(run, listeners, start=start, known_every=known_every),
         lambda ask: chosen(run, ask.note, recorder, known_every),
     )
 
@@ -120,7 +120,7 @@ def follow(course: Course, begin: Callable[[Ask], AbstractUpdates]) -> Any:
 
 def course(
     run: Run,
-    told: Listeners,
+    listeners: Listeners,
     *,
     start: Mapping[str, Any] | None = None,
     known_every: int | None = None,
@@ -132,7 +132,7 @@ def course(
 
     Args:
         run: what `build` made; its field learns in place.
-        told: who is told what.
+        listeners: who is told what.
         start: see `train`.
         known_every: see `train`.
 
@@ -145,7 +145,7 @@ def course(
     config, images, more = run.config, len(run.dataset.train), run.more
     run.objective.begin(run)
     at = _Position(run) if start is None else _Position.restored(run, start)
-    told.advance(at.images)
+    listeners.advance(at.images)
     check_every = config.check_gradients_every
     while at.epoch <= config.epochs:
         epoch_began = time.perf_counter() - at.epoch_seconds
@@ -155,21 +155,21 @@ def course(
             checks = check_every and step % check_every == 0 and run.shards.writes
             asked = checks or place == len(order) or (known_every and step % known_every == 0)
             rows = rows.to(run.device)
-            for done in (yield Ask(step, rows, bool(asked), told.note)):
-                _take_in(run, at, done, rows, told, check_at=step if checks else None)
+            for done in (yield Ask(step, rows, bool(asked), listeners.note)):
+                _take_in(run, at, done, rows, listeners, check_at=step if checks else None)
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.step < step:
                 continue
             if place == len(order):
                 _require_sound(run, at.step)
                 with more.evaluating():
-                    measured = yield Ask(step, None, True, told.note)
+                    measured = yield Ask(step, None, True, listeners.note)
                     record = at.finish_epoch(run, measured)
-                    told.on_epoch(record)
+                    listeners.on_epoch(record)
                     doubts = list(_doubts(record, run))
                 for doubt in doubts:
-                    told.warn(doubt)
-            told.after_step(at.step, lambda: at.snapshot(run))
+                    listeners.warn(doubt)
+            listeners.after_step(at.step, lambda: at.snapshot(run))
     more.end()
     return run.objective.summary(
         at.errors,
@@ -180,7 +180,7 @@ def course(
 
 
 def _take_in(
-    run: Run, at: _Position, done: Update, rows: Tensor, told: Listeners, check_at: int | None
+    run: Run, at: _Position, done: Update, rows: Tensor, listeners: Listeners, check_at: int | None
 ) -> None:
     """Count an update and tell of it; compare that of step `check_at` with the true gradient.
 
@@ -189,16 +189,16 @@ def _take_in(
     """
     values = at.count(done)
     if done.act is not None:
-        told.on_act(done.act)
+        listeners.on_act(done.act)
     if at.rejected >= PATIENCE:
         raise RunFailed(_diagnosis(run, rows, at, values))
     if at.step == check_at:
         for checked in _check(run, rows, at.step):
-            told.on_check(checked)
+            listeners.on_check(checked)
     if at.step % run.config.log_every == 0:
         where = {"step": at.step, "epoch": at.epoch, "learning_rate": done.rate}
-        told.on_step(run.step_record(**where, **values))
-    told.advance(done.rows)
+        listeners.on_step(run.step_record(**where, **values))
+    listeners.advance(done.rows)
 
 
 class _Position:

@@ -181,7 +181,7 @@ class Supervised(AbstractObjective):
     def measured(self, run: Pupil) -> dict[str, float]:
         settling, rows = run.estimator.settling, run.config.evaluation_batch
         both = run.config.test_mirrored
-        return {"test_error": run.shards.test_error(run.field, run.dataset, settling, rows, both)}
+        return {"test_error": run.shards.error_rate(run.field, run.dataset, settling, rows, both)}
 
     def headline(self, run: Pupil) -> Headline:
         if not run.dataset.has_labels:

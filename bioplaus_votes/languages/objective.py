@@ -14,7 +14,7 @@ from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
 from bioplaus.data.examples import Examples
 from bioplaus.fields import VectorField
-from bioplaus.measuring import told
+from bioplaus.measuring import fetch_measures
 from bioplaus.sharding import Step
 from bioplaus.solvers import Solution
 from bioplaus.training import AbstractObjective
@@ -154,24 +154,24 @@ class LanguageNash(AbstractObjective):
         if not self.votes:
             return self._exact(run)
         x, g, free, own = self._voted(run, len(rows))
-        run.more.seen = x
+        run.more.last_inputs = x
         estimate = nudged(run, x, g, free=free)
         for update in estimate.updates.values():
             update.mul_(self.game.L)  # a mean over texts, a sum over their tokens
-        return Step(estimate.updates, told(estimate, own))
+        return Step(estimate.updates, fetch_measures(estimate, own))
 
     def _exact(self, run: Pupil) -> Step:
         log_next = conditionals(run.field, self.sight, self.game, run.estimator.settling)
         x, g = self._inputs(run), self._directions(log_next).to(run.field.dtype)
-        run.more.seen = x
+        run.more.last_inputs = x
         estimate = nudged(run, x, g)
         for update in estimate.updates.values():
             update.mul_(len(x))  # a sum over beginnings, whose weights are in g
         pi = joined(log_next).exp()
         gain = (self.game.P @ self.game.of_kinds(self._opponent(log_next).exp()))[self.game.kind]
         own = {"win_rate": (pi * gain).sum(), "entropy": -(pi * pi.clamp_min(1e-300).log()).sum()}
-        dtype = run.field.dtype
-        return Step(estimate.updates, told(estimate, {k: v.to(dtype) for k, v in own.items()}))
+        own = {name: value.to(run.field.dtype) for name, value in own.items()}
+        return Step(estimate.updates, fetch_measures(estimate, own))
 
     def _inputs(self, run: Pupil) -> Tensor:
         sees = [self.sight(prefixes(self.game, n), run.field.dtype) for n in range(self.game.L)]

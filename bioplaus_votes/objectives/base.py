@@ -13,14 +13,14 @@ from torch import Tensor
 from bioplaus.costs import AbstractCost
 from bioplaus.data import Dataset
 from bioplaus.fields import VectorField
-from bioplaus.measuring import told
+from bioplaus.measuring import fetch_measures
 from bioplaus.phases import free_phase
 from bioplaus.sharding import Step
 from bioplaus.training import AbstractObjective
 from bioplaus.training.objective import Pupil
 from bioplaus_votes import rules
 from bioplaus_votes.judges import AbstractJudge, Stream
-from bioplaus_votes.measuring import gradient_cosine, measure_games, nudged, test_policies
+from bioplaus_votes.measuring import gradient_cosine, measure_games, nudged, policies_of_tests
 from bioplaus_votes.objectives.asking import as_judge, fitting_judge, reference_of, require_settings
 from bioplaus_votes.objectives.baselines import Baseline
 from bioplaus_votes.objectives.view import Summary, View
@@ -146,7 +146,7 @@ class AbstractVoting(AbstractObjective):
         view = self._view(run, run.more.inputs(rows), rows)
         g, own = self.direction(run, view)
         estimate = nudged(run, view.x, g, free=view.free)
-        return Step(estimate.updates, told(estimate, own))
+        return Step(estimate.updates, fetch_measures(estimate, own))
 
     def direction(self, run: Pupil, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """g [B, K], and the step's measures."""
@@ -160,13 +160,13 @@ class AbstractVoting(AbstractObjective):
             assert P is not None
             g = rules.exact(view.log_pi, P, log_other, view.log_mu, self.tau)
             wins = ((P @ log_other.exp()[..., None])[..., 0] * view.log_pi.exp()).sum(-1).mean()
-        return self.shaped(g, view), self.told(view, P, wins)
+        return self.shaped(g, view), self.measures_of(view, P, wins)
 
     def shaped(self, g: Tensor, view: View) -> Tensor:
         """g in the geometry that is followed, [B, K]."""
         return rules.natural(g, view.log_pi) if self.geometry == "natural" else g
 
-    def told(self, view: View, P: Tensor | None, wins: Tensor) -> dict[str, Tensor]:
+    def measures_of(self, view: View, P: Tensor | None, wins: Tensor) -> dict[str, Tensor]:
         """The `step_measures`."""
         pi = view.log_pi.exp()
         spread = -(pi * torch.where(pi > 0, view.log_pi, 0.0)).sum(-1).mean()
@@ -228,7 +228,7 @@ class AbstractVoting(AbstractObjective):
         """
         if self.solved is None or not self.judge.by_context:
             return []
-        solved, log_pi = self.solved, test_policies(run, self._log_mu)
+        solved, log_pi = self.solved, policies_of_tests(run, self._log_mu)
         values, known = solved.measured(log_pi, self._game), solved.bounds["equilibrium"]
         found = []
         for game in self._game.unique().tolist():

@@ -73,7 +73,7 @@ class RLHF(AbstractVoting):
     def direction(self, run: Pupil, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         P = self.judge.table(view.context, view.x) if self.judge.has_table else None
         wins = view.log_pi.new_tensor(torch.nan)
-        return self.exact_direction(run, view), self.told(view, P, wins)
+        return self.exact_direction(run, view), self.measures_of(view, P, wins)
 
     def exact_direction(self, run: Pupil, view: View) -> Tensor:
         if self._rewards is None:

@@ -76,6 +76,10 @@ class LoraConfig(Config):
     alpha: Positive = 16.0
     targets: tuple[str, ...] = ()
 
+    def made(self) -> Lora | None:
+        """The adapter; None where all weights learn."""
+        return Lora(**self.model_dump()) if self.rank else None
+
     def idle(self) -> dict[str, str]:
         why = "without lora.rank, with which all weights learn; give it too"
         return {} if self.rank else {"alpha": why, "targets": why}

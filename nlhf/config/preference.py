@@ -14,7 +14,7 @@ from bridge.optim import Optimizer
 from bridge.schedules import Schedule, learning_rate_schedule
 from bridge.seeding import generator, seed_for
 from nlhf.config.fields import Count, Positive, Seed, Share
-from nlhf.language.comparisons import Comparison, split
+from nlhf.language.comparisons import Comparison, hold_out
 from nlhf.language.encoders import load_encoder
 from nlhf.language.pair_facts import sift
 from nlhf.language.preference_models import PreferenceModel
@@ -119,8 +119,8 @@ def make_fit(config: PreferenceConfig, device: torch.device | str = "cpu") -> Fi
 
     kept, facts = sift(read.kept, reads, config.pairs)
     split_by = generator(config.seed, "held out")
-    learn, held = split(kept, config.holdout, config.holdout_by, split_by)
-    learn, check = split(learn, config.check, config.holdout_by, split_by)
+    learn, held = hold_out(kept, config.holdout, config.holdout_by, split_by)
+    learn, check = hold_out(learn, config.check, config.holdout_by, split_by)
     steps = config.epochs * -(-len(learn) // config.batch_size)
     optimizer = Optimizer(
         model.learns(),

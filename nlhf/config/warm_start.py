@@ -20,8 +20,8 @@ from nlhf.config.language import (
     idle_precision,
     make_language_optimizer,
 )
-from nlhf.language.comparisons import split
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.comparisons import hold_out
+from nlhf.language.loading import load_policy
 from nlhf.language.reading import read_examples
 from nlhf.language.reading.sifting import OnBadLines
 from nlhf.language.trainer import Batching
@@ -93,7 +93,7 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
     }
     policy = load_policy(
         config.model,
-        lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
+        lora=config.lora.made(),
         dtype=getattr(torch, config.precision),
         device=device,
         chat=config.chat,
@@ -108,7 +108,7 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
         held = read["held_out"].kept
     else:
         by = generator(config.seed, "held out")
-        learned, held = split(learned, config.holdout, "prompt", by)
+        learned, held = hold_out(learned, config.holdout, "prompt", by)
     accounts = {str(files[name]): sifted.account for name, sifted in read.items()}
     steps = math.ceil(len(learned) / (config.batch_size * config.accumulation))
     optimizer = make_language_optimizer(config.optimizer, policy.trainable(), config.epochs * steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -150,10 +150,27 @@ class Classifier:
         return inputs
 
 
-def load_classifier(
-    spec: str, device: torch.device | str, precision: str, **settings: Any
-) -> Classifier:
-    """Load a classifier and its tokenizer; see `load_pretrained` and `Classifier`.
+class Reading(Protocol):
+    """How a judge has its classifier read."""
+
+    @property
+    def precision(self) -> str:
+        """Of the weights."""
+        ...
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a row, see `Classifier`."""
+        ...
+
+    @property
+    def tokens_a_pass(self) -> int:
+        """Most tokens that are read at once."""
+        ...
+
+
+def load_classifier(spec: str, device: torch.device | str, how: Reading) -> Classifier:
+    """Load a classifier and its tokenizer; see `load_pretrained`.
 
     Raises:
         InputError: it cannot be had.
@@ -161,8 +178,14 @@ def load_classifier(
     if os.path.isfile(os.path.join(spec, ADAPTER)):
         raise InputError(f"{spec}: an adapter; merge it into its base and save that")
     with quiet():
-        model, tokenizer = load_pretrained(spec, getattr(torch, precision), CLASSIFIER)
-    return Classifier(spec, model.to(device), tokenizer, **settings)
+        model, tokenizer = load_pretrained(spec, getattr(torch, how.precision), CLASSIFIER)
+    return Classifier(
+        spec,
+        model.to(device),
+        tokenizer,
+        max_length=how.max_length,
+        tokens_a_pass=how.tokens_a_pass,
+    )
 
 
 def messages_of(prompt: Prompt) -> list[dict[str, str]]:

@@ -26,7 +26,7 @@ class Comparison:
     votes: float = 1.0
 
 
-def split(
+def hold_out(
     comparisons: Sequence[T],
     holdout: float,
     by: str,

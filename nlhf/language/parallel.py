@@ -24,7 +24,7 @@ class AbstractGroup(Protocol):
         """How many there are."""
         ...
 
-    def share(self, whole: S) -> S:
+    def own_part(self, whole: S) -> S:
         """Give the part of a sequence that is this process's."""
         ...
 
@@ -55,7 +55,7 @@ def synchronising(
     return wrapped.no_sync()
 
 
-def share_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
+def distribute_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
     """Let the processes' gradients be averaged: by DDP, or with the weights in shards by FSDP2.
 
     Args:

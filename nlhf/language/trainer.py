@@ -213,7 +213,7 @@ class Trainer:
 
     def sample(self, plan: Plan, held: Mapping[str, Parameters] | None = None) -> Batch:
         """The next prompts, answered and judged; see `estimate`."""
-        mine = self.group.share(self._next_prompts())
+        mine = self.group.own_part(self._next_prompts())
         prompts = [self.prompts[i] for i in mine]
         batch = self.rollout.sample(plan, prompts, {**self.held, **(held or {})}, self._draws)
         self.num_tokens += self.group.total(batch.tokens)
@@ -247,7 +247,7 @@ class Trainer:
         """This process's share of the numbers that decide the answers."""
         b, length = self.batching.prompts, self.sampling.max_new_tokens
         drawn = draw_uniforms(b * rows, length, self.draws).reshape(b, rows, length)
-        return self.group.share(drawn).reshape(-1, length)
+        return self.group.own_part(drawn).reshape(-1, length)
 
     def _next_prompts(self) -> list[int]:
         """The numbers of the next prompts, of all processes."""

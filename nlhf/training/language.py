@@ -31,8 +31,8 @@ from nlhf.language.checkpointing import checkpoint_layers
 from nlhf.language.decoders import Decoder
 from nlhf.language.enumeration import measure_exactly
 from nlhf.language.evaluation import evaluate
-from nlhf.language.loading import Lora, load_policy
-from nlhf.language.parallel import AbstractGroup, share_model
+from nlhf.language.loading import load_policy
+from nlhf.language.parallel import AbstractGroup, distribute_model
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.reading import Account, digest, read_prompts
@@ -92,7 +92,7 @@ def build_language(
     if config.eval_prompts is not None:
         held_out = read_prompts(config.eval_prompts, config.on_bad_lines).kept
         policy.check_room(held_out, sampling.max_new_tokens, config.eval_prompts)
-    share_model(policy, group, config.shard)
+    distribute_model(policy, group, config.shard)
     value = value_optimizer = None
     if getattr(objective, "baseline", None) == "learned":
         value = _baseline(policy, device)
@@ -129,7 +129,7 @@ def _learner(config: LanguageConfig, device: torch.device | str, *, own_referenc
     """
     policy = load_policy(
         config.model,
-        lora=Lora(**config.lora.model_dump()) if config.lora.rank else None,
+        lora=config.lora.made(),
         dtype=getattr(torch, config.precision),
         device=device,
         chat=config.chat,

@@ -44,7 +44,7 @@ def test_errors_of_the_test_set_are_counted_among_the_rows_asked_for(measured):
         test = Examples(p.x, labels)
 
     for rows, wrong in (([0, 1, 2, 3], 1), ([2], 1), ([0, 3], 0)):
-        assert measuring.test_errors(p.field, Images, TIGHT, torch.tensor(rows), False) == wrong
+        assert measuring.count_errors(p.field, Images, TIGHT, torch.tensor(rows), False) == wrong
 
 
 def test_shares_means_and_the_largest(measured):

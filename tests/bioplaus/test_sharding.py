@@ -26,7 +26,7 @@ class Part:
         self.rank, self.size, self.said = rank, size, []
         self._others = others
 
-    def share(self, whole: Sequence[int]) -> Sequence[int]:
+    def own_part(self, whole: Sequence[int]) -> Sequence[int]:
         part = len(whole) // self.size
         return whole[self.rank * part : (self.rank + 1) * part]
 

@@ -76,13 +76,7 @@ class RewardJudge(AbstractSource):
     @classmethod
     def open(cls, name: str, settings: RewardSettings, opening: Opening) -> RewardJudge:
         """Load a model of AutoModelForSequenceClassification: a folder or a name on the hub."""
-        classifier = load_classifier(
-            name.partition(":")[2],
-            opening.device,
-            settings.precision,
-            max_length=settings.max_length,
-            tokens_a_pass=settings.tokens_a_pass,
-        )
+        classifier = load_classifier(name.partition(":")[2], opening.device, settings)
         return cls(classifier, name, settings.template)
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:

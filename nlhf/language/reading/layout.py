@@ -39,7 +39,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Told:
+class ParsedRow:
     """What a row says: a prompt, and on demand the comparisons and the answer to learn.
 
     `several` is that of `Turns`.
@@ -68,7 +68,7 @@ class Layout:
 
     name: str
     needs: tuple[tuple[str, ...], ...]
-    read: Callable[[Row], Told]
+    read: Callable[[Row], ParsedRow]
     pairs: bool = False
     answers: bool = False
     shown: str = ""
@@ -91,9 +91,9 @@ class Layout:
         return self.needs[0] == PROMPTS
 
 
-def compared(turns: Turns, pairs: Callable[[], Sequence[Pair]]) -> Told:
+def compared(turns: Turns, pairs: Callable[[], Sequence[Pair]]) -> ParsedRow:
     """What a row says whose answers are compared."""
-    return Told(turns.prompt, pairs, several=turns.several)
+    return ParsedRow(turns.prompt, pairs, several=turns.several)
 
 
 def two(
@@ -154,6 +154,16 @@ def chosen(row: Row, turns: Turns) -> list[Pair]:
     if share == 0:
         raise Refused("chosen", "scores less than rejected")
     return [Pair(first, second, 1.0 if share is None else share, sided=True)]
+
+
+def chosen_over_rejected(row: Row, prompts: Sequence[str] = PROMPTS) -> ParsedRow:
+    """What a row says that has a chosen and a rejected answer, and perhaps a prompt.
+
+    Raises:
+        Refused: see `two`; its comparison, see `chosen`.
+    """
+    turns = two(row, CHOSEN, REJECTED, prompts)
+    return compared(turns, lambda: chosen(row, turns))
 
 
 def preferred(pairs: Sequence[Pair]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nlhf.language.comparisons import Comparison
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
-from nlhf.language.reading.layout import Layout, Told, preferred
+from nlhf.language.reading.layout import Layout, ParsedRow, preferred
 from nlhf.language.reading.registry import all_layouts, recognise
 from nlhf.language.reading.rows import Refused, Row
 from nlhf.language.reading.sifting import OnBadLines, Sifted, sift
@@ -29,14 +29,14 @@ def read_prompts(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Prom
         row.check_text_only()
         layout, row = recognise(row, all_layouts())
         try:
-            told = layout.read(row)
+            parsed = layout.read(row)
         except Refused:
             # its answers may be no answers; the prompt stands on its own
             if "prompt" not in row:
                 raise
             layout, row = recognise(row, [each for each in all_layouts() if _is_prompt(each)])
-            told = layout.read(row)
-        return layout.name, [_filled(told.prompt)]
+            parsed = layout.read(row)
+        return layout.name, [_filled(parsed.prompt)]
 
     said = "empty, as in all lines; give text to answer"
     return sift(source, take, on_bad_lines, {"prompt": said})
@@ -57,8 +57,8 @@ def read_examples(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Exa
     """
 
     def take(row: Row, number: int) -> tuple[str, list[Example]]:
-        name, told = _answered(row)
-        prompt, answer = _filled(told.prompt), _answer_of(told)
+        name, parsed = _answered(row)
+        prompt, answer = _filled(parsed.prompt), _answer_of(parsed)
         if not answer.strip():
             raise Refused("completion", "empty", empty=True)
         return name, [Example(prompt, answer)]
@@ -83,11 +83,11 @@ def read_answers(source: Any) -> dict[str, str]:
     def take(row: Row, number: int) -> tuple[str, list[str]]:
         if "answer" in row:
             row.values.pop("completion", None)
-        name, told = _answered(row)
-        key = key_of(_filled(told.prompt))
+        name, parsed = _answered(row)
+        key = key_of(_filled(parsed.prompt))
         if key in found:
             raise Refused("prompt", "answered a second time; give each prompt once", malformed=True)
-        found[key] = _answer_of(told)
+        found[key] = _answer_of(parsed)
         return name, [key]
 
     said = "empty, as in all lines; give what was answered"
@@ -113,42 +113,42 @@ def read_comparisons(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[
     def take(row: Row, number: int) -> tuple[str, list[Comparison]]:
         row.check_text_only()
         layout, row = recognise(row, known)
-        told = layout.read(row)
-        pairs = told.pairs() if told.pairs is not None else ()
-        prompt, made = _filled(told.prompt), []
+        parsed = layout.read(row)
+        pairs = parsed.pairs() if parsed.pairs is not None else ()
+        prompt, made = _filled(parsed.prompt), []
         for i, pair in enumerate(pairs, number):
             if pair.sided and i % 2 == 0:
                 made.append(Comparison(prompt, pair.second, pair.first, 1 - pair.share, pair.votes))
             else:
                 made.append(Comparison(prompt, pair.first, pair.second, pair.share, pair.votes))
-        return layout.name + (", answers of several turns" if told.several else ""), made
+        return layout.name + (", answers of several turns" if parsed.several else ""), made
 
     said = "empty, as in all lines; give what the answers reply to"
     return sift(source, take, on_bad_lines, {"prompt": said})
 
 
-def _answered(row: Row) -> tuple[str, Told]:
+def _answered(row: Row) -> tuple[str, ParsedRow]:
     """A row as one with an answer: its own, before one that was preferred to another."""
     row.check_text_only()
     fitting = [each for each in all_layouts() if each.rank(row) is not None]
     able = [each for each in fitting if each.answers]
     both = [each for each in all_layouts() if each.answers or each.pairs]
     layout, row = recognise(row, able or both)
-    told = layout.read(row)
+    parsed = layout.read(row)
     compared = [each for each in fitting if each.pairs]
-    if told.answer is None and told.pairs is None and compared:
+    if parsed.answer is None and parsed.pairs is None and compared:
         layout, row = recognise(row, compared)
-        told = layout.read(row)
-    return layout.name, told
+        parsed = layout.read(row)
+    return layout.name, parsed
 
 
-def _answer_of(told: Told) -> str:
-    if told.answer is not None:
-        return told.answer()
-    if told.several:
+def _answer_of(parsed: ParsedRow) -> str:
+    if parsed.answer is not None:
+        return parsed.answer()
+    if parsed.several:
         raise Refused("answer", "several turns, of which none is the answer to learn")
-    if told.pairs is not None:
-        return preferred(told.pairs())
+    if parsed.pairs is not None:
+        return preferred(parsed.pairs())
     raise Refused("completion", "missing: the last message is the user's", malformed=True)
 
 

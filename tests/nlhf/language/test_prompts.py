@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlhf.errors import InputError
-from nlhf.language.comparisons import split
+from nlhf.language.comparisons import hold_out
 from nlhf.language.prompts import Example, key_of, text_of
 from nlhf.language.reading import read_answers, read_comparisons, read_examples, read_prompts
 
@@ -115,14 +115,14 @@ def test_answers_by_prompt(tmp_path):
 def test_no_prompt_is_on_both_sides(tmp_path):
     rows = [{"prompt": f"{i % 7}", "chosen": "a", "rejected": "b"} for i in range(70)]
     all_of = read_comparisons(lines(tmp_path / "c.jsonl", *rows)).kept
-    learn, out = split(all_of, 0.3, "prompt", torch.Generator().manual_seed(0))
+    learn, out = hold_out(all_of, 0.3, "prompt", torch.Generator().manual_seed(0))
     assert len(learn) + len(out) == 70
     assert len({c.prompt for c in out}) == 2
     assert not {c.prompt for c in learn} & {c.prompt for c in out}
-    assert split(all_of, 0.0, "prompt", torch.Generator()) == (all_of, [])
-    assert len(split(all_of, 0.3, "pair", torch.Generator().manual_seed(0))[1]) == 21
+    assert hold_out(all_of, 0.0, "prompt", torch.Generator()) == (all_of, [])
+    assert len(hold_out(all_of, 0.3, "pair", torch.Generator().manual_seed(0))[1]) == 21
     with pytest.raises(InputError, match="holdout_by=pair"):
-        split(all_of[:1], 0.3, "prompt", torch.Generator())
+        hold_out(all_of[:1], 0.3, "prompt", torch.Generator())
 
 
 def test_brackets_are_refused_by_their_depth_not_their_number(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import Layout, Pair, Told, compared, two
+from nlhf.language.reading.layout import Layout, Pair, ParsedRow, compared, two
 from nlhf.language.reading.rows import Row, malformed
 from nlhf.language.reading.turns import PROMPTS
 
@@ -19,7 +19,7 @@ def _share(row: Row) -> float:
     return 2 - preference
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     turns = two(row, FIRST, SECOND)
     return compared(turns, lambda: [Pair(*turns.answers(), share=_share(row))])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nlhf.language.reading.layout import Layout, Pair, Told, compared, verdict
+from nlhf.language.reading.layout import Layout, Pair, ParsedRow, compared, verdict
 from nlhf.language.reading.messages import messages_of
 from nlhf.language.reading.rows import Row
 from nlhf.language.reading.turns import turns_of
@@ -30,7 +30,7 @@ def _talks(row: Row) -> tuple[Any, Any]:
     return a, b
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     turns = turns_of(None, *_talks(row), KEYS)
     names = [row.text(key) for key in ("model_a", "model_b")]
     same = names[0] == names[1]  # then the winner's name says nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import Layout, Told
+from nlhf.language.reading.layout import Layout, ParsedRow
 from nlhf.language.reading.messages import messages_of
 from nlhf.language.reading.rows import Row, malformed
 from nlhf.language.reading.turns import PROMPTS, prompt_of
@@ -19,9 +19,9 @@ def _answer(row: Row, key: str) -> str:
     return messages[0]["content"]
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     key = row.one(ANSWERS) or ANSWERS[0]
-    return Told(prompt_of(row), answer=lambda: _answer(row, key))
+    return ParsedRow(prompt_of(row), answer=lambda: _answer(row, key))
 
 
 LAYOUT = Layout(

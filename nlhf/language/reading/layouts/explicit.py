@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Told, chosen, compared, two
+from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, ParsedRow, chosen_over_rejected
 from nlhf.language.reading.rows import Row
 from nlhf.language.reading.turns import PROMPTS
 
 
-def _read(row: Row) -> Told:
-    turns = two(row, CHOSEN, REJECTED)
-    return compared(turns, lambda: chosen(row, turns))
+def _read(row: Row) -> ParsedRow:
+    return chosen_over_rejected(row)
 
 
 LAYOUT = Layout(

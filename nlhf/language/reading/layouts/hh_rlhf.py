@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Told, chosen, compared, two
+from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, ParsedRow, chosen_over_rejected
 from nlhf.language.reading.messages import transcript
 from nlhf.language.reading.rows import Row
 
@@ -12,9 +12,8 @@ def _fits(row: Row) -> bool:
     return all(isinstance(value, str) and len(transcript(value) or ()) > 1 for value in values)
 
 
-def _read(row: Row) -> Told:
-    turns = two(row, CHOSEN, REJECTED, ())
-    return compared(turns, lambda: chosen(row, turns))
+def _read(row: Row) -> ParsedRow:
+    return chosen_over_rejected(row, ())
 
 
 LAYOUT = Layout(

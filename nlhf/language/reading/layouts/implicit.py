@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Told, chosen, compared, two
+from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, ParsedRow, chosen_over_rejected
 from nlhf.language.reading.rows import Refused, Row
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     texts = all(isinstance(row.value(*names), str) for names in (CHOSEN, REJECTED))
     if texts and "prompt" in row.nulls:  # two answers may begin alike all the same
         raise Refused("prompt", "empty", empty=True) if row.untyped else row.missing("prompt")
-    turns = two(row, CHOSEN, REJECTED, ())
-    return compared(turns, lambda: chosen(row, turns))
+    return chosen_over_rejected(row, ())
 
 
 LAYOUT = Layout(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Pair, Told, compared
+from nlhf.language.reading.layout import CHOSEN, REJECTED, Layout, Pair, ParsedRow, compared
 from nlhf.language.reading.rows import Row
 from nlhf.language.reading.turns import PROMPTS, prompt_of, turns_of
 
@@ -17,7 +17,7 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     prompt = prompt_of(row)
     right, wrong = (_listed(row.value(*names)) for names in (CHOSEN, REJECTED))
     keys = ("chosen", "rejected")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import Layout, Pair, Told, by_scores, compared, two
+from nlhf.language.reading.layout import Layout, Pair, ParsedRow, by_scores, compared, two
 from nlhf.language.reading.rows import Row, malformed
 
 FIRST, SECOND, POST = ("human_ref_a",), ("human_ref_b",), ("history",)
@@ -21,7 +21,7 @@ def _share(row: Row) -> float:
     return label
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     turns = two(row, FIRST, SECOND, POST)
     return compared(turns, lambda: [Pair(*turns.answers(), share=_share(row))])
 

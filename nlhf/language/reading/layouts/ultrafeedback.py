@@ -7,7 +7,7 @@ from nlhf.language.reading.layout import (
     REJECTED,
     SCORES,
     Layout,
-    Told,
+    ParsedRow,
     chosen,
     compared,
     two,
@@ -16,7 +16,7 @@ from nlhf.language.reading.rows import Row
 from nlhf.language.reading.turns import PROMPTS
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     turns = two(row, CHOSEN, REJECTED)
     return compared(turns, lambda: chosen(row, turns))
 

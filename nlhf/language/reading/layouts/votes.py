@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlhf.language.reading.layout import Layout, Pair, Told, compared, two
+from nlhf.language.reading.layout import Layout, Pair, ParsedRow, compared, two
 from nlhf.language.reading.rows import Row, malformed
 from nlhf.language.reading.turns import PROMPTS
 
@@ -24,7 +24,7 @@ def _pair(row: Row, first: str, second: str) -> Pair:
     return Pair(first, second, (counts[0] + counts[2] / 2) / total, total)
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     turns = two(row, FIRST, SECOND)
     return compared(turns, lambda: [_pair(row, *turns.answers())])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nlhf.language.reading.layout import Layout, Pair, Told, compared, verdict
+from nlhf.language.reading.layout import Layout, Pair, ParsedRow, compared, verdict
 from nlhf.language.reading.messages import parsed
 from nlhf.language.reading.rows import Refused, Row, malformed
 from nlhf.language.reading.turns import PROMPTS, prompt_of, turns_of
@@ -63,7 +63,7 @@ def _conversation(asked: Any, said: Any, key: str) -> Any:
             for role, text in zip(roles, turn, strict=True)]  # fmt: skip
 
 
-def _read(row: Row) -> Told:
+def _read(row: Row) -> ParsedRow:
     found = _keys(row)
     if found is None:
         raise malformed("response_b", "no answer of the same name as the other; give both")
