@@ -332,7 +332,7 @@ def checks() -> Iterator[Check]:
         yield Check("decoding", name, work, most)
 
 
-def told(check: Check, found: Result) -> str:
+def line_of(check: Check, found: Result) -> str:
     """A line of the table."""
     cells = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()]
     goal = "" if check.most is None else f"  (at most {check.most:g})"
@@ -362,7 +362,7 @@ def main() -> int:
     wanted = [check for check in every if check.section in arguments.only]
     if arguments.dry_run:
         listed = [{"section": c.section, "name": c.name, "at most": c.most} for c in wanted]
-        lines = [told(check, {}).rstrip() for check in wanted]
+        lines = [line_of(check, {}).rstrip() for check in wanted]
         print(json.dumps(listed) if arguments.json else "\n".join(lines))
         return 0
     if not torch.cuda.is_available():
@@ -379,7 +379,7 @@ def main() -> int:
             {"section": check.section, "name": check.name, "at most": check.most} | found
         )
         if not arguments.json:
-            print(told(check, found), flush=True)
+            print(line_of(check, found), flush=True)
     if arguments.json:
         print(json.dumps({"device": device, "torch": torch.__version__, "checks": results}))
     return 0 if all(r.get("reached", True) and "failed" not in r for r in results) else 1

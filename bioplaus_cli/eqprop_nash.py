@@ -70,7 +70,7 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
     """
     from bioplaus_votes.config import VotingConfig
     from bioplaus_votes.objectives import AbstractVoting
-    from bioplaus_votes.training import build
+    from bioplaus_votes.training import build_voting
     from bridge.distributed import Group
 
     names = ("judge", "algorithm", "votes", "tau")
@@ -80,7 +80,7 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
         return
     settings, path = prepare("eqprop-nash", VotingConfig, config, flags, options)
     device = resolve_device(options["device"])
-    run = build(settings, device)
+    run = build_voting(settings, device)
     told: list[dict[str, Any]] = []
 
     def at_end(log: Any) -> None:

@@ -29,7 +29,7 @@ from nlhf.preferences.battles import Battles
 from nlhf.preferences.reading import read_games
 
 
-def build(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
+def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
     """Make the plain objects that a config describes.
 
     Raises:

@@ -132,7 +132,7 @@ class Course:
         spent = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
         return {"epoch": number, **found, **spent, **alignments(self.field)}
 
-    def test_error(self) -> float:
+    def error_rate(self) -> float:
         """Of the test images, in percent."""
         wrong, test = 0, self.data.test
         for rows in batches(len(test), 200):
@@ -216,7 +216,7 @@ def main(
     folder = out / f"{estimator}-checkpoints"
     for number in range(resumed(course, folder) + 1, epochs + 1):
         row = course.epoch(number, limit)
-        row["test_error"] = course.test_error()
+        row["test_error"] = course.error_rate()
         with (out / f"{estimator}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         state = {"parameters": dict(field.parameters), "optimizer": optimizer.state_dict()}

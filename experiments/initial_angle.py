@@ -63,7 +63,7 @@ def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> No
         for seed in range(seeds)
     }
     runs = run_all(jobs, out, processes, device=device)
-    cells, lines = {}, {_test_error: [], _gradient_angle: []}
+    cells, lines = {}, {_last_test_error: [], _gradient_angle: []}
     for measure in lines:
         for method in METHODS:
             values = np.array(
@@ -83,7 +83,7 @@ def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> No
                 _cell(row, seeds, no) for row, no in zip(known, stopped, strict=True)
             ]
     titles = {
-        _test_error: "test error, %",
+        _last_test_error: "test error, %",
         _gradient_angle: "angle to the feedforward gradient, degrees",
     }
     header = ["estimator", *(f"{angle}°" for angle in ANGLES)]
@@ -111,7 +111,7 @@ def _cell(known: np.ndarray, seeds: int, stopped: bool) -> str:
     return f"{known.mean():.1f} ({known.min():.1f} to {known.max():.1f}{some})"
 
 
-def _test_error(run: Run) -> float:
+def _last_test_error(run: Run) -> float:
     return run.table("epochs")["test_error"][-1] if run.status == "finished" else np.nan
 
 

@@ -58,7 +58,7 @@ def main(
         name: [run for k in range(seeds) if (run := runs[f"{name}-seed-{k}"]).status == "finished"]
         for name in names
     }
-    rows = [[name, *_told(mine, seeds)] for name, mine in ended.items()]
+    rows = [[name, *_cells(mine, seeds)] for name, mine in ended.items()]
     header = ["run", "exploitability of each seed", "mean", "KL to the equilibrium", "support"]
     click.echo(markdown([*header, "cosine", "votes an image", "finished"], rows))
     known = next(run for mine in ended.values() for run in mine)
@@ -67,7 +67,7 @@ def main(
     click.echo(f"figure: {figure}")
 
 
-def _told(runs: list[Run], seeds: int) -> list[str]:
+def _cells(runs: list[Run], seeds: int) -> list[str]:
     if not runs:
         return ["-"] * 6 + [f"0 of {seeds}"]
     last = {

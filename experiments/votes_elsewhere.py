@@ -19,7 +19,7 @@ from typing import Any
 import click
 import torch
 
-from bioplaus import LeakyField, Settling, fit
+from bioplaus import History, LeakyField, Settling, fit
 from bioplaus_votes.languages import LanguageNash, rhyme
 from bioplaus_votes.measuring import policy_of
 from bioplaus_votes.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
@@ -82,16 +82,7 @@ def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
     objective = LanguageNash(rhyme(V, L), tau=0.05, mixture=0.1)
     sizes = [objective.sight.size, 64, V]
     net = LeakyField(sizes, "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
-    history = fit(
-        net,
-        objective.dataset(300 * (updates // 3)),
-        objective=objective,
-        epochs=3,
-        batch_size=300,
-        learning_rate=0.01,
-        settling=SETTLING,
-        seed=seed,
-    )
+    history = _learned(net, objective, updates, batch_size=300, learning_rate=0.01, seed=seed)
     bound = objective.solved.bound
     return {**_last(history), "equilibrium_exploitability": bound}
 
@@ -100,22 +91,35 @@ def poker(seed: int, updates: int = 6000) -> dict[str, Any]:
     """Hands of self-play, 2,000 an update, a bit each."""
     objective = KuhnSelfPlay(tau=0.05, tau_end=0.005)
     net = LeakyField([11, 32, 2], "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
-    history = fit(
-        net,
-        objective.dataset(2000 * (updates // 3)),
-        objective=objective,
-        epochs=3,
-        batch_size=2000,
-        learning_rate=0.003,
-        settling=SETTLING,
-        seed=seed,
-    )
+    history = _learned(net, objective, updates, batch_size=2000, learning_rate=0.003, seed=seed)
     even = torch.full((1, 2), 0.5).log()
     bet = policy_of(net, inputs(), even, SETTLING)[:, 1].double().exp()
     return {**_last(history), "exploitability": exploitability(bet), "open_spiel": _spiel(bet)}
 
 
-def _last(history: Any) -> dict[str, Any]:
+def _learned(
+    net: LeakyField,
+    objective: LanguageNash | KuhnSelfPlay,
+    updates: int,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> History:
+    """Three epochs of so many updates together."""
+    return fit(
+        net,
+        objective.dataset(batch_size * (updates // 3)),
+        objective=objective,
+        epochs=3,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        settling=SETTLING,
+        seed=seed,
+    )
+
+
+def _last(history: History) -> dict[str, Any]:
     row = vars(history.rows[-1])
     names = ("exploitability", "kl_to_equilibrium", "mixture_kl", "gradient_cosine", "votes")
     return {name: row[name] for name in names if name in row}

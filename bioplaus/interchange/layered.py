@@ -181,7 +181,7 @@ def _about(field: LayeredField, tau: float, phases: Mapping[str, Any] | None) ->
         "kind": "layered",
         "input": field.shapes[0],
         "layers": layers,
-        "connections": [_told(c) for c in field.connections],
+        "connections": [_description(c) for c in field.connections],
         "parameters": list(field.parameters),
         "coordinates": field.coordinates,
         "dtype": str(field.dtype).removeprefix("torch."),
@@ -191,7 +191,7 @@ def _about(field: LayeredField, tau: float, phases: Mapping[str, Any] | None) ->
     }
 
 
-def _told(c: Connection) -> dict[str, Any]:
+def _description(c: Connection) -> dict[str, Any]:
     told = {k: v for k, v in vars(c).items() if k not in ("mask", "signs", "linear")}
     signs = None if c.signs is None else c.signs.tolist()
     return {"class": type(c).__name__, "signs": signs, **told}

@@ -88,7 +88,7 @@ def course(
     return rows
 
 
-def told(rows: Sequence[dict[str, float]]) -> str:
+def course_table(rows: Sequence[dict[str, float]]) -> str:
     """The table of a course."""
     columns = {
         "epoch": ".0f",
@@ -147,7 +147,7 @@ def main(
             path.unlink(missing_ok=True)
             found[name] = course(images, asked, how, path, checks)
     for name, rows in found.items():
-        click.echo(f"\n{name} the controller\n\n{told(rows)}")
+        click.echo(f"\n{name} the controller\n\n{course_table(rows)}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def of_square(
             f"{sheet.source}: a square table whose first line holds numbers; give a header of names"
         )
     table, marked, places = _numbers(sheet, names)
-    what = values or _told(sheet, names, table, marked, even)
+    what = values or _kind(sheet, names, table, marked, even)
     if what == "counts":
         return _of_counts(sheet, names, table)
     return _of_shares(sheet, names, table, places, what)
@@ -144,7 +144,7 @@ def _row_order(
     raise InputError(f"{sheet.source}: two rows of one name; {taken}")
 
 
-def _told(sheet: Sheet, names: tuple[str, ...], table: Numbers, marked: bool, even: bool) -> str:
+def _kind(sheet: Sheet, names: tuple[str, ...], table: Numbers, marked: bool, even: bool) -> str:
     """Whether entries are counts, rates or percent, by their sums with their opposites."""
     if marked:
         return "percent"
