@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
 
 
-def as_inputs(x: Any, field: VectorField, name: str = "x") -> Tensor:
+def as_inputs(x: object, field: VectorField, name: str = "x") -> Tensor:
     """The rows of an input, in the dtype, on the device and of the shape that a field takes.
 
     Args:
@@ -53,7 +51,7 @@ def as_inputs(x: Any, field: VectorField, name: str = "x") -> Tensor:
     return x
 
 
-def as_targets(y: Any, field: VectorField, rows: int, name: str = "y") -> Tensor:
+def as_targets(y: object, field: VectorField, rows: int, name: str = "y") -> Tensor:
     """What the outputs are to be, [B, n_output]: labels as one-hot rows.
 
     Args:
@@ -95,7 +93,7 @@ def as_targets(y: Any, field: VectorField, rows: int, name: str = "y") -> Tensor
     return one_hot(labels, m, field.dtype)
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def _tensor(name: str, value: object) -> Tensor:
     if isinstance(value, Tensor):
         return value.to_dense() if value.layout != torch.strided else value
     array = to_array(name, value)

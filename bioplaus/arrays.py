@@ -82,7 +82,7 @@ def _from_columns(name: str, array: np.ndarray, columns: list[str]) -> np.ndarra
     return array.astype(np.float64)
 
 
-def _from_objects(name: str, value: Any, array: np.ndarray) -> np.ndarray:
+def _from_objects(name: str, value: object, array: np.ndarray) -> np.ndarray:
     if array.ndim == 0:
         hint = "; give x.toarray()" if hasattr(value, "toarray") else ""
         raise InputError(

@@ -98,7 +98,7 @@ class FieldMismatch(InputError):
 @torch.no_grad()
 def check_field(
     field: VectorField,
-    x: Any = None,
+    x: object = None,
     *,
     rows: int = 4,
     seed: int = 0,

@@ -145,8 +145,8 @@ class GradientReport(Alike):
 @answered
 def check_gradients(
     field: VectorField,
-    x: Any,
-    y: Any,
+    x: object,
+    y: object,
     cost: CostLike = "squared-error",
     estimators: EstimatorLike | Sequence[EstimatorLike] = ("vector-field", "asym-ep"),
     betas: float | Sequence[float] = (1e-2,),

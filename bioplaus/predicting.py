@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ ROWS = 1000
 
 
 @torch.no_grad()
-def predict(field: VectorField, x: Any, *, settling: Settling | None = None) -> Tensor:
+def predict(field: VectorField, x: object, *, settling: Settling | None = None) -> Tensor:
     """The outputs of s* with mu(x, s*) = 0, [B, n_output]; see `VectorField.predict`."""
     if settling is not None and not isinstance(settling, Settling):
         raise InputError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bioplaus.calling import answered
 from bioplaus.costs import CostLike, get_cost
 from bioplaus.estimators import EstimatorLike, estimator_with
@@ -15,7 +13,7 @@ def supports(
     field: VectorField,
     cost: CostLike = "squared-error",
     estimator: EstimatorLike = "vector-field",
-    **settings: Any,
+    **settings: object,
 ) -> str | None:
     """Say what an estimator or an oracle lacks to serve a field and a cost, before it runs.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -38,7 +36,7 @@ class Policy:
             raise InputError(f"field is {type(field).__name__}; give a bioplaus field")
         self.field, self.settling = field, settling or SETTLING
 
-    def log_prob(self, x: Any, y: Any = None) -> Tensor:
+    def log_prob(self, x: object, y: object = None) -> Tensor:
         """log pi(. | x), [B, K]; of given answers y [B], log pi(y | x), [B].
 
         Args:
@@ -65,7 +63,7 @@ class Policy:
 
     def sample(
         self,
-        x: Any,
+        x: object,
         n: int | None = None,
         *,
         seed: int | None = None,

@@ -19,7 +19,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def answer(
         _write(path, found)
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1), "utf-8")
 
 
@@ -215,7 +215,9 @@ def main(
     click.echo(f"\nfigure: {figure}\nseconds: {', '.join(took)}; {whole:.0f} in all")
 
 
-def _then(pool: Executor, before: Future[None], task: Any, *arguments: Any) -> Future[None]:
+def _then(
+    pool: Executor, before: Future[None], task: Callable[..., object], *arguments: object
+) -> Future[None]:
     """Submit a task when another one has ended well."""
     after: Future[None] = Future()
 

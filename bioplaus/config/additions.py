@@ -60,7 +60,7 @@ class AugmentConfig(Config):
 
 
 def addition_settings(
-    contraction: Contraction | None, augment: Augment | None, **others: Any
+    contraction: Contraction | None, augment: Augment | None, **others: object
 ) -> dict[str, Any]:
     """What `fit` was given of these, by key of `LoopConfig`; nothing of what it was not.
 

@@ -50,7 +50,7 @@ class EstimatorConfig(Config):
         """What this estimator has of its own: the plain fields of its class."""
         return self.model_dump(exclude=set(EstimatorConfig.model_fields))
 
-    def make(self, **common: Any) -> AbstractEstimator:
+    def make(self, **common: object) -> AbstractEstimator:
         """The estimator; `common` is what is set elsewhere, of which it takes what it has."""
         return make_estimator(estimator_code(self.name), **common, **self.settings())
 
@@ -199,7 +199,7 @@ _BUILT: dict[tuple[str, int], tuple[Any, type[EstimatorConfig]]] = {}
 """Configs by what they are of, which is kept: equal configs are of one class."""
 
 
-def estimator_config(name: Any) -> type[EstimatorConfig]:
+def estimator_config(name: object) -> type[EstimatorConfig]:
     """Make the config of an estimator that is not this package's own."""
     if not isinstance(name, str):
         raise InputError(f"estimator={name!r} must be a text: a name, module:name or file.py:name")

@@ -136,7 +136,7 @@ _BUILT: dict[Any, tuple[Any, type[NetworkConfig]]] = {}
 """Configs by what they are of, which is kept: equal configs are of one class."""
 
 
-def field_config(name: Any) -> type[NetworkConfig]:
+def field_config(name: object) -> type[NetworkConfig]:
     """Make the config of a field that is not this package's own.
 
     Raises:
@@ -203,13 +203,13 @@ def _settings(found: Callable[..., Any], told: str) -> dict[str, Any]:
     return made
 
 
-def _plain(hint: Any) -> bool:
+def _plain(hint: object) -> bool:
     args = getattr(hint, "__args__", ())
     listed = getattr(hint, "__origin__", None) in (tuple, list)
     return is_plain(hint) or (listed and all(a is ... or is_plain(a) for a in args))
 
 
-def _kept(default: Any) -> bool:
+def _kept(default: object) -> bool:
     """Whether a log can keep a default."""
     many = isinstance(default, list | tuple) and all(_kept(each) for each in default)
     return default is ... or many or isinstance(default, bool | int | float | str | None)
@@ -221,5 +221,5 @@ def _only(settings: Mapping[str, Any], found: Callable[..., Any]) -> dict[str, A
     return {name: value for name, value in settings.items() if name in parameters}
 
 
-def _called(found: Any) -> str:
+def _called(found: object) -> str:
     return f"the class {found.__name__}" if inspect.isclass(found) else type(found).__name__

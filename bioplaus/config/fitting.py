@@ -81,7 +81,7 @@ def fit_config(
 
 
 def loop_settings(
-    contraction: Contraction | None = None, augment: Augment | None = None, **others: Any
+    contraction: Contraction | None = None, augment: Augment | None = None, **others: object
 ) -> dict[str, Any]:
     """The settings of `LoopConfig` as they were given, checked.
 
@@ -93,7 +93,7 @@ def loop_settings(
     return checked.model_dump(include=set(given), exclude_unset=True)
 
 
-def _plain(of: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+def _plain(of: object, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of a dataclass that JSON can hold; none of what is no dataclass."""
     if not dataclasses.is_dataclass(of):
         return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from bioplaus.arrays import to_array
 from bioplaus.data.raw import Channels, Part, Raw
@@ -13,10 +12,10 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def raw_arrays(
-    x_train: Any,
-    y_train: Any,
-    x_test: Any = None,
-    y_test: Any = None,
+    x_train: object,
+    y_train: object,
+    x_test: object = None,
+    y_test: object = None,
     names: Sequence[str] = NAMES,
     channels: Channels | None = None,
 ) -> Raw:

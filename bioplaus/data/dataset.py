@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,10 +46,10 @@ class Dataset(metaclass=Answered):
     @answered
     def from_arrays(
         cls,
-        x_train: Any,
-        y_train: Any,
-        x_test: Any = None,
-        y_test: Any = None,
+        x_train: object,
+        y_train: object,
+        x_test: object = None,
+        y_test: object = None,
         *,
         name: str = "arrays",
         channels: Channels | None = None,

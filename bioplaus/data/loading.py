@@ -92,7 +92,7 @@ def load_dataset(
     return _assembled(_read_by(reader, place, split), name, dtype, wishes)
 
 
-def _assembled(given: Any, name: str, dtype: torch.dtype, wishes: Wishes) -> Dataset:
+def _assembled(given: object, name: str, dtype: torch.dtype, wishes: Wishes) -> Dataset:
     if isinstance(given, Dataset):
         if given.has_labels:
             wishes = dataclasses.replace(wishes, num_classes=given.num_outputs)
@@ -101,7 +101,7 @@ def _assembled(given: Any, name: str, dtype: torch.dtype, wishes: Wishes) -> Dat
     return assemble(Dataset, as_raw(given, name), name, dtype, wishes)
 
 
-def as_raw(given: Any, name: str) -> Raw:
+def as_raw(given: object, name: str) -> Raw:
     """Take what a reader or a loader gave as what was read.
 
     Raises:

@@ -130,7 +130,7 @@ def _own() -> tuple[AbstractReader, ...]:
     return tuple(kind() for kind in kinds)
 
 
-def as_reader(made: Any, told: str) -> AbstractReader:
+def as_reader(made: object, told: str) -> AbstractReader:
     """Take a reader's class, or a reader.
 
     Raises:

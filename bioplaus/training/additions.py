@@ -104,7 +104,7 @@ class Additions:
             y = torch.lerp(y, torch.full_like(y, 1 / y.shape[1]), share)
         return y
 
-    def computing(self) -> contextlib.AbstractContextManager[Any]:
+    def computing(self) -> contextlib.AbstractContextManager[object]:
         """Within the block products are of the digits that the config says."""
         if self.config.products == "full":
             return contextlib.nullcontext()

@@ -38,7 +38,7 @@ class Listeners:
     on_check: Callable[[Any], None] = lambda record: None
     on_act: Callable[[Act], None] = lambda act: None
     advance: Callable[[int], None] = lambda images: None
-    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None
+    after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, snapshot: None
     warn: Callable[[str], None] = lambda text: None
     note: Callable[[str], None] = lambda text: None
 
@@ -56,7 +56,7 @@ def train(
     on_act: Callable[[Act], None] = lambda act: None,
     advance: Callable[[int], None] = lambda images: None,
     start: Mapping[str, Any] | None = None,
-    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
+    after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, snapshot: None,
     warn: Callable[[str], None] = lambda text: None,
     note: Callable[[str], None] = lambda text: None,
     known_every: int | None = None,

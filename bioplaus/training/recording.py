@@ -65,7 +65,7 @@ class Recording:
         self.history.steps.append(row)
         self._write("metrics", row)
 
-    def on_check(self, row: Any) -> None:
+    def on_check(self, row: object) -> None:
         self.history.checks.append(row)
         self._write("gradients", row)
 
@@ -92,12 +92,12 @@ class Recording:
         if self._log is not None:
             self._log.event("program", text=text)
 
-    def end(self, summary: Any) -> None:
+    def end(self, summary: object) -> None:
         """The last word of a log."""
         if self._log is not None:
             self._log.event("summary", of={**vars(summary), "seed": self.run.config.seed})
 
-    def _write(self, table: str, row: Any) -> None:
+    def _write(self, table: str, row: object) -> None:
         if self._log is not None:
             self._log.log(table, row)
 

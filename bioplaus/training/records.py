@@ -91,6 +91,6 @@ def _again(name: str, numbers: tuple[str, ...], values: tuple[float, ...]) -> An
     return _record(name, numbers)(*values)
 
 
-def _said(row: Any) -> str:
+def _said(row: object) -> str:
     told = (f"{name}={value:.4g}" for name, value in vars(row).items())
     return f"{type(row).__name__}({', '.join(told)})"

@@ -209,7 +209,7 @@ class CoinJudge(AbstractJudge):
         return torch.where(swap, 1 - bits, bits)
 
 
-def _as_tensor(found: Any, told: str) -> Tensor:
+def _as_tensor(found: object, told: str) -> Tensor:
     try:
         return torch.as_tensor(found)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ GEOMETRIES = ("gradient", "natural")
 
 
 def require_settings(
-    tau: Any, votes: Any, baseline: str | None, penalty: str, geometry: str | None
+    tau: object, votes: object, baseline: str | None, penalty: str, geometry: str | None
 ) -> None:
     """Refuse settings outside their range.
 
@@ -41,7 +42,7 @@ def require_settings(
         )
 
 
-def as_judge(judge: Any, symmetrise: bool) -> Any:
+def as_judge(judge: object, symmetrise: bool) -> AbstractJudge | Callable[..., Any]:
     """A judge as it was given; a table becomes one.
 
     Raises:
@@ -94,7 +95,7 @@ def fitting_judge(
     return found
 
 
-def reference_of(given: Any, contexts: int, k: int) -> Tensor:
+def reference_of(given: object, contexts: int, k: int) -> Tensor:
     """log mu, [1, K] or [C, K], float64.
 
     Raises:

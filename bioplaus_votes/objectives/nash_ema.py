@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from bioplaus.phases import free_phase
+from bioplaus.sharding import Step
 from bioplaus.training.objective import Pupil
 from bioplaus_votes.objectives.base import AbstractVoting
 from bioplaus_votes.objectives.view import View
@@ -39,7 +40,7 @@ class NashEMA(AbstractVoting):
         super().begin(run)
         self._average = {name: p.clone() for name, p in run.field.parameters.items()}
 
-    def estimate(self, run: Pupil, rows: Tensor) -> Any:
+    def estimate(self, run: Pupil, rows: Tensor) -> Step:
         for name, parameter in run.field.parameters.items():
             self._average[name].lerp_(parameter, self.rate)
         return super().estimate(run, rows)

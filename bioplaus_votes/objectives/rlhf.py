@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -44,7 +42,7 @@ class RLHF(AbstractVoting):
         if judge.by_context:
             self._rewards = fit_bradley_terry(*self._shares(run)).to(run.field.dtype)
 
-    def _shares(self, run: Pupil) -> tuple[Tensor, Any]:
+    def _shares(self, run: Pupil) -> tuple[Tensor, Tensor | None]:
         """The shares of wins of all contexts [C, K, K], and how often each pair was compared."""
         k, c, x = run.field.n_output, len(self.judge.contexts), run.dataset.train.inputs
         if self.stream is None and not self.votes:

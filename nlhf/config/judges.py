@@ -144,7 +144,7 @@ def get_judge(
     device: torch.device | str = "cpu",
     *,
     symmetrise: bool = False,
-    sources: Any = None,
+    sources: object = None,
     max_calls: int | None = None,
 ) -> AbstractJudge:
     """Find a judge by name, or take an object; it is checked when it is first used.
@@ -193,7 +193,7 @@ def get_reward(
     spec: str | None,
     preference: Preference,
     device: torch.device | str = "cpu",
-    sources: Any = None,
+    sources: object = None,
 ) -> Reward:
     """Find a reward by name.
 
@@ -222,7 +222,7 @@ def _is_code(spec: str) -> bool:
     return source_of(spec) is None and names_code(spec)
 
 
-def _named(spec: str, settings: Any, opening: Opening) -> AbstractJudge:
+def _named(spec: str, settings: object, opening: Opening) -> AbstractJudge:
     """The judge that one name means, not yet looked at."""
     if re.search(rf"\+\s*({'|'.join(SOURCES)}):", spec):
         raise InputError(f"preference={spec[:200]!r}: {_WEIGHTS}")
@@ -258,7 +258,7 @@ def _code(spec: str) -> AbstractJudge:
     return found if isinstance(found, AbstractJudge) else FunctionJudge(found, spec)
 
 
-def _object(choice: Any) -> AbstractJudge:
+def _object(choice: object) -> AbstractJudge:
     if isinstance(choice, AbstractJudge):
         return choice
     if isinstance(choice, PreferenceModel):

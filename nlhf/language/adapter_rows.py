@@ -58,7 +58,7 @@ class AdapterRows:
             self._shape = None
 
     def _hook(self, name: str) -> Any:
-        def silence(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        def silence(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
             if self._shape is None:
                 return output
             own, rows, columns = self._shape

@@ -204,7 +204,7 @@ def _triads(sides: Tensor) -> tuple[int, int]:
     return round(closed), round(float((wins @ wins @ wins).trace()) / 3)
 
 
-def _without_nan(value: Any) -> Any:
+def _without_nan(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -50,13 +50,13 @@ def checkpoint_layers(policy: Policy) -> None:
     policy.checkpointed, policy.shares = layers, False
 
 
-def _twice(layer: nn.Module, run: Callable[..., Any], *inputs: Any) -> Any:
+def _twice(layer: nn.Module, run: Callable[..., Any], *inputs: object) -> Any:
     """Run a layer, and once more for the gradient.
 
     What it computes is that of a model which does not train: no dropout of its own.
     """
 
-    def plain(*inputs: Any) -> Any:
+    def plain(*inputs: object) -> Any:
         trains, layer.training = layer.training, False
         try:
             return run(*inputs)

@@ -44,7 +44,7 @@ def _finite_masks() -> Iterator[None]:
     made = masks[EAGER]
     lowest = torch.finfo(torch.float32).min
 
-    def clamped(*args: Any, **settings: Any) -> Tensor | None:
+    def clamped(*args: object, **settings: object) -> Tensor | None:
         mask = made(*args, **settings)
         return mask if mask is None or mask.dtype == torch.bool else mask.clamp_min(lowest)
 

@@ -159,7 +159,7 @@ def _weight_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
     return [folder / each for each in dict.fromkeys(files)]
 
 
-def _is_plain(name: Any) -> bool:
+def _is_plain(name: object) -> bool:
     """Whether it names a file without leaving the folder."""
     return (
         isinstance(name, str) and not set(name) & {"/", "\\", "\0"} and name not in ("", ".", "..")

@@ -47,7 +47,7 @@ class AbstractGroup(Protocol):
 
 def synchronising(
     model: nn.Module | None, group: AbstractGroup, last: bool
-) -> AbstractContextManager[Any]:
+) -> AbstractContextManager[object]:
     """Gradients are exchanged in the last pass of a step only, where the model does that."""
     if group.size == 1 or last or not hasattr(model, "no_sync"):
         return nullcontext()

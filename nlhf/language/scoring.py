@@ -113,7 +113,7 @@ def _run(
     keep: int,
     reference: bool,
     hidden: bool,
-    cache: Any = None,
+    cache: object = None,
 ) -> tuple[Tensor, Tensor]:
     """The logits at the last places and the hidden states there; the logits again if not asked."""
     inputs: dict[str, Any] = {

@@ -286,7 +286,7 @@ def _norm(updates: Mapping[str, Tensor]) -> float:
     return sum(float(n) ** 2 for n in whole) ** 0.5
 
 
-def _copied(state: Any) -> Any:
+def _copied(state: object) -> Any:
     """A state whose tensors are not the optimizer's own."""
     if isinstance(state, Tensor):
         return state.clone()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +92,9 @@ class Battles:
         )
         return tuple(", ".join(value) for value in numbers), group
 
-    def tallies(self, rows: NDArray[Any] | None = None) -> tuple[Numbers, Numbers]:
+    def tallies(
+        self, rows: NDArray[np.int64] | NDArray[np.bool_] | None = None
+    ) -> tuple[Numbers, Numbers]:
         """Count wins of i over j, [K, K], and ties of both, [K, K] symmetric, over some rows."""
         k = len(self.items)
         wins, ties = np.zeros((k, k)), np.zeros((k, k))

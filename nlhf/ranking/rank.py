@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from nlhf.ranking.settings import Settings, check
 
 
 def rank(
-    battles: Any,
+    battles: object,
     *,
     by: Sequence[str] | str = (),
     cluster: str | None = None,

@@ -175,7 +175,7 @@ def train_language(
     on_evaluation: Callable[[EvaluationRecord], None] = lambda record: None,
     advance: Callable[[int, LanguageRecord], None] = lambda steps, record: None,
     start: Mapping[str, Any] | None = None,
-    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
+    after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, snapshot: None,
 ) -> LanguageRecord:
     """Train for the config's iterations.
 

@@ -107,7 +107,7 @@ def train_tables(
     on_policy: Callable[[int, Tensor], None] = lambda step, policy: None,
     advance: Callable[[int], None] = lambda steps: None,
     start: Mapping[str, Any] | None = None,
-    after_step: Callable[[int, Callable[[], Any]], None] = lambda step, snapshot: None,
+    after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, snapshot: None,
 ) -> list[ContextResult]:
     """Run the algorithm on all contexts at once.
 

@@ -248,7 +248,7 @@ class EndpointJudge(AbstractSource):
         self._cache.put(key, {"p": verdict.p, "text": verdict.text, "weighed": verdict.weighed})
         return verdict.p
 
-    def _read(self, reply: Any) -> Verdict:
+    def _read(self, reply: object) -> Verdict:
         self._client.count_tokens(*tokens_used(reply))
         return read_verdict(reply, self.settings.labels, self.settings.logprobs)
 

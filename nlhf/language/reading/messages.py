@@ -31,7 +31,7 @@ _MARKS = (
 )
 
 
-def messages_of(value: Any, key: str) -> list[Message] | None:
+def messages_of(value: object, key: str) -> list[Message] | None:
     """Take a value as messages: a list of them or one; None where it is text.
 
     A message is {"role", "content"} or {"from", "value"}; its content is text or a list of parts
@@ -55,7 +55,7 @@ def _role_key(message: Mapping[str, Any]) -> str | None:
     return next((name for name in ("role", "from") if message.get(name) is not None), None)
 
 
-def _message(message: Any, key: str) -> Message:
+def _message(message: object, key: str) -> Message:
     if not isinstance(message, Mapping):
         said = "{'role': text, 'content': text}"
         raise malformed(key, f"a message must be {said}, not {kind(message)}")
@@ -78,7 +78,7 @@ def _message(message: Any, key: str) -> Message:
     return {"role": _BY_WORD[word], "content": content_of(content, key)}
 
 
-def content_of(content: Any, key: str) -> str:
+def content_of(content: object, key: str) -> str:
     """The text of a content: itself, or of its parts one after the other.
 
     Raises:
@@ -92,7 +92,7 @@ def content_of(content: Any, key: str) -> str:
     return "".join(_part(part, key) for part in parts)
 
 
-def _part(part: Any, key: str) -> str:
+def _part(part: object, key: str) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
@@ -128,7 +128,7 @@ def transcript(text: str) -> list[Message] | None:
     return None
 
 
-def in_a_cell(value: Any) -> Any:
+def in_a_cell(value: object) -> Any:
     """Messages that a table holds as text, as JSON or as Python writes them; else the value.
 
     Only a list of messages, or one, is taken for one: an answer may be any other JSON.
@@ -153,7 +153,7 @@ def parsed(text: str) -> Any:
     return None
 
 
-def _is_message(value: Any) -> bool:
+def _is_message(value: object) -> bool:
     return isinstance(value, Mapping) and any(
         {role, said} <= value.keys() for role, said in (("role", "content"), ("from", "value"))
     )

@@ -133,7 +133,7 @@ class Row:
                     raise Refused(name, f"{what} are not read, only text")
 
 
-def number(value: Any, key: str) -> float:
+def number(value: object, key: str) -> float:
     """Take a value as a number; a text of one is one.
 
     Raises:
@@ -153,11 +153,11 @@ def number(value: Any, key: str) -> float:
     return found
 
 
-def _null(value: Any) -> bool:
+def _null(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _something(value: Any) -> bool:
+def _something(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().lower() not in _NOTHING
     return bool(value)

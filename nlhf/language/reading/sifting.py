@@ -56,7 +56,7 @@ class Sifted(Generic[T]):
 
 
 def sift(
-    source: Any,
+    source: object,
     take: Callable[[Row, int], tuple[str, Iterable[T]]],
     on_bad_lines: OnBadLines,
     nothing: Mapping[str, str],

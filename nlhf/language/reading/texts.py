@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nlhf.language.comparisons import Comparison
 from nlhf.language.prompts import Example, Prompt, key_of, text_of
 from nlhf.language.reading.layout import Layout, ParsedRow, preferred
@@ -12,7 +10,7 @@ from nlhf.language.reading.rows import Refused, Row
 from nlhf.language.reading.sifting import OnBadLines, Sifted, sift
 
 
-def read_prompts(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Prompt]:
+def read_prompts(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Prompt]:
     """Read the prompt of every row, whatever answers stand beside it.
 
     Empty prompts are left out.
@@ -42,7 +40,7 @@ def read_prompts(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Prom
     return sift(source, take, on_bad_lines, {"prompt": said})
 
 
-def read_examples(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Example]:
+def read_examples(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Example]:
     """Read a prompt and the answer to learn of every row.
 
     The answer is a completion, the last one of a conversation, or else the one that was preferred.
@@ -67,7 +65,7 @@ def read_examples(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Exa
     return sift(source, take, on_bad_lines, {"prompt": said, "completion": said})
 
 
-def read_answers(source: Any) -> dict[str, str]:
+def read_answers(source: object) -> dict[str, str]:
     """Read one answer a prompt; see `read_examples`. An answer may be empty.
 
     Answers to empty prompts are left out.
@@ -95,7 +93,7 @@ def read_answers(source: Any) -> dict[str, str]:
     return found
 
 
-def read_comparisons(source: Any, on_bad_lines: OnBadLines = "error") -> Sifted[Comparison]:
+def read_comparisons(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Comparison]:
     """Read pairs of answers and which was preferred; any layout on any row.
 
     The answer that was chosen stands first in every other row only: which side it is on would

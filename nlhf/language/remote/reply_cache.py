@@ -110,7 +110,7 @@ class ReplyCache:
         return folder / key[:2] / f"{key[2:]}.json"
 
 
-def key_of_question(*parts: Any) -> str:
+def key_of_question(*parts: object) -> str:
     """The sha256 of what decides a reply, as JSON can say it."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

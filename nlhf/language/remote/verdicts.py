@@ -34,7 +34,7 @@ class Verdict:
     weighed: bool
 
 
-def read_verdict(body: Any, labels: Sequence[str], weighs: bool) -> Verdict:
+def read_verdict(body: object, labels: Sequence[str], weighs: bool) -> Verdict:
     """Read a chat completion.
 
         p = (p_first + p_tie / 2) / (p_first + p_second + p_tie)
@@ -89,7 +89,7 @@ def find_label(text: str, labels: Sequence[str]) -> tuple[str, int]:
     return found[1], found.start(1)
 
 
-def tokens_used(body: Any) -> tuple[int, int]:
+def tokens_used(body: object) -> tuple[int, int]:
     """The tokens of question and reply that a completion says were used; 0 where it does not."""
     usage = body.get("usage") if isinstance(body, Mapping) else None
     if not isinstance(usage, Mapping):
@@ -105,7 +105,7 @@ def excerpt(text: str, most: int = 120) -> str:
     return repr(line if len(line) <= most else line[: most - 3] + "...")
 
 
-def _choice(body: Any) -> Mapping[str, Any]:
+def _choice(body: object) -> Mapping[str, Any]:
     if not isinstance(body, Mapping):
         raise Unreadable(f"it is {type(body).__name__} in JSON, no chat completion")
     choices = body.get("choices")

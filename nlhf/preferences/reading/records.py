@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from nlhf.errors import InputError
 from nlhf.preferences.reading.delimited import rows_of
@@ -69,14 +69,14 @@ def read_records(path: Path | str) -> Iterator[Records]:
         if path.is_file() and path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB; give it in parts")
         with ExitStack() as opened:
-            raw: Any = opened.enter_context(path.open("rb"))
+            raw: BinaryIO = opened.enter_context(path.open("rb"))
             start = raw.peek(4)[:4]
             if start == b"PAR1":
                 yield Records(str(path), "Parquet", enumerate(parquet_rows(path), 1), "row")
                 return
             form = ""
             if start[:2] == _GZIP:
-                unpacked: Any = opened.enter_context(gzip.GzipFile(fileobj=raw))
+                unpacked = opened.enter_context(gzip.GzipFile(fileobj=raw))
                 raw, form = io.BufferedReader(unpacked), ", gzipped"
                 start = raw.peek(4)[:4]
             encoding = "utf-16" if start[:2] in _UTF_16 else "utf-8-sig"
@@ -265,14 +265,14 @@ def _no_json(where: str, error: Exception) -> InputError:
     return InputError(f"{where}: no JSON: {said}")
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         shown = json.dumps(value)[:40]
         raise InputError(f"{where}: {shown} is no JSON object {{...}} but {kind(value)}")
     return value
 
 
-def kind(value: Any) -> str:
+def kind(value: object) -> str:
     """Say what a JSON value is."""
     if value == []:
         return "an empty list"

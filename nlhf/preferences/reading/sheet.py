@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nlhf.errors import InputError
 
@@ -79,7 +78,7 @@ def make_sheet(
     return Sheet(source, form, tuple(names), tuple(columns), lines, decimal_comma)
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """Write one value as text: None and NaN as nothing, whole floats without their point."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nlhf.errors import InputError
 from nlhf.games import GAMES, get_game
@@ -55,7 +54,7 @@ def read_games(source: str) -> Battles | Preferences:
 
 
 def read_battles(
-    source: Any,
+    source: object,
     values: Values | None = None,
     names: Sequence[str] | None = None,
     even: bool = False,

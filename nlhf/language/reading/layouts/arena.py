@@ -13,7 +13,7 @@ KEYS = ("conversation_a", "conversation_b")
 WINNER = ("winner", "verdict", "vote")
 
 
-def _until(value: Any, turn: float | None, key: str) -> Any:
+def _until(value: object, turn: float | None, key: str) -> Any:
     """The conversation up to the turn that was judged."""
     messages = messages_of(value, key)
     if messages is None or turn is None or turn < 1:

@@ -10,7 +10,7 @@ from nlhf.language.reading.rows import Row
 from nlhf.language.reading.turns import PROMPTS, prompt_of, turns_of
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     """RewardBench 2 has lists of texts; messages are one answer."""
     if isinstance(value, list) and value and not any(isinstance(v, Mapping) for v in value):
         return value
