@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.errors import InputError, StorageError
+from bridge.errors import InputError
+from bridge.report import style
+from bridge.runlog.output import check_new_file
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito's palette, which colour-blind readers tell apart."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def check_drawing(option: str) -> None:
@@ -36,16 +37,13 @@ def check_picture(path: Path, overwrite: bool = False) -> None:
         overwrite: whether a file that is there may be replaced.
 
     Raises:
-        InputError: matplotlib is not installed, the ending is unknown, there is no such folder, or
-            there is a file already.
+        InputError: matplotlib is not installed, the ending is unknown, the folder is not there or
+            cannot be written, or there is a file already.
     """
     check_drawing("--plot")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {path}: the name must end in .png, .svg or .pdf")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.parent}")
-    if os.path.lexists(path) and not overwrite:
-        raise InputError(f"--plot {path}: exists; choose another name, or add --overwrite")
+    check_new_file("--plot", path, overwrite)
 
 
 def plot_policies(
@@ -71,59 +69,76 @@ def plot_policies(
         StorageError: the picture cannot be written.
     """
     check_picture(path, overwrite=True)
-    from matplotlib.figure import Figure
-
     columns = min(len(contexts), 2)
     rows = math.ceil(len(contexts) / columns)
-    figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    figure = style.new_figure(rows, columns, 5.0, 3.4)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel().tolist()
     # one colour an action, the same in every panel; beyond the palette the rare ones are left out
-    shown = np.argsort(-np.maximum(policies.max((0, 1)), equilibria.max(0)))[: len(COLOURS)]
+    most = -np.maximum(policies.max((0, 1)), equilibria.max(0))
+    shown = np.argsort(most, kind="stable")[: len(style.COLOURS)]
+    ends = []
     for c, (context, panel) in enumerate(zip(contexts, panels, strict=False)):
         if len(actions) == 3:
             _simplex(panel, actions, steps, policies[:, c], equilibria[c])
+            panel.set_title(context, loc="left", fontsize=style.SIZE + 1, fontweight="bold")
         else:
-            _curves(panel, actions, steps, policies[:, c], equilibria[c], shown)
-        panel.set_title(context)
-    for panel in list(panels)[len(contexts) :]:
+            named = _curves(panel, context, actions, steps, policies[:, c], equilibria[c], shown)
+            ends.append((panel, named))
+    for panel in panels[len(contexts) :]:
         panel.set_visible(False)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise StorageError(f"{path}: the figure cannot be written: {error.strerror}") from None
+    if ends:
+        style.caption(figure, "dashed: the equilibrium")
+        style.label_ends(figure, ends)
+    style.save(figure, path)
 
 
 def _curves(
-    panel: Any,
+    panel: Axes,
+    context: str,
     actions: Sequence[str],
     steps: Sequence[int],
     policy: NDArray[Any],
     equilibrium: NDArray[Any],
     shown: NDArray[Any],
-) -> None:
-    for colour, k in zip(COLOURS, shown, strict=False):
-        panel.plot(steps, policy[:, k], color=colour, label=actions[k])
-        panel.axhline(equilibrium[k], color=colour, linestyle="--", linewidth=0.8)
-    panel.set(xscale="log", xlabel="step", ylabel="probability", ylim=(-0.02, None))
-    panel.legend(fontsize="small", ncols=2)
+) -> list[style.End]:
+    """Draw the policy of a context; give what is to be written at the ends."""
+    ends = []
+    for colour, each in zip(style.COLOURS, shown, strict=False):
+        k = int(each)
+        panel.plot(steps, policy[:, k], color=colour, linewidth=style.LINE)
+        panel.axhline(float(equilibrium[k]), color=colour, linestyle="--", linewidth=0.8)
+        ends.append(style.End(actions[k], float(steps[-1]), float(policy[-1, k]), colour))
+    style.dress(panel, context, "step", "probability")
+    panel.tick_params(labelleft=True)
+    panel.set_xscale("log")
+    panel.set_ylim(bottom=0)
+    panel.margins(x=0.02)
+    style.tick(panel.xaxis, np.unique(np.asarray(steps, float)))
+    style.tick(panel.yaxis, np.empty(0))
+    return ends
 
 
 def _simplex(
-    panel: Any,
+    panel: Axes,
     actions: Sequence[str],
     steps: Sequence[int],
     policy: NDArray[Any],
     equilibrium: NDArray[Any],
 ) -> None:
+    """Draw the way of a policy over three actions as a path in their triangle."""
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, math.sqrt(3) / 2]])
-    panel.plot(*np.vstack([corners, corners[:1]]).T, color="black", linewidth=1)
+    panel.plot(*np.vstack([corners, corners[:1]]).T, color="#888888", linewidth=1)
     for corner, name, side in zip(corners, actions, ("top", "top", "bottom"), strict=True):
-        panel.text(*corner, name, ha="center", va=side)
+        panel.annotate(name, corner, (0, 4 if side == "bottom" else -4), ha="center", va=side,
+                       textcoords="offset points", fontsize=style.SIZE)  # fmt: skip
     path = policy @ corners
-    panel.plot(*path.T, color=COLOURS[0], marker=".", markersize=3, label=f"to step {steps[-1]}")
-    panel.plot(*path[0], color=COLOURS[4], marker="o", linestyle="none", label="first")
-    star = equilibrium @ corners
-    panel.plot(*star, color=COLOURS[1], marker="*", markersize=12, linestyle="none", label="oracle")
+    panel.plot(*path.T, color=style.COLOURS[0], linewidth=1.2, marker=".", markersize=3)
+    marks = (("first", path[0], style.COLOURS[4], "o", 7),
+             (f"step {steps[-1]:,}", path[-1], style.COLOURS[0], "o", 6),
+             ("equilibrium", equilibrium @ corners, style.COLOURS[1], "*", 12))  # fmt: skip
+    for label, place, colour, mark, size in marks:
+        panel.plot(*place, mark, color=colour, markersize=size, label=label)
     panel.set_aspect("equal")
-    panel.axis("off")
-    panel.legend(fontsize="small")
+    panel.set_axis_off()
+    panel.legend(loc="upper left", fontsize=style.SIZE - 0.5, frameon=False,
+                 bbox_to_anchor=(0.72, 1.0))  # fmt: skip

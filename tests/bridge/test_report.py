@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from bridge import compare_runs, open_run
 from bridge.report.figures import MOST_POINTS, Section, constants, labels, sections
 from bridge.report.html import figure_names, page
-from bridge.report.panels import Line, Panel, drawn
+from bridge.report.panels import Line, Panel
 from bridge.report.scale import scale
 from bridge.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, drawing
 from cli import main
@@ -302,19 +302,3 @@ def test_values_that_are_not_numbers_make_no_drawing_fail() -> None:
             text = drawing(Panel("t", "step", [Line("a", range(len(values)), values)], logarithmic))
             assert "nan" not in text
             assert "inf" not in text
-
-
-@pytest.mark.parametrize(
-    ("other", "below"), [({}, 1), ({"label": "c"}, 0), ({"style": 3}, 0), ({"points": True}, 0)]
-)
-def test_panels_share_a_legend_only_where_it_is_true_of_each(
-    other: dict[str, Any], below: int
-) -> None:
-    x = np.arange(3.0)
-    first, second = Line("a", x, x), Line("b", x, x)
-    again = Line(**{"label": "b", "x": x, "y": x} | other)
-    panels = [Panel("one", "x", [first, second]), Panel("two", "x", [first, again])]
-    figure = drawn(panels)
-    assert len(figure.legends) == below
-    own = [axis.get_legend() is not None for axis in figure.axes]
-    assert own == [not below] * 2
