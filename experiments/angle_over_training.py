@@ -1,9 +1,10 @@
 """Angle between update and gradient, asymmetry and bound while the 3x512 network learns.
 
-    python -m experiments.angle_over_training [--out FOLDER] [--processes N] [--figure FILE.png]
+    python -m experiments.angle_over_training [--out FOLDER] [--processes N] [--seeds N]
+        [--figure FILE.png]
 
 `configs/mnist-3x512-asym-ep.toml` with `asym-ep` and with `vector-field`, checked every 600 steps
-against the matrix-free oracle on 20 images; about 12 minutes each.
+against the matrix-free oracle on 20 images; about 12 minutes each. Prints seed 0 and draws all.
 """
 
 from __future__ import annotations
@@ -13,30 +14,39 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bridge.report.panels import Line, Panel, draw_panels
+from bridge.report.panels import Line, Panel, draw_panels, over_runs, said_of_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all
 
 CONFIG = "configs/mnist-3x512-asym-ep.toml"
 ESTIMATORS = ("vector-field", "asym-ep")
 LAYERS = ("forward.1", "forward.2", "forward.3", "forward.4")
+NAMES = {"all": "all", "forward.1": "layer 1", "forward.2": "layer 2", "forward.3": "layer 3",
+         "forward.4": "output layer"}  # fmt: skip
+STYLES = {"all": 6, "forward.1": 2, "forward.2": 3, "forward.3": 4, "forward.4": 5}
+"""Numbers of colours that no estimator has; an estimator's is its place."""
 
 
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/angle-over-training"))
 @click.option("--processes", type=int, default=1)
 @click.option("--every", type=int, default=600)
+@click.option("--seeds", type=click.IntRange(min=1), default=5)
 @device_option
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("angle-over-training.png"))
-def main(out: Path, processes: int, every: int, device: str, figure: Path) -> None:
+def main(out: Path, processes: int, every: int, seeds: int, device: str, figure: Path) -> None:
+    checks = ["--check-gradients-every", str(every)]
     jobs = {
-        name: [CONFIG, "--estimator", name, "--check-gradients-every", str(every)]
+        f"{name}-{seed}": [CONFIG, "--estimator", name, "--seed", str(seed), *checks]
+        for seed in range(seeds)
         for name in ESTIMATORS
     }
-    runs = run_all(jobs, out, processes, device=device)
+    done = run_all(jobs, out, processes, device=device)
+    runs = {name: [done[f"{name}-{seed}"] for seed in range(seeds)] for name in ESTIMATORS}
     for name in ESTIMATORS:
-        click.echo(f"\n`{name}`\n\n{_table(runs[name])}")
-    draw_panels(figure, _panels(runs), columns=3)
+        click.echo(f"\n`{name}`\n\n{_table(runs[name][0])}")
+    said = f"MNIST, 784-512-512-512-10, feedback from independent weights; {said_of_runs(seeds)}"
+    draw_panels(figure, _panels(runs), caption=said)
     click.echo(f"\nfigure: {figure}")
 
 
@@ -45,44 +55,50 @@ def _column(run: Run, parameter: str, name: str) -> np.ndarray:
     return rows[name][rows["parameter"] == parameter]
 
 
-def _line(run: Run, parameter: str, name: str, label: str) -> Line:
-    return Line(label, _column(run, parameter, "step"), _column(run, parameter, name))
+def _line(runs: list[Run], parameter: str, name: str, label: str, style: int | None = None) -> Line:
+    values = [_column(run, parameter, name) for run in runs]
+    return over_runs(label, _column(runs[0], parameter, "step"), values, style)
 
 
-def _panels(runs: dict[str, Run]) -> list[Panel]:
-    panels = [
+def _panels(runs: dict[str, list[Run]]) -> list[Panel]:
+    angles = [
         Panel(
-            f"{name}: angle to the gradient, degrees",
+            f"{name}: angle to the gradient",
             "step",
-            [_line(run, p, "angle_degrees", p) for p in ("all", *LAYERS)],
+            [_line(of_name, p, "angle_degrees", NAMES[p], STYLES[p]) for p in NAMES],
+            y_label="angle, degrees",
+            references=[(0, ""), (90, "orthogonal")],
         )
-        for name, run in runs.items()
+        for name, of_name in runs.items()
     ]
-    panels.append(
+    bounds = [
         Panel(
-            "asymmetry of the Jacobian",
-            "step",
-            [_line(run, "all", "asymmetry", name) for name, run in runs.items()],
-        )
-    )
-    panels += [
-        Panel(
-            f"{name}: relative error",
+            f"{name}: error of the update",
             "step",
             [
-                _line(run, "all", "relative_error", "measured"),
-                _line(run, "all", "bound", "bound of the vector field"),
+                _line(of_name, "all", "relative_error", "measured", number),
+                _line(of_name, "all", "bound", "bound", STYLES["all"]),
             ],
             logarithmic=True,
+            y_label="relative error",
+            references=[(1, "no update")],
         )
-        for name, run in runs.items()
+        for number, (name, of_name) in enumerate(runs.items())
     ]
-    errors = []
-    for name, run in runs.items():
-        epochs = run.table("epochs")
-        errors.append(Line(name, epochs["step"], epochs["test_error"]))
-    panels.append(Panel("test error, %", "step", errors, logarithmic=True))
-    return panels
+    errors = [over_runs(name, *_epochs(of_name, "test_error")) for name, of_name in runs.items()]
+    asymmetry = [_line(of_name, "all", "asymmetry", name) for name, of_name in runs.items()]
+    zero, symmetric = [(0, "")], [(0, "symmetric")]
+    return [
+        *angles,
+        *bounds,
+        Panel("Test error", "step", errors, y_label="test error, %", references=zero),
+        Panel("Jacobian", "step", asymmetry, y_label="asymmetry", references=symmetric),
+    ]
+
+
+def _epochs(runs: list[Run], name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    tables = [run.table("epochs") for run in runs]
+    return tables[0]["step"], [table[name] for table in tables]
 
 
 def _table(run: Run) -> str:

@@ -263,9 +263,14 @@ def _draw(found: dict[str, tuple[float, np.ndarray]], figure: Path) -> None:
     drawn = [found[f"nash-md {w:g}"] for w in WEIGHTS]
     low, high = np.percentile([each for _, each in drawn], [2.5, 97.5], axis=1)
     curve = Line("nash-md", WEIGHTS, [mean for mean, _ in drawn], low, high)
-    level = Line(EMA, WEIGHTS, [found[EMA][0]] * len(WEIGHTS))
-    title = "P against RLHF, held-out docstrings"
-    draw_panels(figure, [Panel(title, "weight of the reference in the mixture", [curve, level])])
+    panel = Panel(
+        "Nash-MD against RLHF, held-out docstrings",
+        "weight of the reference in the mixture",
+        [curve],
+        y_label="P(policy preferred to RLHF)",
+        references=[(0.5, "a draw"), (found[EMA][0], EMA)],
+    )
+    draw_panels(figure, [panel], caption="band: 95 % interval")
 
 
 def _warm(out: Path, model: str, threads: int, device: str) -> None:

@@ -287,9 +287,26 @@ def _measures(out: Path, names: Sequence[str], figure: Path, asked: Sequence[str
         rows.append([name, *(f"{value:.3g}" for value in ends)])
     header = ["run", "P(pi > mu)", "KL(pi, mu)", "entropy", "tokens"]
     click.echo("\n" + markdown(header, rows))
-    titles = {"P": "P(policy > warm start), training prompts", "KL": "KL(policy, warm start), nats"}
-    over = f"step (mean of the last {WINDOW})"
-    draw_panels(figure, [Panel(titles[key], over, curves[key]) for key in curves])
+    draw_panels(figure, _panels(curves), caption=f"one seed; means over the last {WINDOW} steps")
+
+
+def _panels(curves: dict[str, list[Line]]) -> list[Panel]:
+    return [
+        Panel(
+            "Policy against the warm start",
+            "step",
+            curves["P"],
+            y_label="P(policy preferred), training prompts",
+            references=[(0.5, "a draw")],
+        ),
+        Panel(
+            "Distance from the warm start",
+            "step",
+            curves["KL"],
+            y_label="KL(policy, warm start), nats",
+            references=[(0, "")],
+        ),
+    ]
 
 
 def _tournament(

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bridge.report.panels import Line, Panel, draw_panels
+from bridge.report.panels import Panel, draw_panels, over_runs, said_of_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all, settings
 
@@ -70,11 +70,7 @@ def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> No
                 [[measure(runs[_name(method, a, s)]) for s in range(seeds)] for a in ANGLES]
             )
             known = [row[np.isfinite(row)] for row in values]
-            mean, low, high = (
-                np.array([part(row) if len(row) else np.nan for row in known])
-                for part in (np.mean, np.min, np.max)
-            )
-            lines[measure].append(Line(method, ANGLES, mean, low, high))
+            lines[measure].append(over_runs(method, ANGLES, values.T))
             stopped = [
                 any(runs[_name(method, a, s)].status != "finished" for s in range(seeds))
                 for a in ANGLES
@@ -91,11 +87,19 @@ def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> No
         rows = [[f"`{method}`", *cells[measure, method]] for method in METHODS]
         click.echo(f"\n{title}: mean (smallest to largest) of {seeds} seeds\n")
         click.echo(markdown(header, rows))
+    over = "initial angle of the weights, degrees"
     panels = [
-        Panel(title, "initial angle of the weights, degrees", lines[measure])
-        for measure, title in titles.items()
+        Panel("Test error", over, lines[_test_error], y_label="test error, %"),
+        Panel(
+            "Update against gradient",
+            over,
+            lines[_gradient_angle],
+            y_label="angle, degrees",
+            references=[(0, ""), (90, "orthogonal")],
+        ),
     ]
-    draw_panels(figure, panels, columns=2)
+    said = "784-128-64-10, three epochs of 10,000 MNIST images"
+    draw_panels(figure, panels, caption=f"{said}; {said_of_runs(seeds)}")
     click.echo(f"\nfigure: {figure}")
 
 

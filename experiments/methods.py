@@ -56,6 +56,8 @@ from nlhf.regularised_game import nash_conv
 from nlhf.schedules import schedule
 
 KINDS = ("cyclic", "transitive")
+FLOOR = 1e-5
+"""Of what the figure shows: what a method is nearer than that has ended."""
 WORDS = ("a", "b", "c")
 PROMPTS = 8
 """Prompts a step; all are the same one."""
@@ -280,13 +282,17 @@ def draw(done: Sequence[Task], sizes: Sequence[int], methods: Sequence[str], fig
                 ]
                 if courses:
                     middle = torch.tensor(courses, dtype=torch.float64).median(0).values
-                    lines.append(Line(name, middle[:, 0], middle[:, target(name)], style=style))
+                    ends = middle[:, target(name)].clamp(min=FLOOR)
+                    lines.append(Line(name, middle[:, 0], ends, style=style))
             what = "plain exploitability" if plain else "exploitability, tau = 0.1"
             if lines:
-                over = "answers sampled"
-                title = f"{kind}, {size} answers: {what}"
-                panels.append(Panel(title, over, lines, logarithmic=True))
-    draw_panels(figure, panels)
+                title = f"{kind.capitalize()} game of {size} answers"
+                panels.append(
+                    Panel(title, "answers sampled", lines, logarithmic=True, y_label=what)
+                )
+    seeds = len({each["seed"] for each in done})
+    said = "one seed" if seeds == 1 else f"lines: median of {seeds} seeds"
+    draw_panels(figure, panels, caption=f"{said}; values below {FLOOR:.5f} drawn there")
 
 
 def _has_tuned(done: Sequence[Task]) -> bool:

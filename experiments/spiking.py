@@ -21,7 +21,7 @@ from bioplaus.fields import LeakyField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 from bridge.progress import progress
-from bridge.report.panels import Line, Panel, draw_panels
+from bridge.report.panels import Panel, draw_panels, over_runs, said_of_runs
 from experiments.jobs import markdown
 
 BETA = 0.1
@@ -32,6 +32,8 @@ SWEEPS = {
     "time": (125, 500, 2000),
 }
 LABELS = {"neurons": "neurons a unit", "rate": "largest rate, Hz", "time": "integration time, ms"}
+TITLES = {"neurons": "More neurons", "rate": "Faster neurons", "time": "Longer phases"}
+SAID = "20-30-10; where not varied 16 neurons a unit, 100 Hz, 500 ms"
 TIGHT = Settling(Sweeps(), 1e-12, 2000, 2000)
 
 
@@ -59,9 +61,9 @@ def main(seeds: int, figure: Path) -> None:
     header += ["angle, degrees: mean (smallest to largest)", "error of the free state", "spikes"]
     click.echo(markdown(header, [_row(*key, np.array(v)) for key, v in found.items()]))
     panels = [_panel(what, found, floor) for what in SWEEPS]
-    draw_panels(figure, panels, columns=3)
+    draw_panels(figure, panels, columns=3, caption=f"{SAID}; {said_of_runs(seeds)}")
     for panel in panels:
-        for line in panel.lines[:2]:
+        for line in panel.lines:
             slope = np.polyfit(np.log(line.x), np.log(np.asarray(line.y)), 1)[0]
             click.echo(f"{line.label}: angle ~ ({panel.x_label})^{slope:.2f}")
     click.echo(f"\nfigure: {figure}")
@@ -114,11 +116,16 @@ def _panel(what: str, found: dict, floor: float) -> Panel:
     values, lines = SWEEPS[what], []
     for code in ("poisson", "lif"):
         rows = [[a for a, *_ in found[code, (*(BASE | {what: v}).values(),)]] for v in values]
-        angles = np.array(rows)
-        lines.append(Line(code, values, angles.mean(1), angles.min(1), angles.max(1)))
-    lines.append(Line("rate network", values, np.full(len(values), floor)))
-    title = "angle to the gradient, degrees"
-    return Panel(title, LABELS[what], lines, logarithmic=True, x_logarithmic=True)
+        lines.append(over_runs(code, values, np.transpose(rows)))
+    return Panel(
+        TITLES[what],
+        LABELS[what],
+        lines,
+        logarithmic=True,
+        x_logarithmic=True,
+        y_label="angle to the gradient, degrees",
+        references=[(floor, "rate network")],
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bridge.report.panels import Line, Panel, draw_panels
+from bridge.report.panels import Panel, draw_panels, over_runs, said_of_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all
 
@@ -63,7 +63,7 @@ def main(
     click.echo(markdown([*header, "cosine", "votes an image", "finished"], rows))
     known = next(run for mine in ended.values() for run in mine)
     click.echo(f"\nthe game: {_bounds(known)}")
-    draw_panels(figure, [_panel(ended, known)])
+    draw_panels(figure, [_panel(ended, known)], caption=said_of_runs(seeds))
     click.echo(f"figure: {figure}")
 
 
@@ -102,16 +102,19 @@ def _panel(ended: dict[str, list[Run]], known: Run) -> Panel:
     lines = []
     for name, runs in ended.items():
         if runs:
-            x = runs[0].table("epochs")["epoch"]
             columns = [run.table("epochs")["exploitability"] for run in runs]
-            low, high = (np.asarray(f(columns, axis=0)) for f in (np.min, np.max))
-            lines.append(Line(name, x, np.mean(columns, axis=0), low=low, high=high))
-    for name in ("equilibrium", "rlhf"):
-        value = _summary(known)[f"{name}_exploitability"]
-        x = next(line.x for line in lines)
-        lines.append(Line(f"{name}, exact", x, np.full(len(np.asarray(x)), value)))
-    title = "exploitability of the answers to test images"
-    return Panel(title, "epoch (an epoch of -1 is a vote an image)", lines, logarithmic=True)
+            lines.append(over_runs(name, runs[0].table("epochs")["epoch"], columns))
+    exact = [
+        (_summary(known)[f"{n}_exploitability"], f"{n}, exact") for n in ("equilibrium", "rlhf")
+    ]
+    return Panel(
+        "Answers to test images",
+        "epoch (an epoch of -1 is a vote an image)",
+        lines,
+        logarithmic=True,
+        y_label="exploitability",
+        references=exact,
+    )
 
 
 if __name__ == "__main__":
