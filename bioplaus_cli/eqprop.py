@@ -16,9 +16,10 @@ from bioplaus_cli.field_options import (
 )
 from bioplaus_cli.learning import learn
 from bioplaus_cli.printing import print_config
-from bioplaus_cli.shared import look_at, prepare
+from bioplaus_cli.shared import check_plot, look_at, prepare
 from bioplaus_cli.sweeps import sweep
 from bridge.console import SWEEPING, common_options, print_json, resolve_device
+from bridge.errors import Stopped, StorageError
 
 
 @click.command("eqprop-run", cls=Explained)
@@ -35,7 +36,7 @@ from bridge.console import SWEEPING, common_options, print_json, resolve_device
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Draw the trained network in Brian2.",
+    help="Draw errors, angles and first weights; and with --engine brian2 its simulation.",
 )
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", "together", *SWEEPING)
@@ -68,33 +69,59 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     with joined(device) as group:
         settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options, group=group)
         if options["plot"]:
-            from bioplaus_cli.portrait import check_portrait
-
-            check_portrait(options["plot"], settings.phases.engine, options["overwrite"])
-        run, said = _train(settings, path, device, group, options)
+            check_plot(options["plot"], options)
+        said = _train(settings, path, device, group, options)
         if group.rank:
             return
-    if options["plot"]:
-        from bioplaus_cli.portrait import draw_portrait
-
-        for line in draw_portrait(options["plot"], run):
-            click.echo(line, err=True)
-        said["plot"] = str(options["plot"])
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"log: {path}\n{look_at(path)}")
+        if options["plot"]:
+            click.echo(f"plot: {options['plot']}")
 
 
 def _train(
     settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    """Train and log; give the trained run and its summary."""
+) -> dict[str, Any]:
+    """Train, log and draw; give the summary."""
     from bioplaus.training import build
 
     run = build(settings, device, group)
     columns = _epoch_columns(run.epoch_record)
-    return run, learn(run, path, device, group, options, columns, _epoch_cells)
+    plot = options["plot"] if group.rank == 0 else None
+    try:
+        said = learn(run, path, device, group, options, columns, _epoch_cells)
+    except Stopped:
+        if plot:
+            try:
+                _draw(plot, path, run, ended=False)
+            except StorageError as error:
+                click.echo(f"error: {error}", err=True)
+        raise
+    if plot:
+        _draw(plot, path, run, ended=True)
+        said["plot"] = str(plot)
+    return said
+
+
+def _draw(plot: Path, path: Path, run: Any, ended: bool) -> None:
+    """Draw what the log holds of a run; of one that has ended in Brian2 its simulation too."""
+    from bioplaus_cli.training_view import training_panels
+    from bridge.report.panels import draw_panels
+
+    panels, left_out = training_panels(path, run), []
+    if ended and run.config.phases.engine == "brian2":
+        from bioplaus_cli.portrait import portrait
+
+        more, left_out = portrait(run)
+        panels += more
+    if not panels:
+        left_out.append(f"no plot: {path} holds no epoch yet")
+    for line in left_out:
+        click.echo(line, err=True)
+    if panels:
+        draw_panels(plot, panels, columns=3 if len(panels) == 3 else 2)
 
 
 def _epoch_columns(record: type) -> dict[str, str]:

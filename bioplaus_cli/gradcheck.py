@@ -12,7 +12,7 @@ from bioplaus_cli.completing import estimators, one_of, oracles
 from bioplaus_cli.explaining import Compared
 from bioplaus_cli.field_options import hidden_option
 from bioplaus_cli.printing import print_config
-from bioplaus_cli.shared import events_of, logged, prepare, session_of, whole_numbers
+from bioplaus_cli.shared import check_plot, events_of, logged, prepare, session_of, whole_numbers
 from bridge.console import common_options, print_json, resolve_device, table
 from bridge.errors import RunFailed
 
@@ -50,9 +50,17 @@ from bridge.errors import RunFailed
 @click.option("--solver", help="sweeps, euler or anderson (engine torch).")
 @click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
 @click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw angles and errors of each estimate and parameter.",
+)
 @common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")
 @common_options()
-def gradcheck(config: Path | None, from_run: Path | None, **options: Any) -> None:
+def gradcheck(
+    config: Path | None, from_run: Path | None, plot: Path | None, **options: Any
+) -> None:
     """Compare gradient estimates with the true gradient, and explain the difference.
 
     Example: python cli.py gradcheck --sizes 20,30,10 --asymmetry 0.5 --estimator vector-field
@@ -77,22 +85,34 @@ def gradcheck(config: Path | None, from_run: Path | None, **options: Any) -> Non
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     print_config(GradcheckConfig, config, flags, options)
     settings, path = prepare("gradcheck", GradcheckConfig, config, flags, options)
+    if plot is not None:
+        check_plot(plot, options)
     report = _check(settings, path, from_run, options)
     for text in _doubts(report):
         warn(text)
+    drawn = _draw(plot, report) if plot is not None and report.compared else {}
     if options["as_json"]:
         rows = [vars(row) for row in report.rows]
-        print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path)})
+        print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path), **drawn})
     elif not options["quiet"]:
         table(("Jacobian", "value"), [(n, _cell(value)) for n, value in report.asymmetry.items()])
         shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
         shown += ["oracle_difference", "bound", "sign_agreement", "nonzero_share", "residual"]
         shown += ["stability", "steps", "reason"]
         table(shown, [[_cell(getattr(row, name)) for name in shown] for row in report.rows])
-        click.echo(f"log: {path}")
+        click.echo("\n".join([f"log: {path}", *(f"plot: {each}" for each in drawn.values())]))
     if not report.compared:
         worst = next(iter(report.reasons))
         raise RunFailed(f"no row could be compared: {report.said(worst)}")
+
+
+def _draw(path: Path, report: Any) -> dict[str, str]:
+    """Draw a report; give what --json says of it."""
+    from bioplaus_cli.gradient_view import gradient_panels, left_out
+    from bridge.report.panels import draw_panels
+
+    draw_panels(path, gradient_panels(report), caption=left_out(report))
+    return {"plot": str(path)}
 
 
 def warn(text: str) -> None:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 PHASE = 20
 """How long each phase is drawn, in membrane time constants."""
 
 
-def check_portrait(path: Path, engine: str, overwrite: bool) -> None:
-    """Tell before a run whether its figures can be drawn."""
-    from bridge.report.policies import check_picture
-
-    if engine != "brian2":
-        raise click.UsageError("--plot draws simulations in Brian2: add --engine brian2")
-    check_picture(path, overwrite)
-
-
-def draw_portrait(path: Path, run: Any) -> list[str]:
-    """Simulate a run's network on its first test image, and draw what happens.
+def portrait(run: Any) -> tuple[list[Any], list[str]]:
+    """Simulate a run's network on its first test image.
 
     Returns:
-        What was left out, and why.
+        Panels of what happens; and what was left out, and why.
     """
     from bioplaus.engines import Course
     from bioplaus.engines.package import duration
     from bioplaus.engines.spiking import BOUNDED
-    from bridge.report.panels import draw_panels
 
     data, config = run.dataset, run.config
     x, y = data.shown.inputs[:1].double(), data.shown.targets[:1]
@@ -49,8 +37,7 @@ def draw_portrait(path: Path, run: Any) -> list[str]:
         panels.append(_synapses(field, x, y, run.cost, with_nudge))
     else:
         left_out.append("no synapses: the rule in continuous time is that of the membranes")
-    draw_panels(path, panels)
-    return left_out
+    return panels, left_out
 
 
 def _states(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> list[Any]:
@@ -66,23 +53,30 @@ def _states(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
     rival = int(others.argmax())
     free, nudged = outputs[: run.onset + 1], outputs[run.onset :]
     portrait = Panel(
-        f"state of output {rival} over that of output {label}, the label",
-        f"state of output {label}",
+        "Two outputs through both phases",
+        f"state of output {label}, the label",
         [
-            Line("free", free[:, label], free[:, rival]),
-            Line("nudged", nudged[:, label], nudged[:, rival]),
-            Line("free fixed point", free[-1:, label], free[-1:, rival]),
-            Line("nudged fixed point", nudged[-1:, label], nudged[-1:, rival]),
+            Line("", free[:, label], free[:, rival], style=0),
+            Line("", nudged[:, label], nudged[:, rival], style=1),
+            Line("free", free[-1:, label], free[-1:, rival], style=0),
+            Line("nudged", nudged[-1:, label], nudged[-1:, rival], style=1),
         ],
+        y_label=f"state of output {rival}",
     )
     hidden = s[:, : field.output.start]
     moved = np.abs(hidden[-1] - hidden[run.onset]).argsort()[::-1][:3]
     time = 1e3 * run.time
     lines = [Line(f"output {k}", time, outputs[:, k]) for k in (label, rival)]
     lines += [Line(f"hidden {k}", time, hidden[:, k]) for k in moved]
-    drawn = np.stack([np.asarray(line.y) for line in lines])
-    lines.append(Line("nudge sets in", [time[run.onset]] * 2, [drawn.min(), drawn.max()]))
-    return [portrait, Panel("membrane states", "time, ms", lines)]
+    membranes = Panel(
+        "Membranes",
+        "time, ms",
+        lines,
+        y_label="state",
+        references=[(0, "")],
+        events=[(time[run.onset], "nudge")],
+    )
+    return [portrait, membranes]
 
 
 def _raster(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> Any:
@@ -103,9 +97,14 @@ def _raster(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
     first = field.output.start * cells
     shown = neuron >= first
     rows = (neuron[shown] - first) / cells
-    lines = [Line("spike", 1e3 * time[shown], rows, points=True)]
-    lines.append(Line("nudge sets in", [1e3 * run.onset] * 2, [0, field.n - field.output.start]))
-    return Panel(f"spikes by output, {cells} neurons each", "time, ms", lines)
+    spikes = Line("", 1e3 * time[shown], rows, points=True)
+    return Panel(
+        "Spikes of the outputs",
+        "time, ms",
+        [spikes],
+        y_label=f"output, {cells} neurons each",
+        events=[(1e3 * run.onset, "nudge")],
+    )
 
 
 def _synapses(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> Any:
@@ -119,7 +118,13 @@ def _synapses(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any])
     end = run.weights[-1]
     moving = [int(np.abs(end - value).argmin()) for value in np.linspace(end.max(), end.min(), 5)]
     lines = [
-        Line(f"hidden {k % below} to output {k // below}", time, run.weights[:, k])
-        for k in dict.fromkeys(moving)
+        Line(f"{k % below} to {k // below}", time, run.weights[:, k]) for k in dict.fromkeys(moving)
     ]
-    return Panel("integral of rho(s_j) ds_i: weights on their way", "time, ms", lines)
+    return Panel(
+        "Synapses, hidden to output",
+        "time, ms",
+        lines,
+        y_label="integral of rho(s_j) ds_i",
+        references=[(0, "")],
+        events=[(1e3 * run.trajectory.time[run.trajectory.onset], "nudge")],
+    )

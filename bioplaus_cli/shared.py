@@ -81,6 +81,19 @@ def new_log(command: str, options: dict[str, Any]) -> Path:
     return path
 
 
+def check_plot(path: Path, options: Mapping[str, Any]) -> None:
+    """Refuse before any work a picture that could not be drawn.
+
+    A run that goes on draws anew what it drew when it was interrupted.
+
+    Raises:
+        InputError: see `bridge.report.policies.check_picture`.
+    """
+    from bridge.report.policies import check_picture
+
+    check_picture(path, options["overwrite"] or options["resume"])
+
+
 def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """The config and the facts of the run to go on with at `path`; None where there is none.
 

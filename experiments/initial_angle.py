@@ -89,7 +89,7 @@ def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> No
         click.echo(markdown(header, rows))
     over = "initial angle of the weights, degrees"
     panels = [
-        Panel("Test error", over, lines[_test_error], y_label="test error, %"),
+        Panel("Test error", over, lines[_last_test_error], y_label="test error, %"),
         Panel(
             "Update against gradient",
             over,

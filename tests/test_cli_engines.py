@@ -108,7 +108,6 @@ def test_the_trained_network_is_drawn(brian2, network, left_out, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--plot", "b.png"], ["--plot", "--engine brian2"]),
         (["--plot", "b.gif", "--engine", "brian2"], ["b.gif", ".png"]),
         (["--plot", "no/b.png", "--engine", "brian2"], ["no folder"]),
     ],
