@@ -9,12 +9,13 @@ which phases and oracles have converged there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
-from bridge.report.panels import Panel, draw_panels, over_runs, said_of_runs
+from bridge.report.panels import Line, Panel, draw_panels, over_runs, said_of_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all, settings
 
@@ -87,20 +88,24 @@ def main(out: Path, processes: int, seeds: int, device: str, figure: Path) -> No
         rows = [[f"`{method}`", *cells[measure, method]] for method in METHODS]
         click.echo(f"\n{title}: mean (smallest to largest) of {seeds} seeds\n")
         click.echo(markdown(header, rows))
+    _draw(figure, lines[_last_test_error], lines[_gradient_angle], seeds)
+    click.echo(f"\nfigure: {figure}")
+
+
+def _draw(figure: Path, errors: Sequence[Line], angles: Sequence[Line], seeds: int) -> None:
     over = "initial angle of the weights, degrees"
     panels = [
-        Panel("Test error", over, lines[_last_test_error], y_label="test error, %"),
+        Panel("Test error", over, errors, y_label="test error, %"),
         Panel(
             "Update against gradient",
             over,
-            lines[_gradient_angle],
+            angles,
             y_label="angle, degrees",
             references=[(0, ""), (90, "orthogonal")],
         ),
     ]
     said = "784-128-64-10, three epochs of 10,000 MNIST images"
     draw_panels(figure, panels, caption=f"{said}; {said_of_runs(seeds)}")
-    click.echo(f"\nfigure: {figure}")
 
 
 def _name(method: str, angle: int, seed: int) -> str:

@@ -33,9 +33,9 @@ from torch import Tensor
 from bridge.distributed import Group
 from bridge.optim import Optimizer
 from bridge.progress import progress
-from bridge.report.panels import Line, Panel, draw_panels
 from experiments.jobs import markdown
-from experiments.method_arms import ARMS, PLAIN, RATE, TAU
+from experiments.method_arms import ARMS, RATE, TAU
+from experiments.method_tables import KINDS, Task, draw, tables, target
 from experiments.published_trainer import PublishedNashMD, bias
 from nlhf.language.decoding import Sampling
 from nlhf.language.enumeration import (
@@ -55,15 +55,11 @@ from nlhf.oracle import solve_equilibrium
 from nlhf.regularised_game import nash_conv
 from nlhf.schedules import schedule
 
-KINDS = ("cyclic", "transitive")
-FLOOR = 1e-5
-"""Of what the figure shows: what a method is nearer than that has ended."""
 WORDS = ("a", "b", "c")
 PROMPTS = 8
 """Prompts a step; all are the same one."""
 POINTS = 8
 TUNED_ON, TUNING_SEED = 9, 100
-Task = dict[str, Any]
 
 
 def preference(kind: str, count: int, seed: int) -> Tensor:
@@ -209,11 +205,6 @@ def _results(tasks: Sequence[Task], processes: int) -> Iterator[Task]:
             yield future.result()
 
 
-def target(name: str) -> int:
-    """Which measure a method is tuned and judged by: 1 regularised, 3 plain."""
-    return 3 if name in PLAIN else 1
-
-
 def tuned(methods: Sequence[str], answers: int, folder: Path, processes: int) -> dict[str, Any]:
     """The best settings of each method over both kinds of language."""
     tasks = [
@@ -240,63 +231,6 @@ def _task(
 ) -> Task:
     given = {"method": name, "how": how, "settings": settings, "kind": kind}
     return given | {"size": size, "seed": seed, "answers": answers}
-
-
-def table(done: Sequence[Task], kind: str, sizes: Sequence[int], methods: Sequence[str]) -> str:
-    """Medians over seeds at the end, as published / tuned; three numbers a size."""
-    header = ["method"]
-    for size in sizes:
-        header += [f"{size}: f", "KL", "plain"]
-    rows = []
-    for name in methods:
-        cells = [f"**{name}**" if name in PLAIN else name]
-        for size in sizes:
-            for measure in (1, 2, 3):
-                both = []
-                for how in ("published", "tuned"):
-                    ends = [
-                        each["course"][-1][measure]
-                        for each in done
-                        if (each["method"], each["how"]) == (name, how)
-                        and (each["kind"], each["size"]) == (kind, size)
-                    ]
-                    if ends:
-                        both.append(f"{sorted(ends)[len(ends) // 2]:.2g}")
-                cells.append(" / ".join(both))
-        rows.append(cells)
-    return markdown(header, rows)
-
-
-def draw(done: Sequence[Task], sizes: Sequence[int], methods: Sequence[str], figure: Path) -> None:
-    """Medians over answers sampled: regularised methods by f, the others by plain."""
-    size, panels = sizes[min(2, len(sizes) - 1)], []
-    for kind in KINDS:
-        for plain in (False, True):
-            lines = []
-            for style, name in enumerate(n for n in methods if (n in PLAIN) == plain):
-                courses = [
-                    each["course"]
-                    for each in done
-                    if (each["method"], each["kind"], each["size"]) == (name, kind, size)
-                    and each["how"] == ("tuned" if _has_tuned(done) else "published")
-                ]
-                if courses:
-                    middle = torch.tensor(courses, dtype=torch.float64).median(0).values
-                    ends = middle[:, target(name)].clamp(min=FLOOR)
-                    lines.append(Line(name, middle[:, 0], ends, style=style))
-            what = "plain exploitability" if plain else "exploitability, tau = 0.1"
-            if lines:
-                title = f"{kind.capitalize()} game of {size} answers"
-                panels.append(
-                    Panel(title, "answers sampled", lines, logarithmic=True, y_label=what)
-                )
-    seeds = len({each["seed"] for each in done})
-    said = "one seed" if seeds == 1 else f"lines: median of {seeds} seeds"
-    draw_panels(figure, panels, caption=f"{said}; values below {FLOOR:.5f} drawn there")
-
-
-def _has_tuned(done: Sequence[Task]) -> bool:
-    return any(each["how"] == "tuned" for each in done)
 
 
 def bias_table(sizes: Sequence[int], seeds: int) -> str:
@@ -362,8 +296,8 @@ def main(
         for name in names
     ]
     done = run_all(tasks, out / "runs.jsonl", processes)
-    for kind in KINDS:
-        click.echo(f"\n{kind}\n\n" + table(done, kind, counts, names))
+    for text in tables(done, counts, names):
+        click.echo(f"\n{text}")
     for name, best in ways.get("tuned", {}).items():
         click.echo(f"tuned {name}: {json.dumps(best)}")
     click.echo("\n" + bias_table(counts, seeds))
