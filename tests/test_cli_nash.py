@@ -173,6 +173,7 @@ def test_an_action_that_a_context_lacks_is_not_played_there(tmp_path):
     assert said["contexts"][1]["exploitability"] < 1e-6
 
 
+@pytest.mark.slow
 def test_large_tau_suits_every_algorithm(tmp_path):
     from nlhf.algorithms import ALGORITHMS
 

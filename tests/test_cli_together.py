@@ -81,6 +81,7 @@ def test_each_log_is_that_of_its_own_run(tmp_path: Path, dtype: str) -> None:
     assert longer.exit_code == 0, longer.output
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_leaves_the_others(tmp_path: Path) -> None:
     own = [*SMALL, "--set=dtype=float64", "--set=batch_size=2", "--seed=2"]
     rates = "--sweep=optimizer.learning_rate=0.05,1e30,0.1"
@@ -123,6 +124,7 @@ def test_each_log_has_the_line_that_trains_it_alone(tmp_path: Path) -> None:
     same_logs(together, other, 1e-11)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_the_step_under_way(tmp_path: Path) -> None:
     own = [*SMALL, "--set=dtype=float64", "--seeds=0..2", "--set=batch_size=2", "--epochs=1"]
     whole = ["eqprop-run", *own, "--together", "--out", tmp_path / "whole"]
@@ -181,6 +183,7 @@ def test_what_was_stopped_goes_on(tmp_path: Path, number: int) -> None:
     assert [log.read_bytes() for log in logs] == before
 
 
+@pytest.mark.slow
 def test_runs_of_other_settings_are_trained_one_group_after_another(tmp_path: Path) -> None:
     swept = ["--sweep=estimator.beta=0.5,0.3", "--sweep=network.hidden=[12],[8]", "--seeds=0..1"]
     own = [arg for arg in (*SMALL, "--epochs=1") if "hidden" not in arg]

@@ -125,6 +125,7 @@ def test_a_finished_run_goes_on_as_one_that_was_planned_longer(
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_was_ended_is_made_longer_and_ended_and_made_longer(
     arguments: dict[str, list[object]], tmp_path: Path, number: int

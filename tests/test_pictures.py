@@ -79,6 +79,7 @@ def test_checked_gradients_are_drawn_in_place_of_alignments(
     np.testing.assert_array_equal(shown["forward.1"], mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "panels"), [(6, 3), (2, 1)])
 def test_an_interrupted_run_is_drawn_and_again_when_it_has_gone_on(
     tmp_path: Path, step: int, panels: int

@@ -79,6 +79,7 @@ def arguments(name: str, here: Path, steps: int = 2) -> list[object]:
     return [*tiny, *judged, *short]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize("name", SWEPT)
 def test_each_run_has_its_own_model(tmp_path: Path, name: str) -> None:

@@ -136,6 +136,7 @@ def test_an_epoch_ends_with_a_look_at_the_stability_of_free_points(monkeypatch):
     assert "+0.25" in told[0]
 
 
+@pytest.mark.slow
 def test_stability_is_the_largest_real_part_over_points_that_attract_or_not(monkeypatch):
     g = torch.Generator().manual_seed(0)
     kw = {"angle": 0.0, "gain": 1.5, "generator": g, "dtype": torch.float64}
