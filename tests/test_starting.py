@@ -65,3 +65,12 @@ def test_reading_a_log_needs_no_torch(tmp_path: Path) -> None:
         found = imported(*line.split(), *(logs if line != "runs list" else [str(tmp_path)]))
         assert "torch" not in found
         assert "h5py" in found
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_starting_measures_every_line() -> None:
+    command = [sys.executable, "benchmarks/startup.py", "--json", "--runs", "1"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
+    assert found["import torch"]["ratio"] == 1
+    for line in ("import bioplaus", "--help", "eqprop-run --help", "runs list FOLDER"):
+        assert 0 < found[line]["ratio"] < 1
