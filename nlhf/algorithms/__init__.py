@@ -1,7 +1,7 @@
-"""Algorithms for preference games, one file a method, behind one interface.
+"""Algorithms for preference games, one file per method, behind one interface.
 
-A method is a class of this package with a `name`; it is found by its file, so that another one
-touches no other.
+A method is a class of this package with a `name`. The registry finds it by its file, so adding a
+method changes no other file.
 """
 
 import sys

@@ -19,12 +19,12 @@ Schedule = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Votes:
-    """Noisy feedback: P(y > opponent) is the share of wins among `count` votes an action.
+    """Noisy feedback: P(y > opponent) is the share of wins among `count` votes per action.
 
     Attributes:
-        count: votes for each action and step, >= 1.
-        generators: of the votes; several serve the slices of dimension -3 of the feedback
-            [..., S, G, K], one a seed, so that a seed's votes do not depend on the others.
+        count: votes per action and step, >= 1.
+        generators: random generators of the votes. Several serve the slices of dimension -3 of the
+            feedback [..., S, G, K], one per seed, so one seed's votes do not depend on the others.
     """
 
     count: int
@@ -40,7 +40,7 @@ class Problem:
     """Games in one batch.
 
     Attributes:
-        P: [..., K, K], P(i > j); games [G, K, K] serve any number of policies [..., G, K].
+        P: [..., K, K], P(i > j); games [G, K, K] work with any number of policies [..., G, K].
         log_mu: the references, broadcast against [..., K].
         tau: the regularisation, [...].
         votes: None for exact feedback.
@@ -52,7 +52,7 @@ class Problem:
     votes: Votes | None = None
 
     def feedback(self, log_other: Tensor) -> Tensor:
-        """P(y > opponent) of every action y, exact or by votes, [..., K]."""
+        """P(y > opponent) for every action y, exact or estimated from votes, [..., K]."""
         exact = winning(self.P, log_other)
         if self.votes is None:
             return exact
@@ -70,11 +70,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class State:
-    """Where an algorithm stands.
+    """The state of an algorithm.
 
     Attributes:
         log_pi: its policy, [..., K].
-        step: steps done.
+        step: number of steps done.
         memory: further tensors of the algorithm, by name.
     """
 
@@ -89,16 +89,16 @@ class AbstractAlgorithm(ABC):
 
     name: ClassVar[str]
     mixes: ClassVar[bool] = False
-    """Whether a step goes from the mixture of weight eta tau with the reference."""
+    """Whether a step starts from the mixture with weight eta tau on the reference."""
     asks: ClassVar[bool] = True
-    """Whether a step asks for feedback, exact or by votes; else it reads the whole game."""
+    """Whether a step asks for feedback, exact or by votes; otherwise it reads the whole game."""
     solves: ClassVar[Literal["regularised", "plain", "other"]] = "regularised"
-    """What it goes to: the equilibrium of P_tau, one without regularisation, or something else."""
+    """What the method converges to: the equilibrium of P_tau, an unregularised one, or neither."""
     reads_tau: ClassVar[bool] = True
     """Whether a step depends on tau."""
 
     def init(self, problem: Problem) -> State:
-        """The state at the start: the reference policy.
+        """The initial state: the reference policy.
 
         Raises:
             InputError: a constant eta with eta tau > 1, where the method mixes with the reference.
@@ -116,7 +116,7 @@ class AbstractAlgorithm(ABC):
 
     @abstractmethod
     def step(self, problem: Problem, state: State) -> State:
-        """One step of the method."""
+        """Take one step of the method."""
 
 
 def theorem_rate(tau: Tensor, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""COMAL: regularised games one after another, each with the last one's answer as reference."""
+"""COMAL: a sequence of regularised games; each uses the previous solution as its reference."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nlhf.errors import InputError
 class COMAL(INPO):
     """pi^{k+1} = the equilibrium of P_tau with reference pi^k, by `reference_every` steps of INPO.
 
-    A proximal-point method: the last iterate goes to an equilibrium of the game without
-    regularisation, linearly where that is unique.
+    A proximal-point method: the last iterate converges to an equilibrium of the game without
+    regularisation, linearly where that equilibrium is unique.
 
     Attributes:
         reference_every: number of steps of INPO before the policy replaces the reference, >= 1.

@@ -12,7 +12,7 @@ from nlhf.oracle import solve_equilibrium
 
 @dataclass(frozen=True)
 class Exact(AbstractAlgorithm):
-    """pi = pi*, the fixed point of BR: all there is to do is done in the first step.
+    """pi = pi*, the fixed point of BR, found in the first step.
 
     Source: `nlhf.oracle.solve_equilibrium`.
     """

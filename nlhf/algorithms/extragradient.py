@@ -1,4 +1,4 @@
-"""Extragradient (EGPO): a look ahead, then the step with what was seen there."""
+"""Extragradient (EGPO): a look-ahead step, then the actual step with the look-ahead's gain."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from nlhf.algorithms.base import (
 class INPO(AbstractAlgorithm):
     """log pi_{t+1} = (1 - eta tau) log pi_t + eta tau log mu + eta P(. > pi_t) + const.
 
-    Self-play whose step stays: the last iterate converges linearly for eta small beside tau. The
-    paper's eta is the inverse of this one.
+    Self-play with a constant step: the last iterate converges linearly if eta is small compared
+    with tau. The paper's eta is the inverse of this one.
 
     Attributes:
         eta: constant or a function of the step, at most 1 / tau; min(0.5, 1 / (2 tau)) if None.

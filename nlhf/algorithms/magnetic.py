@@ -12,15 +12,15 @@ from nlhf.errors import InputError
 class Magnetic(AbstractAlgorithm):
     """pi_{t+1} = argmax_p eta <P(. > pi_t), p> - eta tau KL(p, mu) - KL(p, pi_t).
 
-    Linear convergence for eta <= tau / L^2; larger steps work on most games. With a magnet that
-    moves, the last iterate goes to an equilibrium of the game without regularisation.
+    Linear convergence for eta <= tau / L^2; larger steps work on most games. With a moving
+    magnet, the last iterate converges to an equilibrium of the game without regularisation.
 
     Attributes:
         eta: constant or a function of the step.
         magnet_every: number of steps after which the policy replaces the reference; 0 means never.
 
-    Source: Sokota et al. 2023 (arXiv 2206.05825), equation 5; the magnet that moves is that of
-        Wang et al. 2024 (arXiv 2410.16714), section 4.
+    Source: Sokota et al. 2023 (arXiv 2206.05825), equation 5; moving magnet: Wang et al. 2024
+        (arXiv 2410.16714), section 4.
     """
 
     name = "magnetic"

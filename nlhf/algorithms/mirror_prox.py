@@ -1,4 +1,4 @@
-"""Nash mirror prox: two proximal steps, the second with the first's opponent."""
+"""Nash mirror prox: two proximal steps; the second plays against the result of the first."""
 
 from __future__ import annotations
 

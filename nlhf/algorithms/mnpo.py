@@ -1,4 +1,4 @@
-"""MNPO: multiplicative weights against a population of the last policies."""
+"""MNPO: multiplicative weights against a population of recent policies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nlhf.errors import InputError
 class MNPO(AbstractAlgorithm):
     """pi_{t+1} ~ (prod_j pi_{t-j})^(1/(n-1)) exp(eta/(n-1) sum_j P(. > pi_{t-j})), j = 0 .. n-2.
 
-    Two players are SPPO. Without regularisation: the mean of the iterates is what converges where
-    preferences cycle.
+    With two players it is SPPO. There is no regularisation, so where preferences cycle only the
+    mean of the iterates converges.
 
     Attributes:
         eta: constant or a function of the step.

@@ -23,7 +23,7 @@ from nlhf.mixture import mixed
 class NashEMA(AbstractAlgorithm):
     """Self-play against log other_{t+1} = (1 - a) log other_t + a log pi_{t+1} + const.
 
-    On tables the parameters that are averaged are log-probabilities.
+    On tables the averaged parameters are log-probabilities.
 
     Attributes:
         eta: constant, a function of the step, or None for 2 / (tau (t + 2)).

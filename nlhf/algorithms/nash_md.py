@@ -24,8 +24,9 @@ class NashMD(AbstractAlgorithm):
     fixed point is not pi*.
 
     Attributes:
-        eta: constant, a function of the step, or None for the theorem's.
-        mixture: another weight b of the reference in [0, 1], constant or a function of the step.
+        eta: constant, a function of the step, or None for the theorem's rate.
+        mixture: weight b of the reference in [0, 1] instead of eta tau; constant or a function of
+            the step.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), equations 4 and 5, theorem 1.
     """

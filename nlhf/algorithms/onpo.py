@@ -1,4 +1,4 @@
-"""ONPO: optimistic mirror descent, the last gain standing for the next one."""
+"""ONPO: optimistic mirror descent, which predicts the next gain by the last one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nlhf.algorithms.base import AbstractAlgorithm, Problem, Schedule, State, as
 class ONPO(AbstractAlgorithm):
     """pi_t ~ base_t exp(eta r_{t-1}), base_{t+1} ~ base_t exp(eta r_t), r_t = P(. > pi_t).
 
-    Without regularisation. The mean of the iterates has a duality gap of O(1/T); the last iterate
-    converges linearly where the equilibrium is unique (Wei et al. 2021, arXiv 2006.09517).
+    There is no regularisation. The mean of the iterates has a duality gap of O(1/T). The last
+    iterate converges linearly where the equilibrium is unique (Wei et al. 2021, arXiv 2006.09517).
 
     Attributes:
         eta: constant or a function of the step.

@@ -23,8 +23,8 @@ class Optimistic(AbstractAlgorithm):
 
     Attributes:
         eta: constant or a function of the step, at most 1 / tau; min(0.5, 1 / (2 tau)) if None.
-        optimism: strength of optimism; 1 is optimistic mirror descent, 0 is plain multiplicative
-            weights.
+        optimism: weight o of the optimistic term; 1 is optimistic mirror descent, 0 is plain
+            multiplicative weights.
 
     Source: Rakhlin and Sridharan 2013 (arXiv 1311.1869), section 4, on the regularised game.
     """

@@ -12,7 +12,7 @@ from nlhf.preferences.bradley_terry import fit_bradley_terry
 
 @dataclass(frozen=True)
 class RLHF(AbstractAlgorithm):
-    """pi ~ mu exp(r / tau) with the reward r that fits P best by Bradley and Terry's model.
+    """pi ~ mu exp(r / tau), where r is the Bradley-Terry reward that fits P best.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 2; Bradley and Terry 1952.
     """

@@ -11,9 +11,9 @@ from nlhf.algorithms.base import AbstractAlgorithm, Problem, Schedule, State, as
 class SPPO(AbstractAlgorithm):
     """pi_{t+1} ~ pi_t exp(eta P(. > pi_t)), from mu.
 
-    The mean of the iterates goes to an equilibrium of the game without regularisation, at
-    O(1/sqrt(T)). The last iterate does so where one action beats all others (linearly, by the
-    margin), and spirals outward where preferences cycle.
+    The mean of the iterates converges to an equilibrium of the game without regularisation at
+    rate O(1/sqrt(T)). The last iterate converges where one action beats all others (linearly, at
+    a rate set by the margin) and spirals outward where preferences cycle.
 
     Attributes:
         eta: constant or a function of the step.

@@ -1,4 +1,4 @@
-"""Stackelberg: a leader, and a follower who answers knowing what the leader said."""
+"""Stackelberg: a leader, and a follower who answers knowing the leader's action."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nlhf.regularised_game import kl
 
 @dataclass(frozen=True)
 class Stackelberg(AbstractAlgorithm):
-    """Both ascend, each conditional follower row like a policy of its own:
+    """Both players ascend; each row w(. | y) of the follower is updated like a separate policy:
     log w(. | y) <- (1 - e tau) log w + e tau log mu + e P(. > y),
     log pi <- (1 - e tau) log pi + e tau log mu + e v,
     v(y) = P(y > w(. | y)) + tau KL(w(. | y), mu).
 
     It converges linearly to the Stackelberg equilibrium pi ~ mu exp(v*/tau), v*(y) = -tau log
-    sum_y' mu(y') exp(-P(y > y')/tau), which is another solution than the Nash equilibrium.
+    sum_y' mu(y') exp(-P(y > y')/tau), which is not the Nash equilibrium.
 
     Attributes:
         eta: e, constant or a function of the step, at most 1 / tau; min(2, 1 / (2 tau)) if None.
@@ -60,7 +60,7 @@ def stackelberg_equilibrium(P: Tensor, log_mu: Tensor, tau: Tensor) -> Tensor:
     Args:
         P: [..., K, K].
         log_mu: [..., K].
-        tau: [...], of leader and follower.
+        tau: [...], the regularisation of both leader and follower.
     """
     t = tau[..., None]
     worst = -t * torch.logsumexp(log_mu[..., None, :] - P / t[..., None], -1)
