@@ -1,4 +1,4 @@
-"""What is a game and what is a policy: everything else is refused, by the argument's name."""
+"""Validation of games and policies; errors name the offending argument."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from torch import Tensor
 from nlhf.errors import InputError
 
 Tau = float | Tensor
-"""The weight of the KL to the reference: a number, or one a game."""
+"""The weight of the KL to the reference: one number, or one per game."""
 A = ParamSpec("A")
 R = TypeVar("R")
 
 NORMALISED = 1e-4
-"""Probabilities may miss the sum of 1 by this, as those of a float32 softmax do.
+"""Tolerance on the sum of the probabilities; a float32 softmax needs it.
 
-What `exploitability` and `kl` say of such a policy is wrong by at most half its square.
+The error in `exploitability` and `kl` of such a policy is at most half its square.
 """
 
 
 def check_game(P: Tensor, log_mu: Tensor, tau: Tau) -> None:
-    """Refuse what is no regularised preference game.
+    """Raise unless the arguments form a regularised preference game.
 
     Raises:
-        InputError: P is no tensor of float32 or float64, is not square, has fewer than two
-            actions, NaN, entries outside 0..1 or P + P^T != 1 beyond rounding; tau <= 0; the
-            reference is no distribution over the actions, see `check_policy`.
+        InputError: P is not a float32 or float64 tensor, is not square, has fewer than two
+            actions, contains NaN or entries outside 0..1, or P + P^T != 1 beyond rounding;
+            tau <= 0; the reference is not a distribution over the actions, see `check_policy`.
     """
     check_preferences(P)
     _check_tau(tau)
@@ -39,7 +39,7 @@ def check_game(P: Tensor, log_mu: Tensor, tau: Tau) -> None:
 
 
 def check_preferences(P: Tensor) -> None:
-    """Refuse what holds no probabilities of winning; see `check_game`."""
+    """Raise unless P holds win probabilities; see `check_game`."""
     _check_numbers("P", P, "probabilities of winning, [..., K, K]")
     if P.ndim < 2 or P.shape[-1] != P.shape[-2]:
         raise InputError(f"P has shape {list(P.shape)}; it must be square: [..., K, K]")
@@ -56,16 +56,17 @@ def check_preferences(P: Tensor) -> None:
 
 
 def check_policy(name: str, log_pi: Tensor, P: Tensor | None = None) -> None:
-    """Refuse what holds no log-probabilities.
+    """Raise unless log_pi holds log-probabilities.
 
     Args:
-        name: of the argument, for the message.
+        name: the argument's name, for the message.
         log_pi: [..., K]; -inf is the logarithm of zero.
-        P: the games that it is played in, if any.
+        P: the games in which the policy is played, if any.
 
     Raises:
-        InputError: no tensor of float32 or float64, another number of actions than P has, NaN,
-            entries above zero, as probabilities have, or probabilities that do not sum to 1.
+        InputError: log_pi is not a float32 or float64 tensor, has a different number of actions
+            than P, contains NaN or entries above zero (as plain probabilities would), or its
+            probabilities do not sum to 1.
     """
     _check_numbers(name, log_pi, "log-probabilities, [..., K]")
     if log_pi.ndim < 1 or log_pi.shape[-1] < 1:
@@ -112,9 +113,9 @@ def _check_tau(tau: Tau) -> None:
 
 
 class Checked(Generic[A, R]):
-    """A function of games and policies that refuses what is none; `unchecked` takes all.
+    """A function that validates its games and policies; `unchecked` skips the validation.
 
-    What it checks goes by the names of its arguments: P, tau, and log_... for the policies.
+    The names of the arguments decide what is checked: P, tau, and log_... for policies.
     """
 
     def __init__(self, function: Callable[A, R]) -> None:
@@ -139,7 +140,7 @@ class Checked(Generic[A, R]):
 
 
 def _check_together(tensors: dict[str, Tensor], tau: Tau | None) -> None:
-    """Refuse tensors of several dtypes or devices, and shapes that do not broadcast."""
+    """Raise if the tensors differ in dtype or device, or their shapes do not broadcast."""
     (first, one), *others = tensors.items()
     for name, other in others:
         for what in ("dtype", "device"):
@@ -153,13 +154,13 @@ def _check_together(tensors: dict[str, Tensor], tau: Tau | None) -> None:
 
 
 def common_shape(shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    """The shape to which all broadcast.
+    """The common shape to which all shapes broadcast.
 
     Raises:
-        InputError: there is none.
+        InputError: the shapes do not broadcast.
     """
     try:
-        # that of torch takes half a second to import what it needs
+        # torch.broadcast_shapes spends half a second on imports
         return np.broadcast_shapes(*map(tuple, shapes.values()))
     except ValueError:
         listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

@@ -1,4 +1,4 @@
-"""What a user has to hear: a mistake in what was given, or a failure outside of the program."""
+"""Errors meant for the user: invalid input, or a failure outside the program."""
 
 from bridge.errors import InputError, OutsideFailed
 

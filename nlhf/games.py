@@ -16,8 +16,8 @@ class Game:
     """A named preference game.
 
     Attributes:
-        name: as `--game` takes it.
-        actions: their names.
+        name: the name that `--game` accepts.
+        actions: names of the actions.
         P: [K, K], float64.
         equilibrium: the Nash equilibrium without regularisation, [K], or None if not unique.
     """
@@ -29,10 +29,10 @@ class Game:
 
 
 def _cycle(name: str, actions: tuple[str, ...], wins: list[float]) -> Game:
-    """Action i beats action i + 1 with probability wins[i], cyclically, of three actions.
+    """A cycle of three actions: action i beats action i + 1 (mod 3) with probability wins[i].
 
-    With a = wins - 1/2, the equilibrium is proportional to (a_1, a_2, a_0): each action is played
-    as often as the edge between the other two is strong.
+    With a = wins - 1/2, the equilibrium is proportional to (a_1, a_2, a_0): the probability of
+    each action is proportional to the strength of the edge between the other two.
     """
     P = torch.full((3, 3), 0.5, dtype=torch.float64)
     for i, w in enumerate(wins):
@@ -42,7 +42,7 @@ def _cycle(name: str, actions: tuple[str, ...], wins: list[float]) -> Game:
 
 
 def _dice() -> Game:
-    """Intransitive dice {2,4,9}, {1,6,8}, {3,5,7}: each beats the next 5 times of 9."""
+    """Intransitive dice {2,4,9}, {1,6,8}, {3,5,7}: each beats the next 5 times out of 9."""
     faces = torch.tensor([[2, 4, 9], [1, 6, 8], [3, 5, 7]], dtype=torch.float64)
     P = (faces[:, None, :, None] > faces[None, :, None, :]).double().mean((2, 3))
     P = torch.where(torch.eye(3, dtype=torch.bool), 0.5, P)
@@ -51,7 +51,7 @@ def _dice() -> Game:
 
 
 def _elo() -> Game:
-    """Four players a hundred Elo points apart: transitive, so that the best one is played."""
+    """Four players 100 Elo points apart: transitive, so the equilibrium plays the best one."""
     ratings = torch.tensor([300.0, 200.0, 100.0, 0.0], dtype=torch.float64)
     P = torch.sigmoid((ratings[:, None] - ratings[None]) * math.log(10) / 400)
     best = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
@@ -61,8 +61,8 @@ def _elo() -> Game:
 def three_raters(epsilon: float = 0.1) -> Game:
     """The paper's three raters: equilibrium (1/3 + e/2, 1/3 + e/2, 1/3 - e).
 
-    The edges that give it are proportional to (1/3 - e, 1/3 + e/2, 1/3 + e/2); the largest is a
-    certain win.
+    The edges that yield it are proportional to (1/3 - e, 1/3 + e/2, 1/3 + e/2); the largest edge
+    is a certain win.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 3.
     """

@@ -1,4 +1,4 @@
-"""Dense linear systems in batches, right on any number of threads."""
+"""Batched dense linear solves that are correct on any number of threads."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 SAFE = 128
-"""Matrices of up to this size are factored rightly side by side."""
+"""Largest matrix size that is factored correctly in parallel."""
 
 
 def solve(A: Tensor, b: Tensor) -> Tensor:
-    """x with A x = b, for every matrix of a batch.
+    """Solve A x = b for every matrix of a batch.
 
-    On a CPU with several threads torch factors the matrices of a batch side by side, and from
-    n = 151 oneMKL's LU then fails, hangs or gives wrong numbers (pytorch issues 142815 and 141358;
+    On a CPU with several threads, torch factors the matrices of a batch in parallel. From n = 151
+    oneMKL's LU then fails, hangs or returns wrong numbers (pytorch issues 142815 and 141358;
     torch 2.5 to 2.13). Larger matrices are therefore solved one after another, each on all
-    threads. Every LU of this package comes by here; `bioplaus.linear` has the same guard, because
-    the engines share no code.
+    threads. Every LU of this package goes through this function. `bioplaus.linear` has the same
+    guard, because the engines share no code.
 
     Args:
         A: [..., n, n].

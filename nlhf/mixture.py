@@ -29,9 +29,9 @@ def geometric_mixture(log_pi: Tensor, log_mu: Tensor, weight: float | Tensor) ->
 
 
 def mixed(log_pi: Tensor, log_mu: Tensor, w: Tensor) -> Tensor:
-    """As `geometric_mixture`, the weights [...] not looked at: no wait for the device."""
+    """`geometric_mixture` without checking the weights [...], so it never waits for the device."""
     w = w[..., None]
-    # 0 * -inf is NaN: a part without weight does not enter
+    # 0 * -inf is NaN: leave out a component of zero weight
     own = torch.where(w < 1, (1 - w) * log_pi, 0.0)
     reference = torch.where(w > 0, w * log_mu, 0.0)
     return torch.log_softmax(own + reference, -1)

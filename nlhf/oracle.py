@@ -14,12 +14,12 @@ from nlhf.linear import solve
 from nlhf.regularised_game import exploitability
 
 PRECISION = 1e-20
-"""Exploitability that a solved game has at most, for tau up to 1."""
+"""Largest exploitability of a solved game, for tau up to 1."""
 
 
 @dataclass
 class _Batch:
-    """The games still being solved, one a row; `pi` and `gain` = A pi belong to `logits`."""
+    """The games still being solved, one per row; `pi` and `gain` = A pi follow from `logits`."""
 
     A: Tensor
     bonus: Tensor
@@ -35,7 +35,7 @@ class _Batch:
         return _Batch(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
     def at(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """pi, A pi and the residual r at other logits."""
+        """Compute pi, A pi and the residual r at the given logits."""
         pi = torch.softmax(logits.masked_fill(~self.support, -torch.inf), -1)
         gain = (self.A @ pi[..., None])[..., 0]
         return pi, gain, self.residual(logits, gain)
@@ -58,26 +58,27 @@ def solve_equilibrium(
     """Solve log pi = log mu + P pi / tau + const for every game at once, in float64.
 
     With A = P - 1/2 and h = tau log mu, the logits l solve r(l) = (h + A softmax(l)) / t - l = 0
-    at t = tau. The Jacobian I - A (diag pi - pi pi^T) / t has eigenvalues 1 +- i b: Newton's step
-    always exists, and it descends in ||r||. t comes down in factors from the size of the payoffs
-    A_ij + h_i - h_j, where the solution is near uniform, each solution the start of the next. h
-    stays as it is: references of any range are payoffs like others.
+    at t = tau. The Jacobian I - A (diag pi - pi pi^T) / t has eigenvalues 1 +- i b, so Newton's
+    step always exists and reduces ||r||. The continuation starts with t at the size of the payoffs
+    A_ij + h_i - h_j, where the solution is near uniform, and lowers t by `factor`. Each solution
+    is the starting point of the next stage. h does not change with t: the solver treats it as
+    part of the payoffs, so references of any range work.
 
     Args:
         P: [..., K, K].
-        log_mu: reference policies, broadcast against [..., K]; -inf leaves an action out.
+        log_mu: reference policies, broadcast against [..., K]; -inf excludes an action.
         tau: > 0, broadcast against [...].
-        factor: of the continuation, in (0, 1).
-        max_iterations: Newton steps at most, over all stages.
-        throw: whether a game that was not solved is an error. Otherwise its row is what there
-            was in the end, or NaN: look at its `certificate`.
+        factor: continuation factor, in (0, 1).
+        max_iterations: maximum number of Newton steps, over all stages.
+        throw: whether an unsolved game is an error. Otherwise its row is the last iterate, or
+            NaN: check its `certificate`.
 
     Returns:
         log pi*, [..., K], float64, on the device of P.
 
     Raises:
         InputError: see `check_game`; or the shapes do not broadcast.
-        RuntimeError: a game was not solved; the message names it.
+        RuntimeError: a game could not be solved; the message names it.
 
     Source: the equilibrium of Munos et al. 2023 (arXiv 2312.00886), section 4.
     """
@@ -86,7 +87,7 @@ def solve_equilibrium(
     taus = torch.as_tensor(tau, dtype=torch.float64, device=P.device)
     shape = common_shape({"P": P.shape[:-2], "log_mu": log_mu.shape[:-1], "tau": taus.shape})
     k = P.shape[-1]
-    # P + P^T = 1 beyond rounding too: the game of float32 numbers is played in float64
+    # make P + P^T = 1 exact: float32 games are solved in float64
     P = (0.5 * (P + 1 - P.mT)).expand(*shape, k, k).reshape(-1, k, k)
     log_mu = log_mu.expand(*shape, k).reshape(-1, k)
     taus = taus.expand(shape).reshape(-1)
@@ -103,7 +104,7 @@ def solve_equilibrium(
 
 
 def _solve(A: Tensor, log_mu: Tensor, taus: Tensor, factor: float, max_iterations: int) -> Tensor:
-    """The logits of every game, [G, K]; those of actions outside the reference have no meaning."""
+    """The logits of every game, [G, K]; those of actions outside the reference are arbitrary."""
     support = torch.isfinite(log_mu)
     bonus = torch.where(support, log_mu, 0.0) * taus[:, None]
     start = torch.maximum(taus, 1.0 - bonus.amin(-1))
@@ -127,7 +128,7 @@ def _solve(A: Tensor, log_mu: Tensor, taus: Tensor, factor: float, max_iteration
 
 
 def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
-    """One damped step for every game; the size of the step taken, and whether it was the last."""
+    """Take one damped step in every game; return its size and whether it was the last."""
     residual = b.residual(b.logits, b.gain)
     scaled = b.pi / b.tau[:, None]
     matrix = b.A * -scaled[:, None]
@@ -142,7 +143,7 @@ def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
     pi, gain, trial = b.at(logits)
     for _ in range(30):
         after = torch.linalg.vector_norm(trial, dim=-1)
-        # at the rounding of r nothing descends any more
+        # at the rounding error of r, no step reduces it further
         rounding = 1e-12 * (1 + 1 / b.tau)
         short = (after > (1 - 0.25 * length) * before) & (before > rounding)
         if not bool(short.any()):
@@ -161,19 +162,19 @@ def unregularised_equilibrium(P: Tensor) -> Tensor:
         P: [..., K, K].
 
     Returns:
-        log pi [..., K], float64, -inf for what is not played; one equilibrium where there are
-        several.
+        log pi [..., K], float64, -inf for actions that are not played. Where there are several
+        equilibria, one of them.
 
     Raises:
         InputError: see `check_game`.
     """
-    from scipy.optimize import linprog  # takes half a second, and is seldom needed
+    from scipy.optimize import linprog  # slow to import (0.5 s) and seldom needed
 
     check_preferences(P)
     k = P.shape[-1]
     found = []
     A = (0.5 * (P.double() - P.double().mT)).reshape(-1, k, k)
-    # the program's tolerances are absolute: weak preferences would pass for none
+    # the solver's tolerances are absolute: rescale, or weak preferences would count as ties
     A = A / A.abs().amax((-2, -1), keepdim=True).clamp_min(1e-300)
     for game in A.cpu().numpy():
         end = linprog(

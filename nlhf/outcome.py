@@ -1,4 +1,4 @@
-"""What came out of a run of `nash-md` on tables, context by context."""
+"""Results of a run of `nash-md` on tables, one per context."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ from nlhf.regularised_game import (
 from nlhf.remedy import find_remedy
 
 TIE = 1e-9
-"""Bradley-Terry rewards that differ by less are those of a tie."""
+"""Bradley-Terry rewards that differ by less than this count as tied."""
 SUPPORT = 0.001
-"""Probability from which an action is counted to the support of a policy."""
+"""Smallest probability with which an action counts as part of a policy's support."""
 
 
 @dataclass(frozen=True)
 class ContextResult:
-    """The end of one context. Where there is no number, there is None.
+    """The result for one context. A number that does not exist is None.
 
     Attributes:
-        context, actions, policy: who, what and how often, by the method.
+        context, actions, policy: the context's name, its actions, and the probabilities that the
+            method gives them.
         converged: whether the policy's certificate is at most CONVERGED.
-        remedy: of a policy that has not converged: what would have.
+        remedy: if the policy has not converged, the settings that would have.
         exploitability: f(policy).
         certificate: bound on KL(policy || equilibrium) that needs no oracle, rounding included.
         equilibrium: the oracle's policy pi*, or None where its certificate exceeds CONVERGED.
-        equilibrium_certificate: the same bound for it.
-        kl_to_equilibrium: KL(policy || equilibrium), by the oracle.
-        kl_from_equilibrium: KL(equilibrium || policy), the distance of the theorems.
-        iterations: steps taken.
-        support: actions with probability of at least SUPPORT.
-        plain_equilibrium: the equilibrium without regularisation (the maximal lottery) among the
-            actions of the reference, by linear programming; one where there are several.
+        equilibrium_certificate: the same bound for the equilibrium.
+        kl_to_equilibrium: KL(policy || equilibrium), computed with the oracle's policy.
+        kl_from_equilibrium: KL(equilibrium || policy), the distance in the theorems.
+        iterations: number of steps taken.
+        support: the actions with probability of at least SUPPORT.
+        plain_equilibrium: an equilibrium without regularisation (the maximal lottery) among the
+            actions of the reference, by linear programming.
         plain_exploitability: max_y P(y > plain_equilibrium) - 1/2, its certificate.
-        bradley_terry_winner: the action of largest Bradley-Terry reward r; None in a tie, and
-            where the comparisons do not connect all actions played: their rewards then cannot be
-            compared.
-        bradley_terry_tied: the actions that tie for it, two or more, or none.
+        bradley_terry_winner: the action with the largest Bradley-Terry reward r. None in a tie,
+            or where the comparisons do not connect all actions played, because their rewards
+            cannot be compared then.
+        bradley_terry_tied: the actions that tie for the largest reward: two or more, or none.
         bradley_terry_loss: in the regularised game, P_tau(equilibrium > mu exp(r / tau)) - 1/2:
-            what the policy of RLHF on that reward loses to the equilibrium, >= 0.
+            how much the RLHF policy for that reward loses to the equilibrium, >= 0.
         bradley_terry_worst: in the plain game, max_y P(y > that winner, or an even mixture of
-            those that tie) - 1/2: what the action that beats it best takes from it; zero where
-            the winner is a best action.
+            the tied actions) - 1/2: its loss to its strongest opponent; zero where no action
+            beats the winner.
     """
 
     context: str
@@ -90,15 +91,15 @@ def context_results(
     iterations: int,
     without: Sequence[str] = (),
 ) -> list[ContextResult]:
-    """Tell of each context how it ended.
+    """Assemble the result of every context.
 
     Args:
         preferences: the contexts and actions.
-        problem: their games in float64, whatever the method computed in.
-        star: the oracle's policies, log [C, K], float64; certified here.
-        log_pi: the method's, [C, K]; NaN where it diverged.
-        iterations: steps taken.
-        without: settings of the run that a remedy is found without, to be named with it.
+        problem: their games in float64, whatever the precision of the method.
+        star: log-probabilities of the oracle's policies, [C, K], float64; certified here.
+        log_pi: log-probabilities of the method's policies, [C, K]; NaN where it diverged.
+        iterations: number of steps taken.
+        without: settings of the run that the search for a remedy drops; the remedy names them.
     """
     found = _results(preferences, problem, star, log_pi, iterations)
     if all(each.converged for each in found):
@@ -154,7 +155,7 @@ def _results(
 def _bradley_terry(
     preferences: Preferences, problem: Problem, star: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The actions of largest reward [C, K], and their losses in both games, [C]."""
+    """The actions with the largest reward [C, K], and their losses in both games, [C]."""
     P, log_mu, tau = problem.P, problem.log_mu, problem.tau
     played = torch.isfinite(log_mu)
     counts = None if preferences.counts is None else preferences.counts.to(P)
@@ -169,19 +170,19 @@ def _bradley_terry(
 
 
 def _connected(preferences: Preferences, context: int, played: Tensor) -> bool:
-    """Whether comparisons lead from each action played to each other."""
+    """Whether the comparisons connect every action played with every other."""
     if preferences.counts is None:
         return True
     name, actions = preferences.contexts[context], preferences.actions
     silent = {a for c, *pair in preferences.never_compared if c == name for a in pair}
     if silent - {actions[i] for i in played.nonzero().flatten().tolist()}:
-        return False  # an action of this context has no comparison at all
+        return False  # some action of this context was never compared
     compared = (preferences.counts[context] > 0).to(played.device)[played][:, played]
     return connected_components(compared.cpu().numpy())[0] == 1
 
 
 def _plain(P: Tensor, played: Tensor) -> tuple[Tensor | None, float | None]:
-    """The equilibrium without regularisation among the actions played, log [K]; what it is worth.
+    """The unregularised equilibrium among the actions played, log [K], and its exploitability.
 
     Both are None where linear programming fails.
     """

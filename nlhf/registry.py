@@ -1,4 +1,4 @@
-"""What there is under a name: classes in a package's own files, one a file or several."""
+"""Lookup by name of the classes that the files of a package define."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def named_in(package: ModuleType, kind: type[T], first: Sequence[str] = ()) -> d
     """Find the classes of a kind that the files of a package define, by their `name`.
 
     Args:
-        package: looked through file by file; another class is one more file.
-        kind: what they derive from; classes without a name of their own are left out.
-        first: names that come first, in this order; the others follow by the alphabet.
+        package: the package to search, file by file; to add a class, add a file.
+        kind: the base class; classes without a name of their own are left out.
+        first: names that come first, in this order; the others follow alphabetically.
     """
     found: dict[str, type[T]] = {}
     for info in pkgutil.iter_modules(package.__path__):

@@ -1,4 +1,4 @@
-"""The regularised preference game: best response, exploitability, certificate. THE meaning of tau.
+"""The regularised preference game: best response, exploitability, certificate. It defines tau.
 
 Throughout, `P` [..., K, K] holds P(i > j), the probability that action i is preferred to action
 j, with P + P^T = 1; policies are log-probabilities [..., K], -inf allowed; `tau` is a number or a
@@ -36,7 +36,7 @@ __all__ = [
 def winning(P: Tensor, log_pi: Tensor) -> Tensor:
     """P(. > pi): the probability that each action is preferred to a draw of pi, [..., K].
 
-    Policies [..., G, K] against games [G, K, K] are one product a game: P is never repeated.
+    For policies [..., G, K] and games [G, K, K] this is one product per game; P is never copied.
     """
     pi = log_pi.exp()
     if P.ndim == 3 and pi.ndim > 2:
@@ -68,13 +68,13 @@ def best_response(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p || q) = sum_y p (expm1(d) - d), d = log q - log p, [...].
 
-    The sum of p expm1(d) = q - p is zero; with it every term is positive and nothing cancels:
-    divergences are exact down to the square of the rounding of d, about 1e-32.
+    The sum of p expm1(d) = q - p is zero. Adding it makes every term non-negative, so nothing
+    cancels and divergences are exact down to the square of the rounding of d, about 1e-32.
     """
     p, q = log_p.exp(), log_q.exp()
     inside = p > 0
     d = torch.where(inside, log_q - torch.where(inside, log_p, 0.0), 0.0)
-    # exp(d) may be infinite where p is tiny, q - p is not
+    # exp(d) may overflow where p is tiny; q - p does not
     terms = torch.where(d < 0.3, p * expm1_minus(d.clamp_max(0.3)), q - p - p * d)
     return torch.where(inside, terms, q).sum(-1)
 
@@ -91,7 +91,7 @@ def expm1_minus(d: Tensor) -> Tensor:
 def exploitability(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
     """f(pi) = max_pi' P_tau(pi' > pi) - 1/2 = tau KL(pi || BR(pi)), [...]; zero at equilibrium.
 
-    Infinite where pi has mass that mu has not.
+    Infinite where pi puts mass on an action that mu excludes.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 4, and the Gibbs variational principle.
     """
@@ -111,15 +111,15 @@ def certificate(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
 
 
 CONVERGED = 1e-3
-"""Certificate, in nats, up to which a policy counts as the equilibrium."""
+"""Largest certificate, in nats, with which a policy counts as the equilibrium."""
 
 
 def certificate_with_rounding(P: Tensor, log_pi: Tensor, log_mu: Tensor, tau: Tau) -> Tensor:
-    """An upper bound of the certificate of exact arithmetic, [...]; arguments are not checked.
+    """An upper bound on the certificate in exact arithmetic, [...]; arguments are not checked.
 
-    (sqrt(f / tau) + e)^2 with e = u ((K + 4) / tau + sqrt(sum_y pi (log pi^2 + log mu^2))), u the
-    unit of rounding: what P pi / tau, log pi and log mu are off by at most. It says when tau is too
-    small for the precision at hand.
+    (sqrt(f / tau) + e)^2 with e = u ((K + 4) / tau + sqrt(sum_y pi (log pi^2 + log mu^2))) and u
+    the unit roundoff. e bounds the rounding error of P pi / tau, log pi and log mu. A large bound
+    shows that tau is too small for the precision.
 
     Source: the triangle inequality of the norm sum_y pi d^2 of small d = log BR - log pi; Higham
     2002, Accuracy and Stability of Numerical Algorithms, section 3.1.
@@ -147,9 +147,9 @@ def value(P: Tensor, log_pi: Tensor, log_other: Tensor) -> Tensor:
 
 @Checked
 def nash_conv(P: Tensor, log_pi: Tensor) -> Tensor:
-    """What both players gain at most by deviating from (pi, pi) without regularisation, [...].
+    """The largest total gain of both players by deviating from (pi, pi), unregularised, [...].
 
-    2 (max_y P(y > pi) - 1/2): zero at an equilibrium, and never negative but for rounding.
+    2 (max_y P(y > pi) - 1/2): zero at an equilibrium, and never negative up to rounding.
     """
     return 2 * (winning(P, log_pi).amax(-1) - value.unchecked(P, log_pi, log_pi))
 

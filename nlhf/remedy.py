@@ -1,4 +1,4 @@
-"""What would have converged where a method has not: found by trying, not by theory."""
+"""Find settings that converge where a method has not, by trying them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nlhf.regularised_game import CONVERGED, certificate_with_rounding
 
 STEPS = (500, 1000, 2000, 5000)
 MOST_WORK = 1e9
-"""Products of a table with a policy, counted in multiplications, that a trial may cost."""
+"""Budget of a trial: multiplications in the products of tables with policies."""
 
 
 @torch.no_grad()
 def find_remedy(problem: Problem, star: Tensor) -> str:
-    """Name the methods, with their settings, that bring every context's certificate down.
+    """Name the methods, with their settings, that converge in every context.
 
     Args:
         problem: the games, in float64 and with exact feedback.
-        star: the oracle's policies, log [C, K].
+        star: log-probabilities of the oracle's policies, [C, K].
     """
     exact = float(_bound(problem, star).nan_to_num(torch.inf).max())
     if exact > CONVERGED:
@@ -32,7 +32,7 @@ def find_remedy(problem: Problem, star: Tensor) -> str:
 
 
 def _mirror_prox(problem: Problem) -> tuple[int, float]:
-    """Steps that mirror prox needs in every context, and what it reaches; 0 if more than tried."""
+    """Steps mirror prox needs to converge in all contexts (0: too many), and its certificate."""
     method = MirrorProx()
     state = method.init(problem)
     cost = 2 * problem.P.numel()

@@ -1,4 +1,4 @@
-"""How tau, eta and the mixture go over a run."""
+"""Schedules of tau, eta and the mixture weight over a run."""
 
 from __future__ import annotations
 

@@ -30,16 +30,16 @@ class Sweep:
     """The outcome of `run_tabular`; M methods, T taus, S seeds, G games, R recorded steps.
 
     Attributes:
-        methods: names, M.
+        methods: names of the methods, M.
         taus: [T].
         log_pi: the last policies, [M, T, S, G, K].
-        log_equilibrium: the oracle's, [T, G, K], float64.
-        steps: steps recorded, R.
+        log_equilibrium: the oracle's policies, [T, G, K], float64.
+        steps: the recorded steps, R.
         exploitability, entropy: trajectories, [M, T, S, G, R].
         kl_to_equilibrium: KL(pi_t || pi*), which exploitability / tau bounds.
-        kl_from_equilibrium: KL(pi* || pi_t), the distance of the theorems.
-        slack: KL(pi*, pi_t) (1 - eta tau) + 2 eta^2 - KL(pi*, pi_{t+1}) of the recorded steps with
-            the theorem's eta: what Theorem 1's one-step inequality leaves; NaN for other methods.
+        kl_from_equilibrium: KL(pi* || pi_t), the distance in the theorems.
+        slack: KL(pi*, pi_t) (1 - eta tau) + 2 eta^2 - KL(pi*, pi_{t+1}) at the recorded steps with
+            the theorem's eta: the slack in Theorem 1's one-step inequality; NaN for other methods.
     """
 
     methods: tuple[str, ...]
@@ -53,12 +53,12 @@ class Sweep:
     entropy: Tensor
     slack: Tensor
     programs: tuple[str, ...] = ()
-    """What ran the steps of each method, M: "plain torch", "resident kernel", "one kernel for
+    """How the steps of each method ran, M: "plain torch", "resident kernel", "one kernel for
     many steps", "CUDA graph" or "torch.compile"."""
 
     @property
     def certificate(self) -> Tensor:
-        """Bound on KL(pi_t || pi*) that needs no oracle, exploitability / tau, like those."""
+        """exploitability / tau, which bounds KL(pi_t || pi*) and needs no oracle; same shape."""
         return self.exploitability / self.taus[:, None, None, None]
 
     @property
@@ -89,16 +89,17 @@ def run_tabular(
         log_mu: reference policies, [G, K] or [K].
         taus: regularisations, > 0.
         methods: names or algorithm objects.
-        seeds: of the votes; with exact feedback all seeds are alike.
-        iterations: steps, >= 1.
-        record: steps to record; about fifty, evenly spaced in log, if not given.
-        votes: comparisons an action and step; exact feedback if None.
-        settings: fields of methods given by name, by that name.
-        compiled: let torch.compile fuse a step (on a GPU as a CUDA graph). It takes 10 to 30
-            seconds a method and pays where a sweep takes minutes; see docs/nash.md.
-        device: where to compute; None is where P is. On a GPU the steps of a method run as what
-            is fastest for the size of the games, see `nlhf.device`; `Sweep.programs` says what.
-        on_step: told each step of each method, in runs of steps where they are one launch.
+        seeds: seeds of the votes; with exact feedback all seeds give the same result.
+        iterations: number of steps, >= 1.
+        record: steps to record; by default about fifty, evenly spaced in log.
+        votes: comparisons per action and step; exact feedback if None.
+        settings: settings of the methods given by name, keyed by that name.
+        compiled: let torch.compile fuse a step (on a GPU as a CUDA graph). Compilation takes 10
+            to 30 seconds per method and pays off where a sweep takes minutes; see docs/nash.md.
+        device: where to compute; None means the device of P. On a GPU each method runs in the way
+            that is fastest for the size of the games, see `nlhf.device`; `Sweep.programs` records
+            which one.
+        on_step: called for each step of each method, or once per launch that does several steps.
 
     Raises:
         InputError: see `check_game`; an unknown method; iterations < 1.
@@ -143,10 +144,10 @@ def _games(
     taus: Sequence[float] | float,
     device: torch.device | str | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Games [G, K, K], references [G, K] and taus [T], where they are to be computed with.
+    """Games [G, K, K], references [G, K] and taus [T] on the device that computes.
 
     Raises:
-        InputError: they are no games, no policies or no taus, or do not fit each other.
+        InputError: the games, policies or taus are invalid or do not fit each other.
     """
     check_game(P, log_mu, 1.0)
     if device is not None:
@@ -176,7 +177,7 @@ def _run(
     steps: tuple[int, ...],
     on_step: Callable[[int], None],
 ) -> tuple[State, Tensor]:
-    """One method on the whole grid; its measures at the recorded steps, [R, measures, ...]."""
+    """Run one method on the whole grid; also return its recorded measures, [R, measures, ...]."""
     state, kept, t = method.init(problem), [], 0
     for end in (*steps, iterations):
         if end > t:
@@ -190,10 +191,10 @@ def _run(
 
 
 def _device(name: torch.device | str) -> torch.device:
-    """A device that there is.
+    """Look up an available device.
 
     Raises:
-        InputError: it is none, or no GPU can be used here.
+        InputError: the device does not exist, or no GPU can be used here.
     """
     try:
         device = torch.device(name)
@@ -205,7 +206,7 @@ def _device(name: torch.device | str) -> torch.device:
 
 
 def _compiled(method: AbstractAlgorithm, problem: Problem) -> AbstractProgram:
-    """A step with its tensor work fused; the state's tensors are handed over as copies."""
+    """A step with its tensor operations fused; it receives copies of the state's tensors."""
     mode = "reduce-overhead" if problem.P.is_cuda else "default"
     step = torch.compile(method.step, mode=mode, dynamic=True)
 
