@@ -1,4 +1,4 @@
-"""A LoRA adapter that acts on the first rows of a batch only, where the model allows it."""
+"""Apply a LoRA adapter to the first rows of a batch only, where the model allows it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nlhf.errors import InputError
 from nlhf.language.double import ready
 
 NOISE = 0.3
-"""Standard deviation of what is added to the adapter while it is tried."""
+"""Standard deviation of the noise added to the adapter while it is tested."""
 
 
 class LostRows(RuntimeError):
-    """A layer of the adapter was given something else than the rows of the batch."""
+    """The input of an adapter layer was not the rows of the batch."""
 
 
 class AdapterRows:
-    """Lets a LoRA adapter act on the first rows of a batch only.
+    """Restricts a LoRA adapter to the first rows of a batch.
 
-    The adapter adds B A x; where A x is zero it adds nothing. So pi and mu are two groups of rows
-    of one forward pass. That holds for linear layers on [rows, ...] and on [rows * columns, ...];
-    not where a layer sees chosen tokens only, or where the adapter changes a weight itself, as peft
-    does for experts in one tensor. `agree` finds out.
+    The adapter adds B A x, which is zero where A x is zero. So pi and mu can be two groups of rows
+    of one forward pass. This works for linear layers on [rows, ...] and on [rows * columns, ...].
+    It fails where a layer sees only some of the tokens, or where the adapter changes a weight
+    itself, as peft does for experts stored in one tensor. `agree` tests for this.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -46,7 +46,7 @@ class AdapterRows:
 
     @contextmanager
     def first(self, own: int, ids: Tensor) -> Iterator[None]:
-        """While the block runs, rows of `ids` [rows, columns] from `own` on are the base model's.
+        """Within the block, rows of `ids` [rows, columns] from index `own` on use the base model.
 
         Raises:
             LostRows: a layer's input is not these rows.
@@ -74,24 +74,25 @@ class AdapterRows:
 
     @torch.no_grad()
     def agree(self) -> bool:
-        """Whether one pass gives what two passes give, the adapter on and off.
+        """Whether one pass gives the same result as two passes with the adapter on and off.
 
-        Tried on three rows of four tokens with noise on all that learns, since a new adapter's B is
-        zero and hides every mistake. Afterwards the weights are bit for bit what they were.
+        The test runs on three rows of four tokens with noise on all trainable weights, because a
+        new adapter's B is zero and would hide every mistake. Afterwards the weights are bitwise
+        unchanged.
 
         Raises:
-            InputError: with the adapter off the model changes when the adapter does, or fails.
+            InputError: the base model's output changes with the adapter's weights, or a pass fails.
         """
         model = self._model
         learned = {n: p for n, p in model.named_parameters() if p.requires_grad or "lora_" in n}
-        # else a bias, an embedding, a scale, or a copy of a whole module, which no row can leave
+        # otherwise a bias, embedding, scale or copied module, which acts on every row
         plain = all(_is_factor(name) for name in learned)
         vocabulary = model.get_input_embeddings().weight.shape[0]
         device = next(model.parameters()).device
         inputs = {"input_ids": (torch.arange(12, device=device) % vocabulary).reshape(3, 4)}
         try:
             before = self._base(inputs)
-        except Exception as error:  # strangers' models fail in their own ways
+        except Exception as error:  # third-party models can raise anything
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
             raise InputError(f"the model under the adapter fails in a plain pass: {said}") from None
         kept = {name: parameter.detach().clone() for name, parameter in learned.items()}
@@ -119,14 +120,14 @@ class AdapterRows:
 
     def _base(self, inputs: dict[str, Tensor]) -> Tensor:
         with warnings.catch_warnings():
-            # what peft warns of is refused
+            # treat peft's warnings as errors
             warnings.filterwarnings("ignore", message="Careful, disabling adapter layers")
             with self._model.disable_adapter():
                 return _log_probs(self._model, inputs)
 
 
 def _is_factor(name: str) -> bool:
-    """Whether it is A or B of a linear layer."""
+    """Whether the parameter is A or B of a linear layer."""
     return name.endswith(".weight") and (".lora_A." in name or ".lora_B." in name)
 
 
@@ -142,7 +143,7 @@ def _log_probs(model: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def _far(a: Tensor, b: Tensor, effect: float) -> bool:
-    """Whether two outputs differ by more than rounding, held against the adapter's effect."""
+    """Whether two outputs differ by more than rounding, relative to the adapter's effect."""
     coarse = a.dtype in (torch.bfloat16, torch.float16)
-    # NaN is far from everything
+    # written so that NaN counts as far
     return not float((a - b).abs().max()) <= (0.1 if coarse else 1e-3) * effect

@@ -1,4 +1,4 @@
-"""How good a preference model is on comparisons: accuracy, calibration, cycles."""
+"""Quality of a preference model on comparisons: accuracy, calibration, cycles."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nlhf.language.prompts import Prompt, key_of
 
 BINS = 10
 MOST_ANSWERS = 12
-"""Answers of a prompt that are looked at for cycles; the first ones."""
+"""Number of answers per prompt, from the first, that are checked for cycles."""
 
 Logits = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Comparisons of like confidence max(P, 1 - P): how often the votes agreed."""
+    """Comparisons of similar confidence max(P, 1 - P), and how often the votes agreed."""
 
     low: float
     high: float
@@ -38,10 +38,10 @@ class Cycles:
     """How cyclic preferences are over the answers of each prompt.
 
     Attributes:
-        triads: triples of answers looked at.
-        cyclic: share of them that go round, a > b > c > a; NaN without a triple. Chance is 1/4.
-        energy: share of the squared logits that no reward can explain, the part orthogonal to
-            r_i - r_j; NaN without three answers of one prompt.
+        triads: number of triples of answers.
+        cyclic: share of cyclic triples, a > b > c > a; NaN without a triple. Chance level is 1/4.
+        energy: share of the squared logits that no reward can explain: the component orthogonal to
+            r_i - r_j. NaN where no prompt has three answers.
     """
 
     triads: int
@@ -51,17 +51,17 @@ class Cycles:
 
 @dataclass(frozen=True)
 class Assessment:
-    """A preference model on comparisons.
+    """A preference model evaluated on comparisons.
 
     Attributes:
-        n, decided: comparisons, and those without a tie.
-        accuracy: share of the decided where P is above 1/2 for the side with more votes; P = 1/2
-            counts half. `accuracy_low`, `accuracy_high`: its Clopper-Pearson interval, 95 %.
-        longer: the same for "the answer with more letters wins".
-        loss: -log P of a vote, in nats.
-        brier: (P - share)^2, by votes.
+        n, decided: number of comparisons, and number of those without a tie.
+        accuracy: share of decided comparisons where P is above 1/2 for the side with more votes;
+            P = 1/2 counts half. `accuracy_low`, `accuracy_high`: its 95 % Clopper-Pearson interval.
+        longer: accuracy of the rule "the answer with more letters wins".
+        loss: mean of -log P per vote, in nats.
+        brier: mean of (P - share)^2, weighted by votes.
         ece: expected calibration error, sum_bins n/N |confidence - agreement|.
-        bins: what `ece` is made of.
+        bins: the bins from which `ece` is computed.
         model_cycles, vote_cycles: cycles of the model and of the votes.
     """
 
@@ -79,7 +79,7 @@ class Assessment:
     vote_cycles: Cycles
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON can say it; NaN is null."""
+        """The assessment as JSON values; NaN becomes null."""
         return _without_nan(asdict(self))
 
 
@@ -87,8 +87,8 @@ def assess(logits: Logits, comparisons: Sequence[Comparison]) -> Assessment:
     """Compare a model's P = sigmoid(z) with votes.
 
     Args:
-        logits: gives z(a > b | x) for lists of prompts and answers, [B].
-        comparisons: one or more.
+        logits: returns z(a > b | x), [B], for lists of prompts and answers.
+        comparisons: at least one.
     """
     prompts = [c.prompt for c in comparisons]
     a, b = [c.a for c in comparisons], [c.b for c in comparisons]
@@ -126,8 +126,8 @@ def _agreement(signs: Tensor) -> float:
 def _calibration(z: Tensor, share: Tensor) -> tuple[tuple[Bin, ...], float]:
     """Bins of confidence and the expected calibration error.
 
-    Agreement is the share of votes for the side that P prefers; P = 1/2 prefers none, and agrees
-    with half of them, as in the accuracy.
+    Agreement is the share of votes for the side that P prefers. At P = 1/2 it is 1/2, as in the
+    accuracy.
 
     Source: Naeini et al. 2015 (AAAI); Guo et al. 2017 (arXiv 1706.04599), section 2.
     """
@@ -146,7 +146,7 @@ def _calibration(z: Tensor, share: Tensor) -> tuple[tuple[Bin, ...], float]:
 
 
 def model_cycles(logits: Logits, comparisons: Sequence[Comparison]) -> Cycles:
-    """Cycles of a model over all answers of each prompt, up to MOST_ANSWERS.
+    """Cycles of a model over all answers of each prompt, at most MOST_ANSWERS of them.
 
     Source of the energy: Jiang et al. 2011 (arXiv 0811.1067), section 3, on complete graphs.
     """
@@ -179,7 +179,7 @@ def model_cycles(logits: Logits, comparisons: Sequence[Comparison]) -> Cycles:
 
 
 def vote_cycles(comparisons: Sequence[Comparison]) -> Cycles:
-    """Cycles of majorities among triples of answers that were all compared, without a tie."""
+    """Cycles of majority votes in triples of answers whose pairs were all compared, untied."""
     prompts: dict[str, dict[tuple[str, str], float]] = {}
     for c in comparisons:
         tally = prompts.setdefault(key_of(c.prompt), {})
@@ -198,7 +198,7 @@ def vote_cycles(comparisons: Sequence[Comparison]) -> Cycles:
 
 
 def _triads(sides: Tensor) -> tuple[int, int]:
-    """Triples with three decided sides, and how many of them are circles; [K, K] of -1, 0, 1."""
+    """Count triples with three decided sides and cyclic ones among them; [K, K] of -1, 0, 1."""
     wins, compared = (sides > 0).double(), (sides != 0).double()
     closed = float((compared @ compared @ compared).trace()) / 6
     return round(closed), round(float((wins @ wins @ wins).trace()) / 3)

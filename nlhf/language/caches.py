@@ -1,4 +1,4 @@
-"""What a model keeps of the tokens that it has read."""
+"""Caches that hold what a model has computed for the tokens read so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def takes(model: nn.Module, argument: str) -> bool:
-    """Whether the model's forward has an argument of that name."""
+    """Whether the model's forward accepts an argument of that name."""
     inner: Any = model
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
@@ -17,30 +17,30 @@ def takes(model: nn.Module, argument: str) -> bool:
 
 
 def cache_argument(model: nn.Module) -> str:
-    """The name by which the model's forward takes a cache."""
+    """The name of the cache argument of the model's forward."""
     return "cache" if takes(model, "cache") else "past_key_values"
 
 
 def new_cache(config: Any) -> Any:
-    """An empty cache for a model of this config: keys and values, windows of them, or states."""
+    """An empty cache for a model of this config: full or windowed keys and values, or states."""
     from transformers import DynamicCache
 
     return DynamicCache(config=config)
 
 
 def choose_rows(cache: Any, index: Tensor) -> None:
-    """Leave these rows in a cache, some of them several times.
+    """Keep the given rows of a cache; a row may be repeated.
 
-    Beam search needs that too, so that every kind of cache can do it.
+    Beam search relies on the same operation, so every kind of cache supports it.
     """
     cache.reorder_cache(index)
 
 
 def holds_keys_only(cache: Any) -> bool:
-    """Whether all of a cache is keys and values, with or without a window.
+    """Whether a cache consists of keys and values only, windowed or not.
 
-    States (linear attention, convolutions) are overwritten in place, which a gradient forbids, and
-    many models with states take one new token at a time only.
+    States (linear attention, convolutions) are overwritten in place, which breaks gradients. Many
+    models with states also accept only one new token at a time.
     """
     from transformers import cache_utils as kinds
 
@@ -49,5 +49,5 @@ def holds_keys_only(cache: Any) -> bool:
 
 
 def holds_states_only(cache: Any) -> bool:
-    """Whether nothing in a cache belongs to a place, so that a new token needs no mask of them."""
+    """Whether no part of a cache depends on position, so that a new token needs no mask."""
     return not any(hasattr(layer, "keys") for layer in cache.layers)

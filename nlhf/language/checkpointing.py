@@ -1,4 +1,4 @@
-"""Gradient checkpointing: what layers compute is computed again on the way back, not kept."""
+"""Gradient checkpointing: recompute activations in the backward pass instead of storing them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from nlhf.language.policy import Policy
 
 
 def checkpoint_layers(policy: Policy) -> None:
-    """Let passes that make a gradient keep only what enters each layer.
+    """Store only the input of each layer in passes that need a gradient.
 
-    Sampling and scores without a gradient are as before, and the policy stays without dropout. A
-    prompt is then run for each of its answers, because a layer that is run again cannot read a
-    cache.
+    Sampling and scoring without a gradient are unchanged, and the policy stays without dropout.
+    Each prompt is then run once per answer, because a recomputed layer cannot read a cache.
 
     Raises:
         InputError: the model has no layers that can be checkpointed.
@@ -32,7 +31,7 @@ def checkpoint_layers(policy: Policy) -> None:
             f"{policy.name} ({type(inner).__name__}) has no gradient checkpointing; "
             "--set gradient_checkpointing=false"
         )
-    # transformers 5.10 renamed it
+    # renamed in transformers 5.10
     newer = getattr(inner, "activation_checkpointing_enable", None)
     enable = newer or inner.gradient_checkpointing_enable
     enable(**{_keyword(enable): {"use_reentrant": False}})
@@ -51,9 +50,9 @@ def checkpoint_layers(policy: Policy) -> None:
 
 
 def _twice(layer: nn.Module, run: Callable[..., Any], *inputs: object) -> Any:
-    """Run a layer, and once more for the gradient.
+    """Run a layer, and rerun it for the gradient.
 
-    What it computes is that of a model which does not train: no dropout of its own.
+    The layer computes as in evaluation mode, without its dropout.
     """
 
     def plain(*inputs: object) -> Any:

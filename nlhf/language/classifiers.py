@@ -1,4 +1,4 @@
-"""Sequence classifiers that read a prompt and its answers: rewards, and comparisons of pairs."""
+"""Sequence classifiers that read a prompt and its answers: rewards and pair comparisons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nlhf.language.model_folder import ADAPTER
 from nlhf.language.prompts import Prompt
 
 Row = Mapping[str, Sequence[int]]
-"""What a tokenizer gives for one text: `input_ids`, and `token_type_ids` where the model has them.
+"""A tokenizer's output for one text: `input_ids`, and `token_type_ids` where the model uses them.
 """
 
 
@@ -32,14 +32,14 @@ class Classifier:
         max_length: int | None = None,
         tokens_a_pass: int = 8192,
     ) -> None:
-        """Take model and tokenizer.
+        """Wrap a model and its tokenizer.
 
         Args:
-            name: for messages.
-            model: gives `logits`, [B, outputs].
+            name: name of the model in messages.
+            model: returns `logits`, [B, outputs].
             tokenizer: its tokenizer.
-            max_length: most tokens of a row; the model's context if None.
-            tokens_a_pass: most tokens that are read at once, >= 1.
+            max_length: largest number of tokens per row; the model's context if None.
+            tokens_a_pass: largest number of tokens per forward pass, >= 1.
 
         Raises:
             InputError: `max_length` exceeds the model's context.
@@ -51,9 +51,9 @@ class Classifier:
         self.limit = max_length or context
         self.outputs = int(model.config.num_labels)
         self.cut = 0
-        """Rows that were longer than the limit."""
+        """Number of rows that exceeded the limit."""
         self._tokens_a_pass = tokens_a_pass
-        # the model finds a row's last token by it, and must not take one of the row's for it
+        # the model locates a row's last token by the pad token, which no real token may equal
         self._text_config = model.config.get_text_config()
         self._pad = self._text_config.pad_token_id
         if self._pad is None:
@@ -63,12 +63,12 @@ class Classifier:
 
     @property
     def labels(self) -> list[str]:
-        """What the config calls the outputs."""
+        """Names of the outputs in the model's config."""
         names = self.model.config.id2label
         return [str(names.get(i, i)) for i in range(self.outputs)]
 
     def logits(self, rows: Sequence[Row]) -> Tensor:
-        """The model's outputs for rows, [B, outputs], float64; each as if it were read alone."""
+        """The model's outputs for rows, [B, outputs], float64; each as if the row were alone."""
         out = torch.empty(len(rows), self.outputs, dtype=torch.float64)
         device = next(self.model.parameters()).device
         with torch.no_grad():
@@ -79,17 +79,17 @@ class Classifier:
         return out
 
     def tokens(self, text: str, second: str | None = None, special: bool = True) -> Row:
-        """A text as the model reads it, or two as a pair, in full length."""
+        """Tokenize a text, or two texts as a pair, without truncation."""
         given = (text,) if second is None else (text, second)
         found = self.tokenizer(*given, add_special_tokens=special, verbose=False)
         names = ("input_ids", "token_type_ids") if self._types else ("input_ids",)
         return {name: found[name] for name in names if name in found}
 
     def fitted(self, texts: Sequence[str], encode: Callable[[Sequence[str]], Row]) -> Row:
-        """Encode texts, the longest cut in its middle until they fit.
+        """Encode texts; cut the longest one in its middle until they fit.
 
         Raises:
-            InputError: not even empty texts fit, or they have no token.
+            InputError: not even empty texts fit, or the texts have no tokens.
         """
         texts, cut = list(texts), False
         while True:
@@ -107,27 +107,27 @@ class Classifier:
                     f"{self.name}: {self.limit} tokens leave no room beside its template; raise "
                     "max_length"
                 )
-            # at least so many characters too many, at the usual length of a token
+            # at the usual length of a token, at least this many characters are too many
             over = math.ceil((length - self.limit) * sum(map(len, texts)) / length)
             left = max(len(text) - max(over, 1), 0)
             texts[longest] = text[: (left + 1) // 2] + text[len(text) - left // 2 :]
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> Row:
-        """Messages in the tokenizer's chat template.
+        """Tokenize messages with the tokenizer's chat template.
 
         Raises:
             InputError: the template fails.
         """
         try:
             text = self.tokenizer.apply_chat_template(list(messages), tokenize=False)
-        except Exception as error:  # a template is a program, in a sandbox
+        except Exception as error:  # a template is a sandboxed program and can raise anything
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise InputError(f"{self.name}: its chat template fails: {said}; mend it") from None
         return self.tokens(text, special=False)
 
     def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Which rows are read together, by their number: few tokens, and of one length unless a
-        padded row is told from its padding."""
+        """Group row numbers into passes of few tokens. Rows of a pass have one length unless the
+        model can distinguish tokens from padding."""
         found: list[list[int]] = []
         for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
             fits = found and lengths[i] * (len(found[-1]) + 1) <= self._tokens_a_pass
@@ -137,7 +137,7 @@ class Classifier:
         return found
 
     def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Rows as tensors, padded on the right."""
+        """Stack rows into tensors, padded on the right."""
         longest = max(len(row["input_ids"]) for row in rows)
         fill = {"input_ids": self._pad or 0, "token_type_ids": 0}
         inputs = {
@@ -151,21 +151,21 @@ class Classifier:
 
 
 class Reading(Protocol):
-    """How a judge has its classifier read."""
+    """How a judge's classifier reads its input."""
 
     @property
     def precision(self) -> str:
-        """Of the weights."""
+        """Precision of the weights."""
         ...
 
     @property
     def max_length(self) -> int | None:
-        """Most tokens of a row, see `Classifier`."""
+        """Largest number of tokens per row, see `Classifier`."""
         ...
 
     @property
     def tokens_a_pass(self) -> int:
-        """Most tokens that are read at once."""
+        """Largest number of tokens per forward pass."""
         ...
 
 
@@ -173,7 +173,7 @@ def load_classifier(spec: str, device: torch.device | str, how: Reading) -> Clas
     """Load a classifier and its tokenizer; see `load_pretrained`.
 
     Raises:
-        InputError: it cannot be had.
+        InputError: it cannot be loaded.
     """
     if os.path.isfile(os.path.join(spec, ADAPTER)):
         raise InputError(f"{spec}: an adapter; merge it into its base and save that")
@@ -189,7 +189,7 @@ def load_classifier(spec: str, device: torch.device | str, how: Reading) -> Clas
 
 
 def messages_of(prompt: Prompt) -> list[dict[str, str]]:
-    """A prompt as messages: text is the user's."""
+    """A prompt as messages; a plain text becomes a user message."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     return [dict(message) for message in prompt]
@@ -199,7 +199,7 @@ def _context(model: Any, tokenizer: Any) -> int | None:
     config = model.config.get_text_config()
     limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
     if getattr(config, "model_type", "") in _OFFSET and limits[0]:
-        # their positions begin after that of the padding
+        # these models number positions from pad_token_id + 1
         limits[0] -= (config.pad_token_id or 0) + 1
     known = [int(limit) for limit in limits if limit and 0 < limit < 2**20]
     return min(known, default=None)

@@ -1,4 +1,4 @@
-"""Comparisons of two answers: what a preference model learns from."""
+"""Comparisons of two answers: the training data of a preference model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T", "Comparison", Example)
 
 @dataclass(frozen=True)
 class Comparison:
-    """How often answer a was preferred to answer b; a tie is half a vote for each."""
+    """Votes on answer a against answer b; a tie counts as half a vote for each."""
 
     prompt: Prompt
     a: str
@@ -32,19 +32,19 @@ def hold_out(
     by: str,
     generator: torch.Generator,
 ) -> tuple[list[T], list[T]]:
-    """Hold comparisons or examples out, at least one on either side unless `holdout` is 0.
+    """Split off held-out comparisons or examples; both parts are non-empty unless `holdout` is 0.
 
     Args:
-        comparisons: all of them.
-        holdout: the share held out, in [0, 1).
-        by: "prompt", so that no prompt is on both sides, or "pair".
-        generator: says which.
+        comparisons: all comparisons or examples.
+        holdout: the held-out share, in [0, 1).
+        by: "prompt" keeps all items of a prompt in one part; "pair" splits items independently.
+        generator: draws the split.
 
     Returns:
-        Those to learn from and those held out, in their order.
+        The training part and the held-out part, in their original order.
 
     Raises:
-        InputError: too few prompts or pairs to hold some out.
+        InputError: too few prompts or pairs to hold any out.
     """
     if holdout == 0:
         return list(comparisons), []
@@ -62,10 +62,10 @@ def hold_out(
 
 
 def shares(comparisons: Sequence[Comparison]) -> Tensor:
-    """The shares of a, [N], float64."""
+    """The share of votes for a, [N], float64."""
     return torch.tensor([c.share for c in comparisons], dtype=torch.float64)
 
 
 def weights(comparisons: Sequence[Comparison]) -> Tensor:
-    """The votes, [N], float64."""
+    """The number of votes, [N], float64."""
     return torch.tensor([c.votes for c in comparisons], dtype=torch.float64)

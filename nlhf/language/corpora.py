@@ -1,7 +1,7 @@
-"""A summarisation task that every machine has: the docstrings of Python's standard library.
+"""A summarisation task available on every machine: docstrings of Python's standard library.
 
-By PEP 257 the first line of a docstring is its author's summary of the rest. The sources are
-parsed and never imported.
+By PEP 257 the first line of a docstring summarises the rest. The sources are parsed and never
+imported.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from nlhf.language.prompts import Prompt, text_of
 from nlhf.language.similarity import rouge_1, rouge_l, words
 
 SUMMARY_WORDS = (3, 25)
-"""A summary is a sentence of as many words, from .. to, that ends with a full stop."""
+"""Range of the number of words in a summary, which is a sentence ending with a full stop."""
 BODY_WORDS = (12, 120)
-"""The rest has at least the first; what is above the second is cut off."""
+"""Range of the number of words in the body; longer bodies are cut off."""
 INSTRUCTION = "Summarise this Python documentation in one short sentence."
 SPLIT = "v1"
-"""Names the split: with it about a tenth of the docstrings of Python 3.11 is held out."""
+"""Salt of the split; it holds out about a tenth of the docstrings of Python 3.11."""
 TEMPERATURE = 0.1
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
 @dataclass(frozen=True)
 class Summarised:
-    """A docstring: `source` names what it documents, `held_out` is fixed for a package."""
+    """A docstring. `source` names the documented object; `held_out` is constant in a package."""
 
     source: str
     body: str
@@ -45,20 +45,20 @@ class Summarised:
 
     @property
     def prompt(self) -> str:
-        """What a policy is asked."""
+        """The prompt for the policy."""
         return f"{INSTRUCTION}\n\n{self.source}:\n{self.body}"
 
 
 @cache
 def docstrings(root: Path | None = None) -> tuple[Summarised, ...]:
-    """Find the docstrings with a summary, in the order of their files; no summary or body twice.
+    """Find docstrings with a summary, in file order, without duplicate summaries or bodies.
 
     Args:
-        root: a folder of Python sources; the running Python's standard library if not given. Its
+        root: a folder of Python sources; by default the running Python's standard library. Its
             tests are left out.
 
     Raises:
-        InputError: there are none.
+        InputError: none was found.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
     found: dict[str, Summarised] = {}
@@ -68,7 +68,7 @@ def docstrings(root: Path | None = None) -> tuple[Summarised, ...]:
         if _LEFT_OUT & set(parts):
             continue
         module = ".".join(parts).removesuffix(".__init__")
-        # a package is on one side as a whole: its docstrings resemble one another
+        # split by package: docstrings of one package resemble each other
         held_out = hashlib.sha256(f"{SPLIT}:{parts[0]}".encode()).digest()[0] < 26
         for name, text in _documented(path):
             summary, body = _parts(text)
@@ -82,11 +82,11 @@ def docstrings(root: Path | None = None) -> tuple[Summarised, ...]:
 
 
 def _documented(path: Path) -> Iterator[tuple[str, str]]:
-    """The name within the module and the docstring of all that has one."""
+    """Yield the qualified name within the module and the docstring of every documented object."""
     try:
         yield from _inside("", ast.parse(path.read_bytes()))
     except (SyntaxError, ValueError, OSError, RecursionError):
-        return  # the library carries files that are wrong on purpose
+        return  # the library contains deliberately invalid files
 
 
 def _inside(
@@ -101,7 +101,7 @@ def _inside(
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """The summary and the rest of a docstring; both empty where it is no such docstring."""
+    """The summary and the rest of a docstring; both empty where the docstring is unsuitable."""
     summary, _, rest = text.partition("\n")
     summary, body = summary.strip(), _cut(rest.strip())
     few, many = SUMMARY_WORDS
@@ -115,33 +115,33 @@ def _parts(text: str) -> tuple[str, str]:
 
 
 def _cut(body: str) -> str:
-    """The first words of a text, its lines kept."""
+    """The first words of a text, with its line breaks."""
     ends = [match.end() for match in re.finditer(r"\S+", body)]
     return body if len(ends) <= BODY_WORDS[1] else body[: ends[BODY_WORDS[1] - 1]] + " ..."
 
 
 def rejected(items: Sequence[Summarised], index: int, generator: torch.Generator) -> str:
-    """A worse answer than the summary: of something else, the body's start, or a spoiled copy."""
+    """A worse answer than the summary: for another text, from the body, or a damaged copy."""
     item = items[index]
     kind = int(torch.randint(6, (), generator=generator))
     tokens = item.summary.split()
-    if kind == 0:  # the answer to another question
+    if kind == 0:  # the summary of another text
         other = int(torch.randint(len(items) - 1, (), generator=generator))
         return items[other + (other >= index)].summary
-    if kind == 1:  # the first sentence of what was to be summarised
+    if kind == 1:  # the first sentence of the body
         return " ".join(re.split(r"(?<=[.:])\s", item.body)[0].split()[:25])
-    if kind == 2:  # the same at length
+    if kind == 2:  # the beginning of the body
         return " ".join(item.body.split()[:60])
-    if kind == 3:  # said twice
+    if kind == 3:  # the summary twice
         return f"{item.summary} {item.summary}"
-    if kind == 4:  # in disorder
+    if kind == 4:  # the words shuffled
         order = torch.randperm(len(tokens), generator=generator).tolist()
         return " ".join(tokens[i] for i in order)
-    return " ".join(tokens[: max(len(tokens) // 2, 1)])  # broken off
+    return " ".join(tokens[: max(len(tokens) // 2, 1)])  # cut off half-way
 
 
 def pairs(items: Sequence[Summarised], generator: torch.Generator) -> Iterator[dict[str, str]]:
-    """Rows {"prompt", "chosen", "rejected", "source"}, the human summary chosen, one an item."""
+    """Rows {"prompt", "chosen", "rejected", "source"}, one per item; humans wrote the chosen."""
     if len(items) < 2:
         raise InputError(f"{len(items)} docstring; pairs need two or more")
     for i, item in enumerate(items):
@@ -161,10 +161,10 @@ def _references() -> dict[str, str]:
 
 
 def reference(prompt: Prompt) -> str:
-    """The human summary that belongs to a prompt (its last message, if it is messages).
+    """The human summary for a prompt (for its last message, if it consists of messages).
 
     Raises:
-        InputError: no prompt of this corpus.
+        InputError: the prompt is not from this corpus.
     """
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
     try:
@@ -177,9 +177,9 @@ def reference(prompt: Prompt) -> str:
 
 
 def similarity(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-    """P(a > b | x) = sigmoid((s(a) - s(b)) / 0.1), s the closeness to the human summary, [B].
+    """P(a > b | x) = sigmoid((s(a) - s(b)) / 0.1), [B], where s is similarity to the human summary.
 
-    s is the mean of ROUGE-1 and ROUGE-L (F1). A reward in disguise: transitive.
+    s is the mean of ROUGE-1 and ROUGE-L (F1). This is a reward model, hence transitive.
     """
     return torch.sigmoid(
         torch.tensor(
@@ -194,11 +194,11 @@ def similarity(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) ->
 
 
 def readers(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-    """P(a > b | x) of three readers with equal votes, [B]; it can be cyclic.
+    """P(a > b | x) as the mean of three readers with equal votes, [B]; it can be cyclic.
 
-    Each prefers, as sigmoid((s(a) - s(b)) / 0.1), what scores higher by its own measure: the share
-    of the human summary's words that the answer has (recall), the share of the answer's words that
-    are the summary's (precision), and the words in order (ROUGE-L).
+    Each reader votes by sigmoid((s(a) - s(b)) / 0.1) with its own score s: the share of the human
+    summary's words that occur in the answer (recall), the share of the answer's words that occur in
+    the summary (precision), or the match in word order (ROUGE-L).
     """
     scores = []
     for answers in (a, b):

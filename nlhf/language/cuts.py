@@ -1,4 +1,4 @@
-"""What is left of a distribution over tokens when unlikely and repeated ones are cut."""
+"""Truncation of token distributions: unlikely tokens are cut, repeated ones penalised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nlhf.language.policy import Encoded
 
 @dataclass(frozen=True)
 class Limits:
-    """Which tokens are cut; see `Sampling`."""
+    """Limits on which tokens may be drawn; see `Sampling`."""
 
     top_k: int | None = None
     top_p: float | None = None
@@ -22,7 +22,7 @@ class Limits:
     repetition_penalty: float = 1.0
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Raise if a value is out of range."""
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"top_k={self.top_k} must be at least 1; leave it out to keep all")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -34,23 +34,23 @@ class Limits:
 
     @property
     def cut(self) -> bool:
-        """Whether any token may be cut or made rarer."""
+        """Whether any token may be cut or penalised."""
         given = (self.top_k, self.top_p, self.min_p)
         return given != (None, None, None) or self.repetition_penalty != 1
 
 
 class Cuts:
-    """Cuts the rows from `start` on, one token after another."""
+    """Applies the limits to rows from `start` on, token by token."""
 
     def __init__(self, limits: Limits, prompts: Encoded, start: int) -> None:
-        """Take the prompts of the rows that are cut."""
+        """Take the prompts of the rows to be truncated."""
         self._limits, self._start = limits, start
         self._works = limits.cut and len(prompts.ids) > 0
         self._prompts = prompts
         self._seen: Tensor | None = None
 
     def __call__(self, log_q: Tensor) -> Tensor:
-        """What may be drawn of [N, V], as log-probabilities that are not normalised."""
+        """The truncated distributions [N, V] as unnormalised log-probabilities."""
         if not self._works:
             return log_q
         rows = log_q[self._start :]
@@ -63,21 +63,21 @@ class Cuts:
         return torch.cat((log_q[: self._start], rows))
 
     def restart(self, prompts: Encoded) -> None:
-        """Take other prompts, as many; what is counted of tokens stays where it is in memory."""
+        """Switch to as many other prompts; the tensor of seen tokens is updated in place."""
         self._prompts = prompts
         if self._seen is not None:
             self._seen.copy_(seen_in(prompts, self._seen.shape[1]))
 
     def saw(self, drawn: Tensor) -> None:
-        """Count the tokens of all rows as seen, [N]."""
+        """Mark the tokens just drawn in each row as seen, [N]."""
         if self._seen is not None:
             self._seen.scatter_(1, drawn[self._start :, None], True)
 
 
 def seen_in(prompts: Encoded, vocabulary: int) -> Tensor:
-    """Which tokens each prompt has, [N, V]."""
+    """Which tokens occur in each prompt, [N, V]."""
     seen = torch.zeros(len(prompts.ids), vocabulary, dtype=torch.bool, device=prompts.ids.device)
-    # a padded place stands for the prompt's last token, which is never padding
+    # replace padding by the prompt's last token, which is never padding
     ids = torch.where(prompts.mask, prompts.ids, prompts.ids[:, -1:])
     return seen.scatter_(1, ids, True)
 
@@ -85,14 +85,14 @@ def seen_in(prompts: Encoded, vocabulary: int) -> Tensor:
 def truncated(
     log_q: Tensor, top_k: int | None, top_p: float | None, min_p: float | None = None
 ) -> Tensor:
-    """The most likely tokens, the others at -inf, not normalised, [N, V].
+    """Keep the most likely tokens and set the others to -inf; unnormalised, [N, V].
 
-    First the `top_k` most likely; of these, normalised, the smallest set of the most likely whose
-    probability reaches `top_p`; of these, what has at least `min_p` of the most likely one's
-    probability. Of equally likely tokens the one with the smaller number is taken
-    first, so that exactly `top_k` are kept and the set is the same everywhere. A set that misses
-    `top_p` by rounding only (16 eps of the dtype) reaches it. One token is always kept, and
-    top_p = 1 leaves all of them, however unlikely.
+    First keep the `top_k` most likely tokens. Of these, renormalised, keep the smallest set of most
+    likely tokens whose probability reaches `top_p`. Of these, keep tokens with at least `min_p`
+    times the largest probability. Ties are broken by the lower token id, so exactly `top_k` tokens
+    are kept and the set is the same on every device. A set that misses `top_p` only by rounding (16
+    eps of the dtype) counts as reaching it. At least one token is always kept, and top_p = 1 keeps
+    all of them, however unlikely.
     """
     if top_k is None and top_p is None:
         return _likely(log_q, min_p)
@@ -111,5 +111,5 @@ def _likely(log_q: Tensor, min_p: float | None) -> Tensor:
     if min_p is None:
         return log_q
     least = log_q.double().amax(-1, keepdim=True) + math.log(min_p)
-    slack = 16 * torch.finfo(log_q.dtype).eps  # what misses by rounding only is kept
+    slack = 16 * torch.finfo(log_q.dtype).eps  # keep tokens that miss the limit only by rounding
     return log_q.masked_fill(log_q.double() < least - slack, -torch.inf)

@@ -1,4 +1,4 @@
-"""What decodes where: token by token, or as one recorded step with caches of fixed length."""
+"""Choose how to decode: token by token, or by a recorded step with fixed-length caches."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from nlhf.language.streams import Streams
 
 CacheKind = Literal["auto", "static", "dynamic"]
 KEPT = 8
-"""Shapes of steps that are kept with their caches and graphs, the ones used last."""
+"""Number of step shapes kept with their caches and graphs; the least recently used is dropped."""
 LOOK = 4
-"""Tokens between two looks at whether all rows have ended; the host hears of one a look late."""
+"""Tokens between checks whether all rows have ended; the host sees each result one check later."""
 WARM = 1
-"""Steps that are taken one by one before a step is recorded."""
+"""Number of steps taken eagerly before a step is recorded."""
 
 
 class Program:
-    """A decoding step of fixed shape: every tensor that it reads or writes keeps its place.
+    """A decoding step of fixed shape: every tensor that it reads or writes stays in place.
 
-    The models read the tokens drawn last, the mixture is made and cut, tokens are drawn by the
-    row's next uniform number, and tokens, scores and ends are noted at the next place of the
-    answers. The place is a number on the device, too.
+    The models read the tokens drawn last. Their outputs are mixed and truncated. Each row's next
+    uniform number draws its token. Tokens, scores and ends are written at the next position of the
+    answers. That position is also kept on the device.
     """
 
     def __init__(
         self, policy: Policy, like: Streams, own: int, weight: float, sampling: Sampling, room: int
     ) -> None:
-        """Make room for the rows of `like`, of which pi has `own`."""
+        """Allocate tensors for the rows of `like`, of which pi has `own`."""
         self.fixed, self.own, self.weight = FixedStreams(like, room), own, weight
         self.rows, self.sampling = like.rows, sampling
         self.device, self.pad = policy.device, policy.pad_id
@@ -74,10 +74,10 @@ class Program:
         """Run the prompts and draw the first tokens.
 
         Args:
-            streams: of these prompts, with as many rows.
-            prompts: of the rows that are cut.
+            streams: models and caches for these prompts, with the same number of rows.
+            prompts: the prompts of the rows to be truncated.
             uniforms: see `decode`.
-            weight: the reference's.
+            weight: weight of the reference.
         """
         self.uniforms.copy_(uniforms, non_blocking=True)
         self.w.fill_(weight)
@@ -97,7 +97,7 @@ class Program:
         self.sample(*self.rows.split(at_once(works, self.device)))
 
     def sample(self, pi: Tensor, mu: Tensor) -> None:
-        """Draw tokens by the logits of pi [n_pi, V] and mu [n_mu, V], and note them."""
+        """Draw tokens by the logits of pi [n_pi, V] and mu [n_mu, V], and store them."""
         assert self.cuts is not None
         t, n = self.place, self.rows.n
         log_pi, log_mu = (
@@ -122,7 +122,7 @@ class Program:
         t.add_(1)
 
     def _allowed(self, logits: Tensor) -> Tensor:
-        """As `Policy.allowed`, of a place that the device knows."""
+        """`Policy.allowed` with the position kept on the device."""
         if not self._shortest:
             return logits
         early = logits.index_fill(-1, self._ends, -torch.inf)
@@ -134,20 +134,20 @@ class Program:
         return self._advance != self.step
 
     def advance(self) -> None:
-        """Take a step, recorded or not."""
+        """Take a step, by replay if it was recorded."""
         self._advance()
         self.taken += 1
 
     def record(self, recorder: AbstractRecorder) -> None:
-        """Note a step, without taking it, to be replayed from now on.
+        """Record a step, without taking it; later calls of `advance` replay it.
 
         Raises:
-            RuntimeError: something in it waits for the device.
+            RuntimeError: an operation in the step waits for the device.
         """
         self._advance = recorder.record(self.step)
 
     def found(self) -> Answers:
-        """The answers so far, up to the longest."""
+        """The answers so far, up to the length of the longest."""
         assert self.scores is not None
         used = max(int(self.mask.sum(1).max()), 1)
         log_pi, log_mu = (each[:, :used].clone() for each in self.scores)
@@ -157,17 +157,18 @@ class Program:
 
 @dataclass
 class Decoder:
-    """Samples answers as `decode` does, on a GPU by recorded steps.
+    """Samples answers as `decode` does; on a GPU it uses recorded steps.
 
-    The uniform numbers are drawn on the host by the run's generator and sent once a batch, so that
-    a run has the same ones on every device; all else of sampling is on the device. Rows, longest
-    answer and room for prompt and answer make a shape; each is recorded when it first occurs.
+    The uniform numbers are drawn on the host by the run's generator and copied once per batch, so a
+    run uses the same numbers on every device. All other sampling happens on the device. A shape
+    consists of the number of rows, the longest answer and the room for prompt and answer. Each
+    shape is recorded when it first occurs.
 
     Attributes:
-        cache: "auto" takes recorded steps on a GPU, where the model allows it; "static" takes
-            caches of fixed length on a CPU, too, step by step; "dynamic" takes growing ones.
-        recorder: what records steps in place of CUDA graphs, also on a CPU.
-        note: told what runs, once for each text.
+        cache: "auto" uses recorded steps on a GPU where the model allows it; "static" uses
+            fixed-length caches on a CPU too, step by step; "dynamic" uses growing caches.
+        recorder: records steps instead of CUDA graphs, also on a CPU.
+        note: called once with each message about how decoding runs.
     """
 
     cache: CacheKind = "auto"
@@ -196,7 +197,7 @@ class Decoder:
         *,
         all_done: Callable[[bool], bool] = lambda done: done,
     ) -> Answers:
-        """See `decode`; `all_done` is asked once in a few tokens."""
+        """See `decode`; `all_done` is only called once every few tokens."""
         given = (policy, prompts, own, mixed_rows, weight, sampling, uniforms)
         cuda = policy.device.type == "cuda"
         if self.cache == "dynamic" or (self.cache == "auto" and not (cuda or self.recorder)):
@@ -214,7 +215,7 @@ class Decoder:
         return program.found()
 
     def _fit(self, policy: Policy) -> tuple[Hashable, str | None]:
-        """Where the weights are, and why a step cannot be recorded; asked once a place."""
+        """Where the weights are, and why a step cannot be recorded; tested once per location."""
         if any(isinstance(weights, DTensor) for weights in policy.model.parameters()):
             return None, "the weights are in shards, which processes gather in every pass"
         place = _places(policy)
@@ -232,7 +233,7 @@ class Decoder:
         weight: float,
         sampling: Sampling,
     ) -> Program:
-        """The program of this shape, the one used last at the end."""
+        """The program of this shape, moved to the most recently used position."""
         n_own = own * len(prompts.ids)
         most = prompts.ids.shape[1] + sampling.max_new_tokens
         room = -(-most // ROOM) * ROOM
@@ -263,7 +264,7 @@ class Decoder:
     def _record(
         self, program: Program, place: Hashable, recorder: AbstractRecorder
     ) -> AbstractRecorder | None:
-        """Record a step; where that fails, go on step by step, and decode as ever from then on."""
+        """Record a step; if that fails, continue step by step and stop recording."""
         rows, width = program.rows, program.fixed.width
         try:
             program.record(recorder)
@@ -285,7 +286,7 @@ class Decoder:
 
 
 def _fetched(number: Tensor, recorder: AbstractRecorder | None) -> Callable[[], Any]:
-    """A number as it is now; on a GPU the host need not wait for it at once."""
+    """Start fetching a number's current value; on a GPU the host does not wait until it is read."""
     if recorder is not None:
         return recorder.fetch(number)
     kept = number.clone()
@@ -293,7 +294,7 @@ def _fetched(number: Tensor, recorder: AbstractRecorder | None) -> Callable[[], 
 
 
 def _places(policy: Policy) -> Hashable:
-    """Where the weights are in memory: what was recorded reads them there."""
+    """The memory addresses of the weights, which recorded steps read."""
     models = [model for model in (policy.model, policy.reference) if model is not None]
     tensors = (t for m in models for part in (m.parameters(), m.buffers()) for t in part)
     return tuple((t.data_ptr(), t.dtype) for t in tensors)

@@ -61,15 +61,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answers:
-    """Sampled answers: first the policy's own rows, then the mixture's; N in all.
+    """Sampled answers: the policy's own rows first, then the mixture's; N in total.
 
     Attributes:
-        tokens: [N, T], filled up after the end of text.
-        mask: which of them belong to the answer, its end token included, [N, T], bool.
-        ended: whether the row came to its end of text, [N].
-        log_pi: log-probability of each token under pi, [N, T], zero outside of the mask; NaN for
-            rows that pi was not run on (mixture weight 1).
-        log_mu: the same under mu, NaN for rows that mu was not run on.
+        tokens: [N, T], padded after the end of text.
+        mask: which tokens belong to the answer, including its end token, [N, T], bool.
+        ended: whether the row reached its end of text, [N].
+        log_pi: log-probability of each token under pi, [N, T], zero outside the mask; NaN for rows
+            on which pi was not run (mixture weight 1).
+        log_mu: the same under mu; NaN for rows on which mu was not run.
     """
 
     tokens: Tensor
@@ -95,28 +95,28 @@ def decode(
     observe: Observer = lambda step, log_probs: None,
     all_done: Callable[[bool], bool] = lambda done: done,
 ) -> Answers:
-    """Sample `own` answers of pi and `mixed_rows` of the mixture for each prompt.
+    """Sample `own` answers of pi and `mixed_rows` answers of the mixture for each prompt.
 
-    At each prefix the mixture is softmax((1 - w) log pi + w log mu). pi runs on its own rows and
-    on the mixture's, mu on the mixture's, each with a key-value cache of its own; prompts are run
-    once each. With an adapter both are rows of one pass, which reads the base weights once. At
-    w = 0 mu is not run; at w = 1 the mixture's rows are mu's alone.
+    At each prefix the mixture is softmax((1 - w) log pi + w log mu). pi runs on its own rows and on
+    the mixture's rows; mu runs on the mixture's rows. Each has its own key-value cache and reads
+    each prompt once. With an adapter, both are rows of one pass, which reads the base weights once.
+    At w = 0 mu is not run; at w = 1 the mixture's rows come from mu alone.
 
     Args:
         policy: pi and mu.
-        prompts: B of them.
-        own: answers of pi a prompt, >= 0.
-        mixed_rows: answers of the mixture a prompt, >= 0.
-        weight: w in [0, 1], the reference's.
+        prompts: B prompts.
+        own: answers of pi per prompt, >= 0.
+        mixed_rows: answers of the mixture per prompt, >= 0.
+        weight: w in [0, 1], the weight of the reference.
         sampling: temperature, cuts and length.
-        uniforms: [B (own + mixed_rows), max_new_tokens] in [0, 1), float64; a row's numbers decide
-            its answer whatever else is in the batch.
-        observe: given each step and the distributions [N, V] before the cuts, as log-probs.
-        all_done: told whether every row has ended, says whether to stop; processes that share a
-            model stop together.
+        uniforms: [B (own + mixed_rows), max_new_tokens] in [0, 1), float64. A row's numbers
+            determine its answer, whatever else is in the batch.
+        observe: called at each step with the distributions [N, V] before the cuts, as log-probs.
+        all_done: called with whether every row has ended; returns whether to stop. Processes that
+            share a model stop together.
 
     Returns:
-        Rows of pi ([B, own] flattened), then of the mixture ([B, mixed_rows] flattened).
+        Rows of pi ([B, own] flattened), then rows of the mixture ([B, mixed_rows] flattened).
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 7, the mixture of logits.
     """
@@ -154,7 +154,7 @@ def decode(
 
 
 def rows_of_prompts(prompts: Encoded, own: int, mixed_rows: int, sampling: Sampling) -> Encoded:
-    """The prompts of the rows that may be cut, the last ones of all rows."""
+    """The prompts of the rows that may be truncated, which are the last rows."""
     each = torch.arange(len(prompts.ids), device=prompts.ids.device)
     rows = torch.cat([each.repeat_interleave(count) for count in (own, mixed_rows)])
     start = 0 if sampling.truncate_own else own * len(each)
@@ -162,7 +162,7 @@ def rows_of_prompts(prompts: Encoded, own: int, mixed_rows: int, sampling: Sampl
 
 
 def answers(tokens: Tensor, mask: Tensor, done: Tensor, log_pi: Tensor, log_mu: Tensor) -> Answers:
-    """Answers as far as there are scores: of pi's rows [n_pi, T] and of mu's [n_mu, T]."""
+    """Assemble answers up to the scored length: pi's scores [n_pi, T] and mu's [n_mu, T]."""
     n, used = len(tokens), log_pi.shape[1]
     mask = mask[:, :used]
     blank_pi = log_pi.new_full((n - len(log_pi), used), torch.nan)
@@ -177,7 +177,7 @@ def answers(tokens: Tensor, mask: Tensor, done: Tensor, log_pi: Tensor, log_mu: 
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities at a temperature, of float32 at least, [..., V]."""
+    """Log-probabilities at a temperature, in float32 or higher, [..., V]."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return torch.log_softmax(logits / temperature, -1)
 
@@ -190,10 +190,10 @@ def drawn_from(
     Args:
         log_pi: [n_pi, V].
         log_mu: [n_mu, V].
-        own: rows of pi's own.
-        n: rows.
-        w: the reference's weight where the two are mixed.
-        weight: the same, where it is 0 or 1; else anything between.
+        own: number of pi's own rows.
+        n: number of rows.
+        w: weight of the reference in the mixture.
+        weight: the same weight on the host if it is 0 or 1; otherwise any value in between.
     """
     parts = [log_pi[:own]] if own else []
     if n > own:
@@ -215,8 +215,8 @@ def at(log_probs: Tensor, tokens: Tensor) -> Tensor:
 def draw_tokens(log_q: Tensor, u: Tensor) -> Tensor:
     """Invert the distribution function F at u in [0, 1): the first token with F > u F(last).
 
-    One uniform number a row decides its token. F grows only where a token has a probability, and
-    u F(last) is below F(last) even when it is rounded, since u is at most 1 - 2^-53. So a token of
+    One uniform number per row determines its token. F grows only at tokens of positive probability.
+    u F(last) is below F(last) even after rounding, since u is at most 1 - 2^-53. So a token of
     probability zero is never drawn: not the first for u = 0, and not the last for the largest u.
 
     Args:
@@ -225,7 +225,7 @@ def draw_tokens(log_q: Tensor, u: Tensor) -> Tensor:
     """
     cumulative = log_q.double().exp().cumsum(-1)
     target = u[:, None] * cumulative[:, -1:]
-    # a model that diverged gives NaN: its loss says so, an index outside would not
+    # a diverged model gives NaN: keep the index valid, its loss will report it
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=log_q.shape[1] - 1)
 
 
@@ -237,10 +237,10 @@ def check_draws(
     sampling: Sampling,
     uniforms: Tensor,
 ) -> None:
-    """Refuse what cannot be drawn; `rows` is answers a prompt, the rest as `decode` takes it.
+    """Validate the arguments of `decode`; `rows` is the number of answers per prompt.
 
     Raises:
-        InputError: a wrong weight, no room for prompt and answer, or wrong random numbers.
+        InputError: an invalid weight, no room for prompt and answer, or invalid random numbers.
     """
     if not 0 <= weight <= 1:
         raise InputError(f"mixture weight {weight:g} must lie between 0 and 1")
@@ -267,5 +267,5 @@ def _check_uniforms(uniforms: Tensor, rows: int, length: int) -> None:
 
 
 def draw_uniforms(rows: int, length: int, generator: torch.Generator) -> Tensor:
-    """The numbers that decide answers, [rows, length], float64, on the CPU."""
+    """The numbers that determine the answers, [rows, length], float64, on the CPU."""
     return torch.rand(rows, length, generator=generator, dtype=torch.float64)

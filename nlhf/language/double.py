@@ -1,4 +1,4 @@
-"""Models in float64, which transformers' own passes are not always ready for."""
+"""Support for float64 models, which transformers does not fully handle."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ EAGER = "eager"
 
 @contextmanager
 def ready(model: nn.Module) -> Iterator[None]:
-    """While the block runs, a model of float64 computes what it would in float32, only finer.
+    """Within the block, a float64 model computes the same as in float32, only more precisely.
 
     Eager attention masks by the lowest number of the weights' dtype and takes the softmax in
-    float32, where the lowest float64 is -inf: a padded place, which sees nothing, is then NaN, and
-    so is whatever comes after it. Masks get the lowest float32. Experts are multiplied one by one:
-    torch's grouped product has no float64.
+    float32, where the lowest float64 is -inf. A padded position that attends to nothing is then
+    NaN, and so is whatever depends on it. Here masks use the lowest float32. Experts are multiplied
+    one by one, because torch's grouped product does not support float64.
     """
     if next(model.parameters()).dtype != torch.float64:
         yield

@@ -1,4 +1,4 @@
-"""From texts to features: hashed words, or a transformer's hidden states."""
+"""From texts to features: hashed words or a transformer's hidden states."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nlhf.language.similarity import words
 
 HASHED = "hashed"
 Segments = tuple[str, ...]
-"""The texts that are read together: the prompt, then one answer or two."""
+"""The texts that are read together: the prompt, then one or two answers."""
 
 TOKENS_A_PASS = 8192
 
 
 class AbstractEncoder(nn.Module, ABC):
-    """Turns a prompt and its answers into one vector a text; all texts are read together.
+    """Turns a prompt and its answers into one vector per text; all texts are read together.
 
     Attributes:
-        width: features of one text.
+        width: number of features per text.
     """
 
     width: int
@@ -41,30 +41,30 @@ class AbstractEncoder(nn.Module, ABC):
 
     @abstractmethod
     def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
-        """Which rows go well into one pass, by their number; each in one of the lists."""
+        """Group the row numbers into passes of suitable size; each row is in exactly one pass."""
 
     @abstractmethod
     def reads(self, row: Segments) -> Hashable:
-        """What is read of a row: rows of which the same is read have the same features."""
+        """What is read of a row; rows with the same value have the same features."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What JSON must say of it, "kind" first."""
+        """The settings as JSON values, "kind" first."""
 
     def save(self, folder: Path) -> None:
-        """Write what the settings do not say into a folder."""
+        """Save to a folder what the settings do not contain."""
 
 
 class HashedEncoder(AbstractEncoder):
-    """Words and pairs of words hashed into a fixed number of counts: no model, no download.
+    """Words and word pairs hashed into a fixed number of counts: no model, no download.
 
-    Each text is a vector of signed log(1 + count), of length 1, and the logarithm of its length.
+    Each text gives a unit vector of signed log(1 + count), and the logarithm of its length.
 
     Source: Weinberger et al. 2009 (arXiv 0902.2206).
     """
 
     def __init__(self, buckets: int = 512) -> None:
-        """Choose the number of buckets, >= 1."""
+        """Set the number of buckets, >= 1."""
         super().__init__()
         if buckets < 1:
             raise InputError(f"buckets={buckets} must be at least 1")
@@ -77,11 +77,11 @@ class HashedEncoder(AbstractEncoder):
         return torch.stack([torch.stack([found[text] for text in row]) for row in rows])
 
     def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
-        """As many rows as make no large tensor."""
+        """Passes with few enough rows to keep tensors small."""
         return [list(range(i, min(i + 512, len(rows)))) for i in range(0, len(rows), 512)]
 
     def reads(self, row: Segments) -> Hashable:
-        """The words of each text, in their order."""
+        """The words of each text, in order."""
         return tuple(tuple(words(text)) for text in row)
 
     def settings(self) -> dict[str, Any]:
@@ -105,17 +105,17 @@ class HashedEncoder(AbstractEncoder):
 class TransformerEncoder(AbstractEncoder):
     """Mean hidden states of each text in [begin] prompt [sep] answer [sep] (answer [sep]).
 
-    Dropout is off, in training too: a score depends on the texts alone.
+    Dropout is off, also in training: a score depends on the texts alone.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_length: int) -> None:
         """Take a model without its head.
 
         Args:
-            model: gives `last_hidden_state`; an encoder or the inside of a causal model.
+            model: returns `last_hidden_state`; an encoder, or a causal model without its head.
             tokenizer: its tokenizer.
-            max_length: most tokens of a row, >= 16; what is above is cut out of the middle of
-                the prompt, and off the end of an answer that takes more than its share.
+            max_length: largest number of tokens per row, >= 16. Longer rows lose tokens from the
+                middle of the prompt, and from the end of an answer that exceeds its share.
         """
         super().__init__()
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -149,7 +149,7 @@ class TransformerEncoder(AbstractEncoder):
         return (inside @ hidden) / inside.sum(-1, keepdim=True).clamp_min(1.0)
 
     def passes(self, rows: Sequence[Segments]) -> list[list[int]]:
-        """Rows of like length together, few enough for the memory."""
+        """Passes of rows of similar length, few enough to fit in memory."""
         lengths = [len(self._encode(row)[0]) for row in rows]
         found: list[list[int]] = []
         for i in sorted(range(len(rows)), key=lambda i: (lengths[i], rows[i])):
@@ -159,11 +159,11 @@ class TransformerEncoder(AbstractEncoder):
         return found
 
     def settings(self) -> dict[str, Any]:
-        """The length; model and tokenizer lie beside."""
+        """The length; the model and its tokenizer are stored separately."""
         return {"kind": "transformer", "max_length": self.max_length}
 
     def save(self, folder: Path) -> None:
-        """Write weights, config and tokenizer as transformers does, an adapter merged."""
+        """Write weights, config and tokenizer with transformers; an adapter is merged."""
         model = self.model
         with quiet():
             if hasattr(model, "merge_and_unload"):
@@ -172,7 +172,7 @@ class TransformerEncoder(AbstractEncoder):
             self.tokenizer.save_pretrained(folder)
 
     def reads(self, row: Segments) -> Hashable:
-        """The tokens that are left of each text."""
+        """The tokens of each text that remain after truncation."""
         ids, of = self._encode(row)
         return tuple(ids), tuple(of)
 
@@ -181,7 +181,7 @@ class TransformerEncoder(AbstractEncoder):
         return next(self.model.parameters()).device
 
     def _encode(self, row: Segments) -> tuple[list[int], list[int]]:
-        """The tokens of a row, and the text that each belongs to."""
+        """The tokens of a row, and the number of the text each belongs to."""
         if row not in self._known:
             if len(self._known) > 100_000:
                 self._known.clear()
@@ -208,16 +208,16 @@ class TransformerEncoder(AbstractEncoder):
 
 
 def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> AbstractEncoder:
-    """Find an encoder.
+    """Load an encoder.
 
     Args:
-        spec: "hashed", or what `load_policy` takes, a folder or a name on the hub of an encoder
-            too. A tiny model's weights come from torch's global generator.
-        max_length: most tokens of prompt and answers together.
-        tune: "frozen", "lora" or "full": what of it learns.
+        spec: "hashed", or a spec of `load_policy`; a folder or hub name may also be that of an
+            encoder. A tiny model's weights come from torch's global generator.
+        max_length: largest number of tokens of prompt and answers together.
+        tune: which of its weights are trained: "frozen" (none), "lora" or "full".
 
     Raises:
-        InputError: no such model, a package that is missing, or a model that cannot learn so.
+        InputError: no such model, a missing package, or a model that cannot be trained this way.
     """
     _check_length(max_length)
     if spec == HASHED:
@@ -237,10 +237,10 @@ def load_encoder(spec: str, max_length: int = 512, tune: str = "frozen") -> Abst
 
 
 def saved_encoder(folder: Path, settings: dict[str, Any]) -> AbstractEncoder:
-    """Load what `settings` and `save` say.
+    """Load an encoder from what `settings` and `save` wrote.
 
     Raises:
-        InputError: it is damaged or of an unknown kind.
+        InputError: it is damaged or of unknown kind.
     """
     if settings.get("kind") == HASHED:
         return HashedEncoder(int(settings["buckets"]))

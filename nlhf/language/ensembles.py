@@ -1,4 +1,4 @@
-"""Ensembles of judges: a weighted mean of what several say."""
+"""Ensembles of judges: a weighted mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _PLUS = re.compile(rf"\+(?=\s*(?:{_NUMBER})\s*\*)")
 
 
 class EnsembleJudge(AbstractJudge):
-    """P(a > b | x) = sum_i w_i P_i(a > b | x), the weights scaled so that they sum to 1.
+    """P(a > b | x) = sum_i w_i P_i(a > b | x), with weights normalised to sum to 1.
 
-    Antisymmetric where all members are. It may have cycles even if no member has one.
+    Antisymmetric if all members are. It may be cyclic even if no member is.
     """
 
     def __init__(self, members: Sequence[tuple[float, AbstractJudge]], name: str = "") -> None:
         """Take the members.
 
         Args:
-            members: weights w_i > 0 and judges, one or more.
-            name: how messages call it; made of the members' if it is left out.
+            members: weights w_i > 0 and judges, at least one.
+            name: name in messages; composed of the members' names if omitted.
 
         Raises:
             InputError: no member, or a weight that is not positive and finite.
@@ -50,20 +50,20 @@ class EnsembleJudge(AbstractJudge):
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         """The weighted mean, [B], float64."""
         terms = [weight * judge(prompts, a, b).double().cpu() for weight, judge in self.members]
-        # rounding may lead past 1
+        # rounding may exceed 1
         return sum(terms[1:], terms[0]).clamp(max=1.0)
 
     def parts(self) -> list[tuple[float, AbstractJudge]]:
-        """Those of the members."""
+        """The parts of all members."""
         return [(w * v, part) for w, judge in self.members for v, part in judge.parts()]
 
     def told(self) -> list[str]:
-        """What the members say."""
+        """The messages of all members."""
         return [line for _, judge in self.members for line in judge.told()]
 
 
 def terms_of(spec: str) -> list[tuple[float, str]] | None:
-    """Read "0.7*reward:A+0.3*judge:B" as weights and specs; None where it is no ensemble."""
+    """Parse "0.7*reward:A+0.3*judge:B" into weights and specs; None if it is not an ensemble."""
     if not _TERM.fullmatch(spec):
         return None
     found = [_TERM.fullmatch(term) for term in _PLUS.split(spec)]

@@ -1,7 +1,7 @@
 """Languages small enough to list: the exact game of all answers, its equilibrium, true gradients.
 
-With V tokens and answers of at most L of them there are at most V^L answers; everything that
-training estimates by sampling is then a sum.
+With V tokens and answers of at most L of them there are at most V^L answers. Everything that
+training estimates by sampling can then be computed as a sum.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Language:
 
     Attributes:
         prompt: its tokens, one row.
-        tokens: [S, L], filled up after the end of text.
+        tokens: [S, L], padded after the end of text.
         mask: which tokens belong to the answer, [S, L].
-        texts: S of them.
+        texts: the S answers as text.
     """
 
     prompt: Encoded
@@ -45,7 +45,7 @@ class Language:
 
     @property
     def rows(self) -> Tensor:
-        """The row of its prompt for each answer: there is one."""
+        """The number of the prompt of each answer: 0 throughout, as there is only one."""
         return torch.zeros(len(self.tokens), dtype=torch.long, device=self.tokens.device)
 
 
@@ -55,8 +55,8 @@ class ExactGame:
 
     Attributes:
         P: P(i > j) between answers, [S, S], float64.
-        log_mu: the reference over answers, [S], float64.
-        log_star: the regularised equilibrium, [S], float64.
+        log_mu: log-probabilities of the answers under the reference, [S], float64.
+        log_star: log-probabilities under the regularised equilibrium, [S], float64.
     """
 
     P: Tensor
@@ -69,7 +69,7 @@ class ExactGame:
         return float(exploitability(self.P, log_pi, self.log_mu, self.tau))
 
     def total_variation(self, log_pi: Tensor) -> float:
-        """Half the sum of |pi - pi*|."""
+        """Total variation distance between pi and pi*: half the sum of |pi - pi*|."""
         return float(0.5 * (log_pi.exp() - self.log_star.exp()).abs().sum())
 
     def kl_to_equilibrium(self, log_pi: Tensor) -> float:
@@ -106,7 +106,7 @@ def enumerate_language(policy: Policy, prompt: Prompt, length: int) -> Language:
 def log_probabilities(
     policy: Policy, language: Language, reference: bool = False, temperature: float = 1.0
 ) -> Tensor:
-    """log pi(y) or log mu(y) of every answer, [S]; pi's with a gradient, unless it is off."""
+    """log pi(y) or log mu(y) of every answer, [S]; pi's with a gradient if grad is enabled."""
     given = (policy, language.prompt, language.tokens, language.mask)
     found = score(*given, index=language.rows, reference=reference, temperature=temperature)
     return found.log_prob.sum(-1)
@@ -130,16 +130,16 @@ def mixture_log_probabilities(
 
 
 def sequence_mixture(log_pi: Tensor, log_mu: Tensor, weight: float) -> Tensor:
-    """The sequence-level mixture over answers: pi^(1-w) mu^w normalised once, [S].
+    """The sequence-level mixture over answers: pi^(1-w) mu^w, normalised once, [S].
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 6; the token-level one, which can be
-    sampled, is that of its section 7.
+    Source: Munos et al. 2023 (arXiv 2312.00886), section 6. Section 7 has the token-level mixture,
+    which can be sampled.
     """
     return torch.log_softmax((1 - weight) * log_pi + weight * log_mu, -1)
 
 
 def preference_table(judge: AbstractJudge, prompt: Prompt, texts: Sequence[str]) -> Tensor:
-    """P(i > j) of all pairs of answers, [S, S], float64; a half where the texts are the same."""
+    """P(i > j) for all pairs of answers, [S, S], float64; 1/2 for identical texts."""
     s = len(texts)
     first, second = torch.triu_indices(s, s, 1).unbind()
     a, b = ([texts[int(i)] for i in rows] for rows in (first, second))
@@ -167,7 +167,7 @@ def exact_game(
 
 
 class TableReward:
-    """The Bradley-Terry rewards that fit a table of preferences best: RLHF on a toy language."""
+    """The Bradley-Terry rewards that best fit a preference table: RLHF on a toy language."""
 
     def __init__(self, answers: Sequence[str], P: Tensor) -> None:
         """Fit the rewards of the answers to P [K, K]."""
@@ -181,15 +181,15 @@ class TableReward:
 def true_objective(log_pi: Tensor, log_mu: Tensor, payoff: Tensor, tau: float) -> Tensor:
     """sum_y pi(y) payoff(y) - tau KL(pi, mu), over all answers.
 
-    Its gradient, by autograd through the sum, is what the policy gradients estimate: payoff =
-    P(y > pi') with the opponent pi' held fixed, or a reward.
+    The policy gradients estimate its gradient, which autograd gives exactly. payoff is P(y > pi')
+    for a fixed opponent pi', or a reward.
     """
     pi = log_pi.exp()
     return (pi * (payoff - tau * (log_pi - log_mu))).sum()
 
 
 def gradient_of(function: Callable[[], Tensor], policy: Policy) -> dict[str, Tensor]:
-    """The gradient of a number in the policy's trainable parameters, by name."""
+    """The gradient of a scalar with respect to the policy's trainable parameters, by name."""
     trainable = policy.trainable()
     grads = torch.autograd.grad(function(), list(trainable.values()), allow_unused=True)
     return {
@@ -200,7 +200,7 @@ def gradient_of(function: Callable[[], Tensor], policy: Policy) -> dict[str, Ten
 
 @torch.no_grad()
 def measure_exactly(trainer: Trainer, tau: float) -> list[tuple[float, float, float]]:
-    """Exploitability, KL to the equilibrium and total variation from it, for every prompt."""
+    """Exploitability, KL and total variation to the equilibrium, for every prompt."""
     measured = []
     for prompt in trainer.prompts:
         assert trainer.judge is not None

@@ -1,4 +1,4 @@
-"""How a policy does on prompts that it does not learn from."""
+"""Evaluate a policy on held-out prompts."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from nlhf.language.rollout import Rollout
 from nlhf.language.stopwatch import Stopwatch
 
 PASS = 16
-"""Prompts that are answered at once."""
+"""Number of prompts answered at once."""
 
 
 @torch.no_grad()
 def evaluate(
     rollout: Rollout, prompts: Sequence[Prompt], samples: int, step: int, seed: int
 ) -> EvaluationRecord:
-    """Measure P(pi > mu) and the rest over held-out prompts.
+    """Measure P(pi > mu) and the other measures over held-out prompts.
 
-    Every evaluation draws by the same random numbers, so that policies differ and not chance; the
-    run's own numbers are left alone. Penalties have no part in it.
+    Every evaluation uses the same random numbers, so that policies are compared without sampling
+    noise between evaluations. The run's own generators do not advance. Penalties do not apply.
 
     Args:
-        rollout: who answers and who judges.
-        prompts: one or more.
-        samples: answers of either policy a prompt.
-        step: of the run.
-        seed: of the answers.
+        rollout: how prompts are answered and judged.
+        prompts: at least one.
+        samples: answers per prompt of each policy.
+        step: step of the run.
+        seed: seed of the answers.
     """
     g = torch.Generator().manual_seed(seed)
-    # its time is not that of the steps
+    # evaluation time is not counted as step time
     plain = dataclasses.replace(rollout, missing_end=0.0, watch=Stopwatch())
     length = rollout.sampling.max_new_tokens
     scalar = rollout.judge is None

@@ -1,4 +1,4 @@
-"""Optional packages, imported where they are used; what is missing is named with its extra."""
+"""Import optional packages on use; an error names the extra that provides a missing one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def need(name: str) -> ModuleType:
     """Import an optional package.
 
     Raises:
-        InputError: it is not installed; the message names the extra that brings it.
+        InputError: it is not installed; the message names the extra that provides it.
     """
     try:
         return importlib.import_module(name)

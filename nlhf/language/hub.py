@@ -1,4 +1,4 @@
-"""A saved policy on the Hugging Face hub."""
+"""Upload a saved policy to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from nlhf.language.extras import need
 
 
 def check_repository(name: str) -> None:
-    """Refuse what is no name of a repository, before any work.
+    """Validate a repository name before any work starts.
 
     Raises:
-        InputError: it is none.
+        InputError: the name is invalid.
     """
     hub = need("huggingface_hub")
     try:
         hub.utils.validate_repo_id(name)
-    except Exception as error:  # the hub's own
+    except Exception as error:  # the hub library's own exceptions
         raise InputError(f"push_to_hub={name!r}: {' '.join(str(error).split())[:200]}") from None
 
 
 def push(folder: Path, name: str) -> str:
-    """Upload a folder, its card included, into a private repository; give its address.
+    """Upload a folder, including its card, to a private repository; return the URL.
 
-    The hub's own client finds who is logged in.
+    The hub's client looks up the login itself.
 
     Raises:
-        InputError: the hub refuses; the folder stays as it is.
+        InputError: the hub refuses; the folder remains unchanged.
     """
     hub = need("huggingface_hub")
     try:

@@ -1,4 +1,4 @@
-"""Intervals for shares that were counted."""
+"""Confidence intervals for counted shares."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from scipy.special import betaincinv
 
 
 def clopper_pearson(wins: int, ties: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Bounds of the probability of winning, never too narrow.
+    """Conservative confidence bounds on the probability of winning.
 
-    The lower bound is exact for ties as losses, the upper one for ties as wins; without ties both
-    are the interval of Clopper and Pearson.
+    The lower bound is exact when ties count as losses, the upper bound when ties count as wins.
+    Without ties this is the Clopper-Pearson interval.
 
     Args:
-        wins, ties: of n comparisons; 0 <= wins, wins + ties <= n.
-        n: 0 gives (0, 1).
-        confidence: in (0, 1).
+        wins, ties: counts out of n comparisons; 0 <= wins, wins + ties <= n.
+        n: number of comparisons; 0 gives (0, 1).
+        confidence: confidence level in (0, 1).
 
     Source: Clopper and Pearson 1934 (Biometrika 26).
     """

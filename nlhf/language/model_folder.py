@@ -1,4 +1,4 @@
-"""Strangers' model folders: held against themselves before a byte of weights is loaded."""
+"""Check downloaded model folders for consistency before loading their weights."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PLACES = ("max_window_layers", "attn_layer_period", "attn_layer_offset", "expert_layer_period")
-"""Settings that say which layers are of a kind, and not how many there are."""
-_SLACK = 2**26  # elements that a model may have beyond its weights: masks, tables of positions
+"""Config keys whose numbers say which layers are of a kind, not how many there are."""
+_SLACK = 2**26  # elements that a model may have beyond its weights: masks, position tables
 
 
 def read_object(path: Path, writer: str = "save_pretrained") -> dict[str, Any]:
-    """Read a JSON object out of a regular file.
+    """Read a JSON object from a regular file.
 
     Args:
         path: the file.
-        writer: what writes such folders, for the message where there is no such file.
+        writer: the function that writes such folders, for the message if the file is missing.
 
     Raises:
-        InputError: it is not there, too large, or no object.
+        InputError: the file is missing, too large, or not a JSON object.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a folder that {writer} wrote")
@@ -49,16 +49,16 @@ def read_object(path: Path, writer: str = "save_pretrained") -> dict[str, Any]:
 
 
 def check_model_folder(folder: Path, kind: Any) -> None:
-    """Refuse a model whose config asks for more than its weights hold, or for files elsewhere.
+    """Reject a model whose config needs more than its weights hold, or files outside the folder.
 
-    Otherwise memory is taken for what a config claims, and a part without weights is random.
+    Otherwise memory is allocated for whatever the config claims, and missing parts are random.
 
     Args:
-        folder: holds config.json and safetensors, in one file or in parts behind an index.
-        kind: the class of transformers that is to load it.
+        folder: holds config.json and safetensors, in one file or in shards with an index.
+        kind: the transformers class that will load it.
 
     Raises:
-        InputError: such a model; no weights in safetensors; a damaged file.
+        InputError: the model is rejected, has no safetensors weights, or a file is damaged.
     """
     transformers = need("transformers")
     settings = read_object(folder / "config.json")
@@ -71,7 +71,7 @@ def check_model_folder(folder: Path, kind: Any) -> None:
     files = _weight_files(folder, settings)
     sizes = [shape.numel() for path in files for shape in shapes(path).values()]
     for key, value in _numbers(settings):
-        # each layer has a tensor at least
+        # each layer has at least one tensor
         counts = "layer" in key and key not in PLACES
         if (counts and value > len(sizes)) or (key == "num_hidden_layers" and value < 1):
             raise InputError(
@@ -81,7 +81,7 @@ def check_model_folder(folder: Path, kind: Any) -> None:
     with torch.device("meta"):
         model = kind.from_config(config, trust_remote_code=False)
     wanted = sum(t.numel() for part in (model.parameters(), model.buffers()) for t in part)
-    # twice: tied weights are stored once
+    # factor 2: tied weights are stored once
     if wanted > 2 * sum(sizes) + _SLACK:
         raise InputError(
             f"{folder}: config.json asks for {wanted} numbers, its weights hold {sum(sizes)}"
@@ -89,13 +89,13 @@ def check_model_folder(folder: Path, kind: Any) -> None:
 
 
 def check_adapter_folder(folder: Path) -> str:
-    """Refuse an adapter that is not LoRA, not in safetensors, or wants other code imported.
+    """Reject an adapter that is not LoRA, not in safetensors, or that imports other code.
 
     Returns:
-        The spec of its base.
+        The spec of its base model.
 
     Raises:
-        InputError: such an adapter; a damaged file.
+        InputError: the adapter is rejected, or a file is damaged.
     """
     settings = read_object(folder / ADAPTER)
     base = settings.get("base_model_name_or_path")
@@ -118,14 +118,14 @@ def check_adapter_folder(folder: Path) -> str:
 
 
 def check_adapter(folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse an adapter, once loaded, of which a part would be random or is not finite.
+    """Reject a loaded adapter if part of it would be random or is not finite.
 
     Args:
-        folder: where it was loaded from.
+        folder: the folder it was loaded from.
         state: its weights, by their names in the file.
 
     Raises:
-        InputError: so it is.
+        InputError: the adapter is rejected.
     """
     path = folder / ADAPTER_WEIGHTS
     stored = shapes(path)
@@ -137,7 +137,7 @@ def check_adapter(folder: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _weight_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """The files that transformers will load, each in the folder itself."""
+    """The weight files that transformers will load, all directly in the folder."""
     name = settings.get("transformers_weights") or WEIGHTS
     if name == WEIGHTS and not (folder / WEIGHTS).is_file():
         name = INDEX
@@ -160,17 +160,17 @@ def _weight_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
 
 
 def _is_plain(name: object) -> bool:
-    """Whether it names a file without leaving the folder."""
+    """Whether it names a file inside the folder."""
     return (
         isinstance(name, str) and not set(name) & {"/", "\\", "\0"} and name not in ("", ".", "..")
     )
 
 
 def shapes(path: Path) -> dict[str, torch.Size]:
-    """Read the names and shapes in a safetensors file; only its header is read.
+    """Read the names and shapes of tensors in a safetensors file; only its header is read.
 
     Raises:
-        InputError: no such file, or damaged.
+        InputError: the file is missing or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -183,7 +183,7 @@ def shapes(path: Path) -> dict[str, torch.Size]:
 
 
 def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Every whole number of a config, of its parts too."""
+    """Every integer in a config, including nested ones."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _numbers(value)

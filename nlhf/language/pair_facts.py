@@ -1,4 +1,4 @@
-"""What compared answers are like: plain facts, and the pairs of which nothing can be learnt."""
+"""Facts about compared answers, and removal of pairs from which nothing can be learnt."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nlhf.language.prompts import key_of
 from nlhf.language.reading.sifting import Account
 
 NAMED = 20
-"""So many lines that are left out are named."""
+"""Largest number of left-out lines that are named."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts by name, in the order in which they are told, and warnings, a line each."""
+    """Facts by name, in order of display, and warnings, one per line."""
 
     of: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def read_as(self, account: Account, name: str = "") -> Facts:
-        """The same with how a source was read, and the lines that were left out.
+        """Add how a source was read, and the lines that were left out.
 
         Args:
-            account: of the source.
-            name: of the source, where there are several.
+            account: how the source was read.
+            name: name of the source, if there are several.
         """
         facts = dict(self.of)
         known = facts.pop("layout", {})
@@ -53,20 +53,20 @@ def sift(
     reads: Callable[[Comparison], tuple[Hashable, Hashable]],
     source: str,
 ) -> tuple[list[Comparison], Facts]:
-    """Leave out pairs whose two answers are one to the model, and look at the rest.
+    """Drop pairs whose two answers look the same to the model, and describe the rest.
 
-    Of such a pair a model learns nothing, and its loss is ln 2 for ever.
+    Nothing can be learnt from such a pair, whose loss is always ln 2.
 
     Args:
-        comparisons: all that were read.
-        reads: what the model reads of each side, e.g. its tokens after truncation.
-        source: where they came from, for messages.
+        comparisons: all comparisons read.
+        reads: returns what the model reads of each side, e.g. its tokens after truncation.
+        source: the source of the comparisons, for messages.
 
     Returns:
-        The pairs to learn from, and the facts of all.
+        The pairs to learn from, and facts about all pairs.
 
     Raises:
-        InputError: none is left.
+        InputError: no pair is left.
     """
     identical = [c.a.strip() == c.b.strip() for c in comparisons]
     merged = [
@@ -105,7 +105,7 @@ def _sorted(c: Comparison) -> tuple[str, ...]:
 
 
 def _contradictory(comparisons: Sequence[Comparison]) -> int:
-    """Count pairs of answers to one prompt that won against each other, each at some line."""
+    """Count pairs of answers to one prompt that each won against the other in some line."""
     sides: dict[tuple[str, ...], set[bool]] = {}
     for c in comparisons:
         if c.share != 0.5:

@@ -1,4 +1,4 @@
-"""Several processes that share one step: how their gradients are averaged."""
+"""Several processes that share one step by averaging their gradients."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ S = TypeVar("S", Sequence[int], Tensor)
 
 
 class AbstractGroup(Protocol):
-    """The processes of a run, as `bridge.distributed` has them."""
+    """The processes of a run; implemented in `bridge.distributed`."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The number of processes."""
         ...
 
     def own_part(self, whole: S) -> S:
-        """Give the part of a sequence that is this process's."""
+        """Return this process's part of a sequence."""
         ...
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -41,14 +41,14 @@ class AbstractGroup(Protocol):
         ...
 
     def all(self, done: bool) -> bool:
-        """Whether it is so in every process."""
+        """Whether `done` is true in every process."""
         ...
 
 
 def synchronising(
     model: nn.Module | None, group: AbstractGroup, last: bool
 ) -> AbstractContextManager[object]:
-    """Gradients are exchanged in the last pass of a step only, where the model does that."""
+    """Exchange gradients only in the last pass of a step, where the model supports it."""
     if group.size == 1 or last or not hasattr(model, "no_sync"):
         return nullcontext()
     wrapped: Any = model
@@ -56,11 +56,11 @@ def synchronising(
 
 
 def distribute_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
-    """Let the processes' gradients be averaged: by DDP, or with the weights in shards by FSDP2.
+    """Average gradients over the processes: by DDP, or with sharded weights by FSDP2.
 
     Args:
-        policy: prepared in place; every process has the same weights.
-        group: nothing happens in a group of one.
+        policy: modified in place; every process has the same weights.
+        group: a group of one changes nothing.
         kind: "ddp" or "fsdp".
     """
     if group.size == 1:
@@ -89,9 +89,9 @@ def _shard(model: nn.Module) -> None:
 
 
 def whole_weights(policy: Policy) -> dict[str, Tensor] | None:
-    """All weights out of their shards, by name; None where there are none.
+    """All weights gathered from their shards, by name; None if nothing is sharded.
 
-    Every process must ask: they give each other their parts.
+    Every process must call this, because each one sends its shards to the others.
     """
     from torch.distributed.tensor import DTensor
 

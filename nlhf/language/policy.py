@@ -1,4 +1,4 @@
-"""A language model as a policy, beside the reference that it may not leave too far."""
+"""A language model as a policy, with the reference that regularises it."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from nlhf.language.prompts import Prompt, text_of
 
 @dataclass(frozen=True)
 class Encoded:
-    """Prompts as tokens, padded on the left so that all answers begin in one column.
+    """Prompts as tokens, padded on the left so that all answers start in the same column.
 
     Attributes:
         ids: [B, P].
-        mask: which of them are prompt, [B, P], bool.
+        mask: which tokens belong to the prompt, [B, P], bool.
     """
 
     ids: Tensor
     mask: Tensor
 
     def rows(self, index: Tensor) -> Encoded:
-        """Some of the rows, or some of them several times."""
+        """Select rows; a row may be repeated."""
         return Encoded(self.ids[index], self.mask[index])
 
 
 @dataclass
 class Policy:
-    """A causal language model pi, its frozen reference mu, and how text becomes tokens.
+    """A causal language model pi, its frozen reference mu, and the conversion of text to tokens.
 
     With full weights the reference is a second model. With LoRA it is the same model with the
-    adapter off, so that the base weights are there once.
+    adapter off, so the base weights are stored only once.
 
     Attributes:
         model: pi; a Hugging Face causal language model, or a peft model around one.
-        reference: mu; None where it is `model` with its adapter off, or where nobody asks for it.
-        tokenizer: of both.
-        end_ids: tokens that end an answer; none where every answer has its full length.
-        pad_id: what stands where there is no token; never looked at.
-        context: most tokens of prompt and answer together, None where there is no limit.
-        name: how messages and the model card call it.
-        chat: whether a prompt that is plain text is put into the tokenizer's chat template.
-        shortest: tokens of an answer before which no token may end it, under pi and mu alike.
-        prompt_room: most tokens of a prompt, None for any number.
-        keeps: of a longer prompt its "end" or its "start"; or "refuse".
+        reference: mu; None if it is `model` with its adapter off, or if no reference is needed.
+        tokenizer: tokenizer of both.
+        end_ids: tokens that end an answer; if empty, every answer has full length.
+        pad_id: token used as padding; the models never attend to it.
+        context: largest number of tokens of prompt and answer together; None without a limit.
+        name: name in messages and in the model card.
+        chat: whether plain-text prompts are put into the tokenizer's chat template.
+        shortest: number of tokens of an answer before which it may not end, under both pi and mu.
+        prompt_room: largest number of tokens of a prompt; None for any number.
+        keeps: which part of a longer prompt is kept, "end" or "start"; "refuse" raises an error.
         forward_model: `model` in a wrapper that exchanges gradients between processes, if any.
-        checkpointed: layers that are computed again for a gradient, see `checkpointing`.
-        joined: whether pi and mu may be rows of one pass: the policy is an adapter, and one pass
-            was found to give what two give.
-        shares: whether several tokens may follow a cached prompt in one pass.
+        checkpointed: layers that are recomputed for a gradient, see `checkpointing`.
+        joined: whether pi and mu can be rows of one pass: the policy is an adapter, and a test
+            showed that one pass gives the same result as two.
+        shares: whether several tokens can follow a cached prompt in one pass.
     """
 
     model: nn.Module
@@ -77,7 +77,7 @@ class Policy:
     _adapter: AdapterRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # No dropout anywhere: sampling, scores and gradients are of one and the same pi.
+        # No dropout anywhere: sampling, scores and gradients use the same pi.
         self.model.eval()
         if self.reference is not None:
             self.reference.eval().requires_grad_(False)
@@ -93,7 +93,7 @@ class Policy:
 
     @property
     def remark(self) -> str | None:
-        """What a user should know of how this policy is sampled, in one line; None if nothing."""
+        """A one-line remark for the user on how this policy is sampled; None if there is none."""
         if self.joined or self.reference is not None or not self.has_adapter:
             return None
         return (
@@ -103,12 +103,12 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device on which the model computes."""
         return next(self.model.parameters()).device
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens the model knows."""
+        """The size of the model's vocabulary."""
         return rows_of(self.model)
 
     @property
@@ -126,12 +126,12 @@ class Policy:
             )
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that learn, by name."""
+        """The trainable parameters by name."""
         named = self.model.named_parameters()
         return {name: parameter for name, parameter in named if parameter.requires_grad}
 
     def forward(self, inputs: Mapping[str, Any], reference: bool = False) -> Any:
-        """Run pi, or mu without a gradient; give what the model gives."""
+        """Run pi, or mu without a gradient; return the model's output."""
         if not reference:
             makes_gradient = torch.is_grad_enabled() and self.checkpointed
             again = _recomputing(self.checkpointed) if makes_gradient else nullcontext()
@@ -148,7 +148,7 @@ class Policy:
     def forward_rows(self, inputs: Mapping[str, Any], own: int) -> Any:
         """Run pi on the first `own` rows and mu on the others in one pass over the base weights.
 
-        Only where the two are `joined`.
+        Only valid if the two are `joined`.
         """
         assert self._adapter is not None
         assert self.joined
@@ -156,14 +156,14 @@ class Policy:
             return self.model(**inputs)
 
     def allowed(self, logits: Tensor, place: int) -> Tensor:
-        """Logits [..., V] of an answer's token number `place`, none that ends it too early."""
+        """Logits [..., V] of an answer's token `place`; tokens that end it too early get -inf."""
         if place >= self.shortest or not self.end_ids:
             return logits
         ends = torch.tensor(self.end_ids, device=logits.device)
         return logits.index_fill(-1, ends, -torch.inf)
 
     def adapter_off(self) -> Any:
-        """While the block runs, an adapter has no effect."""
+        """Within the block, an adapter has no effect."""
         model: Any = self.model
         if self.reference is not None or not self.has_adapter:
             return nullcontext()
@@ -171,7 +171,7 @@ class Policy:
 
     @contextmanager
     def holding(self, parameters: Mapping[str, Tensor]) -> Iterator[None]:
-        """While the block runs, pi has these values of its trainable parameters."""
+        """Within the block, pi's trainable parameters have these values."""
         own = self.trainable()
         kept = {name: parameter.detach().clone() for name, parameter in own.items()}
         try:
@@ -187,10 +187,10 @@ class Policy:
             parameter.copy_(parameters[name])
 
     def encode(self, prompts: Sequence[Prompt]) -> Encoded:
-        """Tokens of prompts, padded on the left.
+        """Tokenize prompts, padded on the left.
 
         Raises:
-            InputError: no prompt, or an empty one.
+            InputError: there is no prompt, or one is empty.
         """
         if not prompts:
             raise InputError("there are no prompts; give at least one")
@@ -204,10 +204,10 @@ class Policy:
         return Encoded(ids.to(self.device), mask.to(self.device))
 
     def encode_answers(self, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens of answers, each with the token that ends it, padded on the right.
+        """Tokenize answers, each with its end token, padded on the right.
 
         Returns:
-            The tokens and which of them belong to the answers, [N, T].
+            The tokens and a mask of those that belong to the answers, [N, T].
 
         Raises:
             InputError: an answer has no tokens.
@@ -222,10 +222,10 @@ class Policy:
         return tokens.to(self.device), mask.to(self.device)
 
     def answer_tokens(self, answer: str) -> list[int]:
-        """The tokens of one answer and the one that ends it, if there is such a token.
+        """The tokens of one answer and its end token, if there is one.
 
         Raises:
-            InputError: there are none.
+            InputError: the answer has no tokens.
         """
         end = getattr(self.tokenizer, "eos_token_id", None)
         ends = [end] if end in self.end_ids else list(self.end_ids[:1])
@@ -235,10 +235,11 @@ class Policy:
         return tokens
 
     def check_room(self, prompts: Sequence[Prompt], answer: int, source: str) -> None:
-        """Refuse prompts that leave no room for an answer of so many tokens.
+        """Raise if prompts leave no room for an answer of `answer` tokens.
 
         Raises:
-            InputError: a prompt is empty, or exceeds the model's context with its answer.
+            InputError: a prompt is empty, or it exceeds the model's context together with its
+                answer.
         """
         for i, prompt in enumerate(prompts, 1):
             length = len(self.prompt_tokens(prompt))
@@ -257,14 +258,14 @@ class Policy:
                 )
 
     def shortened(self, tokens: list[int]) -> list[int]:
-        """A prompt's tokens as far as there is room for them."""
+        """A prompt's tokens, truncated to the room for a prompt."""
         room = self.prompt_room
         if room is None or len(tokens) <= room or self.keeps == "refuse":
             return tokens
         return tokens[-room:] if self.keeps == "end" else tokens[:room]
 
     def texts(self, tokens: Tensor, mask: Tensor) -> list[str]:
-        """Answers as text, without the token that ends them and without special tokens.
+        """Decode answers to text, without their end tokens and special tokens.
 
         Args:
             tokens, mask: [N, T].
@@ -273,7 +274,7 @@ class Policy:
             tuple(t for t, kept in zip(*row, strict=True) if kept and t not in self.end_ids)
             for row in zip(tokens.tolist(), mask.tolist(), strict=True)
         ]
-        # toy languages give the same answer many times
+        # toy languages produce the same answer many times
         known = {
             row: self.tokenizer.decode(list(row), skip_special_tokens=True).strip()
             for row in set(rows)
@@ -281,16 +282,16 @@ class Policy:
         return [known[row] for row in rows]
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """The tokens of one prompt, in the tokenizer's chat template where that is wanted.
+        """Tokenize one prompt, with the tokenizer's chat template if requested.
 
-        Messages that no template puts together are their texts, a blank line between two.
+        Without a template, messages are joined by blank lines.
 
         Raises:
             InputError: see `encode`.
         """
         template = getattr(self.tokenizer, "chat_template", None)
         if not template or (isinstance(prompt, str) and not self.chat):
-            text = text_of(prompt)  # without a template nothing says who speaks
+            text = text_of(prompt)  # without a template the roles are dropped
             tokens = self.tokenizer(text)["input_ids"]
             if not tokens:
                 raise InputError(f"prompt {text!r} has no tokens; give at least one word")
@@ -301,7 +302,7 @@ class Policy:
             text = self.tokenizer.apply_chat_template(
                 list(prompt), tokenize=False, add_generation_prompt=True
             )
-        except Exception as error:  # a template is a program, in a sandbox
+        except Exception as error:  # a template is a sandboxed program and can raise anything
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise InputError(
                 f"{self.name}: its chat template fails: {said}; mend it, or --set chat=false"
@@ -310,15 +311,15 @@ class Policy:
 
 
 def rows_of(model: Any) -> int:
-    """How many tokens a model knows."""
+    """The number of tokens in a model's vocabulary."""
     return model.get_input_embeddings().weight.shape[0]
 
 
 @contextmanager
 def _recomputing(layers: tuple[nn.Module, ...]) -> Iterator[None]:
-    """While the block runs these layers checkpoint, as transformers has it: where they train.
+    """Within the block, these layers checkpoint, which transformers only does in training mode.
 
-    Only they are told so; their parts, dropout among them, are not.
+    Only the layers themselves are in training mode; their submodules, including dropout, are not.
     """
     try:
         for layer in layers:

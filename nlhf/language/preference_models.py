@@ -25,18 +25,19 @@ VERSION = 1
 
 
 class PreferenceModel(nn.Module):
-    """P(a > b | x) = sigmoid(z), where z changes its sign as a and b change places.
+    """P(a > b | x) = sigmoid(z), where z changes sign when a and b are swapped.
 
-        pairwise:        z = s(x, a, b) - s(x, b, a)           any preference; reads a pair at once
-        skew-symmetric:  z = sum_l u_2l v_2l+1 - u_2l+1 v_2l   u, v = e(x, a), e(x, b) in R^2k
-        bradley-terry:   z = r(x, a) - r(x, b)                 a reward: never a cycle
+            pairwise:        z = s(x, a, b) - s(x, b, a)           any preference; reads pairs
+            skew-symmetric:  z = sum_l u_2l v_2l+1 - u_2l+1 v_2l   u, v = e(x, a), e(x, b) in R^2k
+            bradley-terry:   z = r(x, a) - r(x, b)                 a reward: never cyclic
 
     s, e and r are a layer of `hidden` units on the encoder's features of the texts, see `scores`.
-    With k planes the second expresses cycles too, at the cost of one reading an answer instead of
-    one a pair.
+    With k planes, the skew-symmetric head can express cycles too, but reads each answer once
+    instead of each pair.
 
-    Source: the pairwise form, Munos et al. 2023 (arXiv 2312.00886), section 3, in both orders; the
-    embedding, Zhang et al. 2024 (arXiv 2410.02197), section 4; Bradley and Terry 1952.
+    Source: Munos et al. 2023 (arXiv 2312.00886), section 3, for the pairwise form, here used in
+    both orders; Zhang et al. 2024 (arXiv 2410.02197), section 4, for the embedding; Bradley and
+    Terry 1952.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class PreferenceModel(nn.Module):
         """Put a new head on an encoder.
 
         Args:
-            encoder: gives the features.
+            encoder: computes the features.
             head: one of HEADS.
-            hidden: units of the layer, >= 1.
-            planes: k >= 1; read by skew-symmetric.
-            generator: draws the first weights.
+            hidden: number of hidden units, >= 1.
+            planes: k >= 1; used by skew-symmetric only.
+            generator: draws the initial weights.
 
         Raises:
-            InputError: an unknown head, or no unit or plane.
+            InputError: an unknown head, or `hidden` or `planes` below 1.
         """
         super().__init__()
         if head not in HEADS:
@@ -77,31 +78,32 @@ class PreferenceModel(nn.Module):
                 layer.bias.zero_()
 
     def rows(self, prompt: Prompt, a: str, b: str) -> tuple[Segments, Segments]:
-        """What must be read to compare a with b; for b with a, the same the other way round."""
+        """The two rows to read to compare a with b; comparing b with a swaps them."""
         x = text_of(prompt)
         return ((x, a, b), (x, b, a)) if self.kind == PAIRWISE else ((x, a), (x, b))
 
     def scores(self, features: Tensor) -> Tensor:
         """The head's outputs for features [R, texts, width] of rows: [R, 1 or 2 k].
 
-        It sees the prompt's features, the answers', and the products of the prompt's with these:
-        whether an answer has to do with its prompt is in no text alone.
+        The head sees the features of the prompt and of the answers, and the products of the two:
+            whether
+        an answer fits its prompt cannot be seen from either text alone.
         """
         features = nn.functional.layer_norm(features, features.shape[-1:])
         both = torch.cat((features, features[:, :1] * features[:, 1:]), 1)
         return self.last(nn.functional.gelu(self.first(both.flatten(1))))
 
     def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """z, [B], from the scores of the two rows of each comparison."""
+        """z, [B], from the scores of both rows of each comparison."""
         if self.kind != SKEW:
             return (first - second)[:, 0]
         u, v = first.unflatten(-1, (-1, 2)), second.unflatten(-1, (-1, 2))
         return (u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]).sum(-1)
 
     def forward(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        """z, [B], float64 without a gradient: z(a, b) = -z(b, a) to the last bit.
+        """z, [B], float64 without a gradient; z(a, b) = -z(b, a) holds exactly.
 
-        Each text is read once and in an order of its own, so that the rounding of a pass does not
+        Each text is read once, in an order that depends on the texts only. So rounding does not
         depend on the order of the comparisons.
         """
         rows = [self.rows(*each) for each in zip(prompts, a, b, strict=True)]
@@ -116,7 +118,7 @@ class PreferenceModel(nn.Module):
     def features(
         self, rows: Sequence[Segments], advance: Callable[[int], None] = lambda n: None
     ) -> Tensor:
-        """The encoder's features of rows, in as many passes as it needs, [R, texts, width]."""
+        """The encoder's features of rows, [R, texts, width], in as many passes as necessary."""
         device, texts = self.last.weight.device, len(rows[0]) if rows else 1
         out = torch.empty(len(rows), texts, self.encoder.width, device=device)
         with torch.no_grad():
@@ -134,13 +136,13 @@ class PreferenceModel(nn.Module):
         return torch.sigmoid(self(prompts, a, b))
 
     def reward(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-        """r(x, y), [B], float64: what `forward` takes the difference of.
+        """r(x, y), [B], float64, whose differences `forward` returns.
 
-        Only differences between answers to one prompt were fitted; r is known up to a constant
-        of the prompt.
+        Only differences between answers to the same prompt were fitted, so r is determined up to a
+        constant per prompt.
 
         Raises:
-            InputError: another head than bradley-terry, which has no such scalar.
+            InputError: the head is not bradley-terry and has no reward.
         """
         if self.kind != BRADLEY_TERRY:
             raise InputError(
@@ -157,15 +159,15 @@ class PreferenceModel(nn.Module):
         return scores[[number[row] for row in rows]]
 
     def learns(self) -> dict[str, nn.Parameter]:
-        """The parameters that learn, by name; the encoder's begin with "encoder."."""
+        """The trainable parameters by name; the encoder's start with "encoder."."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path | str, report: Mapping[str, Any] | None = None) -> None:
         """Write model, encoder and a description into a folder: safetensors and JSON.
 
         Args:
-            folder: made if it is not there.
-            report: what is known of it, as JSON can say it.
+            folder: created if it does not exist.
+            report: further information to store, as JSON values.
         """
         folder = Path(folder)
         (folder / "encoder").mkdir(parents=True, exist_ok=True)
@@ -191,10 +193,10 @@ class PreferenceModel(nn.Module):
 
 
 def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> PreferenceModel:
-    """Load what `save` wrote; no code in it is run.
+    """Load what `save` wrote, without running code from the folder.
 
     Raises:
-        InputError: something else, or damaged.
+        InputError: the folder holds something else, or is damaged.
     """
     folder = Path(folder)
     facts = read_object(folder / "preference.json", "preference-train")
@@ -211,7 +213,7 @@ def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> P
         head = load_file(path)
         encoder = saved_encoder(folder / "encoder", facts["encoder"])
         hidden, planes = int(facts["hidden"]), int(facts["planes"])
-        # takes no memory for what is claimed
+        # allocates no memory for the sizes that the file claims
         with torch.device("meta"):
             model = PreferenceModel(encoder, facts["head"], hidden=hidden, planes=planes)
     except InputError:
@@ -235,7 +237,7 @@ def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> P
 
 
 def _sha256(folder: Path) -> dict[str, str]:
-    """The hashes of all files of a model, by their path in the folder."""
+    """The hashes of all files of a model, by path relative to the folder."""
     files = [folder / "head.safetensors", *sorted((folder / "encoder").rglob("*"))]
     found = {}
     for path in files:

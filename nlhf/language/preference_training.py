@@ -1,4 +1,4 @@
-"""Fit a preference model to votes; the whole state of the training in one object."""
+"""Fit a preference model to votes; one object holds the full training state."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from nlhf.language.prompts import Prompt
 
 
 class AbstractOptimizer(Protocol):
-    """Moves parameters along updates, estimates of minus the gradient."""
+    """Moves parameters along updates, which estimate minus the gradient."""
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step."""
+        """The learning rate of the next step."""
         ...
 
     def step(self, updates: Mapping[str, Tensor]) -> None:
@@ -32,17 +32,17 @@ class AbstractOptimizer(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Restore the state from a checkpoint."""
         ...
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One update: loss in nats a vote and accuracy on its own batch, before it."""
+    """One update: loss in nats per vote and accuracy on its own batch, before the update."""
 
     step: int
     epoch: int
@@ -53,10 +53,10 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One pass: means over the updates on the way, and the model on what was held out.
+    """One epoch: means over its updates, and the model's performance on held-out comparisons.
 
-    `check_loss` is the loss that says which epoch is kept. Columns are NaN where no comparison is
-    left for them. `longer` is the accuracy of "the answer with more letters wins".
+    `check_loss` selects the epoch to keep. Columns without comparisons are NaN. `longer` is the
+    accuracy of the rule "the answer with more letters wins".
     """
 
     step: int
@@ -74,7 +74,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class BinRecord:
-    """A row of the table of reliability at the end: confidence against agreement."""
+    """A row of the final reliability table: confidence against agreement."""
 
     step: int
     low: float
@@ -86,18 +86,18 @@ class BinRecord:
 
 @dataclass
 class Fit:
-    """A training under way. What is not in `state` never changes.
+    """A training in progress. Fields outside `state` never change.
 
     Attributes:
-        model: learns in place.
-        learn, check, held: comparisons to learn from, those by which the best epoch is chosen (the
-            last one if there are none), and those by which it is judged.
-        optimizer: of `model.learns()`.
-        order: gives the order of `learn` in an epoch, the first is 1; the same whenever asked.
-        epochs, batch_size: the extent.
-        facts: what the comparisons are like.
-        epoch, position, step: where it is: batches done in this epoch and updates in all.
-        sums: loss, accuracy and votes over this epoch.
+        model: trained in place.
+        learn, check, held: comparisons to learn from, those that select the best epoch (the last
+            one if there are none), and those for the final assessment.
+        optimizer: optimizer of `model.learns()`.
+        order: returns the order of `learn` in an epoch, counted from 1; deterministic.
+        epochs, batch_size: length of the training and batch size.
+        facts: facts about the comparisons.
+        epoch, position, step: the epoch, batches done in it, and total updates.
+        sums: loss, accuracy and votes summed over this epoch.
         best_epoch, best_loss, best: the best epoch so far, its loss on `check` and its weights.
     """
 
@@ -120,33 +120,33 @@ class Fit:
 
     @property
     def batches(self) -> int:
-        """Updates in an epoch."""
+        """Number of updates per epoch."""
         return math.ceil(len(self.learn) / self.batch_size)
 
     @property
     def seen(self) -> int:
-        """Comparisons learned from so far, each as often as it was."""
+        """Number of comparisons processed so far, with repetitions."""
         return (self.epoch - 1) * len(self.learn) + self.position * self.batch_size
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are over."""
+        """Whether all epochs are done."""
         return self.epoch > self.epochs
 
     def state(self) -> dict[str, Any]:
-        """What a resumed training needs: {"tensors": by name, "numbers": JSON can say them}."""
+        """What a resumed training needs: {"tensors": by name, "numbers": JSON values}."""
         optimizer = self.optimizer.state_dict()
         tensors = {f"model/{name}": p.detach() for name, p in self.model.learns().items()}
         tensors |= {f"optimizer/{name}": t for name, t in optimizer["buffers"].items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         if not self.best:
-            del numbers["best_loss"]  # infinite, which JSON cannot say
+            del numbers["best_loss"]  # infinite, which JSON cannot represent
         return {"tensors": tensors, "numbers": {**numbers, "optimizer_steps": optimizer["steps"]}}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave.
+        """Continue from a value of `state`.
 
         Raises:
             InputError: it belongs to another model.
@@ -176,9 +176,9 @@ _NUMBERS = ("epoch", "position", "step", "sums", "best_epoch", "best_loss")
 
 @dataclass(frozen=True)
 class _Table:
-    """The rows of all comparisons, each once, and their features where these never change.
+    """The distinct rows of all comparisons, with their features if these never change.
 
-    `first`, `second`, `share` and `votes` are of those to learn from.
+    `first`, `second`, `share` and `votes` belong to the comparisons to learn from.
     """
 
     rows: list[Segments]
@@ -199,21 +199,22 @@ def fit(
     advance: Callable[[int], None] = lambda comparisons: None,
     read: Callable[[int], None] = lambda rows: None,
 ) -> Assessment | None:
-    """Maximise the likelihood of the votes, by epochs over shuffled comparisons.
+    """Maximise the likelihood of the votes over epochs of shuffled comparisons.
 
     loss = - sum_i votes_i (share_i log P_i + (1 - share_i) log(1 - P_i)) / sum_i votes_i
 
     Args:
-        state: moves on; may stand anywhere in the training.
-        on_step: given the record of every update.
-        on_epoch: given the record of every epoch.
-        after: called when an update is whole, at the end of an epoch after its record; True stops.
-        advance: told the comparisons of each update.
-        read: told the rows that a frozen encoder has read before the first update.
+        state: updated in place; may be at any point of the training.
+        on_step: called with the record of every update.
+        on_epoch: called with the record of every epoch.
+        after: called after every complete update, at the end of an epoch after its record;
+            returning True stops the training.
+        advance: called with the number of comparisons in each update.
+        read: called with the number of rows that a frozen encoder has read before the first update.
 
     Returns:
-        The assessment of the best epoch, whose weights the model has now, on what was held out;
-        None if that is nothing, or if `after` stopped it.
+        The held-out assessment of the best epoch, whose weights the model now has; None if nothing
+        is held out, or if `after` stopped the training.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.
@@ -265,7 +266,7 @@ def _table(state: Fit, read: Callable[[int], None]) -> _Table:
 
 
 def _logits(model: PreferenceModel, table: _Table) -> Logits:
-    """The model's z, without reading anew what a frozen encoder has read."""
+    """The model's z, reusing features that a frozen encoder has already computed."""
     known = table.features
     if known is None:
         return model
@@ -275,7 +276,7 @@ def _logits(model: PreferenceModel, table: _Table) -> Logits:
         pairs = [model.rows(*each) for each in zip(prompts, a, b, strict=True)]
         rows = sorted({row for pair in pairs for row in pair})
         old = [row for row in rows if row in table.number]
-        new = [row for row in rows if row not in table.number]  # of pairs that nobody compared
+        new = [row for row in rows if row not in table.number]  # from pairs that nobody compared
         features = known[[table.number[row] for row in old]]
         if new:
             features = torch.cat((features, model.features(new)))
@@ -307,7 +308,7 @@ def _update(
         raise FloatingPointError(
             f"the loss is {value} at step {state.step + 1}; use a smaller learning_rate"
         )
-    # an encoder's pooler is among its weights and in none of the features
+    # an encoder's pooler is among its weights but affects no feature
     gradients = torch.autograd.grad(
         loss, list(parameters.values()), allow_unused=True, materialize_grads=True
     )
@@ -317,7 +318,7 @@ def _update(
 
 
 def _end_of_epoch(state: Fit, logits: Logits) -> EpochRecord:
-    """Keep the weights if they are the best so far, and say how it stands."""
+    """Keep the weights if they are the best so far, and return the epoch's record."""
     check = assess(logits, state.check).loss if state.check else math.nan
     if not state.check or check < state.best_loss:
         state.best_epoch = state.epoch
@@ -341,7 +342,7 @@ def _end_of_epoch(state: Fit, logits: Logits) -> EpochRecord:
 
 
 def bin_records(assessment: Assessment, step: int) -> list[BinRecord]:
-    """The table of reliability, a record a bin."""
+    """The reliability table, one record per bin."""
     return [
         BinRecord(step, b.low, b.high, b.count, b.confidence, b.agreement) for b in assessment.bins
     ]

@@ -1,4 +1,4 @@
-"""The rows that a run on a language model logs."""
+"""The rows that a run on a language model writes to its log."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LanguageRecord:
-    """One step on a language model; names as in TRL's trainers, "/" written as "_".
+    """One training step on a language model; names as in TRL's trainers, with "/" written as "_".
 
     `objective_kl` estimates KL(pi || mu) of whole answers: the mean over the policy's answers of
-    the sum of KL(pi || mu) at their prefixes, never negative; `objective_entropy` is the mean of
-    -log pi(y); `rewards_probabilities` the mean P(y > y'), `rewards_accuracies` how often it
-    exceeds a half, `rewards_margins` the mean P(y > y') - P(y' > y); `beta` is tau,
+    the sum of KL(pi || mu) at their prefixes, never negative. `objective_entropy` is the mean of
+    -log pi(y). `rewards_probabilities` is the mean P(y > y'), `rewards_accuracies` the share of
+    pairs with P(y > y') > 1/2, `rewards_margins` the mean P(y > y') - P(y' > y). `beta` is tau,
     `mixture_coef` the reference's weight in the opponent, `num_tokens` all tokens sampled so far.
     """
 
@@ -40,9 +40,9 @@ class LanguageRecord:
 class EvaluationRecord:
     """The policy against its reference on held-out prompts.
 
-    `win_rate` is the mean of P(pi > mu) over prompts (of the reward, where a reward is all that
-    there is), `win_rate_error` its standard error, `above_half` the share of prompts on which it
-    exceeds a half; `ended` is how many answers came to their end.
+    `win_rate` is the mean of P(pi > mu) over prompts (or of the reward, if there is only a reward).
+    `win_rate_error` is its standard error, `above_half` the share of prompts with P(pi > mu) > 1/2,
+    `ended` the share of answers that ended.
     """
 
     step: int
@@ -58,9 +58,9 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class ExactRecord:
-    """The policy of one prompt against the game of all answers; `prompt` is its number.
+    """The policy for one prompt against the game of all answers; `prompt` is its number.
 
-    The three distances are to the regularised equilibrium that the oracle found.
+    All three distances are to the regularised equilibrium that the oracle found.
     """
 
     step: int

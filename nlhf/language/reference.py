@@ -1,4 +1,4 @@
-"""Whether the reference stays, or follows the policy in jumps or as a moving average."""
+"""Motion of the reference: fixed, or following the policy in jumps or as a moving average."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Reference:
     """How mu moves.
 
     Attributes:
-        kind: "fixed", but for jumps every `every` steps; or "ema": mu <- (1 - r) mu + r pi, in
+        kind: "fixed", except for jumps every `every` steps; or "ema": mu <- (1 - r) mu + r pi, in
             parameters, after every step.
-        every: steps after which mu becomes pi; 0 for never.
-        rate: r of the moving average in (0, 1].
+        every: number of steps after which mu becomes pi; 0 means never.
+        rate: r of the moving average, in (0, 1].
     """
 
     kind: str = "fixed"
@@ -43,11 +43,11 @@ class Reference:
 
     @property
     def moves(self) -> bool:
-        """Whether mu is another policy at the end than at the start."""
+        """Whether mu changes during the run."""
         return self.kind == "ema" or self.every > 0
 
     def check(self, policy: Policy, processes: int) -> None:
-        """Refuse a policy whose reference cannot move.
+        """Raise if the policy's reference cannot move.
 
         Raises:
             InputError: the reference is the policy's own base, with its adapter off.
@@ -62,7 +62,7 @@ class Reference:
 
     @torch.no_grad()
     def after(self, policy: Policy, step: int) -> None:
-        """Let mu follow when `step` steps are done."""
+        """Update mu after `step` steps."""
         jumps = self.every > 0 and step % self.every == 0
         if self.kind == "ema" or jumps:
             own = policy.trainable()
@@ -70,23 +70,23 @@ class Reference:
                 parameter.lerp_(own[name].to(parameter), 1.0 if jumps else self.rate)
 
     def state(self, policy: Policy, step: int) -> dict[str, Tensor]:
-        """The reference's parameters, as far as they have moved."""
+        """The reference's parameters, if they have moved."""
         moved = self.kind == "ema" or (self.every > 0 and step >= self.every)
         return _counterparts(policy, policy.trainable()) if moved else {}
 
     @torch.no_grad()
     def load(self, policy: Policy, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` returned."""
         if state:
             for name, parameter in _counterparts(policy, policy.trainable()).items():
                 parameter.copy_(state[name])
 
 
 def _counterparts(policy: Policy, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The reference's parameters of the names of the policy's that learn."""
+    """The reference's parameters with the names of the policy's trainable ones."""
     assert policy.reference is not None
     return {n: p.detach() for n, p in policy.reference.named_parameters() if n in own}
 
 
 FIXED = Reference()
-"""A reference that stays."""
+"""A fixed reference."""

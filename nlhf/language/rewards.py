@@ -1,4 +1,4 @@
-"""Scalar rewards r(x, y), which RLHF needs in place of a preference."""
+"""Scalar rewards r(x, y), which RLHF needs instead of a preference."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ Reward = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 
 
 def reward_of(judge: AbstractJudge, *, by_itself: bool) -> Reward:
-    """The reward that a judge knows, looked at: one finite number an answer.
+    """The reward of a judge, validated: one finite number per answer.
 
     Args:
-        judge: has a method `reward`, or is around something that has.
-        by_itself: a function without one is taken for the reward, (prompts, answers) -> numbers.
+        judge: has a method `reward`, or wraps a judge that has one.
+        by_itself: treat a function without that method as the reward, (prompts, answers) ->
+            numbers.
 
     Raises:
-        InputError: it knows none.
+        InputError: the judge has no reward.
     """
     named = judge.name
     while isinstance(judge, AbstractWrapper):

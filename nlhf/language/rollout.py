@@ -1,4 +1,4 @@
-"""The answers of a step: drawn as an objective plans it, asked about, and scored."""
+"""The answers of a step: sampled by an objective's plan, judged and scored."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from nlhf.language.scoring import Scores, score
 from nlhf.language.stopwatch import Stopwatch
 
 Draws = Callable[[int], Tensor]
-"""The random numbers of so many answers a prompt."""
+"""Draws the random numbers for `rows` answers per prompt."""
 
 
 @dataclass(frozen=True)
 class Follow:
-    """What a follower was asked and said: its prompts [B N], its answers."""
+    """The follower's prompts [B N] and answers."""
 
     prompts: list[Prompt]
     encoded: Encoded
@@ -37,12 +37,12 @@ class Follow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts with the answers that are scored and what they earn.
+    """Prompts with the scored answers and their payoffs.
 
     Attributes:
-        preference: P(y > y'), [B, N, M] or [B, N, N]; NaN where rewards were asked.
-        log_other: the share of opponents' answers that ended; NaN without opponents.
-        tokens: how many were sampled.
+        preference: P(y > y'), [B, N, M] or [B, N, N]; NaN if the plan asks for rewards.
+        log_other: share of the opponents' answers that ended; NaN without opponents.
+        tokens: number of tokens sampled.
     """
 
     plan: Plan
@@ -59,16 +59,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Who answers, who judges, and how answers are drawn.
+    """Defines who answers, who judges, and how answers are sampled.
 
     Attributes:
-        judge: P(y > y' | x); None only where `reward` is all that the plan asks for.
+        judge: P(y > y' | x); None only if the plan asks for `reward` alone.
         reward: r(x, y).
-        autocast: dtype of the scoring passes; None computes in the weights' own.
-        missing_end: c >= 0, taken from what an answer earns that has not ended: from its reward,
-            or P(y > y') - c(y) + c(y'), which keeps P(y > y') + P(y' > y) = 1.
-        decoder: what draws the answers.
-        watch: of the time that the parts take.
+        autocast: dtype of the scoring passes; None uses the dtype of the weights.
+        missing_end: penalty c >= 0 on answers that have not ended. It is subtracted from the
+            reward, or gives P(y > y') - c(y) + c(y'), which keeps P(y > y') + P(y' > y) = 1.
+        decoder: samples the answers.
+        watch: measures the time of each part.
     """
 
     policy: Policy
@@ -88,7 +88,7 @@ class Rollout:
         held: Mapping[str, Parameters],
         draws: Draws,
     ) -> Batch:
-        """Answer prompts as planned, and have the answers judged."""
+        """Answer prompts as planned and judge the answers."""
         encoded = self.policy.encode(prompts)
         found = self._answers([*plan.scored, *plan.opponents], encoded, held, draws)
         own = _beside(found[: len(plan.scored)], len(prompts), self.policy.pad_id)
@@ -116,7 +116,7 @@ class Rollout:
     def _score(self, batch: Batch, held: Mapping[str, Parameters], hidden: bool) -> Scored:
         plan, count = batch.plan, len(batch.prompts)
         logs: dict[str, Tensor] = {}
-        for name in plan.held:  # before any graph: to hold is to write over the policy's weights
+        for name in plan.held:  # before building any graph: holding overwrites the policy's weights
             with self.policy.holding(held[name]), torch.no_grad():
                 logs[name] = self._pass(batch.encoded, batch.own, count).log_prob
         sampled, kl, states = self._scored(
@@ -140,7 +140,7 @@ class Rollout:
     def _answers(
         self, plans: Sequence[Draw], encoded: Encoded, held: Mapping[str, Parameters], draws: Draws
     ) -> list[Answers]:
-        """The answers of each draw; the policy's and the mixture's in one loop."""
+        """The answers of each draw; the policy's and the mixture's come from one loop."""
         uniforms = [draws(each.count) for each in plans]
         found: dict[int, Answers] = {}
         live = {i: each.policy for i, each in enumerate(plans) if each.policy in (POLICY, MIXTURE)}
@@ -205,7 +205,7 @@ class Rollout:
         with torch.set_grad_enabled(full):
             terms = divergence_of(pi.log_all, mu.log_all)
             whole = torch.where(own.mask, terms, 0.0).reshape(shape)
-        kl = whole.detach().clamp_min(0.0).sum(-1)  # rounding may be negative
+        kl = whole.detach().clamp_min(0.0).sum(-1)  # rounding may make it negative
         sampled = Sampled(
             pi.log_prob.reshape(shape),
             mu.log_prob.reshape(shape),
@@ -219,7 +219,7 @@ class Rollout:
     def _judged(
         self, plan: Plan, prompts: list[Prompt], own: Answers, other: Answers | None
     ) -> tuple[Tensor, Tensor]:
-        """P(y > y') and what each answer earns, [B, N]."""
+        """P(y > y') and the payoff of each answer, [B, N]."""
         policy, count = self.policy, len(prompts)
         texts = policy.texts(own.tokens, own.mask)
         n = len(texts) // count
@@ -235,7 +235,7 @@ class Rollout:
         assert other is not None
         others = policy.texts(other.tokens, other.mask)
         m = len(others) // count
-        # of a follower, the answers to each leader's own
+        # with a follower: its answers to each answer of the leader
         each = m // n if plan.follow is not None else m
         asked = [
             (prompts[b], texts[b * n + i], others[b * m + (i * each if plan.follow else 0) + j])
@@ -278,12 +278,12 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Scored:
-    """A batch as the loss takes it.
+    """A batch in the form that the loss takes.
 
     Attributes:
-        kl: sum_t KL(pi || mu) of the whole distributions at the answers' prefixes, [B, N], which
-            has the mean of log pi(y)/mu(y) over y ~ pi and is never negative.
-        states: hidden states, if asked for.
+        kl: sum_t KL(pi || mu) of the whole distributions at the answers' prefixes, [B, N]. It is
+            never negative and has the same mean as log pi(y)/mu(y) over y ~ pi.
+        states: hidden states, if requested.
     """
 
     sampled: Sampled
@@ -297,7 +297,7 @@ def _split(answers: Answers, own: int) -> tuple[Answers, Answers]:
 
 
 def _beside(parts: Sequence[Answers], count: int, pad: int) -> Answers | None:
-    """Answers of several draws as those of one: each prompt's stand together."""
+    """Merge answers of several draws; those of each prompt are adjacent."""
     if len(parts) < 2:
         return parts[0] if parts else None
     longest = max(part.tokens.shape[1] for part in parts)

@@ -1,4 +1,4 @@
-"""Policies on disk: what `save_pretrained` writes, and a model card."""
+"""Save policies: what `save_pretrained` writes, and a model card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nlhf.language.policy import Policy
 
 @dataclass(frozen=True)
 class Card:
-    """What a model card says of how a model came about."""
+    """What a model card says about the training of a model."""
 
     learned: str
     tags: tuple[str, ...]
@@ -40,18 +40,18 @@ def save_policy(
     card: Card = PREFERENCES,
     merge: bool = False,
 ) -> None:
-    """Write the policy so that `AutoModelForCausalLM`, or peft, and `load_policy` read it.
+    """Save the policy in a form that `AutoModelForCausalLM` or peft, and `load_policy`, can read.
 
     Args:
-        policy: an adapter is saved as one, beside the name of its base: of a folder the whole path,
-            so that it is found from everywhere; on a tiny model, which has no name to find it by,
-            it is merged.
-        folder: where to.
-        about: the settings that the card lists.
-        weights: the model's, where it holds only a part of them; see `parallel.whole_weights`.
-        card: how it came about.
-        merge: add an adapter to the weights of its base and save a whole model: where that is
-            loaded to learn more, it is its own reference.
+        policy: an adapter is saved as an adapter with the name of its base. If the base is a
+            folder, its absolute path is stored. An adapter on a tiny model, which cannot be found
+            by name, is merged.
+        folder: the destination.
+        about: settings that the card lists.
+        weights: the full weights if the model holds only a shard; see `parallel.whole_weights`.
+        card: how the model was trained.
+        merge: merge an adapter into the weights of its base and save a whole model. If that is
+            loaded for further training, it is its own reference.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = policy.model

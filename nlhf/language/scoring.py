@@ -1,4 +1,4 @@
-"""Log-probabilities of given answers, by one teacher-forced pass."""
+"""Log-probabilities of given answers, from one teacher-forced pass."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nlhf.language.caches import cache_argument, choose_rows, holds_keys_only, n
 from nlhf.language.policy import Encoded, Policy
 
 SHARED = 256
-"""Tokens that a prompt shared by its answers must save for a second pass to be worth it."""
+"""Number of tokens that a shared prompt must save for a second pass to pay off."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a teacher-forced pass gives.
+    """The results of a teacher-forced pass.
 
     Attributes:
-        log_prob: of each token of the answers, [N, T], zero outside of the mask.
-        log_all: the distributions that the tokens came from, [N, T, V], as log-probabilities.
-        hidden: the model's last hidden states at those places, [N, T, H], if asked for.
+        log_prob: log-probability of each token of the answers, [N, T], zero outside the mask.
+        log_all: the full distributions over tokens, [N, T, V], as log-probabilities.
+        hidden: the model's last hidden states at those positions, [N, T, H], if requested.
     """
 
     log_prob: Tensor
@@ -43,20 +43,20 @@ def score(
     autocast: torch.dtype | None = None,
     share: bool | None = None,
 ) -> Scores:
-    """Score answers under pi (with a gradient, unless it is off) or under mu (without).
+    """Score answers under pi (with a gradient, unless gradients are off) or under mu (without).
 
     Args:
         policy: pi and mu.
-        prompts: B of them.
+        prompts: B prompts.
         tokens: the answers, [N, T].
         mask: which tokens belong to them, [N, T].
-        index: the number of each answer's prompt, [N]; each its own if not given, B = N.
-        temperature: of both policies, see `Sampling`.
+        index: the index of each answer's prompt, [N]; by default one answer per prompt, B = N.
+        temperature: temperature of both policies, see `Sampling`.
         reference: score under mu.
-        hidden: give the last hidden states too, without a gradient.
-        autocast: compute the pass in this dtype; log-probabilities are of float32 or float64.
-        share: run each prompt once for all its answers; None decides by what that saves and by
-            whether the model allows it.
+        hidden: also return the last hidden states, without a gradient.
+        autocast: dtype of the pass; log-probabilities are float32 or float64.
+        share: run each prompt once for all its answers; None decides by the tokens that this saves
+            and by whether the model allows it.
     """
     length = tokens.shape[1]
     if index is not None and not (
@@ -94,7 +94,7 @@ def _shared(
     reference: bool,
     hidden: bool,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Run each prompt once, and its answers on copies of its keys and values."""
+    """Run each prompt once, then its answers on copies of its keys and values."""
     cache = new_cache(policy.config)
     logits, states = _run(policy, prompts.ids, prompts.mask, 1, reference, hidden, cache)
     parts = [(logits[index], states[index])]
@@ -115,7 +115,7 @@ def _run(
     hidden: bool,
     cache: object = None,
 ) -> tuple[Tensor, Tensor]:
-    """The logits at the last places and the hidden states there; the logits again if not asked."""
+    """Logits and hidden states at the last positions; without states, the logits twice."""
     inputs: dict[str, Any] = {
         "input_ids": ids,
         "attention_mask": seen,

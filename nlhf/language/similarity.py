@@ -1,4 +1,4 @@
-"""ROUGE: how much of a reference text is in another one."""
+"""ROUGE: overlap of a text with a reference text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 
 def words(text: str) -> list[str]:
-    """The words of a text: letters and digits, lower case."""
+    """The words of a text: runs of letters and digits, in lower case."""
     return re.findall(r"[^\W_]+", text.lower())
 
 
 def rouge_1(answer: Sequence[str], reference: Sequence[str]) -> tuple[float, float, float]:
-    """Precision, recall and F1 of the words that two texts share, each as often as in both.
+    """Precision, recall and F1 of the words that two texts share, counted with multiplicity.
 
     Source: Lin 2004 (ROUGE: a package for automatic evaluation of summaries), section 2.
     """

@@ -1,4 +1,4 @@
-"""Rows of a model in a cache of fixed length, whose tensors keep their places."""
+"""A model's rows in a fixed-length cache, whose tensors stay in place."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from nlhf.language.streams import Rows, Stream, Streams
 from nlhf.language.suitability import ANSWER, COARSE, SHARE, apart, log_probs, tokens_to_try
 
 ROOM = 64
-"""Lengths of caches are multiples of it, so that few shapes of steps occur."""
+"""Cache lengths are multiples of this, to limit the number of step shapes."""
 
 
 class NotStatic(Exception):
-    """Why a model's cache cannot be of fixed length."""
+    """The reason why a model's cache cannot have fixed length."""
 
 
 def static_cache(config: Any, length: int) -> Any:
-    """An empty cache of so many places for a model of this config.
+    """An empty cache of `length` positions for a model of this config.
 
-    Layers with a window keep all places, too. Their mask hides what is outside of the window, and
-    the number of tokens read stays on the device; transformers' own layer for windows counts it on
-    the host.
+    Layers with a window also store all positions; their mask hides positions outside the window.
+    The number of tokens read stays on the device, whereas transformers' own windowed layer counts
+    it on the host.
 
     Raises:
-        NotStatic: a layer keeps something else than keys and values.
+        NotStatic: a layer stores something other than keys and values.
     """
     from transformers import Cache, StaticCache
     from transformers import cache_utils as kinds
@@ -52,10 +52,10 @@ def _read(layer: Any) -> Any:
 
 
 class FixedStream:
-    """Rows of a `Stream` of any prompts, in tensors that every prompt's answers share in turn."""
+    """Rows of a `Stream` in fixed tensors that are reused from batch to batch."""
 
     def __init__(self, like: Stream, length: int) -> None:
-        """Make room for so many tokens of prompt and answer in each of the stream's rows.
+        """Allocate `length` tokens of prompt and answer for each of the stream's rows.
 
         Raises:
             NotStatic: see `static_cache`.
@@ -67,10 +67,10 @@ class FixedStream:
         self._position = torch.zeros(rows, 1, dtype=torch.long, device=device)
 
     def take(self, stream: Stream) -> Tensor:
-        """Run a stream's prompts and take over what it keeps; logits after them, [rows, V].
+        """Run a stream's prompts and copy its cache; return the logits after them, [rows, V].
 
         Raises:
-            NotStatic: its cache has states.
+            NotStatic: the stream's cache has states.
         """
         logits = stream.read()
         index, width = stream.index, stream.width
@@ -85,13 +85,13 @@ class FixedStream:
         return logits[index]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Run one more token a row, [rows]; all work is of the same shape each time."""
+        """Run one more token per row, [rows]; every call has the same shape."""
         self._position.add_(1)
         return self._run(tokens[:, None], self._mask, self._position, self._n_pi, self.cache)
 
 
 def _take_over(mine: Any, read: Any, index: Tensor, width: int) -> None:
-    """Copy a layer's keys and values of the rows' prompts; of a window its last ones are there."""
+    """Copy a layer's keys and values of the rows' prompts; a window only has its last ones."""
     if not mine.is_initialized:
         shape = (len(index), read.keys.shape[1], 0)
         blank = (each.new_empty(*shape, each.shape[-1]) for each in (read.keys, read.values))
@@ -99,31 +99,31 @@ def _take_over(mine: Any, read: Any, index: Tensor, width: int) -> None:
     start = width - read.keys.shape[2]
     for here, there in ((mine.keys, read.keys), (mine.values, read.values)):
         here[:, :, start:width] = there[index]
-        here[:, :, width:] = 0  # what is masked counts for nothing, unless it is NaN
+        here[:, :, width:] = 0  # masked entries have no effect unless they are NaN
     mine.cumulative_length.fill_(width)
 
 
 class FixedStreams:
-    """Both models' rows in caches of fixed length; see `Streams`."""
+    """Both models' rows in fixed-length caches; see `Streams`."""
 
     def __init__(self, like: Streams, length: int) -> None:
-        """Make room; see `FixedStream`."""
+        """Allocate the tensors; see `FixedStream`."""
         self.rows: Rows = like.rows
         self.width = length
         self.streams = [FixedStream(each, length) for each in like.streams]
 
     def take(self, streams: Streams) -> tuple[Tensor, Tensor]:
-        """Run the prompts of streams with as many rows; logits after them, as `prefill` gives."""
+        """Run the prompts of streams with as many rows; return logits like `prefill`."""
         pairs = zip(self.streams, streams.streams, strict=True)
         return self.rows.split([mine.take(each) for mine, each in pairs])
 
 
 @torch.no_grad()
 def unfit(policy: Policy) -> str | None:
-    """Why a policy cannot be decoded with caches of fixed length; None if it can.
+    """Why a policy cannot be decoded with fixed-length caches; None if it can.
 
-    Tried on two prompts, one of them padded, with an answer of three tokens each: the caches must
-    give what the growing ones give, to rounding.
+    The test uses two prompts, one of them padded, with answers of three tokens each. Fixed-length
+    and growing caches must give the same result, up to rounding.
     """
     prompts, drawn, _ = tokens_to_try(policy)
     both = policy.reference is not None or policy.has_adapter
@@ -139,17 +139,17 @@ def unfit(policy: Policy) -> str | None:
             expected.append(streams.step(tokens))
     except NotStatic as reason:
         return str(reason)
-    except Exception as error:  # strangers' models fail in their own ways
+    except Exception as error:  # third-party models can raise anything
         return f"its static cache fails: {type(error).__name__}: {_line(error)}"
     dtype = next(policy.model.parameters()).dtype
     for i, name in enumerate(("policy", "reference")[: 1 + both]):
         mine, theirs = (log_probs(torch.stack([s[i] for s in each])) for each in (found, expected))
         if not bool(torch.isfinite(theirs).all()):
-            return None  # its loss will say so
+            return None  # its loss will report it
         most = 2e-6 + SHARE.get(dtype, 3e-4) * float(apart(theirs[0], theirs[1]).max())
         off = apart(mine, theirs)
         largest = float(off.mean() if dtype in COARSE else off.max())
-        if not largest <= most:  # NaN is not small
+        if not largest <= most:  # written so that NaN counts as large
             return f"a static cache changes the {name}'s probabilities, by up to {largest:.1g}"
     return None
 

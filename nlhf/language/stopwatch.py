@@ -1,4 +1,4 @@
-"""Where the time of a run's steps goes."""
+"""Measure where the time of a run's steps goes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PARTS: tuple[Part, ...] = ("decoding", "judging", "scoring", "update")
 
 @dataclass
 class Stopwatch:
-    """Seconds of each part of the steps so far.
+    """Seconds spent in each part of the steps so far.
 
-    A GPU is waited for where a part begins and ends, and nowhere else. Little is lost by that:
-    answers go to whoever judges, and a loss to the log, between the parts.
+    The GPU is synchronised at the start and end of each part only. This costs little, because
+    answers go to the judge, and a loss to the log, between parts anyway.
 
     Attributes:
-        device: what is waited for.
-        seconds: of each part.
-        now: gives seconds.
+        device: the device to synchronise.
+        seconds: seconds per part.
+        now: returns the time in seconds.
     """
 
     device: torch.device | None = None
@@ -33,7 +33,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def part(self, name: Part) -> Iterator[None]:
-        """While the block runs, its time is that part's."""
+        """Within the block, time counts towards this part."""
         began = self._read()
         try:
             yield
@@ -46,7 +46,7 @@ class Stopwatch:
         return self.now()
 
     def shares(self, whole: float) -> Mapping[str, float]:
-        """Each part's share of so many seconds; NaN of none."""
+        """The share of each part in `whole` seconds; NaN if that is zero."""
         return {
             f"{name}_share": spent / whole if whole else float("nan")
             for name, spent in self.seconds.items()

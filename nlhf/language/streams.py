@@ -1,4 +1,4 @@
-"""Policy and reference as they read prompts and then one token after another, each with a cache."""
+"""Policy and reference as they read prompts and then token by token, each with its own cache."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nlhf.language.policy import Encoded, Policy
 
 @dataclass(frozen=True)
 class Rows:
-    """Which of n rows the two models are run on: pi on the first n_pi, mu on the last n_mu.
+    """Which of n rows each model runs on: pi on the first n_pi, mu on the last n_mu.
 
     Attributes:
-        joined: both in one pass, pi's rows first.
+        joined: whether both run in one pass, pi's rows first.
     """
 
     n: int
@@ -26,20 +26,20 @@ class Rows:
     joined: bool
 
     def fed(self, tokens: Tensor) -> list[Tensor]:
-        """What each pass is given of the rows' tokens [n]; no pass is without rows."""
+        """The part of the rows' tokens [n] for each pass; no pass is empty."""
         pi, mu = tokens[: self.n_pi], tokens[self.n - self.n_mu :]
         parts = [torch.cat((pi, mu))] if self.joined else [pi, mu]
         return [part for part in parts if len(part)]
 
     def split(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Pi's logits [n_pi, V] and mu's [n_mu, V], of those of the passes."""
+        """Pi's logits [n_pi, V] and mu's [n_mu, V], from the logits of the passes."""
         if len(logits) == 1:
             return logits[0][: self.n_pi], logits[0][self.n_pi :]
         return logits[0], logits[1]
 
 
 class Streams:
-    """The two models, each with a cache of its own, advanced together."""
+    """The two models, each with its own cache, advanced together."""
 
     def __init__(
         self, policy: Policy, prompts: Encoded, own: int, mix: int, weight: float, length: int
@@ -63,28 +63,28 @@ class Streams:
         return self.rows.split([stream.prefill() for stream in self.streams])
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits after one more token a row."""
+        """Logits after one more token per row."""
         fed = zip(self.streams, self.rows.fed(tokens), strict=True)
         return self.rows.split([stream.step(each) for stream, each in fed])
 
 
 class Pass:
-    """How a model is run on rows with a cache: as pi, as mu, or as both at once."""
+    """Runs a model on rows with a cache: as pi, as mu, or as both at once."""
 
     def __init__(self, policy: Policy, reference: bool) -> None:
-        """Take pi, or the model of the rows that are all mu's."""
+        """Take pi, or the model for rows that all belong to mu."""
         own_model = reference and policy.reference is not None
         self.policy = policy
         self.model: Any = policy.reference if own_model else policy.model
         self.cache_name = cache_argument(self.model)
         self.keeps = {"logits_to_keep": 1} if takes(self.model, "logits_to_keep") else {}
-        # models that have no such argument take the places from the mask
+        # models without this argument infer positions from the mask
         self.places = takes(self.model, "position_ids")
 
     def __call__(
         self, ids: Tensor, mask: Tensor | None, positions: Tensor, own: int, cache: Any
     ) -> Tensor:
-        """The last place's logits [rows, V]; the first `own` rows are pi's, the others mu's."""
+        """Logits at the last position [rows, V]; the first `own` rows are pi's, the others mu's."""
         inputs: dict[str, Any] = {
             "input_ids": ids,
             **({"position_ids": positions} if self.places else {}),
@@ -104,13 +104,13 @@ class Pass:
 
 
 class Stream:
-    """A model, its cache, and the rows that it is run on: pi's, mu's, or pi's and then mu's."""
+    """A model, its cache, and its rows: pi's, mu's, or pi's followed by mu's."""
 
     def __init__(
         self, policy: Policy, prompts: Encoded, pi_rows: Tensor, mu_rows: Tensor, length: int
     ) -> None:
         batch, self.n_pi = len(prompts.ids), len(pi_rows)
-        # each prompt is run once for each of the two policies
+        # each prompt runs once for each of the two policies
         parts = [prompts] * (bool(len(pi_rows)) + bool(len(mu_rows)))
         self.own_prompts = batch if len(pi_rows) else 0
         self.ids = torch.cat([each.ids for each in parts])
@@ -121,7 +121,7 @@ class Stream:
         self.length = length
 
     def read(self) -> Tensor:
-        """Run the prompts; the logits after each, its cache and its last place are kept."""
+        """Run the prompts; return the logits after each, its cache and its last position."""
         self.cache = new_cache(self.run.model.config)
         mask = self.prompt_mask
         positions = (mask.long().cumsum(1) - 1).clamp_min(0)
@@ -131,10 +131,10 @@ class Stream:
         return logits
 
     def prefill(self) -> Tensor:
-        """Run the prompts, then give every row its prompt's cache."""
+        """Run the prompts, then copy each prompt's cache to its rows."""
         logits = self.read()
         choose_rows(self.cache, self.index)
-        # padding is left out of the states already
+        # the states already exclude padding
         self.padded = self.padded and not holds_states_only(self.cache)
         full = self.prompt_mask.new_ones(len(self.index), self.width + self.length)
         full[:, : self.width] = self.prompt_mask[self.index]
@@ -142,7 +142,7 @@ class Stream:
         return logits[self.index]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Run one more token a row."""
+        """Run one more token per row."""
         self.width += 1
         self.position = self.position + 1
         mask = self.mask[:, : self.width] if self.padded else None

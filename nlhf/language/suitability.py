@@ -1,4 +1,4 @@
-"""Whether a model's answers are its own: tried once on a few tokens, when it is loaded."""
+"""Test on a few tokens, at loading, whether batching changes a model's outputs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nlhf.language.streams import Streams
 
 PROMPT, ANSWER = 7, 3
 COARSE = (torch.bfloat16, torch.float16)
-# norms and softmax are of float32 even where weights are of float64
+# norms and softmax are float32 even where weights are float64
 SHARE = {torch.float64: 1e-5, torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
 
 
 @torch.no_grad()
 def check_suitable(policy: Policy) -> None:
-    """Refuse a model that cannot be sampled and scored in batches as it computes row by row.
+    """Reject a model whose batched sampling or scoring differs from its row-by-row outputs.
 
-    Two prompts, one of them padded on the left, go through decoding and scoring, and one by one
-    through plain passes without cache or padding. `policy.shares` becomes False where only a pass
-    of several tokens after a cache is wrong; then scoring runs a prompt for every answer.
+    Two prompts, one of them padded on the left, run through decoding and scoring, and one by one
+    through plain passes without cache or padding. If only passes of several tokens after a cache
+    are wrong, `policy.shares` becomes False; scoring then runs each prompt once per answer.
 
     Raises:
-        InputError: it looks ahead, it has no head for tokens, or its cache or padding changes
-            what it says.
+        InputError: the model attends to later tokens, it has no language model head, or caching or
+            padding changes its outputs.
     """
     prompts, answers, index = tokens_to_try(policy)
     mask = torch.ones_like(answers, dtype=torch.bool)
@@ -39,15 +39,15 @@ def check_suitable(policy: Policy) -> None:
         for n in (ANSWER, 1)
     )
     if not bool(torch.isfinite(alone).all()):
-        return  # its loss will say so
+        return  # its loss will report it
     dtype = next(policy.model.parameters()).dtype
-    # rounding, and a share of how much there is to tell apart
+    # tolerance: rounding, plus a share of the difference between distinct outputs
     most = 2e-6 + SHARE.get(dtype, 3e-4) * float(apart(alone[0], alone[1]).max())
 
     def differ(found: Tensor, expected: Tensor) -> bool:
         off = apart(found, expected)
         largest = off.mean() if dtype in COARSE else off.max()
-        return not float(largest) <= most  # NaN is not small
+        return not float(largest) <= most  # written so that NaN counts as large
 
     if differ(first, alone[:, :1]):
         raise _refused(policy, "it looks ahead: a token's probability depends on later tokens")
@@ -64,19 +64,19 @@ def check_suitable(policy: Policy) -> None:
         policy.shares = holds_keys_only(new_cache(policy.config)) and not differ(
             score(policy, prompts, *rows, index=index, share=True).log_all, alone[index]
         )
-    except Exception:  # several tokens after a cache are seldom needed elsewhere
+    except Exception:  # few other uses need several tokens after a cache
         policy.shares = False
 
 
 def _tried(policy: Policy, name: str, way: Callable[[], Tensor]) -> Tensor:
     try:
         return way()
-    except Exception as error:  # strangers' models fail in their own ways
+    except Exception as error:  # third-party models can raise anything
         raise _refused(policy, f"{name} makes it fail: {_said(error)}") from None
 
 
 def tokens_to_try(policy: Policy) -> tuple[Encoded, Tensor, Tensor]:
-    """Two prompts, an answer to each, and the prompt of each of four rows."""
+    """Two prompts, an answer to each, and the prompt index of each of four rows."""
     special = {policy.pad_id, *policy.end_ids}
     rows = policy.vocabulary
     plain = [t for t in range(min(rows, 64)) if t not in special or rows < 8]
@@ -91,7 +91,7 @@ def tokens_to_try(policy: Policy) -> tuple[Encoded, Tensor, Tensor]:
 
 
 def _alone(policy: Policy, prompts: Encoded, answers: Tensor, length: int) -> Tensor:
-    """Log-probabilities of the first places of the answers, [2, length, V], by one row a pass."""
+    """Log-probabilities at the first positions of the answers, [2, length, V], one row per pass."""
     rows = []
     for ids, mask, answer in zip(prompts.ids, prompts.mask, answers, strict=True):
         row = torch.cat((ids[mask], answer[: length - 1]))
@@ -101,7 +101,7 @@ def _alone(policy: Policy, prompts: Encoded, answers: Tensor, length: int) -> Te
 
 
 def _decoded(policy: Policy, prompts: Encoded, answers: Tensor) -> Tensor:
-    """The same by decoding two answers a prompt, one token after the other."""
+    """The same from decoding two answers per prompt, token by token."""
     streams = Streams(policy, prompts, 2, 0, 0.0, answers.shape[1])
     logits = [streams.prefill()[0]]
     logits += [streams.step(tokens)[0] for tokens in answers[:, :-1].T]
@@ -109,12 +109,12 @@ def _decoded(policy: Policy, prompts: Encoded, answers: Tensor) -> Tensor:
 
 
 def log_probs(logits: Tensor) -> Tensor:
-    """Log-probabilities of logits, in float32 at least."""
+    """Log-probabilities of logits, in float32 or higher."""
     return torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)
 
 
 def apart(a: Tensor, b: Tensor) -> Tensor:
-    """Total variation at each place."""
+    """Total variation distance at each position."""
     return (a.exp() - b.exp()).abs().sum(-1) / 2
 
 

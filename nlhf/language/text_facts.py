@@ -1,4 +1,4 @@
-"""What prompts and answers to them are like: plain facts and warnings."""
+"""Facts and warnings about prompts and their answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nlhf.language.prompts import Example, Prompt, key_of, text_of
 
 
 def prompt_facts(prompts: Sequence[Prompt]) -> Facts:
-    """Count prompts, those given again, and their characters."""
+    """Count prompts, duplicates and characters."""
     lengths = [len(text_of(prompt)) for prompt in prompts]
     again = len(prompts) - len({key_of(prompt) for prompt in prompts})
     facts = {
@@ -24,7 +24,7 @@ def prompt_facts(prompts: Sequence[Prompt]) -> Facts:
 
 
 def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
-    """Count examples, prompts with several answers, and examples on both sides."""
+    """Count examples, prompts with several answers, and examples in both parts."""
     keys = [key_of(each.prompt) for each in learned]
     pairs = {(key, each.completion) for key, each in zip(keys, learned, strict=True)}
     known = set(keys)
@@ -48,12 +48,13 @@ def tournament_facts(
     files: Mapping[str, Mapping[str, str]],
     models: Sequence[str],
 ) -> Facts:
-    """Count what policies of a tournament are, and look at the answers that are known.
+    """Count the types of policies in a tournament, and describe the known answers.
 
     Args:
-        prompts: N of them.
-        files: by name the answers that it has, by `key_of` their prompts; to all prompts and more.
-        models: the policies that have not answered yet.
+        prompts: N prompts.
+        files: the known answers of each policy by name, keyed by `key_of` the prompt; they cover
+            all prompts and may cover more.
+        models: the policies that have yet to answer.
     """
     asked, keys = prompt_facts(prompts), dict.fromkeys(map(key_of, prompts))
     answers = {name: [known[key] for key in keys] for name, known in files.items()}

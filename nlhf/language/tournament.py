@@ -31,11 +31,11 @@ PROMPT = "prompt"
 
 @dataclass(frozen=True)
 class PairRecord:
-    """One policy against one other, by their numbers; `share` counts a tie as half a win.
+    """One policy against another, by number; `share` counts a tie as half a win.
 
-    `low` and `high` bound the probability of winning a comparison (Clopper-Pearson, 95 %);
-    `probability` is the mean of P(policy > other | x), which is what the game is played for;
-    `order` is the largest |P(a > b) + P(b > a) - 1|, what the judge makes of the order.
+    `low` and `high` bound the probability of winning a comparison (Clopper-Pearson, 95 %).
+    `probability` is the mean of P(policy > other | x), the payoff of the game. `order` is the
+    largest |P(a > b) + P(b > a) - 1|, the effect of the order on the judge.
     """
 
     step: int
@@ -53,10 +53,10 @@ class PairRecord:
 
 @dataclass(frozen=True)
 class PolicyRecord:
-    """A policy in the field: its weight in the maximal lottery, and who beats it by how much.
+    """A policy in the field: its weight in the maximal lottery, and its strongest opponent.
 
-    `exploitability` is max_j P(j > policy) - 1/2 over the field, `beaten_by` the j; the policy
-    itself where no other is better. `mean` is its mean probability against the others.
+    `exploitability` is max_j P(j > policy) - 1/2 over the field and `beaten_by` the maximising j;
+    the policy itself if no other is better. `mean` is its mean probability against the others.
     """
 
     step: int
@@ -69,14 +69,14 @@ class PolicyRecord:
 
 @dataclass(frozen=True)
 class Tournament:
-    """What came out.
+    """The results of a tournament.
 
     Attributes:
         pairs: all ordered pairs of two policies.
-        policies: a record a policy.
+        policies: one record per policy.
         P: mean preference P(i > j), [K, K], float64, 1/2 on the diagonal.
-        lottery_exploitability: of the maximal lottery; zero but for rounding.
-        ranking: scores, lottery and verdict with their errors, prompts resampled as a whole.
+        lottery_exploitability: exploitability of the maximal lottery; zero up to rounding.
+        ranking: scores, lottery and verdict with their errors; whole prompts are resampled.
     """
 
     pairs: tuple[PairRecord, ...]
@@ -98,28 +98,28 @@ def play(
     asked: list[Tensor] | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> Tournament:
-    """Compare the answers of K policies, each pair of policies on every prompt and draw.
+    """Compare the answers of K policies: each pair of policies on every prompt and draw.
 
         P(i > j) = mean over x, d of (P(y_i > y_j | x) + 1 - P(y_j > y_i | x)) / 2
 
-    The maximal lottery is the equilibrium of P: a mixture of policies that no policy of the field
-    is preferred to. The intervals of pairs take comparisons as independent, which several draws of
-    one prompt are not; the ranking resamples prompts as a whole.
+    The maximal lottery is the equilibrium of P: a mixture to which no policy of the field is
+    preferred. The intervals of pairs treat comparisons as independent, which several draws for one
+    prompt are not; the ranking resamples whole prompts.
 
     Args:
         judge: asked in both orders.
-        prompts: N of them.
-        answers: of K >= 2 policies, each a list of D draws of N answers.
-        batch_size: comparisons that the judge sees at once, >= 1.
-        advance: told how many comparisons of an unordered pair are done.
-        names: of the policies, in the ranking; their numbers if not given.
-        seed: of the ranking's resamples.
-        asked: what the judge has said so far, P(a > b) and P(b > a), [2, n], of each unordered
-            pair; those that it is asked for still are added.
-        after: called when another batch is among `asked`.
+        prompts: N prompts.
+        answers: answers of K >= 2 policies, for each a list of D draws of N answers.
+        batch_size: number of comparisons per call of the judge, >= 1.
+        advance: called with the number of comparisons done for an unordered pair.
+        names: names of the policies in the ranking; numbers by default.
+        seed: seed of the ranking's resampling.
+        asked: the judge's values so far, P(a > b) and P(b > a), [2, n], for each unordered pair;
+            new values are added.
+        after: called after each batch is added to `asked`.
 
     Raises:
-        InputError: fewer than two policies, no prompt, or a judge that gives no probabilities.
+        InputError: fewer than two policies, no prompt, or a judge that returns no probabilities.
 
     Source: the maximal lottery, Fishburn 1984 (Review of Economic Studies 51).
     """
@@ -138,14 +138,14 @@ def play(
         for start in range(asked[number].shape[1], len(xs), batch_size):
             part = slice(start, start + batch_size)
             forward = judge(xs[part], a[part], b[part])
-            # what is antisymmetric by construction has the other order in it
+            # antisymmetric by construction: one order determines the other
             backward = 1 - forward if judge.antisymmetric else judge(xs[part], b[part], a[part])
             said = torch.stack([each.double().cpu() for each in (forward, backward)])
             asked[number] = torch.cat((asked[number], said), 1)
             advance(len(xs[part]))
             after()
         forward, backward = asked[number]
-        # an answer against itself is even, however the judge rounds
+        # an answer ties with itself, however the judge rounds
         same = torch.tensor([y == z for y, z in zip(a, b, strict=True)])
         p = torch.where(same, 0.5, (forward + 1 - backward) / 2)
         order = float((forward + backward - 1).abs().max())
@@ -166,7 +166,7 @@ def play(
 def _battles(
     played: Sequence[tuple[int, int, Tensor]], names: Sequence[str], prompts: int
 ) -> Battles:
-    """The comparisons as battles, each won by a share; those of one prompt go together."""
+    """The comparisons as battles, each won by a share; those of one prompt are grouped."""
     n = len(played[0][2])
     first = np.repeat([i for i, _, _ in played], n)
     second = np.repeat([j for _, j, _ in played], n)
@@ -213,25 +213,26 @@ def answers_of(
     found: list[list[str]] | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> list[list[str]]:
-    """The answers of one policy: a list of N answers a draw.
+    """The answers of one policy: one list of N answers per draw.
 
     Args:
-        spec: a file of JSON lines with an answer to each prompt (every draw the same), or what
-            `load_policy` takes.
-        prompts: N of them.
-        sampling: how a model's answers are drawn.
-        generator: decides them.
-        draws: answers a prompt, >= 1.
-        batch_size: prompts that are answered together, >= 1.
+        spec: a JSON-lines file with an answer to each prompt (the same in every draw), or a spec of
+            `load_policy`.
+        prompts: N prompts.
+        sampling: how a model's answers are sampled.
+        generator: determines the answers.
+        draws: answers per prompt, >= 1.
+        batch_size: number of prompts answered together, >= 1.
         device: where a model computes.
-        options: of `load_policy`.
-        decoder: what draws a model's answers; chosen by the device if None.
-        advance: told how many prompts are answered.
-        found: the first answers of each draw, of which the generator knows; the others are added.
-        after: called when those of another batch are among them.
+        options: options of `load_policy`.
+        decoder: samples a model's answers; chosen by device if None.
+        advance: called with the number of prompts answered.
+        found: the first answers of each draw, which the generator has already drawn; new ones are
+            added.
+        after: called after each batch is added to `found`.
 
     Raises:
-        InputError: no such file or model, or a prompt without an answer or too long.
+        InputError: no such file or model, or a prompt is too long or has no answer.
     """
     found = [] if found is None else found
     if Path(spec).is_file():
@@ -255,10 +256,10 @@ def answers_of(
 
 
 def answers_in(path: str, prompts: Sequence[Prompt], known: Mapping[str, str]) -> list[str]:
-    """Pick the answers to all prompts, [N], out of those of a file, see `read_answers`.
+    """Pick the answers to all prompts, [N], from the answers of a file, see `read_answers`.
 
     Raises:
-        InputError: a prompt has none.
+        InputError: a prompt has no answer.
     """
     found = []
     for number, prompt in enumerate(prompts, 1):

@@ -1,4 +1,4 @@
-"""One step of training a language model against a preference; its whole state in one object."""
+"""Train a language model against a preference, step by step; one object holds the full state."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from nlhf.language.stopwatch import Stopwatch
 
 
 class AbstractOptimizer(Protocol):
-    """Moves parameters along updates, estimates of minus the gradient; `bridge.optim` has it."""
+    """Moves parameters along updates, estimates of minus the gradient; see `bridge.optim`."""
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step."""
+        """The learning rate of the next step."""
         ...
 
     def step(self, updates: Mapping[str, Tensor]) -> None:
@@ -39,23 +39,23 @@ class AbstractOptimizer(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Restore the state from a checkpoint."""
         ...
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How much goes into one step.
+    """The size of one step.
 
     Attributes:
-        prompts: prompts a pass, all processes together, >= 1.
-        accumulation: passes whose gradients are averaged in one step, >= 1.
-        autocast: dtype of the scoring passes; None computes in the weights' own.
-        missing_end: what an answer loses that has not ended, >= 0; see `Rollout`.
+        prompts: prompts per pass, over all processes, >= 1.
+        accumulation: number of passes whose gradients are averaged in one step, >= 1.
+        autocast: dtype of the scoring passes; None uses the dtype of the weights.
+        missing_end: penalty on an answer that has not ended, >= 0; see `Rollout`.
     """
 
     prompts: int
@@ -66,20 +66,20 @@ class Batching:
 
 @dataclass
 class Trainer:
-    """The state of a run, and how it takes a step.
+    """The state of a run, and its steps.
 
     Attributes:
-        policy: learns in place.
-        prompts: of the whole run; every epoch goes through them in a new order.
-        judge: P(y > y' | x); None only where `reward` is all that the objective asks for.
-        reward: r(x, y), only asked by rlhf.
+        policy: trained in place.
+        prompts: prompts of the whole run; every epoch uses a new order.
+        judge: P(y > y' | x); None only if the objective asks for `reward` alone.
+        reward: r(x, y), only used by rlhf.
         value: the learned baseline, from hidden states to one number; or None.
         reference: whether and how mu follows the policy.
-        held: policies that the objective holds on to.
-        order, draws: generators of the prompts' order and of the answers.
+        held: policies that the objective keeps.
+        order, draws: random generators for the order of prompts and for the answers.
         group: the processes that share the work.
-        decoder: what draws the answers.
-        watch: of the time that the parts of the steps take.
+        decoder: samples the answers.
+        watch: measures the time of each part of the steps.
     """
 
     policy: Policy
@@ -116,13 +116,13 @@ class Trainer:
 
     @property
     def rollout(self) -> Rollout:
-        """Who answers, who judges, and how answers are drawn."""
+        """The rollout: who answers, who judges, and how answers are sampled."""
         given = (self.policy, self.judge, self.reward, self.sampling, self.group)
         batching = self.batching.autocast, self.batching.missing_end
         return Rollout(*given, *batching, self.decoder, self.watch)
 
     def step(self) -> dict[str, float]:
-        """Sample, judge, and move the policy once; give the step's measures."""
+        """Sample, judge, and update the policy once; return the step's measures."""
         updates, measures = self.objective.updates(self, self.steps)
         with self.watch.part("update"):
             measures["grad_norm"] = _norm(updates)
@@ -134,7 +134,7 @@ class Trainer:
         return measures | {"num_tokens": float(self.num_tokens)}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on bit for bit; its tensors are the run's own, not copies."""
+        """The state needed for a bitwise-identical continuation; tensors are shared, not copied."""
         state: dict[str, Any] = {
             "steps": self.steps,
             "num_tokens": self.num_tokens,
@@ -152,7 +152,7 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.steps, self.num_tokens = int(state["steps"]), int(state["num_tokens"])
         self._queue = [int(i) for i in state["queue"]]
         self.order.set_state(state["order"])
@@ -172,7 +172,7 @@ class Trainer:
             self.value_optimizer.load_state_dict(state["value_optimizer"])
 
     def ahead(self, updates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Where a step of the optimizer along the updates would lead; nothing is moved."""
+        """The parameters after an optimizer step along the updates; nothing is modified."""
         here, state = copied(self.policy.trainable()), _copied(self.optimizer.state_dict())
         self.optimizer.step(updates)
         found = copied(self.policy.trainable())
@@ -183,10 +183,10 @@ class Trainer:
     def estimate(
         self, plan: Plan, held: Mapping[str, Parameters] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Minus the gradient over all passes of a step, and the means of their measures.
+        """Minus the gradient over all passes of a step, and their mean measures.
 
         Args:
-            plan: what is sampled, asked and scored.
+            plan: what is sampled, judged and scored.
             held: further policies that the plan names.
         """
         trainable = self.policy.trainable()
@@ -212,7 +212,7 @@ class Trainer:
         return updates, self.group.mean(sums)
 
     def sample(self, plan: Plan, held: Mapping[str, Parameters] | None = None) -> Batch:
-        """The next prompts, answered and judged; see `estimate`."""
+        """The next prompts with judged answers; see `estimate`."""
         mine = self.group.own_part(self._next_prompts())
         prompts = [self.prompts[i] for i in mine]
         batch = self.rollout.sample(plan, prompts, {**self.held, **(held or {})}, self._draws)
@@ -222,7 +222,7 @@ class Trainer:
     def loss(
         self, batch: Batch, held: Mapping[str, Parameters] | None = None
     ) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch, and its measures; see `estimate`."""
+        """The loss of a batch and its measures; see `estimate`."""
         objective, tau = self.objective, self.objective.tau(self.steps)
         policies = {**self.held, **(held or {})}
         scored = self.rollout.score(batch, policies, hidden=self.value is not None)
@@ -244,13 +244,13 @@ class Trainer:
         self.value_optimizer.step(self.group.mean_tensors(updates))
 
     def _draws(self, rows: int) -> Tensor:
-        """This process's share of the numbers that decide the answers."""
+        """This process's share of the random numbers for the answers."""
         b, length = self.batching.prompts, self.sampling.max_new_tokens
         drawn = draw_uniforms(b * rows, length, self.draws).reshape(b, rows, length)
         return self.group.own_part(drawn).reshape(-1, length)
 
     def _next_prompts(self) -> list[int]:
-        """The numbers of the next prompts, of all processes."""
+        """The indices of the next prompts, over all processes."""
         while len(self._queue) < self.batching.prompts:
             self._queue += torch.randperm(len(self.prompts), generator=self.order).tolist()
         taken = self._queue[: self.batching.prompts]
@@ -281,13 +281,13 @@ def _measures(
 
 def _norm(updates: Mapping[str, Tensor]) -> float:
     norms = (update.norm() for update in updates.values())
-    # of a tensor in shards, float() would give this process's part
+    # for a sharded tensor, float() would return this process's part
     whole = (n.full_tensor() if isinstance(n, DTensor) else n for n in norms)
     return sum(float(n) ** 2 for n in whole) ** 0.5
 
 
 def _copied(state: object) -> Any:
-    """A state whose tensors are not the optimizer's own."""
+    """A copy of a state that shares no tensors with the optimizer."""
     if isinstance(state, Tensor):
         return state.clone()
     if isinstance(state, Mapping):

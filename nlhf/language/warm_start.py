@@ -1,4 +1,4 @@
-"""Learn to answer as people did, before any preference; the whole state in one object."""
+"""Supervised fine-tuning on people's answers before any preference; one object holds the state."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from nlhf.language.trainer import AbstractOptimizer, Batching
 
 @dataclass(frozen=True)
 class ExampleRecord:
-    """One update, its measures taken before it; names as in TRL's SFTTrainer.
+    """One update, with measures taken before it; names as in TRL's SFTTrainer.
 
-    `loss`, `mean_token_accuracy` and `entropy` are means over the completions' tokens, `loss` in
-    nats; `num_tokens` counts the tokens of prompts and completions so far.
+    `loss`, `mean_token_accuracy` and `entropy` are means over the completions' tokens, with `loss`
+    in nats; `num_tokens` counts the tokens of prompts and completions so far.
     """
 
     step: int
@@ -38,9 +38,9 @@ class ExampleRecord:
 
 @dataclass(frozen=True)
 class HeldOutRecord:
-    """The examples held out, before the first update (epoch 0) and after each epoch.
+    """Measures on held-out examples, before the first update (epoch 0) and after each epoch.
 
-    `eval_perplexity` is exp(`eval_loss`), of a token; the end token is one.
+    `eval_perplexity` is exp(`eval_loss`), per token; the end token counts as one.
     """
 
     step: int
@@ -54,27 +54,27 @@ class HeldOutRecord:
 def completion_loss(
     policy: Policy, examples: Sequence[Example], total: int, autocast: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of completions after their prompts, teacher forced.
+    """Cross-entropy of completions given their prompts, teacher forced.
 
         loss = - (1 / total) sum_i sum_t log pi(y_it | x_i, y_i,<t)
 
-    over the tokens of the completions and the one that ends each; prompts are given, not learned.
+    The sum covers the tokens of completions and their end tokens, but no prompt tokens.
 
     Args:
         policy: pi.
-        examples: x and y, one pass.
-        total: tokens to average over: those of all passes of a step.
+        examples: x and y of one pass.
+        total: number of tokens to average over, in all passes of a step.
         autocast: see `score`.
 
     Returns:
-        The loss, and the sums over tokens of -log pi, of right guesses and of the entropy, [3].
+        The loss, and sums over tokens of -log pi, of correct guesses and of the entropy, [3].
     """
     prompts = policy.encode([each.prompt for each in examples])
     tokens, mask = policy.encode_answers([each.completion for each in examples])
     scores = score(policy, prompts, tokens, mask, autocast=autocast)
     negative = -scores.log_prob.sum()
     log_all = scores.log_all.detach()
-    # a token that pi cannot give has log pi = -inf and no share
+    # a token that pi cannot produce has log pi = -inf and contributes nothing
     entropy = -(log_all.exp() * log_all.clamp_min(torch.finfo(log_all.dtype).min)).sum(-1)
     right = log_all.argmax(-1) == tokens
     sums = (negative.detach(), right[mask].sum(), entropy[mask].sum())
@@ -82,10 +82,10 @@ def completion_loss(
 
 
 def check_room(policy: Policy, examples: Sequence[Example], source: str) -> None:
-    """Refuse examples that are longer than the model's context.
+    """Raise if an example is longer than the model's context.
 
     Raises:
-        InputError: one is; `source` says where it came from.
+        InputError: an example is too long; `source` names its origin.
     """
     for i, each in enumerate(examples, 1):
         asked = len(policy.prompt_tokens(each.prompt))
@@ -100,18 +100,18 @@ def check_room(policy: Policy, examples: Sequence[Example], source: str) -> None
 
 @dataclass
 class WarmStart:
-    """A training under way. What is not in `state_dict` never changes.
+    """A training in progress. Fields outside `state_dict` never change.
 
     Attributes:
-        policy: learns in place.
-        examples, held: to learn from, and to be judged by.
-        optimizer: of the policy's trainable parameters.
-        order: gives the order of `examples` in an epoch, the first is 1; the same whenever asked.
-        epochs, batching: the extent.
+        policy: trained in place.
+        examples, held: examples to learn from, and held-out ones.
+        optimizer: optimizer of the policy's trainable parameters.
+        order: returns the order of `examples` in an epoch, counted from 1; deterministic.
+        epochs, batching: length of the training and size of a step.
         accounts: how each file was read, by name.
-        epoch, position: where it is: the epoch, and updates done in it.
-        step, num_tokens: updates and tokens so far.
-        record, held_record: the last ones; None before.
+        epoch, position: the epoch, and updates done in it.
+        step, num_tokens: total updates and tokens so far.
+        record, held_record: the latest records; None before the first.
     """
 
     policy: Policy
@@ -131,12 +131,12 @@ class WarmStart:
 
     @property
     def steps(self) -> int:
-        """Updates in an epoch."""
+        """Number of updates per epoch."""
         return math.ceil(len(self.examples) / self.batch)
 
     @property
     def seen(self) -> int:
-        """Examples gone through so far, those held out among them: what `advance` was told."""
+        """Number of examples processed, including held-out ones: the total passed to `advance`."""
         if self.step == 0:
             return 0
         here = min(self.position * self.batch, len(self.examples))
@@ -144,18 +144,18 @@ class WarmStart:
 
     @property
     def batch(self) -> int:
-        """Examples in an update; the last of an epoch may have fewer."""
+        """Number of examples per update; the last update of an epoch may have fewer."""
         return self.batching.prompts * self.batching.accumulation
 
     def update(self) -> ExampleRecord:
-        """Move the policy once along minus the gradient of `completion_loss`.
+        """Take one gradient step on `completion_loss`.
 
         Raises:
             FloatingPointError: the loss is NaN or infinite.
         """
         start = self.position * self.batch
         numbers = self.order(self.epoch)[start : start + self.batch].tolist()
-        # like lengths together: less padding, and the step is the same
+        # group similar lengths: less padding, same result
         chosen = sorted((self.examples[i] for i in numbers), key=_length)
         total = self._tokens(chosen)
         trainable = self.policy.trainable()
@@ -185,11 +185,11 @@ class WarmStart:
 
     @torch.no_grad()
     def judge(self, epoch: int, advance: Callable[[int], None]) -> HeldOutRecord:
-        """Measure the policy on what was held out.
+        """Measure the policy on the held-out examples.
 
         Args:
-            epoch: how many are over.
-            advance: told the examples of each pass.
+            epoch: number of completed epochs.
+            advance: called with the number of examples in each pass.
 
         Raises:
             FloatingPointError: the loss is NaN or infinite.
@@ -206,7 +206,7 @@ class WarmStart:
         return self.held_record
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on bit for bit: tensors and plain values."""
+        """The state needed for a bitwise-identical continuation: tensors and plain values."""
         records = {name: getattr(self, name) for name in ("record", "held_record")}
         return {
             **{name: getattr(self, name) for name in _NUMBERS},
@@ -216,7 +216,7 @@ class WarmStart:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         for name in _NUMBERS:
             setattr(self, name, int(state[name]))
         self.record = None if state["record"] is None else ExampleRecord(**state["record"])
@@ -257,14 +257,14 @@ def learn(
     after: Callable[[], None] = lambda: None,
     advance: Callable[[int], None] = lambda examples: None,
 ) -> None:
-    """Maximise the likelihood of the completions, by epochs over shuffled examples.
+    """Maximise the likelihood of the completions over epochs of shuffled examples.
 
     Args:
-        state: moves on; may stand anywhere in the training.
-        on_step: given the record of every update.
-        on_held: given the measures of what is held out, if there is anything.
-        after: called when an update is whole, at the end of an epoch after its record.
-        advance: told the examples of each update, and of each pass over those held out.
+        state: updated in place; may be at any point of the training.
+        on_step: called with the record of every update.
+        on_held: called with the held-out measures, if anything is held out.
+        after: called after every complete update, at the end of an epoch after its record.
+        advance: called with the number of examples in each update and in each held-out pass.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.

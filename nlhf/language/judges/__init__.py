@@ -1,7 +1,7 @@
-"""Judges by name, one source a file: `reward:MODEL`, `pair:MODEL`, `judge:URL#model`, a folder.
+"""Judges by name, one source per file: `reward:MODEL`, `pair:MODEL`, `judge:URL#model`, a folder.
 
-A source is a class of this package with a `prefix`; it is found by its file, so that another one
-touches no other.
+A source is a class of this package with a `prefix`. The registry finds it by its file, so adding a
+source changes no other file.
 """
 
 from nlhf.language.judges.base import AbstractSource, Opening

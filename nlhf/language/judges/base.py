@@ -1,4 +1,4 @@
-"""What a source of judges is: a prefix that names it, its settings, and how it is opened."""
+"""The interface of a source of judges: its prefix, its settings, and how to open it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nlhf.language.judging import AbstractJudge
 from nlhf.language.remote.client import Budget
 
 OPERATIONAL = {"operational": True}
-"""Metadata of a setting that no answer depends on: a run may go on with another value of it."""
+"""Metadata key of settings that do not affect answers: a resumed run may change them."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a source is opened with beside its settings.
+    """What opening a source needs besides its settings.
 
     Attributes:
         device: where a model computes.
-        budget: of requests that may be sent elsewhere.
+        budget: budget of requests to other machines.
     """
 
     device: torch.device | str = "cpu"
@@ -32,13 +32,13 @@ class Opening:
 
 
 class AbstractSource(AbstractJudge):
-    """A judge that has a name, PREFIX:REST.
+    """A judge with a name of the form PREFIX:REST.
 
     Attributes:
-        prefix: what its name begins with.
-        form: how its name is written, for messages.
+        prefix: the prefix of its name.
+        form: the form of its name, for messages.
         calls: whether it sends requests, which `Opening.budget` limits.
-        Settings: a frozen dataclass of its settings; its fields become keys of the config.
+        Settings: a frozen dataclass of its settings; the fields become keys of the config.
     """
 
     prefix: ClassVar[str]
@@ -49,24 +49,24 @@ class AbstractSource(AbstractJudge):
     @classmethod
     @abstractmethod
     def open(cls, name: str, settings: Any, opening: Opening) -> AbstractJudge:
-        """Make the judge.
+        """Create the judge.
 
         Args:
-            name: the whole name.
-            settings: a `Settings`.
-            opening: where it computes, and what it may spend.
+            name: the full name.
+            settings: an instance of `Settings`.
+            opening: the device and the request budget.
 
         Raises:
-            InputError: there is nothing of that name, or it does not fit the settings.
+            InputError: the name does not exist, or it does not fit the settings.
         """
 
     @classmethod
     def claims(cls, rest: str) -> bool:
-        """Whether PREFIX:REST is of this source, and not a function of a module of that name."""
+        """Whether PREFIX:REST means this source, not a function in a module of that name."""
         is_function = rest.isidentifier() and Path(f"{cls.prefix}.py").is_file()
         return os.path.isdir(rest) or not is_function
 
 
 def fields_of(settings: type[Any]) -> dict[str, bool]:
-    """The settings of a source by name, and whether no answer depends on them."""
+    """The names of a source's settings, and for each whether no answer depends on it."""
     return {f.name: bool(f.metadata.get("operational")) for f in dataclasses.fields(settings)}

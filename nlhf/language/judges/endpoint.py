@@ -92,12 +92,11 @@ class _Question:
 
 
 class EndpointJudge(AbstractSource):
-    """P(a > b | x) = (p(x, a, b) + 1 - p(x, b, a)) / 2, p what a chat model gives the first answer.
+    """P(a > b | x) = (p(x, a, b) + 1 - p(x, b, a)) / 2, p from a chat model for the first answer.
 
-    Equal answers are even and are not asked about; what was asked once is not asked again.
+    Identical answers count as even without a request. A question is sent only once.
 
-    Source: both orders against the bias for a place, Zheng et al. 2023 (arXiv 2306.05685), section
-    3.4.
+    Source: both orders against position bias, Zheng et al. 2023 (arXiv 2306.05685), section 3.4.
     """
 
     prefix = "judge"
@@ -115,17 +114,17 @@ class EndpointJudge(AbstractSource):
         budget: Budget | None = None,
         name: str = "",
     ) -> None:
-        """Take the endpoint; nothing is sent yet.
+        """Set up the endpoint without sending anything.
 
         Args:
-            url: up to /chat/completions, which may be left out.
-            model: as the endpoint calls it.
-            settings: how it is asked.
-            budget: of requests, shared with other endpoints perhaps.
-            name: how messages call it; made of URL and model if it is left out.
+            url: up to /chat/completions, which may be omitted.
+            model: the model's name at the endpoint.
+            settings: how the judge is asked.
+            budget: budget of requests, possibly shared with other endpoints.
+            name: name in messages; composed of URL and model if omitted.
 
         Raises:
-            InputError: a URL, template, label or key that cannot be used.
+            InputError: an unusable URL, template, label or key.
         """
         self.settings = settings = settings or EndpointSettings()
         self.name, self._model = name or f"judge:{url}#{model}", model
@@ -149,12 +148,12 @@ class EndpointJudge(AbstractSource):
 
     @classmethod
     def claims(cls, rest: str) -> bool:
-        """Whether there is a URL or a model; judge:f is a function of judge.py."""
+        """Whether the rest has a URL or a model; `judge:f` is a function in judge.py."""
         return "://" in rest or "#" in rest or not rest.isidentifier()
 
     @classmethod
     def open(cls, name: str, settings: EndpointSettings, opening: Opening) -> EndpointJudge:
-        """Take URL#MODEL apart."""
+        """Split URL#MODEL and create the judge."""
         url, _, model = name.partition(":")[2].partition("#")
         if not url or not model.strip():
             raise InputError(
@@ -168,7 +167,7 @@ class EndpointJudge(AbstractSource):
 
         Raises:
             InputError: the endpoint refuses the questions.
-            OutsideFailed: it has failed again and again, or the budget is used up.
+            OutsideFailed: it failed repeatedly, or the budget is used up.
         """
         began = time.monotonic()
         texts = [_transcript(prompt) for prompt in prompts]
@@ -197,12 +196,12 @@ class EndpointJudge(AbstractSource):
         return p
 
     def facts(self) -> dict[str, Any]:
-        """The question and how it is asked; not the key."""
+        """The question and how it is asked, without the key."""
         told = asdict(self.settings)
         return {**super().facts(), "kind": "endpoint", "has_key": bool(self._client.key)} | told
 
     def counts(self) -> dict[str, float]:
-        """Questions, requests, what they used up and what failed, and what the order does."""
+        """Counts of questions, requests, tokens, failures and effects of the order."""
         usage, settings = self._client.usage, self.settings
         cost = usage.input_tokens * settings.price_in + usage.output_tokens * settings.price_out
         return {
@@ -218,7 +217,7 @@ class EndpointJudge(AbstractSource):
         }
 
     def told(self) -> list[str]:
-        """What is wrong with the cache, and that replies have no probabilities; each once."""
+        """Problems with the cache and replies without probabilities; each is reported once."""
         found = [self._cache.problem] if self._cache.problem else []
         if self._unweighed and self.settings.logprobs:
             found.append(
@@ -255,7 +254,7 @@ class EndpointJudge(AbstractSource):
     def _body(self, question: _Question) -> dict[str, Any]:
         settings = self.settings
         parts = {"{prompt}": question.prompt, "{a}": question.first, "{b}": question.second}
-        # in one go: an answer may have braces of its own
+        # substitute in one pass: an answer may contain braces
         text = _PLACES.sub(lambda at: parts[at[0]], settings.template)
         system = [{"role": "system", "content": settings.system}] if settings.system else []
         body: dict[str, Any] = {
@@ -271,10 +270,10 @@ class EndpointJudge(AbstractSource):
 
 
 def _check(settings: EndpointSettings) -> None:
-    """Refuse settings that no question can be made of.
+    """Validate the settings.
 
     Raises:
-        InputError: they are such.
+        InputError: no question can be formed from them.
     """
     for name, least in (("timeout", 1e-3), ("retries", 0), ("backoff", 0), ("concurrency", 1)):
         if not least <= getattr(settings, name) < math.inf:
@@ -282,7 +281,7 @@ def _check(settings: EndpointSettings) -> None:
                 f"sources.judge.{name}={getattr(settings, name)!r} must be {least:g} or more"
             )
     if not re.fullmatch(r"([A-Z_][A-Z0-9_]*)?", settings.key_env):
-        # it may be the key by mistake: not shown
+        # not shown: it may be the key by mistake
         raise InputError(
             "sources.judge.key_env must name an environment variable, in capital letters; put the "
             "key itself into that variable, as in export OPENAI_API_KEY=..."
@@ -314,7 +313,7 @@ def _check(settings: EndpointSettings) -> None:
 
 
 def _transcript(prompt: Prompt) -> str:
-    """A prompt as text; of several messages each says whose it is."""
+    """A prompt as text; with several messages, each is labelled by its role."""
     if isinstance(prompt, str) or len(prompt) == 1:
         return text_of(prompt)
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)

@@ -1,4 +1,4 @@
-"""A folder that `preference-train` wrote, as a judge."""
+"""A judge loaded from a folder that `preference-train` wrote."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class ModelJudge(AbstractJudge):
     antisymmetric = True
 
     def __init__(self, model: PreferenceModel, name: str) -> None:
-        """Take the model and the name by which messages call it."""
+        """Take the model and its name for messages."""
         self.model, self.name = model, name
         self.transitive = model.kind == BRADLEY_TERRY
 
     @classmethod
     def open(cls, folder: str, device: torch.device | str) -> ModelJudge:
-        """Load the model of a folder.
+        """Load the model from a folder.
 
         Raises:
-            InputError: it is of something else, or damaged.
+            InputError: the folder holds something else, or is damaged.
         """
         place = Path(folder)
         if not (place / "preference.json").exists() and (place / "config.json").exists():
@@ -41,9 +41,9 @@ class ModelJudge(AbstractJudge):
         return cls(load_preference(folder, device), folder)
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        """What the model says, [B], float64."""
+        """The model's probabilities, [B], float64."""
         return self.model.probabilities(prompts, a, b)
 
     def facts(self) -> dict[str, Any]:
-        """Its head too."""
+        """The facts, including the model's head."""
         return {**super().facts(), "kind": "preference model", "head": self.model.kind}

@@ -71,16 +71,16 @@ class PairJudge(AbstractSource):
     def __init__(
         self, classifier: Classifier, name: str, template: str = "", outputs: Sequence[Label] = ()
     ) -> None:
-        """Take the model.
+        """Wrap the classifier.
 
         Args:
-            classifier: with one to three outputs.
-            name: how messages call it.
+            classifier: a classifier with one to three outputs.
+            name: name in messages.
             template, outputs: see `PairSettings`.
 
         Raises:
-            InputError: another number of outputs, or `outputs` does not name them; a template
-                without one of its three places.
+            InputError: a different number of outputs, or `outputs` does not name them; a template
+                without one of its three placeholders.
         """
         wanted = _BY_NUMBER.get(classifier.outputs)
         if wanted is None:
@@ -106,7 +106,7 @@ class PairJudge(AbstractSource):
 
     @classmethod
     def open(cls, name: str, settings: PairSettings, opening: Opening) -> PairJudge:
-        """Load a model of AutoModelForSequenceClassification: a folder or a name on the hub."""
+        """Load a model with AutoModelForSequenceClassification: a folder or a name on the hub."""
         classifier = load_classifier(name.partition(":")[2], opening.device, settings)
         return cls(classifier, name, settings.template, settings.outputs)
 
@@ -118,12 +118,12 @@ class PairJudge(AbstractSource):
         return averaged(forward, backward)
 
     def facts(self) -> dict[str, Any]:
-        """What it reads, and what its outputs stand for."""
+        """The facts, including its template and the meaning of its outputs."""
         told = {"kind": "classifier of pairs", "reads": self.template}
         return {**super().facts(), **told, "outputs": list(self.outputs)}
 
     def counts(self) -> dict[str, float]:
-        """What the order does, and rows that were cut."""
+        """Effects of the order, and the number of truncated rows."""
         return {**self._orders.counts(), "cut": self._classifier.cut}
 
     def _first_wins(
@@ -147,7 +147,7 @@ class PairJudge(AbstractSource):
 
 
 def _labels(names: Sequence[str]) -> tuple[Label, ...]:
-    """What a model's own labels say; empty where they say nothing sure."""
+    """The meaning of a model's own labels; empty where they are unclear."""
     found: list[Label] = []
     for name in names:
         words = set(re.split(r"[^a-z0-9]+", name.lower()))

@@ -1,4 +1,4 @@
-"""The sources of judges by their prefix, found in the files of this package."""
+"""The sources of judges by prefix, found in the files of this package."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SOURCES = _found()
 
 
 def source_of(spec: str) -> type[AbstractSource] | None:
-    """The source that a judge's name is of; None where its prefix is of none."""
+    """The source of a judge's name; None if its prefix is unknown."""
     prefix, colon, rest = spec.partition(":")
     found = SOURCES.get(prefix)
     return found if found is not None and colon and found.claims(rest) else None
 
 
 def operational() -> tuple[str, ...]:
-    """The settings of all sources that no answer depends on, as "judge.timeout"."""
+    """The settings of all sources that do not affect answers, such as "judge.timeout"."""
     return tuple(
         f"{prefix}.{name}"
         for prefix, source in SOURCES.items()

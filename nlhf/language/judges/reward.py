@@ -38,9 +38,9 @@ class RewardSettings:
 
 
 class RewardJudge(AbstractSource):
-    """P(a > b | x) = sigmoid(r(x, a) - r(x, b)), r the one output of a sequence classifier.
+    """P(a > b | x) = sigmoid(r(x, a) - r(x, b)), r the single output of a sequence classifier.
 
-    A reward in disguise: transitive, whatever it has learned.
+    It is a reward model, hence transitive whatever it has learned.
 
     Source: Bradley and Terry 1952; Munos et al. 2023 (arXiv 2312.00886), section 3.
     """
@@ -52,11 +52,11 @@ class RewardJudge(AbstractSource):
     transitive = True
 
     def __init__(self, classifier: Classifier, name: str, template: str = "") -> None:
-        """Take the model.
+        """Wrap the classifier.
 
         Args:
-            classifier: with one output.
-            name: how messages call it.
+            classifier: a classifier with one output.
+            name: name in messages.
             template: see `RewardSettings`.
 
         Raises:
@@ -75,7 +75,7 @@ class RewardJudge(AbstractSource):
 
     @classmethod
     def open(cls, name: str, settings: RewardSettings, opening: Opening) -> RewardJudge:
-        """Load a model of AutoModelForSequenceClassification: a folder or a name on the hub."""
+        """Load a model with AutoModelForSequenceClassification: a folder or a name on the hub."""
         classifier = load_classifier(name.partition(":")[2], opening.device, settings)
         return cls(classifier, name, settings.template)
 
@@ -94,13 +94,13 @@ class RewardJudge(AbstractSource):
         return found[[number[key] for key in keys]]
 
     def facts(self) -> dict[str, Any]:
-        """What it reads, too."""
+        """The facts, including its template."""
         has_chat = bool(getattr(self._classifier.tokenizer, "chat_template", None))
         reads = "chat template" if has_chat else "pair of prompt and answer"
         return {**super().facts(), "kind": "reward model", "reads": self._template or reads}
 
     def counts(self) -> dict[str, float]:
-        """Rows that were cut."""
+        """The number of truncated rows."""
         return {"cut": self._classifier.cut}
 
     def _row(self, prompt: Prompt, answer: str) -> Row:

@@ -1,8 +1,9 @@
-"""What is learnt, one loss a file: losses whose gradients estimate minus the true gradient.
+"""Objectives, one per file: losses whose gradients estimate minus the true gradient.
 
-Throughout, B prompts with N answers of at most T tokens each: `log_pi` [B, N, T] carries the
-gradient, zero after an answer's end; `tau` is the weight of KL(pi, mu). An objective is a class of
-this package with a `name`; it is found by its file, so that another one touches no other.
+Throughout, B prompts have N answers each of at most T tokens. `log_pi` [B, N, T] carries the
+gradient and is zero after an answer's end; `tau` is the weight of KL(pi, mu). An objective is a
+class of this package with a `name`. The registry finds it by its file, so adding an objective
+changes no other file.
 """
 
 import sys

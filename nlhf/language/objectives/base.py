@@ -1,7 +1,7 @@
-"""The interface of an objective: what a step samples, its loss, and which policies it holds on to.
+"""The interface of an objective: what a step samples, its loss, and the policies it keeps.
 
-A loss is a function of answers, their log-probabilities and what they earned; the trainer samples,
-asks and scores what the objective's plan says.
+A loss is a function of answers, their log-probabilities and their payoffs. The trainer samples,
+judges and scores what the objective's plan specifies.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from nlhf.schedules import schedule
 Parameters = Mapping[str, Tensor]
 """The trainable parameters of a policy, by name."""
 Held = dict[str, dict[str, Tensor]]
-"""Parameters of policies that are held on to, by what they are called."""
+"""Parameters of the held policies (copies that the objective keeps), by name."""
 POLICY = "policy"
 MIXTURE = "mixture"
 
 
 def constant(value: float) -> Schedule:
-    """The same value at every step."""
+    """A schedule with the same value at every step."""
     return schedule("constant", value, value, 1)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Answers to each prompt of one policy.
+    """Answers drawn from one policy for each prompt.
 
     Attributes:
-        count: how many, >= 0.
-        policy: POLICY, MIXTURE, or the name of one that is held on to.
-        weight: of the reference in the mixture; 1 is the reference itself.
+        count: number of answers per prompt, >= 0.
+        policy: POLICY, MIXTURE, or the name of a held policy.
+        weight: weight of the reference in the mixture; 1 is the reference itself.
     """
 
     count: int
@@ -49,17 +49,17 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a step samples, asks and scores.
+    """What a step samples, judges and scores.
 
     Attributes:
-        scored: the answers of which the loss is a function, N in all.
-        opponents: answers with which these are compared, and no more.
+        scored: the answers that the loss uses, N in total.
+        opponents: answers that are only compared with the scored ones.
         asks: "opponents" (P of each answer against each opponent), "pairs" (P between the answers)
-            or "reward" (a scalar each).
-        held: policies that the answers are scored by too.
-        full: give the divergences of whole distributions, with their gradient.
-        follow: makes of a prompt and an answer the prompt that a follower is asked; its `followers`
-            answers are then the opponents, and are scored as well.
+            or "reward" (one scalar per answer).
+        held: held policies that also score the answers.
+        full: compute divergences of whole distributions, with their gradient.
+        follow: maps a prompt and an answer to the follower's prompt; its `followers` answers are
+            then the opponents, and are scored as well.
     """
 
     scored: tuple[Draw, ...]
@@ -73,20 +73,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Answers, scored and judged.
+    """Sampled answers with their scores and judgements.
 
     Attributes:
         log_pi, log_mu: log-probabilities of the tokens, [B, N, T].
         mask: which tokens count, [B, N, T].
-        reward: what an answer earns: its mean probability to be preferred to the opponent's
-            answers, or its scalar reward, [B, N].
+        reward: payoff of an answer, [B, N]: its mean probability of being preferred to the
+            opponent's answers, or its scalar reward.
         divergence: KL(pi || mu) of the whole distribution at each token's prefix, with its
-            gradient, [B, N, T]; where the plan wants it in full.
-        value: what the learned baseline expects from each prefix on, [B, N, T]; or None.
+            gradient, [B, N, T]; only if the plan requests it with `full`.
+        value: prediction of the learned baseline from each prefix on, [B, N, T]; or None.
         preference: P(answer i > opponent j), [B, N, M], or between the answers, [B, N, N]; None
-            where rewards were asked.
-        held: log-probabilities under the plan's held policies, [B, N, T] each.
-        follower: the follower's answers, [B N, followers, T], its reward P(follower > leader).
+            where the plan asks for rewards.
+        held: log-probabilities under each of the plan's held policies, [B, N, T].
+        follower: the follower's answers, [B N, followers, T], with reward P(follower > leader).
     """
 
     log_pi: Tensor
@@ -105,35 +105,35 @@ class Sampled:
 
 
 class Estimator(Protocol):
-    """What an objective that looks ahead asks of the trainer."""
+    """What an objective that looks ahead needs from the trainer."""
 
     def estimate(
         self, plan: Plan, held: Mapping[str, Parameters] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Sample answers as planned, and give the updates and the measures of the loss on them."""
+        """Sample answers as planned; return the loss's updates and measures on them."""
         ...
 
     def ahead(self, updates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Give the parameters as a step along the updates would leave them."""
+        """Return the parameters that a step along the updates would give."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
-    """What a step of training estimates the gradient of.
+    """Defines whose gradient a training step estimates.
 
     Attributes:
         tau: weight of KL(pi, mu) by step, > 0.
-        samples: answers a prompt that the loss is a function of, >= 1.
+        samples: number of answers per prompt that the loss uses, >= 1.
     """
 
     name: ClassVar[str]
     needs_reward: ClassVar[bool] = False
-    """Whether answers earn a scalar reward in place of a preference."""
+    """Whether answers earn a scalar reward instead of a preference."""
     reads_tau: ClassVar[bool] = True
-    """Whether the loss depends on tau; else the game without regularisation is solved."""
+    """Whether the loss depends on tau; otherwise it solves the unregularised game."""
     moves_reference: ClassVar[int] = 0
-    """Steps after which the reference becomes the policy where nothing else is said; 0: never."""
+    """Default number of steps after which the reference is replaced by the policy; 0: never."""
     tau: Schedule
     samples: int = 2
 
@@ -143,28 +143,28 @@ class Objective(ABC):
 
     @abstractmethod
     def plan(self, step: int) -> Plan:
-        """What a step samples, asks and scores."""
+        """What a step samples, judges and scores."""
 
     @abstractmethod
     def loss(self, sampled: Sampled, step: int) -> Tensor:
-        """A number whose gradient's mean is minus the true gradient."""
+        """A scalar whose gradient is, in expectation, minus the true gradient."""
 
     def start(self, now: Parameters) -> Held:
-        """The policies that are held on to at the start: copies of this one."""
+        """The held policies at the start: copies of the current policy."""
         return {}
 
     def after(self, held: Held, now: Parameters, step: int) -> None:
-        """Let the held policies follow when `step` steps are done."""
+        """Update the held policies after `step` steps."""
         assert not held, f"{self.name} holds on to policies that nothing moves"
 
     def updates(
         self, estimator: Estimator, step: int
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Estimates of minus the gradient, and the step's measures."""
+        """Estimates of minus the gradient, and the measures of the step."""
         return estimator.estimate(self.plan(step))
 
     def needs(self, answers: int, why: str) -> None:
-        """Refuse fewer answers a prompt."""
+        """Raise if there are fewer answers per prompt."""
         if self.samples < answers:
             raise InputError(
                 f"samples={self.samples}: {why} needs {answers} or more answers a prompt"
@@ -172,14 +172,14 @@ class Objective(ABC):
 
 
 def copied(now: Parameters) -> dict[str, Tensor]:
-    """A policy's parameters as they are now."""
+    """A copy of a policy's current parameters."""
     return {name: parameter.detach().clone() for name, parameter in now.items()}
 
 
 def divergence(log_pi: Tensor, log_mu: Tensor) -> Tensor:
     """KL(pi || mu) of whole distributions [..., V], with its gradient in log_pi, [...]."""
     p = log_pi.exp()
-    # a token that pi cannot give has log pi = -inf and no share
+    # a token that pi cannot produce has log pi = -inf and contributes nothing
     return (p * torch.where(p > 0, log_pi - log_mu, 0.0)).sum(-1)
 
 
@@ -188,15 +188,15 @@ def pair_regression(
 ) -> Tensor:
     """1/(4 s) times the mean over pairs of (h(y) - h(y') - s (P(y > y') - 1/2))^2.
 
-    With y, y' ~ q its least value is at h = s P(. > q) + const, h = log pi - log base: one step of
-    mirror descent from the base. Where pi is the base, the gradient's mean is that of the policy
-    gradient of P(pi > q) at pi = q, which is what the factor is for.
+    With y, y' ~ q the minimum is at h = s P(. > q) + const, h = log pi - log base: one step of
+    mirror descent from the base. The prefactor is chosen such that, where pi is the base, the
+    expected gradient is the policy gradient of P(pi > q) at pi = q.
 
     Args:
         h: [B, N], of answers drawn independently.
-        preference: P(y_i > y_j), [B, N, N]; the diagonal is not looked at.
+        preference: P(y_i > y_j), [B, N, N]; the diagonal is ignored.
         step: s > 0.
-        weight: of the pairs i < j, [N, N], their sum 1; the mean if None.
+        weight: weights of the pairs i < j, [N, N], with sum 1; uniform if None.
 
     Source: Azar et al. 2023 (arXiv 2310.12036), equation 17, for any base.
     """

@@ -1,4 +1,4 @@
-"""COMAL: INPO on a game whose reference follows, to the equilibrium without regularisation."""
+"""COMAL: INPO with a moving reference, which converges to the unregularised equilibrium."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nlhf.language.objectives.inpo import INPO
 
 @dataclass(frozen=True, kw_only=True)
 class COMAL(INPO):
-    """INPO's loss; every `reference_every` steps the policy takes the reference's place.
+    """INPO's loss; every `reference_every` steps the policy replaces the reference.
 
     Source: Liu et al. 2024 (arXiv 2410.23223), algorithm 1.
     """

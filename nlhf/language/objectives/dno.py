@@ -1,4 +1,4 @@
-"""DNO: the policy's odds between two answers are fitted to those of their rewards."""
+"""DNO: fit the policy's odds between two answers to the odds of their rewards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class DNO(Iterated):
     """-2 eta E_{y, y' ~ pi_t} [s(r - r') log s(m) + s(r' - r) log s(-m)], s the logistic function,
     m = (log(pi/pi_t)(y) - log(pi/pi_t)(y')) / eta, r = P(y > pi_t).
 
-    r is the mean over `opponents` answers of pi_t, the same for y and y'. s(r - r') is no linear
-    function, so that few of them bias it (by r's variance, times at most 0.05); their number does
-    not change what the loss is unbiased for: its mean over as many. Without regularisation.
+    r is the mean over `opponents` answers of pi_t, the same for y and y'. Since s(r - r') is
+    nonlinear, few opponents bias it (by r's variance, times at most 0.05). For any number of them,
+    the loss is an unbiased estimate of its own expectation at that number. There is no
+    regularisation.
 
     Attributes:
         opponents: answers that r is a mean over, >= 1.

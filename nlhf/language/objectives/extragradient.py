@@ -12,7 +12,7 @@ from nlhf.language.objectives.policy_gradient import Opposed
 
 @dataclass(frozen=True, kw_only=True)
 class Extragradient(Opposed):
-    """pi' = pi + a step of self-play; the step itself goes from pi.
+    """pi' = pi + a step of self-play; the actual step starts from pi.
 
     Source: Zhou et al. 2025 (arXiv 2503.08942), algorithm 1.
     """

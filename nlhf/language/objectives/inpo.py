@@ -1,4 +1,4 @@
-"""INPO: the steps of mirror descent on the regularised game, as a regression over pairs."""
+"""INPO: mirror descent steps on the regularised game, as a regression over pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What methods share that fit one policy after another: pi_t stands while pi_{t+1} is fitted."""
+"""Base of methods that fit a sequence of policies: pi_t is fixed while pi_{t+1} is fitted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANCHOR = "anchor"
 
 @dataclass(frozen=True, kw_only=True)
 class Iterated(Objective):
-    """pi_{t+1} = argmin of a loss over pairs of answers of pi_t, by `anchor_every` gradient steps.
+    """pi_{t+1} = argmin of a loss over pairs of answers of pi_t, in `anchor_every` gradient steps.
 
     Attributes:
         eta: step size of mirror descent, > 0; several papers use its inverse.
@@ -45,7 +45,7 @@ class Iterated(Objective):
 
     @property
     def holds(self) -> tuple[str, ...]:
-        """The policies that answers are scored by besides pi and mu."""
+        """The policies, besides pi and mu, that score the answers."""
         return (ANCHOR,) if self.anchor_every > 1 else ()
 
     def plan(self, step: int) -> Plan:
@@ -76,7 +76,7 @@ def regress(sampled: Sampled, base: Tensor, step: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class TwoPhases(Iterated):
-    """Methods that fit two policies in turn, each for `anchor_every` gradient steps."""
+    """Methods that fit two policies in turn, with `anchor_every` gradient steps each."""
 
     anchor_every: int = 10
 
@@ -85,5 +85,5 @@ class TwoPhases(Iterated):
         return step // self.anchor_every % 2 == 0
 
     def ends(self, step: int) -> bool:
-        """Whether a phase ends when `step` steps are done."""
+        """Whether a phase ends after `step` steps."""
         return step % self.anchor_every == 0

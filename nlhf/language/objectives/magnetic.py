@@ -15,7 +15,7 @@ class Magnetic(Iterated):
     """1/(4 s) E_{y, y' ~ pi_t} (h(y) - h(y') - s (P(y > y') - 1/2))^2, s = eta / (1 + eta tau),
     h = log pi - (log pi_t + eta tau log mu) / (1 + eta tau): the proximal step.
 
-    With `reference_every` the magnet moves, and the game without regularisation is solved.
+    If `reference_every` is set, the magnet moves and the method solves the unregularised game.
 
     Source: Wang et al. 2024 (arXiv 2410.16714), section 4; Sokota et al. 2023 (arXiv 2206.05825),
     equation 5.

@@ -1,4 +1,4 @@
-"""Nash mirror prox: two proximal steps from pi_t, the second with the first's opponent."""
+"""Nash mirror prox: two proximal steps from pi_t; the second plays against the first's result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MirrorProx(TwoPhases):
     """1/(4 s) E_{y, y' ~ q} (h(y) - h(y') - s (P(y > y') - 1/2))^2, s = eta / (1 + eta tau),
     h = log pi - (log pi_t + eta tau log mu) / (1 + eta tau).
 
-    First q = pi_t, which gives pi'; then q = pi', which gives pi_{t+1}.
+    The first phase uses q = pi_t and gives pi'; the second uses q = pi' and gives pi_{t+1}.
 
     Source: Tiapkin et al. 2025 (arXiv 2505.19731), section 3.
     """

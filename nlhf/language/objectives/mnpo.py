@@ -1,4 +1,4 @@
-"""MNPO: several players, the opponents being the last policies."""
+"""MNPO: several players; the opponents are recent policies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MNPO(Iterated):
     """1/(4 eta) E_{y, y' ~ q} (h(y) - h(y') - eta (P(y > y') - 1/2))^2, with
     h = log pi - 1/(n-1) sum_j log pi_{t-j} and q the even mixture of pi_t, ..., pi_{t-n+2}.
 
-    `samples` answers are drawn of each opponent. Without regularisation.
+    `samples` answers are drawn from each opponent. There is no regularisation.
 
     Attributes:
         players: number n of players, >= 2; with two, the loss is that of INPO without a reference.
@@ -66,10 +66,10 @@ class MNPO(Iterated):
         return pair_regression(h, sampled.preference, self.eta, self._weights(h))
 
     def _weights(self, h: Tensor) -> Tensor:
-        """What each pair stands for: as if both answers came of the mixture, [N, N]."""
+        """Weights of the pairs, [N, N], as if both answers came from the mixture."""
         count, n = self.players - 1, self.samples
         of = torch.arange(count, device=h.device).repeat_interleave(n)
         same = of[:, None] == of[None]
-        # pairs i < j: n (n - 1) / 2 of one opponent, n^2 of two, which may come in either order
+        # pairs i < j: n (n - 1) / 2 within one opponent; n^2 across two, which count in both orders
         weight = torch.where(same, 2 / (n * (n - 1)), 2 / n**2) / count**2
         return weight.to(h.dtype)

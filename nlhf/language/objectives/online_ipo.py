@@ -1,4 +1,4 @@
-"""Online IPO and IPO-MD: pairs of answers of the mixture, squared loss."""
+"""Online IPO and IPO-MD: squared loss on pairs of answers from the mixture."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from nlhf.language.objectives.base import (
 def ipo_loss(sampled: Sampled, preference: Tensor, tau: float) -> Tensor:
     """tau/4 times the mean over pairs of (h(y) - h(y') - (P(y > y') - 1/2) / tau)^2.
 
-    h = sum_t log(pi/mu)(y_t | y_<t). With y, y' ~ pi the gradient's mean is that of self-play's
-    policy gradient, which is what the factor tau/4 is for. With y, y' from a mixture this is
-    IPO-MD.
+    h = sum_t log(pi/mu)(y_t | y_<t). With y, y' ~ pi the expected gradient equals the policy
+    gradient of self-play, thanks to the factor tau/4. With y, y' from a mixture this is IPO-MD.
 
     Args:
-        sampled: n >= 2 answers a prompt, drawn independently.
-        preference: P(y_i > y_j), [B, n, n]; the diagonal is not looked at.
+        sampled: n >= 2 answers per prompt, drawn independently.
+        preference: P(y_i > y_j), [B, n, n]; the diagonal is ignored.
         tau: > 0.
 
     Source: Calandriello et al. 2024 (arXiv 2403.08635), section 4.
@@ -36,7 +35,7 @@ def ipo_loss(sampled: Sampled, preference: Tensor, tau: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineIPO(Objective):
-    """All pairs of `samples` answers of the mixture with the reference; see `ipo_loss`.
+    """All pairs of `samples` answers from the mixture with the reference; see `ipo_loss`.
 
     Attributes:
         mixture: the reference's weight by step, in [0, 1]; 0 is online IPO.

@@ -1,4 +1,4 @@
-"""ONPO: optimistic mirror descent; two policies are fitted with one opponent."""
+"""ONPO: optimistic mirror descent; two policies are fitted against one opponent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PLAYED = "played"
 class ONPO(TwoPhases):
     """1/(4 eta) E_{y, y' ~ pi_t} (h(y) - h(y') - eta (P(y > y') - 1/2))^2, h = log pi - log base.
 
-    First with base_t, which gives base_{t+1}; then with base_{t+1}, which gives pi_{t+1}: the
-    gain that pi_t met stands for the next one. Without regularisation.
+    The first phase has base_t and gives base_{t+1}; the second has base_{t+1} and gives pi_{t+1}:
+    the gain of pi_t predicts the next one. There is no regularisation.
 
     Source: Zhang et al. 2025 (arXiv 2502.16852), algorithm 1.
     """

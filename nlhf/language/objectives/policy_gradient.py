@@ -1,4 +1,4 @@
-"""The policy gradient that most objectives share; THE sum over tokens."""
+"""The policy gradient shared by most objectives, including its sum over tokens."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from nlhf.errors import InputError
 from nlhf.language.objectives.base import Draw, Objective, Plan, Sampled
 
 KLS = ("reward-to-go", "full")
-"""How the divergence from the reference may enter a token's score."""
+"""How the divergence from the reference enters a token's score."""
 BASELINES = ("half", "leave-one-out", "learned")
-"""What may be subtracted from an answer's score."""
+"""Baselines that can be subtracted from an answer's score."""
 
 
 def policy_gradient_loss(sampled: Sampled, tau: float, baseline: str, middle: float) -> Tensor:
-    """Minus the mean of sum_t log pi(y_t | y_<t) (G_t - b), with nothing else carrying a gradient.
+    """Minus the mean of sum_t log pi(y_t | y_<t) (G_t - b), with gradients only through log pi.
 
-    G_t = P(y > y') - tau sum_{s >= t} log(pi/mu)(y_s | y_<s). The gradient's mean is that of
-    P(pi > pi') - tau KL(pi, mu) with pi' held fixed. With a divergence D_s of whole distributions,
-    G_t = P(y > y') - tau sum_{s > t} D_s, and tau sum_s D_s, whose own gradient counts, is added to
-    the loss: leaving out either is biased, as it is to give a token its own log-ratio only.
+    G_t = P(y > y') - tau sum_{s >= t} log(pi/mu)(y_s | y_<s). The expected gradient is that of
+    P(pi > pi') - tau KL(pi, mu) with pi' held fixed. With divergences D_s of whole distributions,
+    G_t = P(y > y') - tau sum_{s > t} D_s, and tau sum_s D_s with its own gradient is added to the
+    loss. Omitting either term would bias the gradient, and so would giving each token only its own
+    log-ratio.
 
     Args:
         sampled: answers y ~ pi.
@@ -30,7 +31,7 @@ def policy_gradient_loss(sampled: Sampled, tau: float, baseline: str, middle: fl
         baseline: one of BASELINES.
         middle: b of the baseline "half".
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7; the sum over later tokens is that of
+    Source: Munos et al. 2023 (arXiv 2312.00886), section 7; the sum over later tokens follows
         Williams 1992.
     """
     cost, later = _costs(sampled, tau)
@@ -50,12 +51,12 @@ def policy_gradient_loss(sampled: Sampled, tau: float, baseline: str, middle: fl
 
 
 def returns(sampled: Sampled, tau: float) -> Tensor:
-    """G_t, what a learned baseline predicts, [B, n, T]; see `policy_gradient_loss`."""
+    """G_t, the target of a learned baseline, [B, n, T]; see `policy_gradient_loss`."""
     return (sampled.reward[..., None] - _costs(sampled, tau)[1]).detach()
 
 
 def _costs(sampled: Sampled, tau: float) -> tuple[Tensor, Tensor]:
-    """What each token costs, and what the tokens cost on which a token's score has a say."""
+    """The KL cost of each token, and the part of the costs that a token's score can influence."""
     if sampled.divergence is not None:
         cost = tau * sampled.divergence * sampled.mask
         fixed = cost.detach()
@@ -76,7 +77,7 @@ def value_loss(value: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient(Objective):
-    """The policy gradient of what the policy's own answers earn.
+    """The policy gradient of the payoff of the policy's own answers.
 
     Attributes:
         kl: "reward-to-go" multiplies a token's score by the log-ratios of this and all later
@@ -115,7 +116,7 @@ class Opposed(PolicyGradient):
 
     @abstractmethod
     def opponent(self, step: int) -> Draw:
-        """Whom the policy's answers are compared with."""
+        """The policy that the answers are compared with."""
 
     def plan(self, step: int) -> Plan:
         own = (Draw(self.samples),)

@@ -1,4 +1,4 @@
-"""SPPO: each answer's log-ratio to pi_t is fitted to its rate of winning."""
+"""SPPO: fit each answer's log-ratio to pi_t to its win rate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nlhf.language.objectives.iterated import Iterated
 class SPPO(Iterated):
     """1/(2 eta) E_{y ~ pi_t} (log(pi/pi_t)(y) - eta (P(y > pi_t) - 1/2))^2.
 
-    P(y > pi_t) is the mean over the prompt's other answers. The reference has no part in it: the
-    game without regularisation is played, by multiplicative weights.
+    P(y > pi_t) is the mean over the prompt's other answers. The reference does not enter: the
+    method plays the unregularised game by multiplicative weights.
 
-    Source: Wu et al. 2024 (arXiv 2405.00675), equation 3.6, with log Z at its value for a half.
+    Source: Wu et al. 2024 (arXiv 2405.00675), equation 3.6, with log Z at its value for P = 1/2.
     """
 
     name = "sppo"
@@ -26,6 +26,6 @@ class SPPO(Iterated):
     def loss(self, sampled: Sampled, step: int) -> Tensor:
         assert sampled.preference is not None
         n = self.samples
-        wins = (sampled.preference.sum(-1) - 0.5) / (n - 1)  # the diagonal is a half
+        wins = (sampled.preference.sum(-1) - 0.5) / (n - 1)  # the diagonal is 1/2
         gap = sampled.total(sampled.log_pi) - self.anchored(sampled) - self.eta * (wins - 0.5)
         return 0.5 / self.eta * gap.square().mean()

@@ -1,4 +1,4 @@
-"""Stackelberg: the policy leads, and follows itself, knowing what the leader said."""
+"""Stackelberg: one policy leads, and also follows, knowing the leader's answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nlhf.language.objectives.policy_gradient import PolicyGradient, policy_grad
 from nlhf.language.prompts import Prompt
 
 ASKED = "Improve the previous answer."
-"""What a follower is told after the leader's answer."""
+"""The follower's instruction after the leader's answer."""
 
 
 def follower_prompt(prompt: Prompt, answer: str) -> Prompt:
-    """What a follower is asked: the prompt, the leader's answer, and to do better."""
+    """The follower's prompt: the prompt, the leader's answer, and a request to improve it."""
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     said = {"role": "assistant", "content": answer}
     return [*asked, said, {"role": "user", "content": ASKED}]
@@ -30,7 +30,7 @@ class Stackelberg(PolicyGradient):
     Attributes:
         opponents: answers of the follower to each of the leader's, >= 1.
 
-    Source: Pasztor et al. 2025 (arXiv 2512.16626), sections 3 and 4, equal rates for both.
+    Source: Pasztor et al. 2025 (arXiv 2512.16626), sections 3 and 4, with equal rates for both.
     """
 
     name = "stackelberg"

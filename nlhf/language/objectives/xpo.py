@@ -1,4 +1,4 @@
-"""XPO: online DPO against the reference's answers, with a bonus for leaving them."""
+"""XPO: online DPO against the reference's answers, with an exploration bonus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class XPO(Iterated):
     """1/tau E_{y ~ pi_t, y' ~ mu} [alpha log pi(y') - P log s(m) - (1 - P) log s(-m)],
     P = P(y > y'), m = tau (log(pi/mu)(y) - log(pi/mu)(y')), s the logistic function.
 
-    It believes in a reward: its end is RLHF's policy where preferences are Bradley and Terry's.
+    It assumes a reward: it converges to RLHF's policy if preferences are Bradley-Terry.
 
     Attributes:
         alpha: weight of the bonus, >= 0; 0 is online DPO.
@@ -35,7 +35,7 @@ class XPO(Iterated):
         super().__post_init__()
 
     def needs(self, answers: int, why: str) -> None:
-        """One answer of either policy is enough: pairs are of both."""
+        """One answer per policy suffices: each pair has one answer of either policy."""
 
     def plan(self, step: int) -> Plan:
         draws = (self.drawn(self.samples), Draw(self.samples, MIXTURE, 1.0))
@@ -47,7 +47,7 @@ class XPO(Iterated):
         log_pi = sampled.total(sampled.log_pi)
         h = tau * (log_pi - sampled.total(sampled.log_mu))
         margin = h[:, :n, None] - h[:, None, n:]
-        # penalties may lead out of the range, where the loss has no least value
+        # penalties may exceed the range, and the loss is then unbounded below
         wins = sampled.preference[:, :n, n:].clamp(0, 1)
         labels = wins * logsigmoid(margin) + (1 - wins) * logsigmoid(-margin)
         return (self.alpha * log_pi[:, n:].mean() - labels.mean()) / tau

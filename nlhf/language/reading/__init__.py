@@ -1,4 +1,4 @@
-"""Read prompts, answers and comparisons: one reader of files, one layout a file."""
+"""Read prompts, answers and comparisons: one file reader, one file per layout."""
 
 from nlhf.language.reading.sifting import Account, Sifted, digest
 from nlhf.language.reading.texts import (

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, by its own library."""
+"""Data sets from the Hugging Face hub, read by the `datasets` library."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PREFIX = "hf:"
 
 
 def read_dataset(spec: str) -> Records:
-    """Read `hf:DATASET[:split]` or `hf:DATASET:config:split`; a local folder of data files too.
+    """Read `hf:DATASET[:split]` or `hf:DATASET:config:split`, or a local folder of data files.
 
-    Without a split "train" is read, or the only one that there is. No code of a data set is run.
+    The default split is "train", or the only split. No code of a data set is run.
 
     Raises:
-        InputError: `datasets` is not installed, there is no such data set or split, or it is to
-            be chosen.
+        InputError: `datasets` is not installed, there is no such data set or split, or several
+            splits exist and none was chosen.
     """
     name, *rest = spec.removeprefix(PREFIX).split(":")
     if not name or len(rest) > 2:
@@ -32,7 +32,7 @@ def read_dataset(spec: str) -> Records:
         found = _load(datasets, name, config, split, spec)
     except InputError:
         raise
-    except Exception as error:  # whatever the library, the network or a builder does
+    except Exception as error:  # the library, the network or a builder can raise anything
         raise _unreadable(spec, error) from None
     if not len(found):
         raise InputError(f"{spec}: a data set without rows")

@@ -1,4 +1,4 @@
-"""A layout: which keys a row has, and what they say."""
+"""A layout: which keys a row has, and what they mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCORES = (
     ("chosen_rating", "rejected_rating"),
     ("chosen_avg_rating", "rejected_avg_rating"),
 )
-"""Keys of what chosen and rejected scored."""
+"""Key pairs of the scores of the chosen and the rejected answer."""
 _TIED = {plain(word) for word in TIED}
 
 
@@ -28,7 +28,7 @@ _TIED = {plain(word) for word in TIED}
 class Pair:
     """Two answers and the share of votes for the first.
 
-    `sided` says that the first is the better one in every row, so that its side tells all.
+    `sided` means that the first answer is the better one in every row, so its side gives it away.
     """
 
     first: str
@@ -40,9 +40,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class ParsedRow:
-    """What a row says: a prompt, and on demand the comparisons and the answer to learn.
+    """The content of a row: a prompt and, on demand, the comparisons and the answer to learn.
 
-    `several` is that of `Turns`.
+    `several` has the same meaning as in `Turns`.
     """
 
     prompt: Prompt
@@ -53,17 +53,17 @@ class ParsedRow:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which people keep prompts and answers.
+    """One format in which people store prompts and answers.
 
     Attributes:
-        name: what the data card says.
-        needs: what a row must have; each is a key or several that will do.
-        read: what a row says; raises `Refused`.
+        name: name in the data card.
+        needs: keys that a row must have; each item lists alternatives.
+        read: parses a row; raises `Refused`.
         pairs: whether it holds comparisons.
         answers: whether it holds answers to learn.
         shown: the keys, for documentation and messages.
-        fits: whether a row that has the keys is of this layout. Of layouts with as many keys that
-            one counts which looks at the values as well, then the one that leaves less choice.
+        fits: whether a row that has the keys is of this layout. Among layouts with equally many
+            keys, one that also checks values wins, then the one with fewer alternatives.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Layout:
     fits: Callable[[Row], bool] | None = None
 
     def missing(self, row: Row) -> list[str]:
-        """The keys that a row lacks."""
+        """The required keys that a row lacks."""
         return [names[0] for names in self.needs if row.one(names) is None]
 
     def rank(self, row: Row) -> tuple[int, bool, bool, int] | None:
-        """How much of a row speaks for this layout; None where it is another."""
+        """How well a row matches this layout; None if it is of a different layout."""
         if self.missing(row) or not (self.fits is None or self.fits(row)):
             return None
         choices = sum(map(len, self.needs))
@@ -87,19 +87,19 @@ class Layout:
 
     @property
     def asks(self) -> bool:
-        """Whether the prompt has a key of its own."""
+        """Whether the prompt has its own key."""
         return self.needs[0] == PROMPTS
 
 
 def compared(turns: Turns, pairs: Callable[[], Sequence[Pair]]) -> ParsedRow:
-    """What a row says whose answers are compared."""
+    """Parse a row whose answers are compared."""
     return ParsedRow(turns.prompt, pairs, several=turns.several)
 
 
 def two(
     row: Row, first: Sequence[str], second: Sequence[str], prompts: Sequence[str] = PROMPTS
 ) -> Turns:
-    """The prompt and two answers of a row, the prompt out of the answers if it has no key.
+    """The prompt and two answers of a row; without a prompt key, the answers' common start.
 
     Raises:
         Refused: see `turns_of`.
@@ -110,15 +110,15 @@ def two(
     found = turns_of(prompt, row.value(*first), row.value(*second), keys)
     if key is None or not isinstance(row.values[key], str) or not transcript(row.values[key]):
         return found
-    # a transcript has a space between who speaks and what is said
+    # a transcript has a space between the speaker and the text
     return replace(found, first=found.first.strip(), second=found.second.strip())
 
 
 def verdict(row: Row, *names: str, first: Sequence[str], second: Sequence[str]) -> float:
-    """The share of the first answer by a word: the first, the second, or a tie.
+    """The share of the first answer from a word that means the first, the second, or a tie.
 
     Raises:
-        Refused: it is missing or another word.
+        Refused: the word is missing or unknown.
     """
     value, key = row.value(*names), row.one(names) or names[0]
     word = plain(value) if isinstance(value, str) else value
@@ -131,10 +131,10 @@ def verdict(row: Row, *names: str, first: Sequence[str], second: Sequence[str]) 
 
 
 def by_scores(row: Row, names: Sequence[tuple[str, str]]) -> float | None:
-    """The share of the first answer by two scores: the higher one wins; None without scores.
+    """The share of the first answer from two scores; the higher one wins. None without scores.
 
     Raises:
-        Refused: one is no number.
+        Refused: a score is not a number.
     """
     for first, second in names:
         a, b = row.number(first), row.number(second)
@@ -144,10 +144,10 @@ def by_scores(row: Row, names: Sequence[tuple[str, str]]) -> float | None:
 
 
 def chosen(row: Row, turns: Turns) -> list[Pair]:
-    """The one pair of a row whose first answer was chosen; equal scores beside it make it a tie.
+    """The pair of a row whose first answer was chosen; equal scores make it a tie.
 
     Raises:
-        Refused: the answers cannot be compared, or their scores say the opposite.
+        Refused: the answers cannot be compared, or their scores contradict the choice.
     """
     first, second = turns.answers()
     share = by_scores(row, SCORES)
@@ -157,20 +157,20 @@ def chosen(row: Row, turns: Turns) -> list[Pair]:
 
 
 def chosen_over_rejected(row: Row, prompts: Sequence[str] = PROMPTS) -> ParsedRow:
-    """What a row says that has a chosen and a rejected answer, and perhaps a prompt.
+    """Parse a row with a chosen and a rejected answer, and perhaps a prompt.
 
     Raises:
-        Refused: see `two`; its comparison, see `chosen`.
+        Refused: see `two`; for its comparison, see `chosen`.
     """
     turns = two(row, CHOSEN, REJECTED, prompts)
     return compared(turns, lambda: chosen(row, turns))
 
 
 def preferred(pairs: Sequence[Pair]) -> str:
-    """The answer that was preferred, to be learned.
+    """The preferred answer, as the answer to learn.
 
     Raises:
-        Refused: no one was.
+        Refused: no answer was preferred.
     """
     pair = pairs[0]
     if pair.share == 0.5:

@@ -1,4 +1,4 @@
-"""Messages: a role and a text, however they are spelt; and transcripts, which are messages too."""
+"""Parse messages, a role and a text in any spelling, and transcripts, which become messages."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MARKS = (
 
 
 def messages_of(value: object, key: str) -> list[Message] | None:
-    """Take a value as messages: a list of them or one; None where it is text.
+    """Parse a value as a message or a list of messages; None if it is text.
 
-    A message is {"role", "content"} or {"from", "value"}; its content is text or a list of parts
-    that are text, which are joined.
+    A message is {"role", "content"} or {"from", "value"}. Its content is text or a list of text
+    parts, which are joined.
 
     Raises:
-        Refused: neither; an unknown role; tools or images.
+        Refused: it is neither; a role is unknown; there are tools or images.
     """
     if isinstance(value, str):
         return None
@@ -79,10 +79,10 @@ def _message(message: object, key: str) -> Message:
 
 
 def content_of(content: object, key: str) -> str:
-    """The text of a content: itself, or of its parts one after the other.
+    """The text of a content: the text itself, or its parts joined.
 
     Raises:
-        Refused: a part is no text.
+        Refused: a part is not text.
     """
     if isinstance(content, str):
         return content
@@ -108,10 +108,10 @@ def _part(part: object, key: str) -> str:
 
 
 def transcript(text: str) -> list[Message] | None:
-    """The messages of a transcript, "Human: ... Assistant: ..."; None where it is no transcript.
+    """Parse a transcript, "Human: ... Assistant: ...", into messages; None if it is no transcript.
 
-    It begins with a person; a new turn begins a paragraph (or with "###"). What one said in two
-    turns on end is one message. An empty last turn of the assistant is kept.
+    It starts with a person. A new turn starts a paragraph (or with "###"). Consecutive turns of one
+    speaker form one message. An empty last turn of the assistant is kept.
     """
     for mark in _MARKS:
         found = list(mark.finditer(text))
@@ -129,9 +129,9 @@ def transcript(text: str) -> list[Message] | None:
 
 
 def in_a_cell(value: object) -> Any:
-    """Messages that a table holds as text, as JSON or as Python writes them; else the value.
+    """Messages that a table stores as text in JSON or Python syntax; other values unchanged.
 
-    Only a list of messages, or one, is taken for one: an answer may be any other JSON.
+    Only messages are parsed, because an answer may be any other JSON.
     """
     if not isinstance(value, str) or not value.lstrip().startswith(("[{", "{")):
         return value
@@ -143,7 +143,7 @@ def in_a_cell(value: object) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """What a text says in JSON or as a literal of Python; None where it is neither."""
+    """Parse a text as JSON or as a Python literal; None if it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             check_depth(text)

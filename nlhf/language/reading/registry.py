@@ -1,4 +1,4 @@
-"""The layouts that there are, and which of them a row has."""
+"""All layouts, and recognition of a row's layout."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ def all_layouts() -> tuple[Layout, ...]:
 
 
 def recognise(row: Row, among: Sequence[Layout]) -> tuple[Layout, Row]:
-    """Find the layout of a row: the one with most keys, all of which the row has.
+    """Find the layout of a row: of those whose keys the row all has, the one with most keys.
 
     Args:
-        row: any.
-        among: the layouts that it can have, the first of equals winning.
+        row: any row.
+        among: the candidate layouts; the first of equals wins.
 
     Returns:
-        The layout, and the row; where none fits otherwise, empty cells of a table are empty texts.
+        The layout and the row. If nothing fits otherwise, empty cells of a table become empty
+        texts.
 
     Raises:
-        Refused: no layout fits; the nearest one says what is missing.
+        Refused: no layout fits; the message says what the nearest one lacks.
     """
     ranks = [(rank, layout) for layout in among if (rank := layout.rank(row)) is not None]
     if ranks:
@@ -45,7 +46,7 @@ def recognise(row: Row, among: Sequence[Layout]) -> tuple[Layout, Row]:
 
 
 def _nearest(row: Row, among: Sequence[Layout]) -> Layout:
-    """The layout of which a row has most keys; of several the shortest."""
+    """The layout of which a row has most keys; of several, the one with the fewest keys."""
 
     def nearness(each: Layout) -> tuple[int, bool, int]:
         return len(each.needs) - len(each.missing(row)), each.asks, -len(each.needs)

@@ -1,4 +1,4 @@
-"""One row of a source, whatever its keys are called, and how a row is refused."""
+"""One row of a source with normalised keys, and the exception that rejects a row."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Refused(Exception):
     """A row that cannot be used.
 
     Attributes:
-        key: where the reason is.
+        key: the key at fault.
         why: the reason, in words.
-        malformed: whether the row is not as its layout has it, rather than of no use.
-        empty: whether the reason is that nothing stands there.
+        malformed: whether the row violates its layout, rather than being merely unusable.
+        empty: whether the reason is an empty value.
     """
 
     def __init__(
@@ -32,26 +32,26 @@ class Refused(Exception):
         malformed: bool = False,
         empty: bool = False,
     ) -> None:
-        """Say why."""
+        """Store the reason."""
         super().__init__(f"{key}: {why}")
         self.key, self.why = key, why
         self.malformed, self.empty = malformed, empty
 
 
 def malformed(key: str, why: str) -> Refused:
-    """A row that is not as its layout has it."""
+    """The exception for a row that violates its layout."""
     return Refused(key, why, malformed=True)
 
 
 class Row:
-    """The values of a row by plain keys: small letters, words joined by underscores.
+    """The values of a row by normalised keys: lower case, words joined by underscores.
 
-    `Chosen`, `responseA` and `chosen-rating` are `chosen`, `response_a` and `chosen_rating`. A
-    value that is null is not there.
+    `Chosen`, `responseA` and `chosen-rating` become `chosen`, `response_a` and `chosen_rating`. A
+    null value counts as missing.
     """
 
     def __init__(self, values: Mapping[str, Any], untyped: bool = False) -> None:
-        """Take the values; where they are `untyped` texts, an empty one is null."""
+        """Take the values; if they are `untyped` texts, empty ones count as null."""
         self.values: dict[str, Any] = {}
         self.nulls: list[str] = []
         self.untyped = untyped
@@ -67,7 +67,7 @@ class Row:
         return key in self.values
 
     def filled(self, needs: Sequence[Sequence[str]]) -> Row:
-        """The same with empty texts for keys that are needed and null, each one or several."""
+        """A copy with empty texts for required keys that are null; each item lists alternatives."""
         found = Row({}, self.untyped)
         found.values, found.nulls, found.names = dict(self.values), self.nulls, self.names
         for names in needs:
@@ -77,14 +77,14 @@ class Row:
         return found
 
     def one(self, names: Sequence[str]) -> str | None:
-        """The first of some keys that is there."""
+        """The first of the given keys that the row has."""
         return next((name for name in names if name in self.values), None)
 
     def value(self, *names: str) -> Any:
-        """The value of the first of some keys that is there.
+        """The value of the first of the given keys that the row has.
 
         Raises:
-            Refused: none is.
+            Refused: the row has none of them.
         """
         found = self.one(names)
         if found is None:
@@ -92,17 +92,17 @@ class Row:
         return self.values[found]
 
     def missing(self, key: str) -> Refused:
-        """What to say of a key that is not there."""
+        """The exception for a missing key."""
         if key in self.nulls:
             return malformed(key, "null; give a value, or leave the line out")
         names = [" ".join(name.split())[:40] for name in self.names[:12]]
         return malformed(key, f"missing; the line has {', '.join(names) or 'no keys'}")
 
     def text(self, *names: str) -> str | None:
-        """The text of the first of some keys that is there; None where none is, or it is blank.
+        """The text of the first given key that the row has; None if there is none or it is blank.
 
         Raises:
-            Refused: it is something else.
+            Refused: the value is not text.
         """
         found = self.one(names)
         if found is None:
@@ -113,19 +113,19 @@ class Row:
         return value if value.strip() else None
 
     def number(self, *names: str) -> float | None:
-        """The number of the first of some keys that is there, None where none is.
+        """The number of the first of the given keys that the row has; None if it has none.
 
         Raises:
-            Refused: it is no finite number.
+            Refused: the value is not a finite number.
         """
         found = self.one(names)
         return None if found is None else number(self.values[found], found)
 
     def check_text_only(self) -> None:
-        """Refuse a row with tools, images, sound or video.
+        """Raise if a row has tools, images, audio or video.
 
         Raises:
-            Refused: it has some.
+            Refused: the row has any of these.
         """
         for names, what in ((TOOLS, "tools"), (MEDIA, "images, sound or video")):
             for name in names:
@@ -134,10 +134,10 @@ class Row:
 
 
 def number(value: object, key: str) -> float:
-    """Take a value as a number; a text of one is one.
+    """Convert a value, possibly text, to a number.
 
     Raises:
-        Refused: it is no finite number.
+        Refused: it is not a finite number.
     """
     try:
         if value == "":

@@ -1,4 +1,4 @@
-"""Row by row: what can be used, and a count of what cannot, with its reason."""
+"""Sift rows: keep those that can be used, and count the others by reason."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Account:
     """How a source was read.
 
     Attributes:
-        form: what it was read as, e.g. "JSON lines".
-        layouts: how many rows had which layout.
-        rows: how many there are.
-        empty: rows with nothing where something is needed, as "line 3: prompt".
-        refused: rows that cannot be used, as "line 4: tools: only text is read".
+        form: the file format, e.g. "JSON lines".
+        layouts: number of rows per layout.
+        rows: total number of rows.
+        empty: rows where a required value is empty, such as "line 3: prompt".
+        refused: rows that cannot be used, such as "line 4: tools: only text is read".
     """
 
     form: str = ""
@@ -44,14 +44,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Sifted(Generic[T]):
-    """What a source holds, and how it was read."""
+    """The content of a source, and how it was read."""
 
     kept: list[T]
     account: Account = field(default_factory=Account)
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Rows that were left out, with the reason."""
+        """The rows that were left out, with reasons."""
         return (*self.account.empty, *self.account.refused)
 
 
@@ -62,19 +62,19 @@ def sift(
     nothing: Mapping[str, str],
     whole: bool = False,
 ) -> Sifted[T]:
-    """Take what every row says.
+    """Parse every row.
 
     Args:
         source: see `records_of`.
-        take: given a row and how many there were, gives the name of its layout and what it says,
-            or raises `Refused`.
-        on_bad_lines: "error" refuses a source in which a row is malformed, "skip" leaves it out as
-            it leaves out all other rows that cannot be used.
-        nothing: what to say where nothing is left because a key is empty, by key.
-        whole: whether no row may be left out by the user's choice either.
+        take: called with a row and the number of rows read so far; returns the name of the row's
+            layout and its content, or raises `Refused`.
+        on_bad_lines: "error" rejects a source with a malformed row; "skip" leaves out that row,
+            like all other unusable rows.
+        nothing: message, by key, for the case that an empty key leaves no rows.
+        whole: whether the user cannot choose to leave out rows, so that errors do not suggest it.
 
     Raises:
-        InputError: it cannot be read, a row is malformed, or nothing is left.
+        InputError: the source cannot be read, a row is malformed, or nothing is left.
     """
     kept: list[T] = []
     layouts: Counter[str] = Counter()
@@ -127,14 +127,14 @@ def _nothing(
 
 
 def records_of(source: Any) -> AbstractContextManager[Records]:
-    """The records of a file, of a data set of the hub, or of a list in memory.
+    """The records of a file, a hub data set, or data in memory.
 
     Args:
         source: a path; `hf:DATASET[:split]`; a list of dicts, or of texts, which are prompts; a
             dict of columns; a data frame; or a `datasets.Dataset`.
 
     Raises:
-        InputError: it is none of them, or cannot be read.
+        InputError: it is none of these, or cannot be read.
     """
     if isinstance(source, str) and source.startswith(hub.PREFIX):
         return nullcontext(hub.read_dataset(source))
@@ -161,10 +161,10 @@ def records_of(source: Any) -> AbstractContextManager[Records]:
 
 
 def digest(source: str) -> str:
-    """The sha256 of a source: of a file's bytes, or of the records of a data set.
+    """The sha256 of a source: of the bytes of a file, or of the records of a data set.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the source cannot be read.
     """
     found = hashlib.sha256()
     if source.startswith(hub.PREFIX):

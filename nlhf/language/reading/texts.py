@@ -1,4 +1,4 @@
-"""What a source is read for: prompts, answers to learn, answers by prompt, or comparisons."""
+"""Read a source as prompts, answers to learn, answers by prompt, or comparisons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nlhf.language.reading.sifting import OnBadLines, Sifted, sift
 
 
 def read_prompts(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Prompt]:
-    """Read the prompt of every row, whatever answers stand beside it.
+    """Read the prompt of every row and ignore its answers.
 
     Empty prompts are left out.
 
@@ -29,7 +29,7 @@ def read_prompts(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[P
         try:
             parsed = layout.read(row)
         except Refused:
-            # its answers may be no answers; the prompt stands on its own
+            # its answers may be invalid; the prompt can be used alone
             if "prompt" not in row:
                 raise
             layout, row = recognise(row, [each for each in all_layouts() if _is_prompt(each)])
@@ -41,10 +41,10 @@ def read_prompts(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[P
 
 
 def read_examples(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Example]:
-    """Read a prompt and the answer to learn of every row.
+    """Read the prompt and the answer to learn from every row.
 
-    The answer is a completion, the last one of a conversation, or else the one that was preferred.
-    Rows in which prompt or answer is empty are left out.
+    The answer is a completion, or the last one of a conversation, or otherwise the preferred one.
+    Rows with an empty prompt or answer are left out.
 
     Args:
         source: see `read_prompts`.
@@ -66,15 +66,15 @@ def read_examples(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[
 
 
 def read_answers(source: object) -> dict[str, str]:
-    """Read one answer a prompt; see `read_examples`. An answer may be empty.
+    """Read one answer per prompt; see `read_examples`. An answer may be empty.
 
     Answers to empty prompts are left out.
 
     Returns:
-        The answers by `key_of` their prompts.
+        The answers, by the `key_of` of their prompts.
 
     Raises:
-        InputError: see `sift`, or a prompt that is answered twice.
+        InputError: see `sift`, or a prompt has two answers.
     """
     found: dict[str, str] = {}
 
@@ -94,10 +94,10 @@ def read_answers(source: object) -> dict[str, str]:
 
 
 def read_comparisons(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Comparison]:
-    """Read pairs of answers and which was preferred; any layout on any row.
+    """Read pairs of answers and the preferred one; each row may have any layout.
 
-    The answer that was chosen stands first in every other row only: which side it is on would
-    otherwise be the whole secret. Rows whose prompt is empty are left out.
+    The chosen answer is put first in every other row only. Otherwise its position would reveal it.
+    Rows with an empty prompt are left out.
 
     Args:
         source: see `read_prompts`.
@@ -126,7 +126,7 @@ def read_comparisons(source: object, on_bad_lines: OnBadLines = "error") -> Sift
 
 
 def _answered(row: Row) -> tuple[str, ParsedRow]:
-    """A row as one with an answer: its own, before one that was preferred to another."""
+    """Parse a row as one with an answer: its own answer, or else the preferred one."""
     row.check_text_only()
     fitting = [each for each in all_layouts() if each.rank(row) is not None]
     able = [each for each in fitting if each.answers]

@@ -1,4 +1,4 @@
-"""Where a prompt ends and its answers begin, in two texts or two conversations."""
+"""Find where a prompt ends and its answers start, in two texts or two conversations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nlhf.language.reading.messages import messages_of, transcript
 from nlhf.language.reading.rows import Refused, Row, malformed
 
 PROMPTS = ("prompt", "instruction", "question", "query", "input")
-"""Keys of a prompt; of several the first counts."""
+"""Keys of a prompt; the first one present counts."""
 SYSTEM = ("system", "system_prompt")
 
 
 @dataclass(frozen=True)
 class Turns:
-    """A prompt, and two answers to it or why there are none.
+    """A prompt, and two answers to it or the reason why there are none.
 
-    `several` says that an answer goes on after the turn in which the two first differ: the rest
-    belongs to it, as a transcript.
+    `several` means that an answer continues after the turn in which the two first differ. The rest
+    belongs to the answer, as a transcript.
     """
 
     prompt: Prompt
@@ -42,14 +42,14 @@ class Turns:
 
 
 def prompt_of(row: Row, *names: str) -> Prompt:
-    """Take the prompt out of a row: text, messages or a transcript, with the row's system message.
+    """Get the prompt of a row as text, messages or transcript, with the row's system message.
 
     Args:
-        row: has the prompt.
-        names: its keys; of several that are there the first counts.
+        row: the row with the prompt.
+        names: keys of the prompt; the first one present counts.
 
     Raises:
-        Refused: it is missing, or neither text nor messages that end with the user's.
+        Refused: it is missing, or neither text nor messages that end with a user message.
     """
     names = names or PROMPTS
     value, key = row.value(*names), row.one(names) or names[0]
@@ -66,10 +66,10 @@ def prompt_of(row: Row, *names: str) -> Prompt:
 
 
 def checked(messages: Sequence[Message], key: str) -> list[Message]:
-    """Messages that an answer can follow.
+    """Validate messages that an answer can follow.
 
     Raises:
-        Refused: the last one is not the user's.
+        Refused: the last message is not the user's.
     """
     if messages[-1]["role"] == "assistant":
         raise malformed(key, "ends with the assistant; the answer goes elsewhere")
@@ -79,10 +79,10 @@ def checked(messages: Sequence[Message], key: str) -> list[Message]:
 
 
 def with_system(row: Row, prompt: Prompt) -> Prompt:
-    """The prompt after the system message that the row has beside it, if any.
+    """The prompt, preceded by the row's system message if there is one.
 
     Raises:
-        Refused: that is no text.
+        Refused: the system message is not text.
     """
     said = row.text(*SYSTEM)
     if said is None:
@@ -94,19 +94,19 @@ def with_system(row: Row, prompt: Prompt) -> Prompt:
 
 
 def turns_of(prompt: Prompt | None, first: Any, second: Any, keys: tuple[str, str]) -> Turns:
-    """Take what two answers share off them.
+    """Split two answers from the prompt that they share.
 
-    Conversations split where the assistant has its last turn before which they are the same. Texts
-    after a prompt are answers as they are; without one, what they begin with alike is the prompt.
+    Conversations split at the last assistant turn up to which they are the same. Texts after a
+    given prompt are complete answers. Without a prompt, their common start is the prompt.
 
     Args:
-        prompt: what the row gives as such; None if all of it stands in the answers.
+        prompt: the row's own prompt; None if it is contained in the answers.
         first: text, messages or a transcript.
         second: the same.
-        keys: what the two are called.
+        keys: names of the two answers, for messages.
 
     Returns:
-        The turns. The prompt may be there where answers are not.
+        The turns. The prompt may be valid even if the answers are not.
 
     Raises:
         Refused: there is no prompt.
@@ -132,7 +132,7 @@ def _said(value: Any, key: str, prompt: Prompt | None) -> str | list[Message]:
         return messages
     turns = None if isinstance(prompt, str) else transcript(value)
     if turns is None or len(turns) < 2 or turns[: len(prompt or ())] != _asked(prompt):
-        return value  # after a prompt, only what begins with it is more than an answer
+        return value  # given a prompt, a text that does not start with it is just the answer
     return turns
 
 
@@ -148,7 +148,7 @@ def _texts(prompt: Prompt | None, a: str, b: str, keys: tuple[str, str]) -> Turn
 
 
 def _after(prompt: Prompt, said: str | list[Message], key: str) -> str:
-    """The one answer that is left after a prompt."""
+    """The single answer that follows a prompt."""
     if isinstance(said, str):
         return said
     asked = _asked(prompt)
@@ -191,14 +191,14 @@ def _conversations(
 
 
 def _transcribed(rest: list[Message]) -> str:
-    """An answer and what was said after it."""
+    """An answer and what followed it, as a transcript."""
     names = {"user": "Human", "assistant": "Assistant", "system": "System"}
     told = (f"{names[each['role']]}: {each['content']}" for each in rest[1:])
     return "\n\n".join((rest[0]["content"], *told))
 
 
 def _flaw(a: list[Message], b: list[Message], keys: tuple[str, str]) -> Refused | None:
-    """Why two conversations cannot be compared in what they do not share, if so."""
+    """The reason why the differing parts of two conversations cannot be compared, if any."""
     for rest, key in ((a, keys[0]), (b, keys[1])):
         if rest[-1]["role"] != "assistant":
             return Refused(key, "ends with the user, without an answer")
@@ -208,7 +208,7 @@ def _flaw(a: list[Message], b: list[Message], keys: tuple[str, str]) -> Refused 
 
 
 def _joined(prompt: Prompt | None, shared: list[Message], key: str) -> Prompt | None:
-    """The prompt out of what the row calls so, and what both conversations begin with."""
+    """Join the row's own prompt with the common start of both conversations."""
     if not shared or all(each["role"] == "system" for each in shared):
         if prompt is None:
             return None

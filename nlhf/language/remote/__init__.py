@@ -1,1 +1,1 @@
-"""Questions to a chat model behind a URL: requests, replies, what was answered before."""
+"""Questions to a chat model behind a URL: requests, replies, and a cache of replies."""

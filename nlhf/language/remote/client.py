@@ -1,4 +1,4 @@
-"""POST to a chat completions endpoint: within a time, again after what passes, never for ever."""
+"""POST to a chat completions endpoint, with timeouts and a limited number of retries."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from nlhf.language.remote.verdicts import Unreadable, excerpt
 
 T = TypeVar("T")
 MOST_BYTES = 2**24
-"""Of a reply."""
+"""Size limit of a reply in bytes."""
 MOST_WAIT = 60.0
-"""Seconds between two tries, whatever the server asks for."""
+"""Longest wait between two tries in seconds, whatever the server asks for."""
 PATH = "/chat/completions"
 _PASSING = (408, 409, 425, 429)
 _SECRET = re.compile(r"key|token|secret|password|passwd|auth|sig$|signature", re.IGNORECASE)
 
 
 class Passing(Exception):
-    """What may be otherwise at the next try; `wait` is what the server asks for, in seconds."""
+    """A transient failure; `wait` is the delay in seconds that the server asks for."""
 
     def __init__(self, text: str, wait: float | None = None) -> None:
-        """Say what it was."""
+        """Store the message and the delay."""
         super().__init__(text)
         self.wait = wait
 
 
 @dataclass
 class Usage:
-    """What an endpoint was asked and what that used up; sums."""
+    """Counts of requests to an endpoint and of the tokens that they used."""
 
     calls: int = 0
     retries: int = 0
@@ -55,14 +55,14 @@ class Usage:
 
 
 class Budget:
-    """Requests that may still be sent, by all endpoints of a run together."""
+    """Number of requests that may still be sent, shared by all endpoints of a run."""
 
     def __init__(self, limit: int | None = None) -> None:
-        """Take the limit; None for any number."""
+        """Set the limit; None for any number."""
         self.limit, self._used, self._lock = limit, 0, threading.Lock()
 
     def take(self) -> bool:
-        """Take one request; False if none is left."""
+        """Take one request from the budget; False if none is left."""
         with self._lock:
             left = self.limit is None or self._used < self.limit
             self._used += left
@@ -71,12 +71,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Address:
-    """Where an endpoint is.
+    """The address of an endpoint.
 
     Attributes:
-        url: as it was given, for messages.
+        url: the URL as given, for messages.
         scheme: http or https.
-        host, port: None for the scheme's own port.
+        host, port: host and port; a port of None is the scheme's default.
         target: path and query.
     """
 
@@ -88,10 +88,10 @@ class Address:
 
 
 def read_address(url: str) -> Address:
-    """Take a URL apart; PATH is added to it where it does not end so.
+    """Parse a URL; PATH is appended if the URL does not end with it.
 
     Raises:
-        InputError: no URL of http or https, or one with a secret in it, which logs would keep.
+        InputError: not an http or https URL, or it contains a secret, which logs would keep.
     """
     try:
         parts = urlsplit(url)
@@ -121,10 +121,10 @@ def read_address(url: str) -> Address:
 
 
 def read_key(variable: str) -> str | None:
-    """Take a key out of the environment; None where there is none.
+    """Read a key from the environment; None if it is not set.
 
     Raises:
-        InputError: it cannot be sent; the message does not show it.
+        InputError: the key cannot be sent; the message does not show it.
     """
     key = os.environ.get(variable, "").strip() if variable else ""
     if not key:
@@ -139,16 +139,16 @@ def read_key(variable: str) -> str | None:
 
 @dataclass
 class Client:
-    """Sends questions to one endpoint, from several threads at once.
+    """Sends questions to one endpoint, from several threads concurrently.
 
     Attributes:
-        address: where to.
-        key: sent as a bearer token; never in a message.
-        key_env: the variable that it comes from, for messages.
-        timeout: seconds that one try may take, > 0.
-        retries: tries after the first, >= 0.
-        backoff: seconds before the first of them, doubled each time, >= 0.
-        budget: of tries.
+        address: the endpoint's address.
+        key: sent as a bearer token; never shown in a message.
+        key_env: the environment variable of the key, for messages.
+        timeout: time limit of one try in seconds, > 0.
+        retries: number of tries after the first, >= 0.
+        backoff: seconds before the first retry, doubled each time, >= 0.
+        budget: the budget of tries.
     """
 
     address: Address
@@ -165,16 +165,16 @@ class Client:
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def begin(self) -> None:
-        """Take questions again after `drain` or `stop`."""
+        """Accept questions again after `drain` or `stop`."""
         self._stopped.clear()
         self._ended.clear()
 
     def drain(self) -> None:
-        """Let requests under way come to their end, and send no other."""
+        """Let running requests finish, and send no further ones."""
         self._stopped.set()
 
     def stop(self) -> None:
-        """End what is under way, and every wait."""
+        """Abort running requests and all waits."""
         self._ended.set()
         self._stopped.set()
         with self._lock:
@@ -183,16 +183,16 @@ class Client:
             call.end()
 
     def ask(self, body: Mapping[str, Any], read: Callable[[Any], T], told: str) -> T:
-        """Send a question until `read` makes sense of the reply.
+        """Send a question until `read` can parse the reply.
 
         Args:
-            body: of the request.
-            read: of the reply's JSON; raises `Unreadable`.
-            told: which question it is, for messages.
+            body: the body of the request.
+            read: parses the reply's JSON; raises `Unreadable`.
+            told: description of the question, for messages.
 
         Raises:
-            InputError: the endpoint refuses such questions, whenever they are asked.
-            OutsideFailed: it has failed `retries` + 1 times, or the budget is used up.
+            InputError: the endpoint permanently refuses such questions.
+            OutsideFailed: it failed `retries` + 1 times, or the budget is used up.
         """
         text = json.dumps(body, ensure_ascii=True).encode("ascii")
         said = ""
@@ -221,7 +221,7 @@ class Client:
         )
 
     def count_tokens(self, question: int, answer: int) -> None:
-        """Add what one reply has used up."""
+        """Add the tokens used by one reply."""
         with self._lock:
             self.usage.input_tokens += question
             self.usage.output_tokens += answer
@@ -240,15 +240,15 @@ class Client:
         """Send one request.
 
         Raises:
-            Passing: it may succeed later.
-            InputError: it will not.
+            Passing: a retry may succeed.
+            InputError: no retry will succeed.
         """
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         headers |= {"User-Agent": "bioplaus"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         call = _Call(self.address, self.timeout)
-        # a server that sends a byte now and then would keep any other clock from running out
+        # an overall deadline: a server that sends single bytes would reset any other timeout
         timer = threading.Timer(self.timeout, call.end)
         timer.daemon = True
         with self._lock:
@@ -286,7 +286,7 @@ class Client:
         raise Passing(f"{type(error).__name__}: {' '.join(str(said).split())[:200]}") from None
 
     def _refused(self, status: int, response: http.client.HTTPResponse, content: bytes) -> NoReturn:
-        """Raise what a status that is no success means."""
+        """Raise the error for an unsuccessful status."""
         said = f"HTTP {status} {response.reason or ''}".strip()
         body = content[:2000].decode("utf-8", "replace")
         if body.strip():
@@ -321,12 +321,12 @@ class Client:
             raise Unreadable(f"it is no JSON: {said}") from None
 
     def _clean(self, text: str) -> str:
-        """A text without the key, which a server may repeat."""
+        """Remove the key from a text, because a server may echo it."""
         return text.replace(self.key, "***") if self.key else text
 
 
 def _message(body: str) -> str:
-    """What an error says, out of the JSON that it usually is."""
+    """The error message in a response, which is usually JSON."""
     try:
         found = json.loads(body)
         inner = found.get("error", found)
@@ -337,7 +337,7 @@ def _message(body: str) -> str:
 
 
 def _seconds(header: str | None) -> float | None:
-    """What a Retry-After asks for: seconds, or a date."""
+    """Seconds to wait by a Retry-After header, which is a number or a date."""
     if header is None:
         return None
     try:
@@ -351,20 +351,20 @@ def _seconds(header: str | None) -> float | None:
 
 
 class _Call:
-    """One request under way, which another thread can end."""
+    """A running request that another thread can abort."""
 
     def __init__(self, address: Address, timeout: float) -> None:
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         kind = kinds[address.scheme]
         self._connection = kind(address.host, address.port, timeout=timeout)
-        # the connection lets go of it while the reply is still being read
+        # the connection releases its socket while the reply is still being read
         self._socket: socket.socket | None = None
         self.ended = threading.Event()
 
     def send(
         self, target: str, text: bytes, headers: Mapping[str, str]
     ) -> tuple[int, http.client.HTTPResponse, bytes]:
-        """Status, reply and its content, of which no more than MOST_BYTES + 1 is read."""
+        """The status, the response and its content, read up to MOST_BYTES + 1 bytes."""
         self._connection.connect()
         self._socket = self._connection.sock
         if self.ended.is_set():
@@ -374,7 +374,7 @@ class _Call:
         return reply.status, reply, reply.read(MOST_BYTES + 1)
 
     def end(self) -> None:
-        """Make whoever waits for it wait no longer."""
+        """Abort the request, so that no thread waits for it any longer."""
         self.ended.set()
         for found in (self._socket, self._connection.sock):
             if found is not None:
@@ -382,5 +382,5 @@ class _Call:
                     found.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()

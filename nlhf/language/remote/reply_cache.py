@@ -1,4 +1,4 @@
-"""What a judge has replied, on the disk, by the content of the question."""
+"""A disk cache of a judge's replies, keyed by the content of the question."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _MOST_BYTES = 2**20
 
 
 class ReplyCache:
-    """Replies by key, one file each, so that several processes may share a folder.
+    """Replies by key, one file each, so that several processes can share a folder.
 
-    A file that is damaged counts as none and is written anew. Where the folder cannot be written,
-    work goes on without it.
+    A damaged file is ignored and rewritten. If the folder is not writable, the judge works without
+    the cache.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        """Take the folder; None keeps replies in memory only.
+        """Open the folder; None keeps replies in memory only.
 
-        What cannot be done with it is told in `problem`.
+        Problems with the folder are reported in `problem`.
         """
         self._folder = folder
         self._known: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self.damaged = 0
-        """Files that could not be read as what was written."""
+        """Number of damaged files."""
         self.unwritten = 0
-        """Replies that could not be written."""
+        """Number of replies that could not be written."""
         self.problem: str | None = None
-        """The first thing that went wrong with the folder, in a line."""
+        """The first problem with the folder, in one line."""
         if folder is not None:
             with self._writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class ReplyCache:
                 probe.unlink()
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """What was kept under a key; None if there is nothing that can be trusted."""
+        """The reply stored under a key; None if there is none or it cannot be trusted."""
         with self._lock:
             if key in self._known:
                 return self._known[key]
@@ -68,7 +68,7 @@ class ReplyCache:
         return found
 
     def put(self, key: str, reply: Mapping[str, Any]) -> None:
-        """Keep a reply, as JSON can say it."""
+        """Store a reply of JSON values."""
         kept = dict(reply)
         with self._lock:
             self._known[key] = kept
@@ -111,13 +111,13 @@ class ReplyCache:
 
 
 def key_of_question(*parts: object) -> str:
-    """The sha256 of what decides a reply, as JSON can say it."""
+    """The sha256 of the JSON of everything that determines a reply."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cache_folder(setting: str) -> Path | None:
-    """The folder that a setting names.
+    """The folder for a setting.
 
     Args:
         setting: a folder; "auto" for one of the user's (in XDG_CACHE_HOME or ~/.cache); "off" for

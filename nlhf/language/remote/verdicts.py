@@ -1,4 +1,4 @@
-"""A chat model's reply as the probability that the answer shown first is preferred."""
+"""Parse a chat model's reply into the probability that the first answer is preferred."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _LEAD = (
 
 
 class Unreadable(ValueError):
-    """A reply that is not what was asked for; the text says in what."""
+    """A reply that cannot be parsed; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reply says.
+    """The parsed reply.
 
     Attributes:
         p: the probability that the first answer is preferred.
         text: the reply.
-        weighed: whether p comes from probabilities of tokens, and not from the text alone.
+        weighed: whether p comes from token probabilities, rather than from the text alone.
     """
 
     p: float
@@ -39,16 +39,16 @@ def read_verdict(body: object, labels: Sequence[str], weighs: bool) -> Verdict:
 
         p = (p_first + p_tie / 2) / (p_first + p_second + p_tie)
 
-    The probabilities are of the token that names the winner, as far as it lists them; without them
-    p is 1, 0 or 1/2, as the text says.
+    The probabilities are those of the token that names the winner, if the reply lists them.
+    Otherwise p is 1, 0 or 1/2, according to the text.
 
     Args:
         body: the JSON of the reply.
-        labels: what stands for the first and the second answer, and perhaps for a tie.
-        weighs: look for probabilities of tokens.
+        labels: the labels of the first and the second answer, and optionally of a tie.
+        weighs: whether to look for token probabilities.
 
     Raises:
-        Unreadable: it is no completion, or names no winner.
+        Unreadable: it is not a completion, or it names no winner.
     """
     choice = _choice(body)
     text = _text(choice)
@@ -66,16 +66,16 @@ def read_verdict(body: object, labels: Sequence[str], weighs: bool) -> Verdict:
 
 
 def find_label(text: str, labels: Sequence[str]) -> tuple[str, int]:
-    """Find the label that names the winner, and where it stands.
+    """Find the label that names the winner, and its position.
 
-    That is the last one in double brackets, [[A]]; or the one that the text begins with, perhaps
-    after words such as "Answer:", and that no sentence of another meaning follows. Thoughts in
-    <think> tags are passed over.
+    It is the last label in double brackets, [[A]]. Otherwise it is the label at the start of the
+    text, possibly after words such as "Answer:", unless the sentence goes on with a different
+    meaning. Text in <think> tags is ignored.
 
     Raises:
-        Unreadable: no label, or one of doubtful meaning.
+        Unreadable: there is no label, or its meaning is doubtful.
     """
-    # blanks keep the places
+    # blanks preserve positions
     plain = _THOUGHT.sub(lambda at: " " * len(at[0]), text)
     either = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
     bracketed = list(re.finditer(rf"\[\[\s*({either})\s*\]\]", plain))
@@ -90,7 +90,7 @@ def find_label(text: str, labels: Sequence[str]) -> tuple[str, int]:
 
 
 def tokens_used(body: object) -> tuple[int, int]:
-    """The tokens of question and reply that a completion says were used; 0 where it does not."""
+    """The numbers of tokens of question and reply that a completion reports; 0 if it does not."""
     usage = body.get("usage") if isinstance(body, Mapping) else None
     if not isinstance(usage, Mapping):
         return 0, 0
@@ -100,7 +100,7 @@ def tokens_used(body: object) -> tuple[int, int]:
 
 
 def excerpt(text: str, most: int = 120) -> str:
-    """A text in one line and in quotes, the end of a long one left out."""
+    """A text in one line and in quotes, shortened at the end if it is long."""
     line = " ".join(text.split())
     return repr(line if len(line) <= most else line[: most - 3] + "...")
 
@@ -117,7 +117,7 @@ def _choice(body: object) -> Mapping[str, Any]:
 
 
 def _text(choice: Mapping[str, Any]) -> str:
-    """The text of the reply, which may be in parts."""
+    """The text of the reply, which may consist of parts."""
     message = choice.get("message")
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, list):
@@ -129,7 +129,7 @@ def _text(choice: Mapping[str, Any]) -> str:
 
 
 def _tokens(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The tokens of the reply with their probabilities; none where they do not come."""
+    """The tokens of the reply with their probabilities; empty if the reply has none."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(content, list):
@@ -141,7 +141,7 @@ def _tokens(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _weighed(
     tokens: Sequence[Mapping[str, Any]], place: int, labels: Sequence[str]
 ) -> float | None:
-    """p from the token in which a place of the text lies; None if it lists no label."""
+    """p from the token at a position of the text; None if the token lists no label."""
     start, at = 0, None
     for token in tokens:
         if start <= place < start + len(token["token"]):
@@ -159,7 +159,7 @@ def _weighed(
             continue
         label = re.sub(r"^\W+|\W+$", "", each["token"])
         value = each.get("logprob")
-        # rounding may lead past 0; NaN is on no side of it
+        # rounding may go below 0; NaN fails every comparison
         if label in mass and isinstance(value, int | float) and value <= 1e-3:
             mass[label] += math.exp(value)
     total = sum(mass.values())

@@ -1,4 +1,4 @@
-"""Work of many items on a few threads, of which no more is begun where one of them fails."""
+"""Process many items on a few threads; after a failure no further item is started."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def each(
     drain: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
 ) -> list[R]:
-    """Apply a function to all items, as many at a time as there are threads.
+    """Apply a function to all items, with as many running at once as there are threads.
 
-    Where one fails, no other is begun, and those under way are waited for: what they cost is spent.
-    Where the caller is interrupted, they are not.
+    After a failure no further item is started, but running ones are awaited because they are
+    already paid for. If the caller is interrupted, they are not awaited.
 
     Args:
-        function: may be called from several threads at once.
-        items: what it is applied to.
-        threads: at most so many at a time, >= 1.
-        drain: keeps what is under way from beginning anything more; called after each failure.
-        stop: ends what is under way; called when the caller is interrupted.
+        function: must be thread-safe.
+        items: arguments of the function.
+        threads: largest number of concurrent calls, >= 1.
+        drain: prevents running calls from starting more work; called after each failure.
+        stop: aborts running calls; called when the caller is interrupted.
 
     Returns:
-        What it gave, in the items' order.
+        The results in the order of the items.
 
     Raises:
         Exception: the first failure.
@@ -50,13 +50,13 @@ def each(
                 number, begun = begun, begun + 1
             try:
                 done.put((number, function(items[number]), None))
-            except BaseException as error:  # it is raised in the caller's thread
+            except BaseException as error:  # raised again in the caller's thread
                 with lock:
                     goes_on = False
                 drain()
                 done.put((number, None, error))
 
-    # daemons: a request that cannot be ended must not keep the program from ending
+    # daemons: a request that cannot be aborted must not keep the program running
     for _ in range(min(threads, len(items))):
         threading.Thread(target=work, daemon=True).start()
     found: dict[int, R | None] = {}

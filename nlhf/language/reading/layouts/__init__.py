@@ -1,1 +1,1 @@
-"""Layouts, one a file; `nlhf.language.reading.registry` finds them."""
+"""Layouts, one per file; `nlhf.language.reading.registry` finds them."""

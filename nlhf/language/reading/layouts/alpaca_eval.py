@@ -1,4 +1,4 @@
-"""AlpacaEval's annotations: two outputs and which of them was preferred, 1 or 2, or how much."""
+"""AlpacaEval's annotations: two outputs and a preference, as 1 or 2 or a weight in between."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FIRST, SECOND = ("output_1",), ("output_2",)
 
 
 def _share(row: Row) -> float:
-    """1 prefers the first, 2 the second, 1.5 and 0 neither; what lies between is a weight."""
+    """1 prefers the first, 2 the second, 1.5 and 0 neither; values in between are weights."""
     preference = row.number("preference")
     if preference == 0:
         return 0.5

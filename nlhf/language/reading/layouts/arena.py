@@ -1,4 +1,4 @@
-"""Conversations of two models with one person, who said which was better."""
+"""Conversations of two models with one person, who judged which was better."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WINNER = ("winner", "verdict", "vote")
 
 
 def _until(value: object, turn: float | None, key: str) -> Any:
-    """The conversation up to the turn that was judged."""
+    """The conversation up to the judged turn."""
     messages = messages_of(value, key)
     if messages is None or turn is None or turn < 1:
         return value
@@ -23,7 +23,7 @@ def _until(value: object, turn: float | None, key: str) -> Any:
 
 
 def _talks(row: Row) -> tuple[Any, Any]:
-    """Both conversations up to the turn that was judged, of a number that may be left out."""
+    """Both conversations up to the judged turn, whose number may be omitted."""
     told = row.values.get("turn")
     turn = None if isinstance(told, str) and not told.isdigit() else row.number("turn")
     a, b = (_until(row.value(key), turn, key) for key in KEYS)
@@ -33,7 +33,7 @@ def _talks(row: Row) -> tuple[Any, Any]:
 def _read(row: Row) -> ParsedRow:
     turns = turns_of(None, *_talks(row), KEYS)
     names = [row.text(key) for key in ("model_a", "model_b")]
-    same = names[0] == names[1]  # then the winner's name says nothing
+    same = names[0] == names[1]  # the winner's name is then ambiguous
     first, second = ([side, *([name] if name and not same else [])] for side, name in
                      zip(("model_a", "model_b"), names, strict=True))  # fmt: skip
 

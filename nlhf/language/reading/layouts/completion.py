@@ -1,4 +1,4 @@
-"""A prompt and the answer that a person gave, or a model; as texts or as messages."""
+"""A prompt and an answer that a person or a model gave, as texts or as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TRL's preference format with an explicit prompt, of texts or of messages."""
+"""TRL's preference format with an explicit prompt, as texts or as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anthropic's HH-RLHF: two transcripts, "Human: ... Assistant: ...", that differ in their end."""
+"""Anthropic's HH-RLHF: two transcripts, "Human: ... Assistant: ...", with different ends."""
 
 from __future__ import annotations
 

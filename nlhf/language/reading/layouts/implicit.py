@@ -1,4 +1,4 @@
-"""TRL's preference format without a prompt: it is what chosen and rejected begin with."""
+"""TRL's preference format without a prompt, which is the common start of chosen and rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nlhf.language.reading.rows import Refused, Row
 
 def _read(row: Row) -> ParsedRow:
     texts = all(isinstance(row.value(*names), str) for names in (CHOSEN, REJECTED))
-    if texts and "prompt" in row.nulls:  # two answers may begin alike all the same
+    if texts and "prompt" in row.nulls:  # the two answers may still start alike
         raise Refused("prompt", "empty", empty=True) if row.untyped else row.missing("prompt")
     return chosen_over_rejected(row, ())
 

@@ -1,4 +1,4 @@
-"""A conversation: its last answer is to be learned, what stands before is the prompt."""
+"""A conversation: its last answer is learned, and everything before it is the prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt, whatever else stands beside it."""
+"""A prompt, regardless of the row's other keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RewardBench: a prompt with one answer that is right and one that is not, or several of each."""
+"""RewardBench: a prompt with one correct and one incorrect answer, or several of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nlhf.language.reading.turns import PROMPTS, prompt_of, turns_of
 
 
 def _listed(value: object) -> list[Any]:
-    """RewardBench 2 has lists of texts; messages are one answer."""
+    """RewardBench 2 has lists of texts; a list of messages is a single answer."""
     if isinstance(value, list) and value and not any(isinstance(v, Mapping) for v in value):
         return value
     return [value]

@@ -1,4 +1,4 @@
-"""ShareGPT conversations, with the answer that was chosen and the one that was rejected."""
+"""ShareGPT conversations, with a chosen and a rejected answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stanford's SHP: two comments on a post, and which of them people preferred."""
+"""Stanford's SHP: two comments on a post, and which one people preferred."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UltraFeedback-binarized: whole conversations that were chosen and rejected, with scores."""
+"""UltraFeedback-binarized: complete chosen and rejected conversations, with scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two answers and how many votes each had."""
+"""Two answers and the number of votes for each."""
 
 from __future__ import annotations
 

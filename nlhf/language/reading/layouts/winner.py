@@ -1,4 +1,4 @@
-"""Two answers to a prompt and the better one, as annotation tools and Kaggle's arena have it."""
+"""Two answers to a prompt and the better one, as in annotation tools and Kaggle's arena."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WINNER = (
 
 
 def _keys(row: Row) -> tuple[str, str, tuple[str, str]] | None:
-    """The keys of the two answers that belong together, and what tells the sides apart."""
+    """The keys of the two answers that belong together, and the labels of the two sides."""
     for word in WORDS:
         for side in SIDES:
             first, second = (f"{word}_{each}" for each in side)
@@ -38,7 +38,7 @@ def _share(row: Row, first: str, second: str, side: tuple[str, str]) -> float:
         return won[0] + won[2] / 2
     key = row.one(WINNER) or WINNER[0]
     value = row.value(*WINNER)
-    if key == "overall_preference":  # HelpSteer: from -3, the first, to 3, the second
+    if key == "overall_preference":  # HelpSteer: from -3 (the first) to 3 (the second)
         score = row.number(key) or 0.0
         return 0.5 if score == 0 else float(score < 0)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -49,7 +49,7 @@ def _share(row: Row, first: str, second: str, side: tuple[str, str]) -> float:
 
 
 def _conversation(asked: Any, said: Any, key: str) -> Any:
-    """Turns in two lists as one conversation, as Kaggle's arena keeps them; else what was said."""
+    """Merge turns from two lists, as in Kaggle's arena, into one conversation; else the answer."""
     lists = [parsed(v) if isinstance(v, str) and v[:1] == "[" else v for v in (asked, said)]
     if not all(isinstance(each, list) and each for each in lists):
         return None
