@@ -1,1 +1,1 @@
-"""What runs on a GPU as a whole: steps of games inside the chip."""
+"""Run many steps of a game in a single GPU launch."""

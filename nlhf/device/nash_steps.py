@@ -1,8 +1,8 @@
-"""Steps of Nash-MD inside the chip: a game is read once, however many steps follow."""
+"""A kernel for many Nash-MD steps: each game is read once for all steps."""
 
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportCallIssue=false, reportPossiblyUnboundVariable=false
-# Within a kernel every value is a block of the device; Triton's annotations do not say so.
+# Within a kernel every value is a device block, which Triton's annotations do not express.
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _normalised(logits):
 
 @triton.jit
 def _gain(P, scratch, policy, game, row, actions, K: tl.constexpr, BK: tl.constexpr):
-    """P policy of one game by columns, BK at a time; the policy goes through memory."""
+    """The product P policy of one game, BK columns at a time; the policy goes through memory."""
     action = tl.arange(0, K)
     tl.store(scratch + row[:, None] * K + action[None, :], policy)
     tl.debug_barrier()
@@ -56,26 +56,26 @@ def nash_steps(
     K: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """log mix = (1 - w) log pi + w log mu, log pi <- log mix + eta P mix, both normalised.
+    """log mix = (1 - w) log pi + w log mu, then log pi <- log mix + eta P mix, both normalised.
 
-    A program takes `BM` policies; policy r plays game r mod `games`.
+    One program handles `BM` policies; policy r plays game r mod `games`.
 
     Args:
-        log_pi: policies, [rows, actions], changed in place.
-        before: gets them as they were before the last step.
+        log_pi: policies, [rows, actions], updated in place.
+        before: output, the policies before the last step.
         P, log_mu: games [games, actions, actions] and references [games, actions].
-        tau: of each policy, [rows].
-        rates: eta of each step, [steps]; BY_TAU: eta tau.
-        weights: w of each step, [steps]; MIXES: not read, w = eta tau.
-        scratch: [rows, K], where the games are not HELD.
-        HELD: whether games stay in the registers over all steps.
+        tau: tau of each policy, [rows].
+        rates: eta of each step, [steps]; eta tau if BY_TAU.
+        weights: w of each step, [steps]; unused if MIXES, where w = eta tau.
+        scratch: [rows, K], used if the games are not HELD.
+        HELD: whether games stay in registers over all steps.
     """
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     action = tl.arange(0, K)
     inside = (row < rows)[:, None] & (action < actions)[None, :]
     game = tl.where(row < rows, row % games, 0)
     at = row[:, None] * actions + action[None, :]
-    # a policy that is not there is uniform, an action that is not there is never played
+    # pad with uniform policies and with actions of probability zero
     absent = tl.where((row < rows)[:, None] & (action >= actions)[None, :], -float("inf"), 0.0)
     log_p = tl.where(inside, tl.load(log_pi + at, inside, 0.0), absent)
     here = game[:, None] * actions + action[None, :]

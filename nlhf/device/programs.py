@@ -1,4 +1,4 @@
-"""How the steps of a method are run: one by one, inside the chip, or as a recorded graph."""
+"""Ways to run the steps of a method: one by one, in one kernel, or as a recorded graph."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from nlhf.device.recorder import AbstractRecorder, CudaRecorder
 
 
 class AbstractProgram(ABC):
-    """Runs of steps of one method.
+    """Runs the steps of one method.
 
     Attributes:
-        name: what it is called where a sweep says what it picked.
+        name: the name that a sweep reports.
     """
 
     name: str
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, steps: int) -> tuple[State, State]:
-        """The states before and after the last of so many steps, >= 1."""
+        """Take `steps` >= 1 steps; return the states before and after the last one."""
 
 
 @dataclass
 class OneByOne(AbstractProgram):
-    """Every step of its own."""
+    """Runs each step separately."""
 
     step: Callable[[Problem, State], State]
     name: str = "plain torch"
@@ -44,7 +44,7 @@ class OneByOne(AbstractProgram):
 
 @dataclass
 class Resident(AbstractProgram):
-    """All steps in one launch; see `nlhf.device.resident`."""
+    """Runs all steps in one launch; see `nlhf.device.resident`."""
 
     method: NashMD
     name: str
@@ -54,12 +54,12 @@ class Resident(AbstractProgram):
 
 
 WARM_UP = 2
-"""Steps of a method that are taken one by one before its step is recorded."""
+"""Number of steps of a method taken one by one before its step is recorded."""
 
 
 @dataclass
 class Recorded(AbstractProgram):
-    """One step as a recorded graph, replayed; what cannot be recorded goes step by step."""
+    """Replays one step as a recorded graph; falls back to step by step if recording fails."""
 
     method: AbstractAlgorithm
     recorder: AbstractRecorder = field(default_factory=CudaRecorder)
@@ -89,9 +89,9 @@ class Recorded(AbstractProgram):
         return before, _apart(own, state.step + steps)
 
     def _record(self, problem: Problem, state: State) -> None:
-        """Record a step between tensors that stay where they are; else remember that it cannot be.
+        """Record a step between fixed tensors; if that fails, remember not to try again.
 
-        The number of the step is a tensor too, so that rates follow it.
+        The step number is a tensor too, so that rates depend on it.
         """
         own = _apart(state, state.step)
         step = torch.tensor(state.step, dtype=problem.tau.dtype, device=problem.tau.device)
@@ -101,7 +101,7 @@ class Recorded(AbstractProgram):
             new = self.method.step(problem, own)
             if new.memory.keys() != own.memory.keys():
                 raise RuntimeError("the method's memory is not yet what it will be")
-            # what is kept may be what is about to be written over, e.g. the last policy
+            # a stored tensor, e.g. the last policy, may be overwritten next
             kept = {name: tensor.clone() for name, tensor in new.memory.items()}
             own.log_pi.copy_(new.log_pi)
             for name, tensor in kept.items():
@@ -115,7 +115,7 @@ class Recorded(AbstractProgram):
 
 
 def _apart(state: State, step: int) -> State:
-    """A copy that later steps leave alone."""
+    """A copy that later steps do not modify."""
     return State(state.log_pi.clone(), step, {k: t.clone() for k, t in state.memory.items()})
 
 
@@ -128,11 +128,11 @@ def _copy(state: State, own: State) -> None:
 
 
 def choose(method: AbstractAlgorithm, problem: Problem) -> AbstractProgram:
-    """What runs a method's steps fastest where the games are.
+    """Choose the fastest way to run a method's steps on the device of the games.
 
-    On a CPU steps go one by one. On a GPU Nash-MD's steps are a kernel, which keeps small
-    games inside the chip; steps of other methods are recorded, where nothing in them is
-    Python's: a rate that is a function, or votes.
+    On a CPU, steps run one by one. On a GPU, Nash-MD uses a kernel, which keeps small games inside
+    the chip. Steps of other methods are recorded unless they involve Python code: a rate that is a
+    function, or votes.
     """
     if not problem.P.is_cuda:
         return OneByOne(method.step)

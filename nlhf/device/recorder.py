@@ -1,4 +1,4 @@
-"""What notes a GPU's work to do it again without Python: CUDA graphs."""
+"""Record GPU work and replay it without Python, by CUDA graphs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ T = TypeVar("T")
 
 
 class AbstractRecorder(Protocol):
-    """What records a function's work on the device, without doing it, to be done again."""
+    """Records the device work of a function, without doing it, for later replay."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Give what does the recorded work.
+        """Record the work; return a function that replays it.
 
         Raises:
-            RuntimeError: the work cannot be recorded, for it waits for the device.
+            RuntimeError: the work cannot be recorded, because it waits for the device.
         """
         ...
 
     def fetch(self, tensor: Tensor) -> Callable[[], Any]:
-        """Have the device send numbers as they will be here; what is given waits for them."""
+        """Start copying a tensor to the host; the returned function waits for the values."""
         ...
 
 
 class CudaRecorder(AbstractRecorder):
-    """CUDA graphs."""
+    """Recorder that uses CUDA graphs."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
@@ -46,7 +46,7 @@ class CudaRecorder(AbstractRecorder):
             with torch.cuda.graph(graph):
                 watched()
         except RuntimeError as error:
-            # the end of a capture that failed hides why it did
+            # the error at the end of a failed capture hides its cause
             raise RuntimeError(str(reason[0] if reason else error)) from error
         return graph.replay
 
@@ -64,10 +64,10 @@ class CudaRecorder(AbstractRecorder):
 
 
 def at_once(works: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
-    """What the works give. On a GPU, recorded or not, they run beside each other.
+    """Call all works and return their results. On a GPU they run concurrently, recorded or not.
 
-    Each but the first has a stream of its own, which waits for what came before and is waited for
-    by what comes after. Memory that one of them frees is not used again before that.
+    Each work except the first has its own stream, which waits for all earlier work; later work
+    waits for it. Memory that a work frees is not reused before that.
     """
     if device.type != "cuda" or len(works) < 2:
         return [work() for work in works]
@@ -77,7 +77,7 @@ def at_once(works: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
         other.wait_stream(here)
     found: list[T] = []
     for other, work in zip((None, *others), works, strict=True):
-        with torch.cuda.stream(other):  # none: as it is
+        with torch.cuda.stream(other):  # None changes nothing
             found.append(work())
     for other in others:
         here.wait_stream(other)
@@ -88,7 +88,7 @@ _STREAMS: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
 
 
 def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
-    """Always the same one: what it frees is taken again by it alone."""
+    """The same stream for the same number, so that it reuses its own freed memory."""
     if (device, number) not in _STREAMS:
         _STREAMS[device, number] = torch.cuda.Stream(device)
     return _STREAMS[device, number]

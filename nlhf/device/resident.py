@@ -1,7 +1,7 @@
-"""Runs of Nash-MD's steps in one launch each, and whether they can be."""
+"""Run many Nash-MD steps in one launch, and test whether that is possible."""
 
 # pyright: reportCallIssue=false
-# Triton's launches take arguments that the kernels do not have.
+# Triton's launches take arguments that the kernels do not declare.
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State
 
 HELD_BYTES = 64 << 10
-"""Of games that one program keeps in its registers over all steps."""
+"""Largest number of game entries that one program keeps in registers over all steps."""
 MAX_ACTIONS = 1024
-"""Actions of a game that a program can take."""
+"""Largest number of actions of a game that a program supports."""
 BLOCK = 8192
-"""Entries of a larger game that a program reads at a time."""
+"""Number of entries of a larger game that a program reads at a time."""
 
 
 @cache
 def lacks_triton() -> str | None:
-    """Why no kernel can run here; None where one can."""
+    """Why no kernel can run here; None if one can."""
     try:
         import triton  # noqa: F401
     except ImportError:
@@ -31,7 +31,7 @@ def lacks_triton() -> str | None:
 
 
 def unfit(method: AbstractAlgorithm, problem: Problem) -> str | None:
-    """Why the kernel cannot take a method's steps on games [G, K, K]; None where it can."""
+    """Why the kernel does not support a method on games [G, K, K]; None if it does."""
     if type(method) is not NashMD:
         return f"the kernel takes steps of nash-md, not of {method.name}"
     if problem.votes is not None:
@@ -46,16 +46,17 @@ def unfit(method: AbstractAlgorithm, problem: Problem) -> str | None:
 def advance(
     method: NashMD, problem: Problem, state: State, steps: int, *, per_program: int | None = None
 ) -> tuple[State, State]:
-    """So many steps of Nash-MD in one launch; nothing waits for the device.
+    """Take `steps` steps of Nash-MD in one launch, without waiting for the device.
 
-    Games that a program can keep are read once, see `held`; larger ones once a step, in columns.
+    Games that fit in a program's registers are read once, see `held`. Larger ones are read once per
+    step, in columns.
 
     Args:
         method: the method.
         problem: games [G, K, K], references [G, K], tau [..., G].
-        state: policies [..., G, K]; not changed.
-        steps: >= 1.
-        per_program: policies of one program; None is as many as fit.
+        state: policies [..., G, K]; not modified.
+        steps: number of steps, >= 1.
+        per_program: policies per program; None means as many as fit.
 
     Returns:
         The states before and after the last step.
@@ -101,7 +102,7 @@ def advance(
 
 
 def held(problem: Problem) -> bool:
-    """Whether a program can keep a game over all steps: up to 128 actions in float32, 64 in 64."""
+    """Whether a program can hold a game over all steps: 128 actions in float32, 64 in float64."""
     return _room(problem.P.shape[-1]) ** 2 * problem.P.itemsize <= HELD_BYTES
 
 
@@ -110,7 +111,7 @@ def _room(actions: int) -> int:
 
 
 def _rates(method: NashMD, start: int, steps: int, like: Tensor) -> tuple[Tensor, bool]:
-    """eta of each step, or for the theorem's eta tau; see `algorithms.base.rate_at`."""
+    """eta of each step, or eta tau for the theorem's rate; see `algorithms.base.rate_at`."""
     if method.eta is not None:
         return _values(method.eta, start, steps, like), False
     step = torch.arange(start, start + steps, device=like.device)
