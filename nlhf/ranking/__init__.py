@@ -1,4 +1,4 @@
-"""Ranking: Bradley-Terry scores and the maximal lottery, with what the votes decide."""
+"""Ranking: Bradley-Terry scores and the maximal lottery, and what the votes decide."""
 
 from nlhf.ranking.rank import rank
 from nlhf.ranking.results import Ranking

@@ -1,7 +1,8 @@
-"""Bradley and Terry's scores by maximum likelihood, many tables at once; ties three ways.
+"""Bradley-Terry scores by maximum likelihood, for many tables at once, with three tie models.
 
-Tables are flattened to M cells, the unordered pairs (i < j); with a covariate for position a pair
-has two cells, one for each item shown first. Each cell has wins of i, losses and ties, [..., M].
+Tables are flattened to M cells, the unordered pairs (i < j). With a covariate for position each
+pair has two cells, one for each item shown first. Each cell has wins of i, losses and ties,
+[..., M].
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from scipy.special import expit
 Numbers = NDArray[np.float64]
 Ties = Literal["half", "davidson", "rao-kupper"]
 RIDGE = 1e-8
-"""Keeps scores finite where a resample has none; it moves a finite score by less than 1e-8."""
+"""Keeps scores finite where a resample has no finite ones; changes others by less than 1e-8."""
 _STEP = 3.0
 _LARGE = 150
-"""Items from which tables share one curvature, since solving with each one's own takes minutes."""
+"""Number of items from which tables share one curvature; individual ones would take minutes."""
 _SWEEPS, _FIRST = 60, 12
 _CLOSE = 1e-14
-"""What a sweep may leave to gain, which is twice the log-likelihood that is missing."""
+"""Largest remaining gain of a sweep, which is twice the missing log-likelihood."""
 _CHUNK = 64
-"""Tables that are fitted together: what Newton's steps compute of them stays in the cache."""
+"""Number of tables fitted together, so that the data of Newton's steps stays in the cache."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Which items each cell compares: i against j, of K; `sign` is +1 where i was shown first.
+    """The items that each cell compares: i against j, of K; `sign` is +1 where i was shown first.
 
-    `sign` is None without a covariate for position, and 0 where the position is not known.
+    `sign` is None without a covariate for position, and 0 where the position is unknown.
     """
 
     k: int
@@ -52,28 +53,28 @@ class Cells:
 
     @cached_property
     def transposed(self) -> sparse.csr_matrix:
-        """The incidence the other way, [K, M]."""
+        """The transposed incidence, [K, M]."""
         return sparse.csr_matrix(self.incidence.T)
 
     def differences(self, scores: Numbers) -> Numbers:
-        """Subtract j's score from i's, [B, K or more] -> [B, M]."""
+        """Score differences of i and j, [B, K or more] -> [B, M]."""
         return np.take(scores, self.i, 1) - np.take(scores, self.j, 1)
 
     def of_items(self, cells: Numbers) -> Numbers:
-        """Add up cells, +1 for i and -1 for j, [B, M] -> [B, K]."""
+        """Sum over cells for each item, +1 for i and -1 for j, [B, M] -> [B, K]."""
         return (self.transposed @ cells.T).T
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Scores and what belongs to them, for each table.
+    """Fitted scores and other parameters of each table.
 
     Attributes:
         scores: r, log-odds, mean zero, [..., K].
         tie: eta of Davidson's or Rao and Kupper's model, [...]; zero for "half".
-        position: gamma, what being shown first adds to the log-odds, [...]; zero without.
-        log_likelihood: at the maximum, [...].
-        steps: Newton steps taken.
+        position: gamma, the gain in log-odds from being shown first, [...]; zero without covariate.
+        log_likelihood: the maximum, [...].
+        steps: number of Newton steps.
     """
 
     scores: Numbers
@@ -95,17 +96,17 @@ def fit(
 ) -> Fit:
     """Maximise sum over cells of log-likelihood(r_i - r_j + gamma) - RIDGE ||r||^2 / 2.
 
-    "half" counts a tie as half a win for each; with d the log-odds and eta the tie parameter,
-    Davidson: P(win) : P(loss) : P(tie) = e^(d/2) : e^(-d/2) : e^eta; Rao and Kupper:
-    P(win) = sigmoid(d - eta), P(loss) = sigmoid(-d - eta), eta > 0.
+    "half" counts a tie as half a win for each. With d the log-odds and eta the tie parameter,
+    Davidson's model is P(win) : P(loss) : P(tie) = e^(d/2) : e^(-d/2) : e^eta. Rao and Kupper's
+    model is P(win) = sigmoid(d - eta), P(loss) = sigmoid(-d - eta), eta > 0.
 
     Args:
-        cells: M of them.
+        cells: the M cells.
         won, lost, tied: [..., M].
         ties: the model of ties.
-        start: where to begin, one table's fit.
-        iterations: Newton steps at most.
-        advance: told how many tables are done.
+        start: starting point, the fit of a single table.
+        iterations: maximum number of Newton steps.
+        advance: called with the number of tables done.
 
     Source: Bradley and Terry 1952 (Biometrika 39); Davidson 1970 (JASA 65); Rao and Kupper 1967
         (JASA 62).
@@ -141,7 +142,7 @@ def _fit(
     start: Fit | None,
     iterations: int,
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """The parameters [B, S] of some tables, their log-likelihoods [B], and the steps taken [1]."""
+    """Fit some tables: parameters [B, S], log-likelihoods [B], and the number of steps [1]."""
     k, batch = cells.k, len(w)
     has_tie, has_place = ties != "half", cells.sign is not None
     size = k + has_tie + has_place
@@ -170,7 +171,7 @@ def _fit(
             floor = 1e-9 if ties == "rao-kupper" else -40.0
             part[:, k] = np.maximum(part[:, k], floor)
         theta[live] = part
-        # what is left to gain; after this step an error is the square of this one
+        # the gain that remains; after this step the error is squared
         live = live[(slope * step).sum(-1) > 1e-13]
         if not len(live):
             break
@@ -180,12 +181,12 @@ def _fit(
 def _sweep(
     cells: Cells, theta: Numbers, w: Numbers, n: Numbers, t: Numbers
 ) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Move scores by the slopes of their tables and the curvature of the mean table, in place.
+    """Update scores in place by each table's gradient and the curvature of the mean table.
 
-    Ties count half, and there is no position.
+    Ties count half, and there is no position covariate.
 
     Returns:
-        The log-likelihoods, and which tables have arrived; those that strayed are where they began.
+        The log-likelihoods, and which tables have converged; diverged ones return to their start.
     """
     won, lost, tied = (each.mean(0, keepdims=True) for each in (w, n, t))
     mean = derivatives(cells, theta[:1], won, lost, tied, "half")[2][0]
@@ -199,7 +200,7 @@ def _sweep(
         slope = cells.of_items(y[rows] - expected) - RIDGE * part
         step = slope @ inverse
         if sweep >= _FIRST:
-            # who won, or lost, nearly everything is hardly curved: its own Newton step leads on
+            # near-certain winners or losers have little curvature: use their own Newton step
             own = (sides @ (expected * (1 - p)).T).T + RIDGE
             step = np.where(own < 0.2 * usual, np.clip(slope / own, -1.5, 1.5), step)
         theta[live] = part + step
@@ -219,7 +220,7 @@ def _sweep(
 def derivatives(
     cells: Cells, theta: Numbers, w: Numbers, n: Numbers, t: Numbers, ties: Ties
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """The log-likelihood [B], its slope [B, S], minus its curvature [B, S, S]; with the ridge."""
+    """Log-likelihood [B], its gradient [B, S] and negative Hessian [B, S, S], with the ridge."""
     k, batch = cells.k, len(theta)
     d = cells.differences(theta)
     if cells.sign is not None:
@@ -259,7 +260,7 @@ def derivatives(
 def cell_derivatives(
     d: Numbers, eta: Numbers | None, w: Numbers, n: Numbers, t: Numbers, ties: Ties
 ) -> tuple[Numbers, Numbers, Numbers, Numbers, Numbers, Numbers]:
-    """Of each cell: log-likelihood, d/dd, -d2/dd2, d/deta, -d2/(dd deta), -d2/deta2."""
+    """For each cell: log-likelihood, d/dd, -d2/dd2, d/deta, -d2/(dd deta), -d2/deta2."""
     total = w + n + t
     if eta is None:
         y, lost = w + t / 2, expit(-d)
@@ -284,7 +285,7 @@ def cell_derivatives(
         )
     u, v = expit(d - eta), expit(-d - eta)  # P(win), P(loss)
     up, vp = u * (1 - u), v * (1 - v)
-    # P(tie) = (e^(2 eta) - 1) u v; by 1 - u - v rare ties would have none
+    # P(tie) = (e^(2 eta) - 1) u v; 1 - u - v would round rare ties to zero
     no_win, no_loss, odds = np.logaddexp(0, eta - d), np.logaddexp(0, d + eta), np.expm1(-2 * eta)
     value = t * (np.log(-odds) + 2 * eta) - (w + t) * no_win - (n + t) * no_loss
     g = (w + t) * (1 - u) - (n + t) * (1 - v)
@@ -302,9 +303,9 @@ def islands(wins: Numbers) -> list[list[int]]:
 
 
 def unbounded(wins: Numbers) -> list[list[int]]:
-    """Within islands, sets of items of which no finite likelihood maximum exists, [] if none.
+    """Within islands, sets of items between which no finite maximum exists; [] if there are none.
 
-    A maximum exists where every item can be reached from every other along wins.
+    A maximum exists if every item can be reached from every other along wins.
 
     Source: Ford 1957 (Am. Math. Mon. 64).
     """

@@ -1,4 +1,4 @@
-"""What was read: the facts of the data."""
+"""The data card: facts about the data that was read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nlhf.ranking.plan import Plan
 from nlhf.ranking.results import ContextRanking
 
 NAMED = 20
-"""So many are named; the number says how many there are."""
+"""Number of items that are named; beyond that only their count is given."""
 
 
 def card(
@@ -23,11 +23,11 @@ def card(
     found: Sequence[ContextRanking],
     cluster: str | None,
 ) -> dict[str, Any]:
-    """The facts of what was read, a key each."""
+    """The facts about the data, one per key."""
     last = found[-1]
     own = found[: -1 if plan.pooled else None]
     pairs = [len(c.items) * (len(c.items) - 1) // 2 for c in found]
-    # of all items together, or of each context where they are not pooled
+    # for all items together, or for each context if they are not pooled
     never = [len(c.never_compared) for c in found]
     whole = plan.pooled or len(own) == 1
     counted = battles.shares is None
@@ -48,7 +48,7 @@ def card(
 
 
 def facts_told(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts in the words of a data card, in the order in which they are told."""
+    """The facts in the words of a data card, in order of display."""
     return {
         "layout": facts["layout"],
         "battles": facts["battles"],
@@ -64,11 +64,11 @@ def facts_told(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def game_facts(preferences: Preferences, battles: Battles | None) -> dict[str, Any]:
-    """The facts of the games of all contexts, in the words of a data card.
+    """The facts about the games of all contexts, in the words of a data card.
 
     Args:
         preferences: the games.
-        battles: what they were made from; None for a built-in game.
+        battles: the battles they were made from; None for a built-in game.
     """
     contexts, items = preferences.contexts, preferences.actions
     one = len(contexts) == 1

@@ -24,9 +24,9 @@ from nlhf.ranking.verdicts import Further, Verdict, decide, further
 
 TAUS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 PLAYED = 1e-9
-"""Weight from which an item is in the support of an exact lottery."""
+"""Smallest weight with which an item is in the support of an exact lottery."""
 _UNKNOWN = 7.0
-"""An effect of position beyond this is no estimate: whoever is first wins everything."""
+"""Largest credible effect of position; beyond it, whoever is first wins everything."""
 
 
 def rank_context(
@@ -38,7 +38,7 @@ def rank_context(
     rng: np.random.Generator,
     advance: Callable[[int], None] = lambda resamples: None,
 ) -> ContextRanking:
-    """Rank the items that occur in some rows of battles, see `nlhf.rank` and `draw`."""
+    """Rank the items that occur in some rows of battles; see `nlhf.rank` and `draw`."""
     e = estimate(battles, rows, cluster, settings, rng, advance)
     verdict, found, more = _decided(e, rng)
     scores = scores_of(e, settings)
@@ -166,7 +166,7 @@ def _position(
     cluster: str | None,
     settings: Settings,
 ) -> Position | None:
-    """The effect of being shown first, where pairs were shown both ways round."""
+    """The effect of being shown first, where pairs were shown in both orders."""
     if not battles.ordered:
         return None
     sample = make_sample(battles, rows, items, cluster, position=True)

@@ -1,4 +1,4 @@
-"""Cycles: whether scores can explain the votes at all, and which triads go round."""
+"""Cycles: whether scores can explain the votes at all, and which triads are cyclic."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nlhf.ranking.bradley_terry import Cells, Fit, Numbers, fit
 from nlhf.ranking.sampling import Sample
 
 LEAST = 0.05
-"""Probability from which a triad is told."""
+"""Smallest probability with which a triad is reported."""
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """The likelihood-ratio test of Bradley-Terry against a win probability a pair.
+    """The likelihood-ratio test of Bradley-Terry against one win probability per pair.
 
     Attributes:
-        statistic: 2 (saturated log-likelihood - Bradley-Terry's).
+        statistic: 2 (saturated log-likelihood - Bradley-Terry log-likelihood).
         freedom: compared pairs minus free scores.
-        p: how often tables that scores do explain are as far off, by simulation.
+        p: probability of a misfit at least as large if scores do explain the votes, by simulation.
     """
 
     statistic: float
@@ -36,7 +36,7 @@ def likelihood_ratio(wins: Numbers, battles: Numbers, fitted: Numbers) -> Number
     """2 sum over cells of y log(y/n / p) + (n - y) log((n - y)/n / (1 - p)), [...].
 
     Args:
-        wins: of i with ties as halves, y, [..., M].
+        wins: wins of i with ties as halves, y, [..., M].
         battles: n, [..., M].
         fitted: p, [..., M].
     """
@@ -58,17 +58,17 @@ def misfit(
 ) -> Misfit:
     """Test whether scores explain the votes (ties as halves).
 
-    Its null distribution is simulated: without clusters by votes drawn from the fitted scores,
-    ties kept; with clusters by the bootstrap's own deviations about the estimate, since votes of a
-    cluster go together.
+    The null distribution is simulated. Without clusters, votes are drawn from the fitted scores
+    with the ties kept. With clusters, the deviations of the bootstrap from the estimate are used,
+    since votes of a cluster are dependent.
 
     Args:
         sample: the votes.
         fitted: their scores, ties as halves.
-        draws, draw_fits: the bootstrap's tables [B, M], and their scores.
-        rng: of the simulation.
-        islands: sets of items that nothing joins.
-        advance: told how many simulated tables are done.
+        draws, draw_fits: the bootstrap tables [B, M], and their scores.
+        rng: random generator of the simulation.
+        islands: sets of items that no comparison connects.
+        advance: called with the number of simulated tables done.
     """
     cells, n = sample.cells, sample.total
     y = sample.won + sample.tied / 2
@@ -105,12 +105,12 @@ def _difference(cells: Cells, scores: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Triads:
-    """Sets of three that go round in some resamples.
+    """Sets of three items that are cyclic in some resamples.
 
     Attributes:
         members: i beats j beats k beats i, i the smallest, [T, 3].
-        probability: share of resamples in which they do, [T], largest first.
-        on_top: share in which they do and belong to the top cycle, [T].
+        probability: share of resamples in which they are cyclic, [T], largest first.
+        on_top: share in which they are cyclic and belong to the top cycle, [T].
     """
 
     members: NDArray[np.int64]
@@ -121,13 +121,13 @@ class Triads:
 def triads(
     cells: Cells, above: NDArray[np.bool_], tops: NDArray[np.bool_], least: float = LEAST
 ) -> Triads:
-    """Count in how many resamples each triad is a cycle, each way round by itself.
+    """Count the resamples in which each triad is a cycle, separately for each direction.
 
     Args:
         cells: the compared pairs, M of them.
-        above: whether i beats j, and below that whether j beats i, [2 M, B].
+        above: whether i beats j, followed by whether j beats i, [2 M, B].
         tops: who is in the top cycle, [B, K].
-        least: the smallest probability to tell.
+        least: the smallest probability to report.
     """
     m = len(cells.i)
     edge = np.full((cells.k, cells.k), -1)

@@ -1,4 +1,4 @@
-"""What the resamples of a context say: scores, who beats whom, lotteries, top cycles."""
+"""Estimates on the resamples of a context: scores, who beats whom, lotteries, top cycles."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nlhf.ranking.sampling import Sample, resample, share_table, win_table
 from nlhf.ranking.settings import Settings
 
 STAGES = 3
-"""Times that each resample is worked on: scores, test of scores, lottery."""
+"""Number of stages per resample: scores, test of scores, lottery."""
 LOTTERY_WORK = 2.5e9
-"""Bound of the sum of m^3 over resampled lotteries, m the size of the top cycle."""
+"""Bound on the sum of m^3 over resampled lotteries, where m is the size of the top cycle."""
 FEWEST = 20
-"""Lotteries below which there are no intervals."""
+"""Smallest number of lotteries that gives intervals."""
 _NUMBERS = 2**23
 
 
@@ -30,11 +30,11 @@ class Draws:
 
     Attributes:
         scores: [B, K].
-        above: whether i beats j in each, and below that whether j beats i, [2 M, B].
-        beats: share of the resamples in which row beats column, [K, K].
-        first: share in which an item beats each other, [K].
+        above: whether i beats j in each resample, followed by whether j beats i, [2 M, B].
+        beats: share of resamples in which row beats column, [K, K].
+        first: share in which an item beats every other, [K].
         tops: who is in the top cycle, [B, K].
-        lotteries: of the first L <= B resamples, as many as LOTTERY_WORK allows, [L, K].
+        lotteries: those of the first L <= B resamples, as many as LOTTERY_WORK allows, [L, K].
         misfit: the test of scores.
     """
 
@@ -56,16 +56,16 @@ def draw(
     islands: int,
     advance: Callable[[int], None],
 ) -> Draws:
-    """Resample the votes, and estimate all of it again.
+    """Resample the votes, and repeat the whole estimation on each resample.
 
     Args:
         sample: the votes.
         fitted: their scores.
-        pseudo: pseudo-votes a side behind the scores.
+        pseudo: pseudo-votes per side behind the scores.
         settings: how to rank.
-        rng: of the resamples.
-        islands: sets of items that nothing joins.
-        advance: told of resamples that are done, STAGES times each at most.
+        rng: random generator of the resamples.
+        islands: sets of items that no comparison connects.
+        advance: called with the number of resamples done, up to STAGES times for each.
     """
     tables = resample(sample, settings.bootstrap, rng)
     won, lost, tied = tables
@@ -92,7 +92,7 @@ def draw(
 
 
 def _pieces(total: int, size: int) -> Iterator[slice]:
-    """Slices of so many resamples of `size` numbers as memory allows at once."""
+    """Slices of resamples, of `size` numbers each, that fit in memory."""
     step = max(1, _NUMBERS // max(size, 1))
     return (slice(at, min(at + step, total)) for at in range(0, total, step))
 
@@ -100,7 +100,7 @@ def _pieces(total: int, size: int) -> Iterator[slice]:
 def _who_beats_whom(
     sample: Sample, tables: tuple[Numbers, Numbers, Numbers], smoothing: float
 ) -> tuple[NDArray[np.bool_], Numbers, NDArray[np.bool_]]:
-    """`above`, `first` and `tops` of Draws, without a table of all pairs."""
+    """`above`, `first` and `tops` of Draws, without a full table of all pairs."""
     cells, b = sample.cells, len(tables[0])
     m, k = len(cells.i), cells.k
     one = np.ones(m)
@@ -142,7 +142,7 @@ def _lotteries(
 
 
 def affordable(sizes: NDArray[np.int64]) -> int:
-    """How many resampled lotteries LOTTERY_WORK allows, from the sizes of their top cycles."""
+    """Number of resampled lotteries that LOTTERY_WORK allows, given the sizes of top cycles."""
     work = np.cumsum(np.where(sizes > 1, sizes.astype(float) ** 3, 0.0))
     count = int((work <= LOTTERY_WORK).sum())
     return count if count >= min(FEWEST, len(sizes)) else 0

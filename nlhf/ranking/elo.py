@@ -1,4 +1,4 @@
-"""Elo ratings: the scores of a series, updated battle by battle."""
+"""Elo ratings, updated battle by battle."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ START, STEP = 1000.0, 4.0
 
 
 def elo_ratings(battles: Battles, rows: NDArray[np.int64], step: float = STEP) -> Numbers:
-    """Go through battles in order: R_i += step (outcome - 1 / (1 + 10^((R_j - R_i) / 400))).
+    """Process battles in order: R_i += step (outcome - 1 / (1 + 10^((R_j - R_i) / 400))).
 
     Args:
-        battles: single battles in the order in which they were fought.
-        rows: numbers of the battles that count.
+        battles: single battles in chronological order.
+        rows: indices of the battles to use.
         step: K of Elo's formula, > 0.
 
     Returns:
-        Ratings of all items, which start at START.
+        Ratings of all items, starting from START.
 
     Raises:
         InputError: the battles have no order.

@@ -1,4 +1,4 @@
-"""Errors of scores: the sandwich, bootstrap intervals, and ranges of ranks that hold at once."""
+"""Errors of scores: sandwich covariance, bootstrap intervals, simultaneous ranges of ranks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _AT_ONCE = 2**24
 
 
 def sandwich(sample: Sample, fitted: Fit, ties: Ties = "half") -> Numbers:
-    """Covariance H^-1 G H^-1 of the scores, and of tie and position after them, [S, S].
+    """Covariance H^-1 G H^-1 of the scores, followed by tie and position parameters, [S, S].
 
-    H is minus the curvature of the log-likelihood and G the sum over units, which are clusters,
-    ballots or single battles, of the outer products of their slopes. No correction for small
-    samples.
+    H is the negative Hessian of the log-likelihood. G is the sum of outer products of gradients
+    over units, which are clusters, ballots or single battles. There is no small-sample correction.
 
     Source: White 1982 (Econometrica 50); Liang and Zeger 1986 (Biometrika 73) for clusters.
     """
@@ -51,7 +50,7 @@ def _theta(cells: Cells, fitted: Fit, ties: Ties) -> Numbers:
 
 
 def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> sparse.csr_matrix:
-    """The slope of the log-likelihood of one win, loss or tie in each cell, [3 M, S]."""
+    """The gradient of the log-likelihood of one win, loss or tie in each cell, [3 M, S]."""
     k, m = cells.k, len(cells.i)
     d = theta[cells.i] - theta[cells.j]
     if cells.sign is not None:
@@ -69,7 +68,7 @@ def _slopes(cells: Cells, theta: Numbers, ties: Ties) -> sparse.csr_matrix:
 
 
 def percentiles(draws: Numbers, level: float = 0.95) -> tuple[Numbers, Numbers]:
-    """The middle `level` of draws along the first axis, low and high."""
+    """Lower and upper bounds of the central `level` of draws along the first axis."""
     rest = (1 - level) / 2
     low, high = np.quantile(draws, [rest, 1 - rest], axis=0)
     return low, high
@@ -78,16 +77,17 @@ def percentiles(draws: Numbers, level: float = 0.95) -> tuple[Numbers, Numbers]:
 def rank_ranges(
     scores: Numbers, draws: Numbers, joined: Numbers, level: float = 0.95
 ) -> tuple[Numbers, Numbers]:
-    """Ranges of ranks that hold for all items at once with probability `level`.
+    """Ranges of ranks that hold for all items simultaneously with probability `level`.
 
-    With se_ij the bootstrap's error of r_i - r_j and c the quantile of its largest
-    |r*_i - r*_j - (r_i - r_j)| / se_ij over all pairs, j is surely above i where
-    r_j - r_i > c se_ij; ranks go from 1 + the number surely above to K - the number surely below.
+    Let se_ij be the bootstrap error of r_i - r_j, and c the quantile of the largest
+    |r*_i - r*_j - (r_i - r_j)| / se_ij over all pairs. j is surely above i if r_j - r_i > c se_ij.
+    Ranks go from 1 + the number surely above to K - the number surely below.
 
     Args:
         scores: [K].
         draws: [B, K].
-        joined: whether a chain of comparisons joins two items, [K, K]; the rest is never sure.
+        joined: whether a chain of comparisons connects two items, [K, K]; other pairs are never
+            sure.
         level: in (0, 1).
 
     Source: Mogstad, Romano, Shaikh, Wilhelm 2024 (Rev. Econ. Stud. 91), section 3.

@@ -1,4 +1,4 @@
-"""What is estimated of the items of one context: scores, chances, lotteries and their errors."""
+"""Estimates for the items of one context: scores, probabilities, lotteries and their errors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nlhf.ranking.settings import Settings
 from nlhf.ranking.verdicts import FEW, sure
 
 UNSEPARATED = 0.5
-"""Pseudo-votes a side where the likelihood has no finite maximum."""
+"""Pseudo-votes per side where the likelihood has no finite maximum."""
 NORMAL = 1.959963984540054
-"""Standard errors either side that a 95 % interval of a normal distribution spans."""
+"""Half-width of a 95 % interval of a normal distribution, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Estimates:
     """Estimates of the K items that occur in a context, in the order of the whole file.
 
     Attributes:
-        items: numbers of the items, [K].
+        items: indices of the items, [K].
         sample: their battles, by pair.
-        counted: whether there are battles, and not win probabilities alone.
-        wins: of row against column, ties as half a win, [K, K].
+        counted: whether there are battles, rather than win probabilities only.
+        wins: wins of row against column, ties as half a win, [K, K].
         P: win probabilities, [K, K].
-        apart: sets of items that no comparison joins.
+        apart: sets of items that no comparison connects.
         separated: sets of items between which scores have no finite maximum.
-        smoothing: pseudo-votes a side behind the scores.
+        smoothing: pseudo-votes per side behind the scores.
         fitted: the Bradley-Terry model.
         lottery: the maximal lottery, [K].
-        drawn: the resamples; None where there are none.
+        drawn: the resamples; None if there are none.
     """
 
     items: NDArray[np.int64]
@@ -60,7 +60,7 @@ class Estimates:
 
     @property
     def fought(self) -> Numbers:
-        """Battles of each item, [K]; NaN where they are not known."""
+        """Battles of each item, [K]; NaN where unknown."""
         return self.counts.sum(1) if self.counted else np.full(len(self.wins), np.nan)
 
     @property
@@ -85,7 +85,7 @@ def estimate(
     rng: np.random.Generator,
     advance: Callable[[int], None],
 ) -> Estimates:
-    """Estimate the items that occur in some rows of battles, see `nlhf.rank` and `draw`."""
+    """Compute the estimates for items in some rows of battles; see `nlhf.rank` and `draw`."""
     counted = battles.shares is None
     if battles.shares is not None:
         items = np.arange(len(battles.items))
@@ -108,7 +108,7 @@ def estimate(
 
 
 def _of_shares(shares: Numbers) -> Sample:
-    """One battle a known pair, as far as estimates are concerned."""
+    """A sample with one battle per known pair, for the estimates."""
     i, j = np.nonzero(np.triu(~np.isnan(shares), 1))
     won = shares[i, j]
     return Sample(Cells(len(shares), i, j), won, 1 - won, np.zeros(len(i)))
@@ -120,7 +120,7 @@ def _fit(sample: Sample, pseudo: float, settings: Settings) -> Fit:
 
 
 def scores_of(estimates: Estimates, settings: Settings) -> dict[str, Numbers]:
-    """Scores, errors, intervals and ranges of ranks, [K] each; NaN where not known."""
+    """Scores, errors, intervals and ranges of ranks, [K] each; NaN where unknown."""
     wins, fitted, drawn = estimates.wins, estimates.fitted, estimates.drawn
     k = len(wins)
     label = np.zeros(k)
@@ -144,7 +144,7 @@ def scores_of(estimates: Estimates, settings: Settings) -> dict[str, Numbers]:
         if not len(outside) or not joined[part][:, outside].any():
             continue
         above, below = wins[part][:, outside].sum(), wins[outside][:, part].sum()
-        # few votes bound nothing on the other side either
+        # few votes give no bound on the other side either
         if not below:
             high[part] = np.inf
             low[part] = low[part] if above >= FEW else -np.inf

@@ -1,4 +1,4 @@
-"""The maximal lottery, exactly and for many tables at once; robust over contexts."""
+"""Maximal lotteries, exact, for many tables at once; and robust over contexts."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from nlhf.ranking.simplex import supports
 
 Numbers = NDArray[np.float64]
 TOLERANCE = 1e-11
-"""Exploitability that a lottery has at most."""
+"""Largest exploitability of a solved lottery."""
 _STRICT = 1e-9
 _SINGULAR = 1e8
 _TAUS = (3e-4, 3e-5, 3e-6)
 _MANY = 200
-"""Items from which the evenest lottery is sought once only."""
+"""Number of items from which the most even lottery is searched for only once."""
 _FACTOR = 0.1
-"""Of the continuation: what a step too bold leaves unsolved is tried again or by a program."""
+"""Continuation factor; steps too bold are retried or solved by linear programming."""
 _AT_ONCE = 128
 
 
 def maximal_lotteries(P: Numbers) -> Numbers:
-    """Solve max_p min_q p^T (P - 1/2) q for every table; where several solve it, the evenest.
+    """Solve max_p min_q p^T (P - 1/2) q for every table; the most even solution if several exist.
 
-    The lottery of all items is that of the top cycle, the smallest set whose members beat
-    everyone outside. There the simplex method, on all tables at once, tells which items are
-    played, and the linear equations that make them even give their weights. Where that solution
-    may not be the only one, the regularised equilibrium for a small tau tells who is played in
-    the evenest. Every solution is certified: no item is preferred to it by more than TOLERANCE.
-    What is left is solved by linear programming, one table at a time, and need not be the evenest.
+    The lottery of all items is that of the top cycle, the smallest set whose members beat everyone
+    outside. Within it, the simplex method, run on all tables at once, finds which items are played.
+    Linear equations then give their weights. Where the solution may not be unique, the regularised
+    equilibrium for a small tau shows who is played in the most even one. Every solution is
+    certified: no item is preferred to it by more than TOLERANCE. Remaining tables are solved by
+    linear programming, one at a time, and their solution need not be the most even.
 
     Args:
         P: win probabilities, [B, K, K].
@@ -50,7 +50,7 @@ def maximal_lotteries(P: Numbers) -> Numbers:
     sizes = tops.sum(-1)
     alone = sizes == 1
     found[alone] = tops[alone]
-    # games of about one size together, so that small ones stay small
+    # group games of similar size, so that small ones stay small
     left = np.argsort(sizes, kind="stable")[int(alone.sum()) :]
     for start in range(0, len(left), _AT_ONCE):
         games = left[start : start + _AT_ONCE]
@@ -74,14 +74,14 @@ def exploitability(P: Numbers, p: Numbers) -> Numbers:
 def top_cycles(margins: Numbers) -> NDArray[np.bool_]:
     """The smallest set of which every member beats everyone outside, [B, K].
 
-    Sorted by wins plus half the ties, the first m are such a set where they have the largest
-    possible sum, m (m - 1) / 2 + m (K - m).
+    Sort items by wins plus half the ties. The first m form such a set if their sum has its largest
+    possible value, m (m - 1) / 2 + m (K - m).
     """
     return tops_of_wins((margins > 0).sum(-1) + ((margins == 0).sum(-1) - 1) / 2)
 
 
 def tops_of_wins(wins: Numbers) -> NDArray[np.bool_]:
-    """The top cycles, from how many others each item beats, ties as halves, [B, K]."""
+    """The top cycles, from the number of others that each item beats, ties as halves, [B, K]."""
     k = wins.shape[-1]
     order = np.argsort(-wins, axis=-1, kind="stable")
     m = np.arange(1, k + 1)
@@ -94,7 +94,7 @@ def tops_of_wins(wins: Numbers) -> NDArray[np.bool_]:
 
 
 def _solve(A: Numbers, inside: NDArray[np.bool_]) -> Numbers:
-    """Lotteries of games with margins A = P - 1/2, [B, m, m], among the items inside."""
+    """Lotteries of games with margins A = P - 1/2, [B, m, m], among the items in `inside`."""
     out = np.zeros(inside.shape)
     scale = np.abs(A).max((1, 2))
     even = scale == 0
@@ -129,10 +129,10 @@ def _solve(A: Numbers, inside: NDArray[np.bool_]) -> Numbers:
 def _solve_parts(
     A: Numbers, inside: NDArray[np.bool_], games: NDArray[np.int64], out: Numbers
 ) -> NDArray[np.bool_]:
-    """Put the evenest lotteries of games that fall apart in `out`; and tell which games do, [G].
+    """Write the most even lotteries of disconnected games to `out`; return their mask, [G].
 
-    Between parts all margins are zero, so that any mixture of their lotteries is one. The evenest
-    plays each part in proportion to e^H, H the entropy of the part's own evenest lottery.
+    Between parts all margins are zero, so any mixture of their lotteries is a solution. The most
+    even one weights each part by e^H, where H is the entropy of the part's own most even lottery.
     """
     labels = _labels(A[games] != 0)
     first = np.take_along_axis(labels, inside[games].argmax(-1)[:, None], 1)
@@ -143,7 +143,7 @@ def _solve_parts(
         order = here[np.argsort(label[here], kind="stable")]
         ends = np.flatnonzero(np.diff(label[order])) + 1
         parts += [(game, part) for part in np.split(order, ends)]
-    # parts of about one size together, so that small ones stay small
+    # group parts of similar size, so that small ones stay small
     parts.sort(key=lambda part: len(part[1]))
     for start in range(0, len(parts), _AT_ONCE):
         some = parts[start : start + _AT_ONCE]
@@ -162,13 +162,13 @@ def _solve_parts(
 
 
 def _labels(edges: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The smallest item that a chain of edges leads to, of each item, [G, m]."""
+    """For each item, the smallest item reachable along edges, [G, m]."""
     m = edges.shape[-1]
     labels = np.tile(np.arange(m), (len(edges), 1))
     while True:
         nearest = np.where(edges, labels[:, None, :], m).min(-1, initial=m)
         new = np.minimum(labels, nearest)
-        # what one's own label leads to is nearer still
+        # pointer jumping: the label of one's label is closer to the smallest item
         new = np.minimum(new, np.take_along_axis(new, new, 1))
         if (new == labels).all():
             return labels
@@ -178,10 +178,10 @@ def _labels(edges: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _on_supports(
     A: Numbers, inside: NDArray[np.bool_], played: NDArray[np.bool_]
 ) -> tuple[Numbers, NDArray[np.bool_]]:
-    """The lotteries on given supports, zero where there is none, and whether each is the only one.
+    """Solve on given supports: lotteries, zero where there is none, and whether they are unique.
 
     Since p^T A p = 0, (A + 1 1^T) p = 1 on the support has the solution A p = 0, sum p = 1. It is
-    the only lottery where the equations are regular and everyone else loses to it.
+    unique if the equations are regular and all other items lose to it.
     """
     both = played[:, :, None] & played[:, None, :]
     matrix = np.where(both, A + 1.0, np.eye(A.shape[-1]) * ~played[:, :, None])
@@ -203,13 +203,13 @@ def _on_supports(
 
 
 def _solved(matrix: Numbers, right: Numbers) -> Numbers:
-    """Solutions of linear equations, infinite where they have none."""
+    """Solutions of linear equations, infinite where there are none."""
     try:
         return np.linalg.solve(matrix, right).astype(np.float64)
     except np.linalg.LinAlgError:
         if len(matrix) == 1:
             return np.full(right.shape, np.inf)
-        # a singular one must not spoil the others
+        # a singular system must not affect the others
         return np.concatenate(
             [_solved(m[None], r[None]) for m, r in zip(matrix, right, strict=True)]
         )
@@ -223,10 +223,10 @@ def _regularised(A: Numbers, inside: NDArray[np.bool_], tau: float) -> Numbers:
 
 
 def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbers | None:
-    """The evenest lottery on the items that are played near the limit of tau, or None.
+    """The most even lottery on the items that are played in the limit of small tau, or None.
 
-    An item that loses s against the lottery is left e^(-s / tau) of its weight; the candidates
-    for the border between both kinds are the largest gaps in the weights.
+    An item that loses s against the lottery keeps e^(-s / tau) of its weight. Candidates for the
+    boundary between both kinds of items are the largest gaps in the weights.
     """
     order = np.argsort(-near)
     order = order[inside[order] & (near[order] > 0)]
@@ -235,7 +235,7 @@ def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbe
     gaps = np.log(near[order[:-1]]) - np.log(near[order[1:]]) if len(order) > 1 else np.zeros(0)
     sizes = [int(g) + 1 for g in np.argsort(-gaps)[:4] if gaps[g] > 0.5]
     best, most = None, -1.0
-    # the more are played, the evener
+    # the more items are played, the more even
     for size in sorted({*sizes, len(order)}, reverse=True):
         keep = np.sort(order[:size])
         p = _evenest(A[np.ix_(keep, keep)], near[keep])
@@ -252,11 +252,11 @@ def _evenest_near(A: Numbers, near: Numbers, inside: NDArray[np.bool_]) -> Numbe
 
 
 def _evenest(A: Numbers, start: Numbers) -> Numbers | None:
-    """The p >= 0 of largest entropy with A p = 0, sum p = 1, or None; from a p near it.
+    """The p >= 0 of largest entropy with A p = 0, sum p = 1, or None; starts from a p near it.
 
-    Items whose weight the equations force to zero count as beaten but not as played.
+    Items whose weight the equations force to zero count as beaten, not as played.
     """
-    # the null space of A is that of A^T; pivoted QR tells ranks at a fifth of the cost of the SVD
+    # A and A^T have the same null space; pivoted QR finds the rank at a fifth of the SVD's cost
     q, r, _ = cast("tuple[Numbers, Numbers, Any]", qr(A, pivoting=True, check_finite=False))
     size = np.abs(np.diag(r))
     null = q.T[size <= 1e-11 * max(size[0], 1e-300)]
@@ -292,16 +292,16 @@ def robust_lottery(P: Numbers) -> tuple[Numbers, float]:
     """Solve max_p min_c min_q p^T (P_c - 1/2) q by linear programming.
 
     Args:
-        P: one table a context, [C, K, K].
+        P: one table per context, [C, K, K].
 
     Returns:
-        p [K], and its value, <= 0: by how much some item of some context is preferred to it.
+        p [K], and its value, <= 0: minus the largest margin by which an item beats it in a context.
 
     Source: Khalaf et al. 2026 (arXiv 2602.21297).
     """
     contexts, k = P.shape[:2]
     A = (P - 0.5).transpose(0, 2, 1).reshape(contexts * k, k)
-    from scipy.optimize import linprog  # takes half a second, and is seldom needed
+    from scipy.optimize import linprog  # slow to import (0.5 s) and seldom needed
 
     end = linprog(
         c=np.append(np.zeros(k), -1.0),

@@ -1,4 +1,4 @@
-"""What is ranked: each context, and all pooled where that has a meaning; how long it takes."""
+"""The plan of a ranking: each context, all pooled if that is meaningful, and the run time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nlhf.ranking.draws import LOTTERY_WORK, STAGES
 
 POOLED = "pooled"
 SHARED = 0.1
-"""Share of the items that must occur in several contexts for these to be pooled."""
+"""Share of the items that must occur in several contexts before contexts are pooled."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Plan:
     """The tables to rank.
 
     Attributes:
-        names: of the contexts, and last of all pooled.
-        rows: which battles belong to each.
-        pooled: whether the last is all pooled.
-        sizes: items and compared pairs of each.
-        notes: what a reader must know, a line each.
+        names: names of the contexts; the pooled table, if any, comes last.
+        rows: indices of the battles of each table.
+        pooled: whether the last table pools all contexts.
+        sizes: numbers of items and compared pairs of each table.
+        notes: remarks that a reader must know, one per line.
     """
 
     names: tuple[str, ...]
@@ -35,38 +35,38 @@ class Plan:
     notes: tuple[str, ...]
 
     def work(self, bootstrap: int) -> int:
-        """Give what `nlhf.rank` tells `advance` in all: STAGES of each resample of each table."""
+        """Total work reported to `nlhf.rank`'s `advance`: STAGES per resample of each table."""
         return STAGES * bootstrap * len(self.names)
 
     def seconds(self, bootstrap: int) -> float:
-        """Guess how long one thread takes; right within a factor of three."""
+        """Estimate the run time in seconds on one thread, within a factor of three."""
         return sum(_seconds(k, pairs, bootstrap) for k, pairs in self.sizes)
 
 
 @dataclass
 class Countdown:
-    """Passes work on, never more than there was, and the rest of it in the end."""
+    """Reports work, never more than the total, and the remainder at the end."""
 
     left: int
     advance: Callable[[int], None] = field(repr=False)
 
     def take(self, work: int) -> None:
-        """Tell that some work is done."""
+        """Report that some work is done."""
         work = min(work, self.left)
         self.left -= work
         if work:
             self.advance(work)
 
     def rest(self) -> None:
-        """Tell that all of it is."""
+        """Report that all work is done."""
         self.take(self.left)
 
 
 def plan(battles: Battles, by: Sequence[str] = ()) -> Plan:
-    """Split battles into contexts, and pool these where enough items occur in several.
+    """Split battles into contexts, and pool them if enough items occur in several contexts.
 
-    Answers to different prompts have next to nothing in common: a table of all of them would
-    compare what was never meant to be compared.
+    Answers to different prompts have almost nothing in common. A table of all of them would compare
+    items that were never meant to be compared.
 
     Raises:
         InputError: see `Battles.groups`.
@@ -100,7 +100,7 @@ def _sizes(battles: Battles, rows: Sequence[NDArray[np.int64]]) -> tuple[tuple[i
 
 
 def _seconds(k: int, pairs: int, bootstrap: int) -> float:
-    """Scores by Newton's method or by sweeps over pairs, ranges of ranks, and lotteries."""
+    """Time for scores (Newton's method or sweeps over pairs), ranges of ranks, and lotteries."""
     fits = 1e-8 * k**3 if k <= 150 else 1.6e-6 * pairs
     lotteries = 1e-8 * min(bootstrap * k**3, max(LOTTERY_WORK, k**3))
     return bootstrap * (fits + 4e-8 * k**2) + lotteries

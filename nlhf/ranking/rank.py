@@ -37,7 +37,7 @@ def rank(
     seed: int = 0,
     advance: Callable[[int], None] = lambda work: None,
 ) -> Ranking:
-    """Rank items by battles, and say what the battles decide.
+    """Rank items by battles, and report what the battles decide.
 
         import nlhf
         ranking = nlhf.rank("battles.csv", by="language")
@@ -46,20 +46,20 @@ def rank(
     Args:
         battles: a file, a pandas data frame, a list of records or a square array, see
             `nlhf.preferences.reading.read_battles`.
-        by: columns whose values are contexts; the column "context" if there is one and none given.
+        by: columns whose values are contexts; by default the column "context", if there is one.
         cluster: the column whose values are resampled as a whole, such as a user's id.
-        values: "counts", "rates" or "percent", where a square table could be two of them.
-        each: battles behind each pair of a table of rates, if they are known.
-        bootstrap: resamples, >= 0.
+        values: "counts", "rates" or "percent", for an ambiguous square table.
+        each: number of battles behind each pair of a table of rates, if known.
+        bootstrap: number of resamples, >= 0.
         ties: "half", "davidson" or "rao-kupper".
         smoothing: pseudo-votes for each side of every compared pair, >= 0.
-        intervals: of scores: "bootstrap" or "sandwich".
-        elo: compute Elo ratings too; battles need an order.
-        seed: of the resamples.
-        advance: told how much work is done, see `nlhf.ranking.plan.Plan.work`.
+        intervals: type of the scores' intervals: "bootstrap" or "sandwich".
+        elo: whether to compute Elo ratings too; battles need an order.
+        seed: seed of the resamples.
+        advance: called with the amount of work done, see `nlhf.ranking.plan.Plan.work`.
 
     Raises:
-        InputError: battles that cannot be read, no such column, or a setting out of its range.
+        InputError: battles that cannot be read, no such column, or a setting out of range.
     """
     settings = Settings(bootstrap, ties, smoothing, intervals, elo, seed)
     check(settings)
@@ -90,10 +90,10 @@ def rank(
 
 
 def with_counts(battles: Battles, each: float) -> Battles:
-    """Take the shares of a table of rates for so many battles a pair.
+    """Treat the shares of a table of rates as the outcome of `each` battles per pair.
 
     Raises:
-        InputError: no table of rates, or no positive number.
+        InputError: not a table of rates, or not a positive number.
     """
     if battles.shares is None:
         raise InputError(f"{battles.name}: holds numbers of battles already; leave --each out")
@@ -102,7 +102,7 @@ def with_counts(battles: Battles, each: float) -> Battles:
     i, j = np.triu_indices(len(battles.items), 1)
     known = ~np.isnan(battles.shares[i, j])
     i, j = i[known], j[known]
-    # whole or half votes, as ties would give
+    # whole or half votes, as ties give
     won = np.round(2 * each * battles.shares[i, j]) / 2
     return replace(
         battles,

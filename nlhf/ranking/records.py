@@ -1,4 +1,4 @@
-"""What a log holds of a ranking: a row an item, pair, triad, and tau; numbers stand for names."""
+"""The log rows of a ranking: one per item, pair, triad and tau, with numbers instead of names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nlhf.ranking.results import ContextRanking, Ranking
 
 @dataclass(frozen=True)
 class ItemRecord:
-    """An item in a context, see `nlhf.ranking.results.Item`; `item` counts along the scores."""
+    """An item in a context, see `nlhf.ranking.results.Item`; `item` counts in order of scores."""
 
     step: int
     context: int
@@ -34,7 +34,7 @@ class ItemRecord:
 
 @dataclass(frozen=True)
 class PairRecord:
-    """Item against other: share of wins, battles, and the probability that item is better."""
+    """Item against other: win share, battles, and the probability that item is better."""
 
     step: int
     context: int
@@ -47,7 +47,7 @@ class PairRecord:
 
 @dataclass(frozen=True)
 class TriadRecord:
-    """Three items of which each beats the next, with the probability that they do, and on top."""
+    """Three items that each beat the next, with the probabilities of that, and of it on top."""
 
     step: int
     context: int
@@ -60,7 +60,7 @@ class TriadRecord:
 
 @dataclass(frozen=True)
 class PathRecord:
-    """The weight of an item in the regularised equilibrium of one tau, and its certificate."""
+    """The weight of an item in the regularised equilibrium for one tau, and its certificate."""
 
     step: int
     context: int
@@ -80,13 +80,13 @@ TABLES: dict[str, type] = {
 
 
 def records(ranking: Ranking) -> Iterator[tuple[str, Any]]:
-    """Give the rows of a ranking, each with its table's name."""
+    """Yield the rows of a ranking, each with its table's name."""
     for number, context in enumerate(ranking.contexts):
         yield from _of_context(number, context)
 
 
 def names(ranking: Ranking) -> dict[str, Any]:
-    """What the numbers of rows stand for."""
+    """The names behind the numbers in the rows."""
     return {
         "contexts": [c.context for c in ranking.contexts],
         "items": [[item.name for item in c.items] for c in ranking.contexts],
@@ -94,9 +94,9 @@ def names(ranking: Ranking) -> dict[str, Any]:
 
 
 def without_pairs(said: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of `Ranking.to_json` the lists of pairs, which the table of pairs tells by number.
+    """Drop the lists of pairs from `Ranking.to_json`; the table of pairs has them by number.
 
-    Items can be whole answers, and the names of all pairs would fill a hundred megabytes.
+    Items can be whole answers, and the names of all pairs could fill a hundred megabytes.
     """
     lists = {"unordered", "never_compared"}
     contexts = [{k: v for k, v in c.items() if k not in lists} for c in said["contexts"]]

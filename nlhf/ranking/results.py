@@ -1,4 +1,4 @@
-"""What a ranking says, as plain objects; as a data frame and as JSON."""
+"""The results of a ranking as plain objects, as a data frame and as JSON."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from nlhf.ranking.verdicts import Decision
 
 @dataclass(frozen=True)
 class Item:
-    """One item in one context; NaN where a number cannot be known.
+    """One item in one context; unknown numbers are NaN.
 
     Attributes:
-        name: whose.
-        bradley_terry: log-odds, mean zero within what comparisons join.
-        low, high: 95 % interval of it.
-        standard_error: of it, by the sandwich.
-        rank: by the score, 1 is best.
-        rank_low, rank_high: ranks that hold for all items at once with 95 %.
+        name: name of the item.
+        bradley_terry: score, log-odds, with mean zero within each connected set of items.
+        low, high: 95 % interval of the score.
+        standard_error: standard error of the score, by the sandwich.
+        rank: rank by the score, 1 is best.
+        rank_low, rank_high: 95 % range of ranks, simultaneous for all items.
         lottery: weight in the maximal lottery.
-        lottery_low, lottery_high: 95 % interval of it.
-        in_support: share of the resamples in whose maximal lottery it has weight.
-        first: share of the resamples in which it beats each other item.
-        battles: that it fought.
-        elo: its Elo rating, NaN unless asked for.
+        lottery_low, lottery_high: 95 % interval of that weight.
+        in_support: share of resamples in whose maximal lottery the item has weight.
+        first: share of resamples in which the item beats every other.
+        battles: number of battles that it fought.
+        elo: its Elo rating, NaN unless requested.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Cycle:
-    """Items of which each beats the next and the last the first, and how probably.
+    """Items of which each beats the next and the last beats the first, with the probability.
 
     `on_top` is the probability that they do and belong to the top cycle.
     """
@@ -63,7 +63,7 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Position:
-    """What being shown first adds to the log-odds of winning, with its 95 % interval."""
+    """The gain in log-odds from being shown first, with its 95 % interval."""
 
     log_odds: float
     low: float
@@ -72,13 +72,13 @@ class Position:
 
 @dataclass(frozen=True)
 class Path:
-    """The regularised equilibrium along tau; T of them.
+    """The regularised equilibrium along T values of tau.
 
     Attributes:
         taus: [T].
         policies: [T, K].
-        exploitability: f of each, [T].
-        certificate: f / tau, a bound of KL(policy || equilibrium), [T].
+        exploitability: f of each policy, [T].
+        certificate: f / tau, a bound on KL(policy || equilibrium), [T].
     """
 
     taus: tuple[float, ...]
@@ -93,32 +93,33 @@ class ContextRanking:
 
     Attributes:
         context: its name.
-        battles, ties: their numbers; NaN where unknown.
-        items: best score first.
+        battles, ties: number of battles and of ties; NaN where unknown.
+        items: the items, best score first.
         verdict: see `nlhf.ranking.verdicts.Verdict`.
         winner: name, or None.
-        probability: of the verdict, or of the likeliest winner where there is none.
-        top_cycle: items of the cycle that is claimed, or ().
-        cycles: triads with the probability that they go round, largest first.
-        misfit: test of Bradley-Terry against a probability a pair, or None.
-        exploitability: of the lottery, numerical.
-        certificate: largest bound of KL(policy || equilibrium) on the tau path, numerical.
+        probability: probability of the verdict; without one, of the most likely winner.
+        top_cycle: items of the cycle in the verdict, or ().
+        cycles: triads with the probability that they are cyclic, largest first.
+        misfit: test of Bradley-Terry against one probability per pair, or None.
+        exploitability: numerical exploitability of the lottery.
+        certificate: largest numerical bound on KL(policy || equilibrium) on the tau path.
         path: equilibria along tau.
-        position: effect of being shown first, or None where it is not known.
+        position: effect of being shown first, or None if unknown.
         tie: the tie parameter eta of Davidson's or Rao and Kupper's model, or NaN.
-        unordered: pairs that the votes do not order, both names.
-        never_compared: pairs without a battle, both names.
-        islands: sets of items that no comparison joins; one set where all are joined.
+        unordered: pairs that the votes do not order, as two names.
+        never_compared: pairs without a battle, as two names.
+        islands: sets of items that no comparison connects; one set if all are connected.
         unbounded: sets of items between which scores have no finite maximum, or ().
-        further: battles that would decide, see `nlhf.ranking.verdicts.Further`; None if decided.
+        further: number of further battles that would decide, see
+            `nlhf.ranking.verdicts.Further`; None if decided.
         further_tried: the largest number tried.
-        further_pairs: pairs to compare for it.
-        clusters: clusters or ballots that were resampled as a whole, or None.
-        resamples: their number.
-        lotteries: of how many of them the lottery was solved, see `nlhf.ranking.draws`.
-        smoothing: pseudo-votes a side behind scores and shares.
+        further_pairs: pairs to compare in these battles.
+        clusters: number of clusters or ballots that were resampled as a whole, or None.
+        resamples: number of resamples.
+        lotteries: number of resamples whose lottery was solved, see `nlhf.ranking.draws`.
+        smoothing: pseudo-votes per side behind scores and shares.
         P, counts, beats: win probabilities, numbers of battles, and the probability that row beats
-            column, [K, K] in the order of `items`; `beats` has NaN where nothing was resampled.
+            column, [K, K] in the order of `items`; `beats` is NaN without resampling.
     """
 
     context: str
@@ -154,7 +155,7 @@ class ContextRanking:
 
 @dataclass(frozen=True)
 class Robust:
-    """The lottery that does best in the worst context, and how much it loses there."""
+    """The lottery with the best worst-case context, and its loss in that context."""
 
     items: tuple[str, ...]
     lottery: Numbers
@@ -163,12 +164,12 @@ class Robust:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What `rank` found.
+    """The result of `rank`.
 
     Attributes:
-        contexts: each, and last all pooled where there are several.
+        contexts: the contexts; if there are several, the pooled ranking is last.
         robust: the lottery for the worst context, or None with one context.
-        card: what was read, a fact a key.
+        card: facts about the data, one per key.
         bootstrap: number of resamples.
     """
 
@@ -178,7 +179,7 @@ class Ranking:
     bootstrap: int
 
     def to_dataframe(self) -> Any:
-        """Give a pandas data frame, a row an item and context.
+        """Convert to a pandas data frame with one row per item and context.
 
         Raises:
             ImportError: pandas is not installed.
@@ -193,7 +194,7 @@ class Ranking:
         return pandas.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `rank --json` prints; NaN stands where a number cannot be known."""
+        """Return what `rank --json` prints; unknown numbers are NaN."""
         said = {"contexts": [context_json(c) for c in self.contexts], "card": self.card}
         if self.robust is not None:
             weights = dict(zip(self.robust.items, self.robust.lottery.tolist(), strict=True))
@@ -201,13 +202,13 @@ class Ranking:
         return said
 
     def __repr__(self) -> str:
-        """Say the verdicts."""
+        """Summarise the verdicts."""
         parts = [f"{c.context}: {c.winner or c.verdict}" for c in self.contexts]
         return f"Ranking({'; '.join(parts)})"
 
 
 def context_json(c: ContextRanking) -> dict[str, Any]:
-    """Give one context as `rank --json` prints it."""
+    """Return one context as `rank --json` prints it."""
     names = {"context": c.context, "battles": c.battles, "ties": c.ties}
     further = {"battles": c.further, "tried": c.further_tried, "pairs": c.further_pairs}
     return names | {
@@ -245,5 +246,5 @@ def context_json(c: ContextRanking) -> dict[str, Any]:
 
 
 def in_order(table: Numbers, order: NDArray[np.int64]) -> Numbers:
-    """Rows and columns of a table in another order."""
+    """Reorder the rows and columns of a table."""
     return table[np.ix_(order, order)]

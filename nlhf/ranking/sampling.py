@@ -1,4 +1,4 @@
-"""What is resampled: battles, ballots or clusters of battles, tallied a cell."""
+"""Resampling of battles, ballots or clusters of battles, tallied per cell."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """The battles of one context, a cell a compared pair.
+    """The battles of one context, with one cell per compared pair.
 
     Attributes:
         cells: the pairs, i < j.
-        won, lost, tied: of i against j, [M].
-        units: what is drawn as a whole, tallied over outcomes of cells, [U, 3 M]; None where
-            each battle is a unit of its own.
-        times: how often each unit is there, [U].
+        won, lost, tied: outcomes of i against j, [M].
+        units: resampling units, tallied over outcomes of cells, [U, 3 M]; None where each battle is
+            its own unit.
+        times: multiplicity of each unit, [U].
         clusters: number of clusters or ballots; None where battles are units.
     """
 
@@ -38,7 +38,7 @@ class Sample:
 
     @property
     def total(self) -> Numbers:
-        """Battles a cell, [M]."""
+        """Battles per cell, [M]."""
         return self.won + self.lost + self.tied
 
 
@@ -52,11 +52,11 @@ def make_sample(
     """Tally some rows of battles.
 
     Args:
-        battles: as they were read.
-        rows: which of them.
-        items: numbers of the K items that count, sorted.
+        battles: the battles as read.
+        rows: indices of the rows to tally.
+        items: sorted indices of the K items to use.
         cluster: the column whose values are resampled as a whole.
-        position: keep apart which item was shown first.
+        position: distinguish which item was shown first.
 
     Raises:
         InputError: see `column_of`.
@@ -91,7 +91,7 @@ def make_sample(
 def _owners(
     battles: Battles, rows: NDArray[np.int64], cluster: str | None
 ) -> tuple[NDArray[np.int64] | None, Numbers, int | None]:
-    """The unit of each row, how often each unit is there, and how many there are."""
+    """The unit of each row, the multiplicity of each unit, and the number of units."""
     if cluster is not None:
         names: dict[str, int] = {}
         values = column_of(battles, cluster)
@@ -106,7 +106,7 @@ def _owners(
 
 
 def resample(sample: Sample, n: int, rng: np.random.Generator) -> tuple[Numbers, Numbers, Numbers]:
-    """Draw n tables with replacement, [n, M] each: as many units as there are, all at once."""
+    """Draw n tables, [n, M] each; each resamples as many units as there are, with replacement."""
     m = len(sample.won)
     if sample.units is None or sample.times is None:
         counts = np.concatenate([sample.won, sample.lost, sample.tied])
@@ -122,7 +122,7 @@ def resample(sample: Sample, n: int, rng: np.random.Generator) -> tuple[Numbers,
 
 
 def _multinomial(counts: Numbers, n: int, rng: np.random.Generator) -> Numbers:
-    """As many draws as there are counts, distributed as they are, n times."""
+    """Draw n multinomial samples, each with as many trials and the frequencies of `counts`."""
     total = counts.sum()
     some = np.flatnonzero(counts)
     drawn = np.zeros((n, len(counts)))
@@ -153,7 +153,7 @@ def win_table(cells: Cells, won: Numbers, lost: Numbers, tied: Numbers) -> Numbe
 
 
 def share_table(wins: Numbers, smoothing: float = 0.0) -> Numbers:
-    """(wins + s) / (battles + 2 s), 1/2 where there were none, [..., K, K]; P + P^T = 1."""
+    """(wins + s) / (battles + 2 s), or 1/2 without battles, [..., K, K]; P + P^T = 1."""
     total = wins + wins.swapaxes(-1, -2)
     compared = total > 0
     share = (wins + smoothing * compared) / np.maximum(total + 2 * smoothing * compared, 1e-300)

@@ -1,4 +1,4 @@
-"""How to rank."""
+"""Settings of a ranking."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nlhf.ranking.bradley_terry import Ties
 
 @dataclass(frozen=True)
 class Settings:
-    """How to rank.
+    """Settings of a ranking.
 
     Attributes:
-        bootstrap: resamples; none gives no intervals and decides nothing.
+        bootstrap: number of resamples; with none there are no intervals and no decisions.
         ties: "half" (half a win for each), "davidson" or "rao-kupper".
         smoothing: pseudo-votes for each side of every compared pair.
-        intervals: of scores, by the "bootstrap" or the "sandwich".
+        intervals: intervals of scores by the "bootstrap" or the "sandwich".
         elo: whether to compute Elo ratings too.
-        seed: of the resamples.
+        seed: seed of the resamples.
     """
 
     bootstrap: int = 1000
@@ -32,10 +32,10 @@ class Settings:
 
 
 def check(settings: Settings) -> None:
-    """Refuse settings out of their range.
+    """Raise if a setting is out of range.
 
     Raises:
-        InputError: names the setting, its value and what is legal.
+        InputError: names the setting, its value and the legal values.
     """
     check_smoothing(settings.smoothing)
     if settings.bootstrap < 0:

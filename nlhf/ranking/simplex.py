@@ -10,15 +10,15 @@ _ZERO = 1e-11
 
 
 def supports(A: Numbers, inside: NDArray[np.bool_], most: int = 300) -> NDArray[np.bool_]:
-    """Find who is played in one optimal strategy of each game with margins A = -A^T.
+    """Find the support of one optimal strategy of each game with margins A = -A^T.
 
-    With B = A + c > 0, a game's solution is that of: maximise sum x, B x <= 1, x >= 0. Every
-    game's tableau takes one pivot a round, by the largest coefficient; rows that are done leave.
+    With B = A + c > 0, a game is solved by: maximise sum x subject to B x <= 1, x >= 0. In each
+    round every game's tableau takes one pivot, by the largest coefficient; finished games drop out.
 
     Args:
         A: [G, m, m].
-        inside: actions that exist, [G, m].
-        most: pivots at most; what is not done then has no support at all.
+        inside: which actions exist, [G, m].
+        most: maximum number of pivots; unfinished games return an empty support.
 
     Returns:
         [G, m].
@@ -32,7 +32,7 @@ def supports(A: Numbers, inside: NDArray[np.bool_], most: int = 300) -> NDArray[
     table[:, :m, :m] = np.where(both, A + shift, 0.0)
     table[:, :m, m] = inside
     table[:, m, :m] = -1.0 * inside
-    # names 0..m-1 are actions, m.. their slacks
+    # labels 0..m-1 are actions, m.. their slacks
     of_rows = np.tile(np.arange(m, 2 * m), (games, 1))
     of_columns = np.tile(np.arange(m), (games, 1))
     found = np.zeros((games, m), dtype=bool)

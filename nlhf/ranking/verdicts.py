@@ -1,4 +1,4 @@
-"""What the votes decide: a winner, a cycle, or nothing yet; and how many more would."""
+"""What the votes decide: a winner, a cycle, or nothing yet; and how many more votes would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nlhf.ranking.cycles import Misfit, Triads
 Decision = Literal["winner", "cycle", "undecided"]
 LEVEL = 0.95
 FEW = 5
-"""Votes on the rarer side of a pair below which resampling understates doubt."""
+"""Votes on the rarer side of a pair below which resampling understates uncertainty."""
 _TRUTHS = 200
 _DOUBLINGS = 24
 _MOST = 12
@@ -23,15 +23,15 @@ _MOST = 12
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the votes decide.
+    """The decision that the votes support.
 
     Attributes:
-        decision: "winner" where one item beats each other in LEVEL of the resamples; "cycle" where
-            three items of the top cycle go round the same way in LEVEL of them and scores do not
-            explain the votes (p <= 1 - LEVEL); else "undecided".
-        winner: number of the item that wins, or None.
-        cycle: numbers of the items that go round, each beating the next, or ().
-        probability: of what is claimed; of the likeliest winner where nothing is.
+        decision: "winner" where one item beats every other in LEVEL of the resamples; "cycle" where
+            three items of the top cycle are cyclic in the same direction in LEVEL of them and
+            scores do not explain the votes (p <= 1 - LEVEL); else "undecided".
+        winner: index of the winning item, or None.
+        cycle: indices of the items in the cycle, each beating the next, or ().
+        probability: probability of the decision; if undecided, of the most likely winner.
     """
 
     decision: Decision
@@ -45,10 +45,10 @@ class Further:
     """Battles that would decide an undecided comparison.
 
     Attributes:
-        battles: in all, shared evenly by the pairs: with so many more, half of the simulated
-            comparisons are decided; None where even the largest number tried does not do.
+        battles: total number, split evenly among the pairs, with which half of the simulated
+            comparisons are decided; None if even the largest number tried is not enough.
         tried: the largest number of battles tried.
-        pairs: which pairs are to be compared, by the numbers of their items.
+        pairs: the pairs to compare, by the indices of their items.
     """
 
     battles: int | None
@@ -59,23 +59,23 @@ class Further:
 def sure(wins: Numbers, beats: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
     """Which items surely beat which, [K, K], pair by pair.
 
-    In at least `level` of the resamples; and, where the rarer side has fewer than FEW votes, which
-    resampling cannot tell from none, by the exact binomial test too.
+    An item must win in at least `level` of the resamples. Where the rarer side has fewer than FEW
+    votes, which resampling cannot distinguish from none, it must also pass the exact binomial test.
 
     Args:
-        wins: ties as halves, [K, K].
-        beats: share of the resamples in which i beats j, [K, K].
+        wins: wins with ties as halves, [K, K].
+        beats: share of resamples in which i beats j, [K, K].
         level: in (0, 1).
     """
     return (beats >= level) & well_tested(wins, level)
 
 
 def well_tested(wins: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
-    """Whether i over j passes the exact binomial test, or has votes enough not to need it."""
+    """Whether i over j passes the exact binomial test, or has enough votes not to need it."""
     n = wins + wins.T
     few = np.minimum(wins, wins.T) < FEW
     won, total = np.floor(wins), np.round(n)
-    # P(at least so many wins of a fair coin); scipy.stats would take a second to import
+    # P(at least so many wins of a fair coin); importing scipy.stats takes a second
     p = np.where(won > 0, betainc(np.maximum(won, 1), total - won + 1, 0.5), 1.0)
     return ~few | (p <= 1 - level)
 
@@ -83,13 +83,13 @@ def well_tested(wins: Numbers, level: float = LEVEL) -> NDArray[np.bool_]:
 def decide(
     wins: Numbers, first: Numbers, triads: Triads, misfit: Misfit | None, level: float = LEVEL
 ) -> Verdict:
-    """Apply the rules, see `Verdict`.
+    """Apply the rules of `Verdict`.
 
     Args:
-        wins: ties as halves, [K, K].
-        first: share of the resamples in which an item beats each other, [K].
-        triads: with the share in which they go round on top.
-        misfit: of scores; without it no cycle is claimed.
+        wins: wins with ties as halves, [K, K].
+        first: share of resamples in which an item beats every other, [K].
+        triads: triads with the share of resamples in which they are cyclic on top.
+        misfit: test of the scores; without it no cycle is claimed.
         level: in (0, 1).
     """
     enough = well_tested(wins, level) | np.eye(len(wins), dtype=bool)
@@ -113,19 +113,19 @@ def further(
     rng: np.random.Generator,
     level: float = LEVEL,
 ) -> Further:
-    """Simulate how many battles more would decide.
+    """Simulate how many more battles would decide.
 
-    The pairs are those among items that may be on top, at most 12, whose order is not sure.
-    Truths are drawn from what the votes leave open, Beta(wins + 1/2, losses + 1/2) a pair; with n
-    more battles on each pair its share is drawn from a normal distribution about the truth and
-    added to the votes there are. A comparison counts as decided where one item beats each other,
-    or three go round, with probability `level`, each pair by the normal approximation.
+    The pairs are those among at most 12 items that may be on top, if their order is not sure.
+    Truths are drawn from the posterior Beta(wins + 1/2, losses + 1/2) of each pair. For n more
+    battles per pair, the share of wins is drawn from a normal distribution about the truth and
+    added to the existing votes. A comparison counts as decided if one item beats every other, or
+    three form a cycle, with probability `level`, each pair by the normal approximation.
 
     Args:
-        wins: ties as halves, [K, K].
-        beats: share of the resamples in which i beats j, [K, K].
-        tops: who is in the top cycle in each, [B, K].
-        rng: of the simulation.
+        wins: wins with ties as halves, [K, K].
+        beats: share of resamples in which i beats j, [K, K].
+        tops: who is in the top cycle in each resample, [B, K].
+        rng: random generator of the simulation.
         level: in (0, 1).
     """
     often, known = tops.mean(0), sure(wins, beats, level)
@@ -171,7 +171,7 @@ def further(
 
 
 def _decided(above: Numbers, level: float) -> NDArray[np.bool_]:
-    """Whether a winner or a triad is sure, from probabilities that i beats j, [B, m, m]."""
+    """Whether a winner or a cyclic triad is sure, given probabilities that i beats j, [B, m, m]."""
     m = above.shape[-1]
     off = above.copy()
     off[:, np.arange(m), np.arange(m)] = 1.0

@@ -1,4 +1,4 @@
-"""A ranking in words: what is decided, what is not, and how sure that is."""
+"""A ranking in words: what is decided, what is not, and with what confidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 4
 
 
 def in_words(c: ContextRanking) -> list[str]:
-    """Give the sentences that say what one context's votes decide."""
+    """Sentences that describe what one context's votes decide."""
     said = [_verdict(c), *_connection(c)]
     known = [item for item in c.items if item.lottery == item.lottery]
     played = [item for item in known if item.lottery >= 0.0005]
@@ -39,7 +39,7 @@ def in_words(c: ContextRanking) -> list[str]:
 
 
 def verdict_line(c: ContextRanking) -> str:
-    """The verdict in a few words, as a heading has it."""
+    """The verdict in a few words, for a heading."""
     if c.verdict == "winner":
         return f"{short(c.context, 60)}: winner {short(c.winner or '')} ({c.probability:.1%})"
     if c.verdict == "cycle":
@@ -73,7 +73,7 @@ def _verdict(c: ContextRanking) -> str:
 
 
 def _lottery_doubt(c: ContextRanking) -> str:
-    """What sampling leaves of the lottery, beside its numerical error."""
+    """The sampling uncertainty of the lottery, besides its numerical error."""
     numerical = f"its numerical exploitability is {c.exploitability:.1g}"
     if c.beats[0, -1] != c.beats[0, -1]:
         return f"{numerical}; its sampling error is unknown."
@@ -141,7 +141,7 @@ def _count(n: int, word: str) -> str:
 
 
 def short(name: str, most: int = 40) -> str:
-    """A name in one line; items can be whole answers."""
+    """A name on one line, shortened; items can be whole answers."""
     name = " ".join(name.split())
     return name if len(name) <= most else name[: most - 3] + "..."
 
