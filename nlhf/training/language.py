@@ -1,4 +1,4 @@
-"""The loop of `nash-md` on language models: it turns steps into records, and knows no log."""
+"""The training loop of `nash-md` on language models: it produces records, independent of logs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from nlhf.language.trainer import Batching, Trainer
 
 @dataclass(frozen=True)
 class LanguageRun:
-    """Everything that a run on a language model is made of, built from a config."""
+    """All parts of a run on a language model, built from a config."""
 
     config: LanguageConfig
     trainer: Trainer
@@ -51,12 +51,12 @@ class LanguageRun:
 
     @property
     def policy(self) -> Policy:
-        """What learns."""
+        """The policy being trained."""
         return self.trainer.policy
 
     @property
     def source(self) -> dict[str, object]:
-        """The prompts for the log: their source, how many, and its sha256."""
+        """The prompts for the log: their source, their number and its sha256."""
         name, prompts = self.config.prompts, len(self.trainer.prompts)
         return {"name": name, "sha256": digest(name), "prompts": prompts}
 
@@ -70,13 +70,13 @@ def build_language(
     """Load the model, the prompts and the preference that a config names.
 
     Args:
-        config: of the run.
+        config: the run's config.
         device: where to compute.
-        group: the processes that share the work; this one alone if None.
+        group: the processes that share the work; None means this one alone.
         preference: an object or a function that judges instead, see `get_judge`.
 
     Raises:
-        InputError: one of them cannot be had, or settings do not fit together.
+        InputError: a part cannot be loaded, or settings do not fit together.
     """
     group = group or Group()
     objective, sampling = make_objective(config), make_sampling(config.generation)
@@ -122,7 +122,7 @@ def build_language(
 
 
 def _learner(config: LanguageConfig, device: torch.device | str, *, own_reference: bool) -> Policy:
-    """The policy that learns.
+    """Load the policy to be trained.
 
     Raises:
         InputError: it cannot be loaded, or does not fit the settings.
@@ -160,7 +160,7 @@ def _batching(config: LanguageConfig) -> Batching:
 
 
 def _baseline(policy: Policy, device: torch.device | str) -> nn.Linear:
-    """The learned baseline at its start, from hidden states to 0."""
+    """The untrained learned baseline, which maps hidden states to 0."""
     value = nn.Linear(policy.config.hidden_size, 1).to(device)
     nn.init.zeros_(value.weight)
     nn.init.zeros_(value.bias)
@@ -177,16 +177,16 @@ def train_language(
     start: Mapping[str, Any] | None = None,
     after_step: Callable[[int, Callable[[], dict[str, Any]]], None] = lambda step, snapshot: None,
 ) -> LanguageRecord:
-    """Train for the config's iterations.
+    """Train for the number of iterations in the config.
 
     Args:
-        run: what `build_language` made; its policy learns in place.
-        on_record: given the record of every `log_every`-th step and of the last.
-        on_exact: given the exact measures at the same steps, with `measure_exact`.
-        on_evaluation: given the measures on held-out prompts, if there are any, before the first
-            step, at every `eval_every`-th and after the last.
-        advance: told after each step, or how many were done before.
-        start: what a snapshot gave, see `train_tables`.
+        run: result of `build_language`; its policy is trained in place.
+        on_record: called with the record of every `log_every`-th step and of the last.
+        on_exact: called with the exact measures at the same steps, with `measure_exact`.
+        on_evaluation: called with the measures on held-out prompts, if there are any, before the
+            first step, at every `eval_every`-th and after the last.
+        advance: called after each step, and once with the number of steps done before.
+        start: a snapshot to resume from, see `train_tables`.
         after_step: see `train_tables`.
 
     Raises:
@@ -233,5 +233,5 @@ def _evaluated(run: LanguageRun) -> EvaluationRecord:
 
 
 def _snapshot(trainer: Trainer, record: LanguageRecord) -> dict[str, Any]:
-    """All that the next step depends on, and the record of the last one."""
+    """Everything that the next step depends on, and the last record."""
     return {"trainer": trainer.state_dict(), "random": random_states(), "record": vars(record)}

@@ -1,4 +1,4 @@
-"""The loop of `nash-md` on tables: it turns steps into records, and knows nothing of the log."""
+"""The training loop of `nash-md` on tables: it produces records, independent of logs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _NOT_IN_REMEDY = ("eta", "mixture", "votes", "tau_start")
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One context after one step; `context` is its number, the names are in the log's meta.
+    """One context after one step; `context` is its index, and the log's meta has the names.
 
-    `kl_to_equilibrium` is KL(pi || pi*), which `certificate` bounds; `kl_from_equilibrium` is
-    KL(pi* || pi), the distance of Theorem 1. `slack` is what the theorem's one-step inequality
-    leaves; NaN where it does not apply.
+    `kl_to_equilibrium` is KL(pi || pi*), which `certificate` bounds. `kl_from_equilibrium` is
+    KL(pi* || pi), the distance in Theorem 1. `slack` is the slack in the theorem's one-step
+    inequality; NaN where it does not apply.
     """
 
     step: int
@@ -47,18 +47,18 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class TableRun:
-    """Everything that a run is made of, built from a config."""
+    """All parts of a run, built from a config."""
 
     config: NashConfig
     preferences: Preferences
     problem: Problem
     algorithm: AbstractAlgorithm
     exact: Problem
-    """The games in float64 and with exact feedback: what everything is measured on."""
+    """The games in float64 with exact feedback, on which everything is measured."""
     log_equilibrium: Tensor
-    """Of `exact`, by the oracle; what it is worth, its certificate says."""
+    """The oracle's policies for `exact`; their certificate gives their quality."""
     battles: Battles | None = None
-    """What the preferences were made from; None for a built-in game."""
+    """The data behind the preferences; None for a built-in game."""
 
     @property
     def source(self) -> dict[str, object]:
@@ -73,7 +73,7 @@ class TableRun:
 
 
 def build_tables(config: NashConfig, device: torch.device | str = "cpu") -> TableRun:
-    """Make the plain objects that a config describes.
+    """Build the plain objects that a config describes.
 
     Raises:
         InputError: the preferences cannot be read, or settings do not fit together.
@@ -112,13 +112,14 @@ def train_tables(
     """Run the algorithm on all contexts at once.
 
     Args:
-        run: what `build_tables` made.
-        on_record: given a record for each context at steps 1, every `log_every`-th and the last.
-        on_policy: given the step and the policies [C, K] at the same steps.
-        advance: told the number of steps done since it was told last.
-        start: what a snapshot gave; from there on everything is as if nothing had happened.
-        after_step: told the number of each step that is done and recorded, and a function that
-            makes a snapshot of all that is needed to go on.
+        run: result of `build_tables`.
+        on_record: called with a record for each context at step 1, every `log_every`-th step and
+            the last.
+        on_policy: called with the step and the policies [C, K] at the same steps.
+        advance: called with the number of steps done since the last call.
+        start: a snapshot; the run continues as if it had never stopped.
+        after_step: called after each recorded step with its number and a function that makes a
+            snapshot of everything needed to continue.
 
     Raises:
         InputError: `start` does not fit the run.
@@ -160,7 +161,7 @@ def _generators(run: TableRun) -> dict[str, torch.Generator]:
 
 
 def _snapshot(run: TableRun, state: State) -> dict[str, Any]:
-    """All that the next step depends on."""
+    """Everything that the next step depends on."""
     return {
         "step": state.step,
         "log_pi": state.log_pi,
@@ -170,10 +171,10 @@ def _snapshot(run: TableRun, state: State) -> dict[str, Any]:
 
 
 def _restored(run: TableRun, state: State, saved: Mapping[str, Any]) -> State:
-    """Put a run back to where a snapshot was made, given its state at the start.
+    """Restore a run to a snapshot, given its initial state.
 
     Raises:
-        InputError: the snapshot is of another run.
+        InputError: the snapshot belongs to another run.
     """
     log_pi = torch.empty_like(state.log_pi)
     restore({"log_pi": log_pi}, {"log_pi": saved["log_pi"]})
