@@ -1,1 +1,1 @@
-"""Preferences: where the win probabilities of a game come from."""
+"""Preferences: the sources of a game's win probabilities."""

@@ -1,4 +1,4 @@
-"""What every source of preferences gives: one game for each context."""
+"""The common form of all preferences: one game per context."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nlhf.games import Game
 
 @dataclass(frozen=True)
 class Preferences:
-    """Games over the same actions, one a context x.
+    """Games over the same actions, one per context x.
 
     Attributes:
-        name: where they come from.
-        contexts: the prompts, one a game.
+        name: name of the source.
+        contexts: the prompts, one per game.
         actions: names of the K actions.
         P: [C, K, K], float64, P(i > j | x).
         counts: comparisons of each pair, [C, K, K], or None where unknown.
-        never_compared: pairs of actions that both occur in a context and were not compared there,
+        never_compared: pairs of actions that both occur in a context but were not compared there,
             as (context, action, action).
     """
 
@@ -40,5 +40,5 @@ class Preferences:
 
 
 def of_game(game: Game) -> Preferences:
-    """A built-in game as preferences with one context."""
+    """Convert a built-in game to preferences with one context."""
     return Preferences(game.name, (game.name,), game.actions, game.P[None])

@@ -1,4 +1,4 @@
-"""Battles: who was compared with whom, and how it came out; what a ranking is made from."""
+"""Battles: pairwise comparisons and their outcomes, the input of a ranking."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Battles:
-    """Comparisons as they were read; a row is one battle, or a tally of several.
+    """Comparisons as read; each row is one battle, or a tally of several.
 
     Attributes:
-        name: where they come from.
-        layout: what the source was taken for, in words.
+        name: name of the source.
+        layout: description of the layout as which the source was read.
         items: names of the K items.
-        first, second: numbers of the two items of each row, [R].
+        first, second: indices of the two items of each row, [R].
         won, lost, tied: battles that the first item won, lost and tied, [R].
-        columns: what else each row says, by the name of its column.
-        context: the column that says in which context a row was compared, if there is one.
+        columns: the other columns of the rows, by name.
+        context: name of the column with the context of each row, if there is one.
         ordered: whether the first item is known to have been shown first.
-        sequence: whether rows are single battles, in the order in which they were fought.
-        ballot: number of the ballot that a row belongs to, [R], if rows come from ballots.
-        times: how often each ballot was cast; a row counts that often.
+        sequence: whether rows are single battles in chronological order.
+        ballot: index of the ballot that a row belongs to, [R], if rows come from ballots.
+        times: how often each ballot was cast; its rows count that often.
         shares: win probabilities [K, K] where numbers of battles are unknown; there are no rows.
-        notes: what a reader must know, a line each.
+        notes: remarks that a reader must know, one per line.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Battles:
 
     @property
     def weight(self) -> Numbers:
-        """How often each row counts, [R]."""
+        """The multiplicity of each row, [R]."""
         if self.ballot is None or self.times is None:
             return np.ones(len(self.first))
         return self.times[self.ballot]
@@ -72,13 +72,13 @@ class Battles:
         return float((self.tied * self.weight).sum())
 
     def groups(self, by: Sequence[str] = ()) -> tuple[tuple[str, ...], Indices]:
-        """Split rows by the values of columns, or by the context if none is named.
+        """Split rows by the values of columns; by default, by the context.
 
         Returns:
-            The names of the groups in the order they occur, and the group of each row, [R].
+            The names of the groups in order of occurrence, and the group of each row, [R].
 
         Raises:
-            InputError: there is no such column, or it is empty somewhere.
+            InputError: there is no such column, or a value in it is empty.
         """
         chosen = list(by) or ([self.context] if self.context else [])
         for name in chosen:
@@ -95,7 +95,7 @@ class Battles:
     def tallies(
         self, rows: NDArray[np.int64] | NDArray[np.bool_] | None = None
     ) -> tuple[Numbers, Numbers]:
-        """Count wins of i over j, [K, K], and ties of both, [K, K] symmetric, over some rows."""
+        """Count wins of i over j, [K, K], and ties of i and j, [K, K] symmetric, over some rows."""
         k = len(self.items)
         wins, ties = np.zeros((k, k)), np.zeros((k, k))
         keep = slice(None) if rows is None else rows
@@ -111,7 +111,7 @@ class Battles:
         return frequencies(wins + ties / 2, smoothing).numpy()
 
     def preferences(self, smoothing: float = 0.0) -> Preferences:
-        """Give the games of all contexts: (wins + ties / 2 + s) / (battles + 2 s).
+        """Build the games of all contexts: (wins + ties / 2 + s) / (battles + 2 s).
 
         A pair that was never compared in a context counts as even, P = 1/2, and is reported.
 
@@ -149,16 +149,16 @@ class Battles:
 
 
 def check_smoothing(smoothing: float) -> None:
-    """Refuse what is no number of pseudo-votes."""
+    """Raise unless the value is a valid number of pseudo-votes."""
     if not (np.isfinite(smoothing) and smoothing >= 0):
         raise InputError(f"smoothing={smoothing} must be a number of pseudo-votes >= 0")
 
 
 def column_of(battles: Battles, name: str) -> Sequence[str]:
-    """Give a column by name.
+    """Get a column by name.
 
     Raises:
-        InputError: there is none, or a row has nothing in it.
+        InputError: there is no such column, or a row has no value in it.
     """
     if name not in battles.columns:
         others = ", ".join(battles.columns) or "no other columns"
@@ -171,7 +171,7 @@ def column_of(battles: Battles, name: str) -> Sequence[str]:
 
 
 def frequencies(wins: Numbers, smoothing: float = 0.0) -> torch.Tensor:
-    """Win probabilities from wins with ties as halves, [..., K, K]; 1/2 where none was fought."""
+    """Win probabilities from wins with ties as halves, [..., K, K]; 1/2 without battles."""
     total = wins + wins.swapaxes(-1, -2)
     compared = total > 0
     share = (wins + smoothing * compared) / np.maximum(total + 2 * smoothing * compared, 1e-300)
@@ -179,7 +179,7 @@ def frequencies(wins: Numbers, smoothing: float = 0.0) -> torch.Tensor:
 
 
 def game(P: Numbers) -> torch.Tensor:
-    """Make P + P^T = 1 hold exactly, from the upper triangle."""
+    """Make P + P^T = 1 exact, based on the upper triangle."""
     upper = torch.from_numpy(np.ascontiguousarray(P)).double().triu(1)
     half = 0.5 * torch.eye(P.shape[-1], dtype=torch.float64)
     return upper + (1 - upper.mT).tril(-1) + half

@@ -1,4 +1,4 @@
-"""Bradley and Terry's model: the transitive baseline, P(i > j) = sigmoid(r_i - r_j)."""
+"""The Bradley-Terry model: the transitive baseline, P(i > j) = sigmoid(r_i - r_j)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nlhf.linear import solve
 def fit_bradley_terry(
     P: Tensor, counts: Tensor | None = None, *, ridge: float = 1e-6, iterations: int = 50
 ) -> Tensor:
-    """The rewards of largest likelihood for win shares P, by Newton's method, mean zero.
+    """Maximum-likelihood rewards for win shares P, by Newton's method, with mean zero.
 
     L(r) = sum_ij n_ij P_ij log sigmoid(r_i - r_j) - ridge ||r||^2 / 2. The ridge keeps rewards
     finite where an action always wins.
 
     Args:
-        P: shares of wins, [..., K, K].
-        counts: comparisons n_ij, [..., K, K]; one for every pair if not given.
+        P: win shares, [..., K, K].
+        counts: comparisons n_ij, [..., K, K]; by default one per pair.
         ridge: > 0.
-        iterations: Newton steps at most.
+        iterations: maximum number of Newton steps.
 
     Returns:
-        r, [..., K], of the dtype of P.
+        r, [..., K], with the dtype of P.
 
     Source: Bradley and Terry 1952 (Biometrika 39); Hunter 2004 (Ann. Stat. 32).
     """
@@ -40,7 +40,7 @@ def fit_bradley_terry(
         weight = n * model * (1 - model)
         curvature = torch.diag_embed(weight.sum(-1)) - weight + ridge * eye
         step = solve(curvature, slope[..., None])[..., 0]
-        # far from the maximum Newton overshoots: no reward moves by more than 2 a step
+        # far from the maximum Newton overshoots: move each reward by at most 2 per step
         r = r + step * (2.0 / step.abs().amax(-1, keepdim=True).clamp_min(2.0))
         if float(step.abs().max()) < 1e-12:
             break

@@ -1,4 +1,4 @@
-"""Read battles and preferences: one reader for everything, one format a file."""
+"""Read battles and preferences: one entry point, one file per format."""
 
 from nlhf.preferences.reading.sources import SHIPPED, load_preferences, read_battles, read_games
 

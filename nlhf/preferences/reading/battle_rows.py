@@ -1,4 +1,4 @@
-"""One battle a row: two items and the winner, or the winner and the loser."""
+"""One battle per row: two items and the winner, or the winner and the loser."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FIRST, _SECOND, _TIE = 0, 1, 2
 
 
 def of_battles(sheet: Sheet, roles: Roles) -> Battles:
-    """Read `model_a,model_b,winner`: the winner is a column's name, its side, an item, or a tie.
+    """Read `model_a,model_b,winner`; a winner is a column name, its side, an item, or a tie.
 
     Raises:
-        InputError: see `items_of`; a winner that is neither item nor a tie, or could be both.
+        InputError: see `items_of`; a winner that is neither an item nor a tie, or is ambiguous.
     """
     assert roles.items
     assert roles.winner
@@ -75,7 +75,7 @@ def of_battles(sheet: Sheet, roles: Roles) -> Battles:
 
 
 def winners_fit(sheet: Sheet, roles: Roles) -> bool:
-    """Whether every winner is a side of these items, one of their names, or a tie."""
+    """Whether every winner is a side, an item name, or a tie."""
     assert roles.items
     assert roles.winner
     words = _side_words(roles)
@@ -84,10 +84,10 @@ def winners_fit(sheet: Sheet, roles: Roles) -> bool:
 
 
 def of_winners(sheet: Sheet, roles: Roles) -> Battles:
-    """Read `winner,loser`, with a column that says which battles were ties, if there is one.
+    """Read `winner,loser`, and an optional column that marks ties.
 
     Raises:
-        InputError: see `items_of`; a tie that is neither yes nor no.
+        InputError: see `items_of`; a tie marker that is neither yes nor no.
     """
     assert roles.winner
     assert roles.loser
@@ -126,7 +126,7 @@ def _by_names_only(
     winners: Sequence[str],
     by_word: Mapping[str, int | None],
 ) -> bool:
-    """Whether all winners are names of items, and some could be nothing else."""
+    """Whether all winners are item names, and some have no other meaning."""
     decided = [row for row in zip(first, second, winners, strict=True) if by_word[row[2]] != _TIE]
     if any(text not in (a, b) for a, b, text in decided):
         return False
@@ -134,7 +134,7 @@ def _by_names_only(
 
 
 def _side_words(roles: Roles) -> dict[str, int]:
-    """What a winner's text can mean, apart from an item's name."""
+    """The possible meanings of a winner's text, other than item names."""
     assert roles.items
     words = dict.fromkeys((plain(word) for word in TIED), _TIE)
     for number, (column, side) in enumerate(zip(roles.items, roles.side, strict=True)):

@@ -1,4 +1,4 @@
-"""Text with comma, semicolon, tab or bar between its values."""
+"""Text delimited by comma, semicolon, tab or bar."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LOOKED_AT = 20
 
 
 def decode(data: bytes, source: str) -> str:
-    """Read bytes as UTF-8, or as UTF-16 where a byte-order mark says so.
+    """Decode bytes as UTF-8, or as UTF-16 if there is a byte-order mark.
 
     Raises:
-        InputError: it is no such text.
+        InputError: the bytes are not such text.
     """
     marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
@@ -36,7 +36,7 @@ def read_delimited(text: str, source: str) -> Sheet:
     """Read a header and rows as a sheet, see `rows_of`.
 
     Raises:
-        InputError: see `rows_of`; or only one column.
+        InputError: see `rows_of`; or there is only one column.
     """
     form, header, rows, lines, delimiter = rows_of(text, source)
     columns = [[text.strip() for text in column] for column in zip(*rows, strict=True)]
@@ -46,19 +46,18 @@ def read_delimited(text: str, source: str) -> Sheet:
 def rows_of(
     text: str, source: str, narrow: bool = False
 ) -> tuple[str, list[str], list[list[str]], list[int], str]:
-    """Read a header and rows; the delimiter is the one that cuts the first lines alike.
+    """Read a header and rows; the delimiter is the one that splits the first lines consistently.
 
     Args:
         text: the file.
         source: its name, for messages.
-        narrow: whether there may be one column only.
+        narrow: whether a single column is allowed.
 
     Returns:
-        What it was read as, the header, the rows, the lines that these end on, and the delimiter.
+        The format, the header, the rows, the line numbers where rows end, and the delimiter.
 
     Raises:
-        InputError: a line with more or fewer values than the header has, or quotes that do not
-            close.
+        InputError: a line has more or fewer values than the header, or quotes are not closed.
     """
     delimiter = _delimiter(text, source, narrow)
     known = csv.field_size_limit(max(len(text), 2**17))
@@ -87,7 +86,7 @@ def _delimiter(text: str, source: str, narrow: bool) -> str:
     lines = [line for line in text.splitlines() if line.strip()][:_LOOKED_AT]
     if not lines:
         raise InputError(f"{source}: empty; give battles, tallies of wins, or a square table")
-    if narrow:  # texts hold every delimiter themselves; only the header tells
+    if narrow:  # texts contain any delimiter, so only the header is reliable
         header = lines[0]
         most = max(DELIMITERS, key=lambda each: len(next(csv.reader([header], delimiter=each))))
         return most if most in header else ","
@@ -95,7 +94,7 @@ def _delimiter(text: str, source: str, narrow: bool) -> str:
     for delimiter in DELIMITERS:
         widths = {len(row) for row in csv.reader(lines, delimiter=delimiter)}
         first = len(next(csv.reader(lines[:1], delimiter=delimiter)))
-        # cutting all lines alike counts more than cutting the header often
+        # splitting all lines equally counts more than splitting the header often
         score = first * (100 if len(widths) == 1 else 1)
         if first > 1 and score > most:
             best, most = delimiter, score
@@ -111,7 +110,7 @@ def read_text(path: Path) -> str:
     """Read a text file, see `decode`.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         return decode(path.read_bytes(), str(path))

@@ -1,4 +1,4 @@
-"""What the columns of a sheet mean, by their names."""
+"""Infer the meaning of a sheet's columns from their names."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ITEMS = (
     "contestant", "alternative", "object", "name", "policy", "agent", "bot", "assistant",
     "response", "answer", "output", "stimulus", "product", "brand", "",
 )  # fmt: skip
-"""Words for what is compared; of several the first counts, others are columns of text."""
+"""Words for compared items; the first present counts, the others are text columns."""
 TEXTS = ("response", "answer", "output")
-"""Items that are answers: they belong to a prompt."""
+"""Items that are answers and belong to a prompt."""
 WINS = ("wins", "win", "won", "votes", "vote", "victories", "count", "counts", "n wins", "num wins")
 TIES = ("ties", "tie", "draws", "draw", "tied", "drawn", "n ties", "num ties")
 WINNERS = (
@@ -38,15 +38,15 @@ TIMES = ("battles", "times", "n battles", "num battles")
 
 @dataclass(frozen=True)
 class Roles:
-    """The names of the columns that have a meaning; None where there is none.
+    """The columns by meaning; None where there is none.
 
     Attributes:
         items: columns of the first and second item.
-        side: what their names say beside the word, e.g. ("a", "b").
-        wins: columns of wins of the first and second item.
+        side: the rest of their names besides the word, e.g. ("a", "b").
+        wins: columns with the wins of the first and second item.
         ties, winner, loser, context: one column each.
-        scores: columns of points that are no numbers of battles.
-        times: how often a row counts.
+        scores: columns of points that are not numbers of battles.
+        times: column with the multiplicity of a row.
     """
 
     items: tuple[str, str] | None = None
@@ -61,13 +61,13 @@ class Roles:
 
 
 def plain(name: str) -> str:
-    """A name in small letters with single spaces for dots, dashes and underscores."""
+    """A name in lower case, with single spaces instead of dots, dashes and underscores."""
     split = re.sub(r"(?<=[a-z])(?=[A-Z0-9])", " ", name.strip())
     return " ".join(re.split(r"[\s._\-]+", split.lower())).strip()
 
 
 def roles(header: Sequence[str]) -> Roles:
-    """Say what columns mean: `model_a`, `home.team`, `player1`, `Wins A` and their like."""
+    """Assign meanings to columns such as `model_a`, `home.team`, `player1` and `Wins A`."""
     by_name: dict[str, str] = {}
     for name in header:
         by_name.setdefault(plain(name), name)
@@ -89,9 +89,9 @@ def roles(header: Sequence[str]) -> Roles:
 
 
 def candidates(header: Sequence[str]) -> list[Roles]:
-    """Say what columns mean for each pair of columns that could be the items, the likeliest first.
+    """Assign meanings for each possible pair of item columns, the most likely first.
 
-    An export may name items twice: `model_x,model_y` by numbers and `left,right` by names.
+    An export may name items twice: `model_x,model_y` by number and `left,right` by name.
     """
     found = roles(header)
     pairs = []
@@ -107,7 +107,7 @@ def candidates(header: Sequence[str]) -> list[Roles]:
 def _pair(
     by_name: Mapping[str, str], words: Sequence[str], side: tuple[str, str] | None
 ) -> tuple[tuple[str, str] | None, tuple[str, str]]:
-    """The two columns of one word, with either order of word and side."""
+    """The two columns of one word, with word and side in either order."""
     sides = [side, *(s for s in SIDES if s != side)] if side else list(SIDES)
     for word in words:
         for a, b in sides:

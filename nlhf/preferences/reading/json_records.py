@@ -11,10 +11,10 @@ from nlhf.preferences.reading.sheet import Sheet, cell, make_sheet
 
 
 def read_json(text: str, source: str) -> Sheet:
-    """Read records; values that are lists or objects themselves are left out.
+    """Read records; values that are lists or objects are left out.
 
     Raises:
-        InputError: no JSON, or records that are no objects.
+        InputError: the text is not JSON, or its records are not objects.
     """
     read = json_records(io.StringIO(text), source)
     numbers: list[int] = []

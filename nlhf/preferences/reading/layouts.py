@@ -1,4 +1,4 @@
-"""Which layout a sheet has: battles, winners and losers, tallies, or a square table."""
+"""Recognise a sheet's layout: battles, winners and losers, tallies, or a square table."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ LEGAL = (
 
 
 def recognise(sheet: Sheet, values: Values | None = None, even: bool = False) -> Battles:
-    """Tell the layout by the header, or by the names and numbers of a square table, and read it.
+    """Recognise the layout by its header, or by the names and numbers of a table, and read it.
 
     Args:
-        sheet: what was read.
-        values: what a square table holds; told by its numbers if not given.
-        even: whether a square table may be read as rates where it could be counts as well.
+        sheet: the sheet to read.
+        values: content of a square table; inferred from its numbers by default.
+        even: whether an ambiguous square table is read as rates instead of counts.
 
     Raises:
-        InputError: no layout or two fit, or the one that fits is broken.
+        InputError: no layout or two layouts fit, or the content violates the one that fits.
     """
     names = square_names(sheet)
     if names is not None:
@@ -68,7 +68,7 @@ def recognise(sheet: Sheet, values: Values | None = None, even: bool = False) ->
 
 
 def _answers(sheet: Sheet, pair: tuple[str, str]) -> tuple[Sheet, tuple[str, ...]]:
-    """Name empty answers, and leave out answers that meet themselves; say how many."""
+    """Name empty answers, and drop answers compared with themselves; note how many."""
     a, b = sheet.column(pair[0]), sheet.column(pair[1])
     keep = [row for row in range(sheet.rows) if a[row] != b[row]]
     empty = sum((a[row] == "") + (b[row] == "") for row in keep)

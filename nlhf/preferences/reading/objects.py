@@ -1,4 +1,4 @@
-"""Battles that are in memory already: data frames, arrays, lists of records."""
+"""Battles from objects in memory: data frames, arrays, lists of records."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def sheet_of(value: Any, names: Sequence[str] | None = None) -> Sheet:
     """Read a pandas (or polars) data frame, a numpy array, a tensor, or a list of records.
 
     Args:
-        value: arrays are square tables of counts, rates or percent.
-        names: of an array's items; "0", "1", ... if not given.
+        value: the object; arrays are square tables of counts, rates or percent.
+        names: names of an array's items; "0", "1", ... by default.
 
     Raises:
-        InputError: something else, or an array that is not square.
+        InputError: the object has another type, or an array is not square.
     """
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         return _of_frame(value)

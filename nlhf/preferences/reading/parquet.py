@@ -1,4 +1,4 @@
-"""Parquet, by pyarrow."""
+"""Read Parquet files with pyarrow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_parquet(path: Path) -> Sheet:
     """Read a table; columns of lists or structs are left out.
 
     Raises:
-        InputError: pyarrow is not installed, or the file is no Parquet.
+        InputError: pyarrow is not installed, or the file is not Parquet.
     """
     table = _opened(path).read()
     kept = [f.name for f in table.schema if not f.type.num_fields]
@@ -28,10 +28,10 @@ def read_parquet(path: Path) -> Sheet:
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a table row by row, lists and structs as lists and dicts.
+    """Read a table row by row; lists and structs become lists and dicts.
 
     Raises:
-        InputError: see `read_parquet`; or it has no rows.
+        InputError: see `read_parquet`; or the table has no rows.
     """
     file = _opened(path)
     if not file.metadata.num_rows:

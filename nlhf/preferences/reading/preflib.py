@@ -1,4 +1,4 @@
-"""PrefLib's orders of candidates: .soc, .soi, .toc and .toi."""
+"""PrefLib's rankings of candidates: .soc, .soi, .toc and .toi."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _GROUP = re.compile(r"\{([^{}]*)\}|([^,{}]+)")
 
 
 def read_preflib(text: str, source: str) -> Battles:
-    """Read ballots: each compares every pair that it ranks, once; equal ranks are a tie.
+    """Read ballots: each compares every pair that it ranks once; equal ranks are a tie.
 
-    What an incomplete ballot leaves out is compared with nothing. A ballot is one voter's, so that
-    resampling takes ballots as a whole.
+    Candidates that an incomplete ballot omits are not compared. A ballot belongs to one voter, so
+    resampling draws whole ballots.
 
     Raises:
-        InputError: no such file, a line that is no ballot, or one that breaks the ending's promise.
+        InputError: unreadable file, invalid ballot, or one that the file type does not allow.
 
     Source: preflib.org, "Data Format".
     """
@@ -80,7 +80,7 @@ _Ballot = tuple[int, int, list[list[str]]]
 
 
 def _lines(text: str, source: str, taken: str) -> tuple[dict[str, str], list[_Ballot]]:
-    """The names of alternatives by their numbers; of each ballot its line, times and groups."""
+    """The alternatives' names by number, and each ballot's line number, multiplicity and groups."""
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     if lines and not lines[0][1].startswith("#"):
         return _old_lines(lines, source, taken)
@@ -102,7 +102,7 @@ def _lines(text: str, source: str, taken: str) -> tuple[dict[str, str], list[_Ba
 def _old_lines(
     lines: list[tuple[int, str]], source: str, taken: str
 ) -> tuple[dict[str, str], list[_Ballot]]:
-    """The format before 2022: the number of names, "number,name", a line of sums, ballots."""
+    """The format before 2022: the number of names, "number,name" lines, a line of sums, ballots."""
     names: dict[str, str] = {}
     if not lines[0][1].isdecimal() or len(lines) < int(lines[0][1]) + 2:
         raise InputError(f"{source}:{lines[0][0]}: no header of PrefLib; {taken}")

@@ -1,4 +1,4 @@
-"""Records as they stand in a file: one reader for every container, whatever the values are."""
+"""Read a file's records as they are: one reader for every container and any values."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TEXT_ENDINGS = (".csv", ".tsv", ".tab")
 MOST_BYTES = 2**30
 MOST_DEPTH = 200
 LONGEST = 2**26
-"""Characters of a line."""
+"""Largest length of a line in characters."""
 SPEAKERS = {"role", "from"}
-"""Keys of messages, which are the values of one record."""
+"""Keys of messages, whose values belong to one record."""
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _COLUMNS = "JSON columns"
@@ -35,11 +35,11 @@ class Records:
     """Named values, row by row.
 
     Attributes:
-        source: where they come from, for messages.
-        form: what they were read as, e.g. "JSON lines".
-        rows: the number of each, the first being 1, and its values; read once, from first to last.
-        unit: what a row is called: "line", "record" or "row".
-        untyped: whether every value is a text, and an empty one a missing value.
+        source: name of the source, for messages.
+        form: the file format, e.g. "JSON lines".
+        rows: the number of each row, from 1, and its values; can be iterated only once.
+        unit: the word for a row: "line", "record" or "row".
+        untyped: whether all values are text, so that an empty one is a missing value.
     """
 
     source: str
@@ -49,20 +49,21 @@ class Records:
     untyped: bool = False
 
     def where(self, number: int) -> str:
-        """Say where a row stands."""
+        """Describe the position of a row."""
         place = f"{number}" if self.unit == "line" else f" {self.unit} {number}"
         return f"{self.source}:{place}"
 
 
 @contextmanager
 def read_records(path: Path | str) -> Iterator[Records]:
-    """Read JSON lines, a JSON array or JSON columns, CSV and its kin, or Parquet; also gzipped.
+    """Read JSON lines, arrays or columns, delimited text such as CSV, or Parquet; also gzipped.
 
-    What the file is, its ending and its first bytes say. It is open as long as the context is.
+    The file extension and the first bytes determine the format. The file stays open while the
+    context is active.
 
     Raises:
-        InputError: the file cannot be read, is too large or holds nothing; a malformed row is
-            named when it is reached.
+        InputError: the file cannot be read, is too large or is empty; a malformed row raises when
+            it is reached.
     """
     path = Path(path)
     try:
@@ -104,18 +105,18 @@ def _of_table(file: TextIO, source: str) -> Records:
         raise InputError(f"{source}: {form} with two columns {twice!r}; give each its own name")
     if not rows:
         raise InputError(f"{source}: {form} with a header ({', '.join(names[:8])}) and no rows")
-    # an index that pandas wrote has no name
+    # an index written by pandas has no name
     made = ({n: v for n, v in zip(names, row, strict=True) if n} for row in rows)
     return Records(source, form, zip(lines, made, strict=True), untyped=True)
 
 
 def json_records(file: TextIO, source: str) -> Records:
-    """Read JSON: an object a line, an array of objects, or columns as pandas writes them.
+    """Read JSON: one object per line, an array of objects, or columns as pandas writes them.
 
-    Lines are read one after the other, so that a file may be larger than the memory.
+    Lines are streamed, so a file may exceed the available memory.
 
     Raises:
-        InputError: it is empty or no JSON; of lines, the first is no JSON object.
+        InputError: it is empty or not JSON, or the first of its lines is not a JSON object.
     """
     lines = _lines(file, source)
     first = next(lines, None)
@@ -147,7 +148,7 @@ def json_records(file: TextIO, source: str) -> Records:
 def _of_whole(
     line: str, lines: Iterator[tuple[int, str]], source: str, number: int, error: Exception
 ) -> Records:
-    """A JSON value over several lines; if it is none, the first line was to be an object."""
+    """A JSON value over several lines; if invalid, report the first line as not an object."""
     if line.lstrip()[0] not in "[{":
         raise _no_json(f"{source}:{number}", error)
     text = line + "".join(each for _, each in lines)
@@ -162,7 +163,7 @@ def _of_whole(
 
 
 def _spread(value: Mapping[str, Any], source: str) -> Records | None:
-    """The records that one object holds as its columns or its only list; None where it is one."""
+    """Records in an object's columns or in its only list; None if the object is one record."""
     columns = _columns(value)
     if columns is not None:
         return Records(source, _COLUMNS, enumerate(columns, 1), "row")
@@ -194,13 +195,13 @@ def _of_lines(
 
 
 def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Rows out of {column: {row: value}} or {column: [values]}; None where it is a record."""
+    """Rows from {column: {row: value}} or {column: [values]}; None if it is a single record."""
     columns = list(value.values())
     if len(columns) and all(isinstance(column, dict) for column in columns):
         rows = list(dict.fromkeys(row for column in columns for row in column))
         spoken = {*SPEAKERS, "content"} & set(rows)  # a message, not a column
         if rows and not spoken and all(set(column) == set(rows) for column in columns):
-            # rows that are named like columns are those of a square table
+            # rows with the same names as columns form a square table
             named = set(rows) & set(value)
             index = [{"": row} if named else {} for row in rows]
             made = ({n: value[n][row] for n in value} for row in rows)
@@ -210,12 +211,12 @@ def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         return None
     cells = [cell for column in columns for cell in column]
     if len({len(c) for c in columns}) != 1 or not cells or any(isinstance(c, dict) for c in cells):
-        return None  # the lists are messages, the values of one record
+        return None  # the lists are messages, which belong to one record
     return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _lines(file: TextIO, source: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, and their numbers."""
+    """The non-blank lines with their numbers."""
     size = number = 0
     while line := file.readline(LONGEST + 1):
         number, size = number + 1, size + len(line)
@@ -240,16 +241,16 @@ def _whole(file: TextIO, source: str) -> str:
 
 
 def _parse(text: str) -> Any:
-    """A JSON value; NaN, which Python writes for a missing number, is null."""
+    """Parse a JSON value; NaN, which Python writes for a missing number, becomes null."""
     check_depth(text)
     return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
 
 
 def check_depth(text: str) -> None:
-    """Refuse what would take the parser to Python's own limit, where anything else may fail too.
+    """Reject nesting that would bring the parser near Python's recursion limit.
 
     Raises:
-        ValueError: it is nested too deeply.
+        ValueError: the text is nested too deeply.
     """
     if text.count("[") + text.count("{") <= MOST_DEPTH:
         return
@@ -273,7 +274,7 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 
 def kind(value: object) -> str:
-    """Say what a JSON value is."""
+    """The type of a JSON value, in words."""
     if value == []:
         return "an empty list"
     names = {dict: "an object", list: "a list", str: "text", bool: "a truth value"}

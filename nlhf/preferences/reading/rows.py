@@ -1,4 +1,4 @@
-"""What battles and tallies share: the items of each row, numbers, and what stands beside them."""
+"""Helpers shared by battles and tallies: item names, numbers, and other columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def items_of(
     """Number the items of both columns, sorted by name.
 
     Raises:
-        InputError: a name is empty, an item meets itself, or there are fewer than two.
+        InputError: a name is empty, an item is paired with itself, or there are fewer than two.
     """
     first, second = sheet.column(pair[0]), sheet.column(pair[1])
     names: tuple[str, ...] = tuple(sorted({*first, *second}))
@@ -42,10 +42,10 @@ def items_of(
 
 
 def counts(sheet: Sheet, name: str, taken: str) -> Numbers:
-    """Read numbers of battles: whole, or halves where ties were added as halves.
+    """Read numbers of battles: integers, or half-integers where ties were added as halves.
 
     Raises:
-        InputError: one is empty, no number, negative, or neither whole nor half.
+        InputError: a value is empty, not a number, negative, or neither an integer nor a half.
     """
     texts = sheet.column(name)
     out = np.empty(sheet.rows)
@@ -77,7 +77,7 @@ def _count(sheet: Sheet, name: str, row: int, text: str, taken: str) -> float:
 
 
 def others(sheet: Sheet, used: Sequence[str | None]) -> dict[str, Sequence[str]]:
-    """The columns that have no meaning here; a context or a cluster may be among them."""
+    """The columns without a meaning here; a context or cluster column may be among them."""
     return {
         name: column
         for name, column in zip(sheet.header, sheet.columns, strict=True)
@@ -86,7 +86,7 @@ def others(sheet: Sheet, used: Sequence[str | None]) -> dict[str, Sequence[str]]
 
 
 def look_alikes(items: Sequence[str]) -> tuple[str, ...]:
-    """Note names that differ only in case or spaces: one item under two names, perhaps."""
+    """Note names that differ only in case or spaces, which may be one item under two names."""
     seen: dict[str, str] = {}
     notes = []
     for name in items:

@@ -1,4 +1,4 @@
-"""A sheet: named columns of text, whatever kind of file they were read from."""
+"""A sheet: named columns of text from any kind of file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Sheet:
     """Columns of text; an empty text is a missing value.
 
     Attributes:
-        source: the file, or what a Python object is called in messages.
-        form: what it was read as, e.g. "CSV with ;".
-        header: names of the columns, each once; "" only for a first column without a name.
-        columns: their texts, one a row.
-        lines: the line of the file that each row ends on, or None where rows have no lines.
+        source: the file, or the name of a Python object in messages.
+        form: the file format, e.g. "CSV with ;".
+        header: unique column names; only the first may be "".
+        columns: the texts of each column, one per row.
+        lines: the line of the file on which each row ends, or None if rows have no lines.
         decimal_comma: whether 0,5 is a number.
     """
 
@@ -39,15 +39,15 @@ class Sheet:
         return self.columns[self.header.index(name)]
 
     def where(self, row: int) -> str:
-        """Say where a row stands."""
+        """Describe the position of a row."""
         return f"{self.source}:{self.lines[row]}" if self.lines else f"{self.source}: row {row + 1}"
 
     def number(self, text: str) -> float | None:
-        """Read a number; NaN is one, and None says that it is none."""
+        """Parse a number, which may be NaN; None if the text is not a number."""
         if self.decimal_comma and "." not in text:
             text = text.replace(",", ".")
         try:
-            # "1_000" is a number to Python only
+            # only Python accepts "1_000" as a number
             return None if "_" in text else float(text)
         except ValueError:
             return None
@@ -61,10 +61,10 @@ def make_sheet(
     lines: Sequence[int] | None = None,
     decimal_comma: bool = False,
 ) -> Sheet:
-    """Put a sheet together, its texts already stripped.
+    """Build a sheet from texts that are already stripped.
 
     Raises:
-        InputError: a column without a name (but the first), a name twice, or no rows.
+        InputError: a column other than the first has no name, a name is repeated, or no rows.
     """
     names = [name.strip() for name in header]
     twice = next((n for n in names if n and names.count(n) > 1), None)
@@ -79,14 +79,14 @@ def make_sheet(
 
 
 def cell(value: object) -> str:
-    """Write one value as text: None and NaN as nothing, whole floats without their point."""
+    """Format a value as text: None and NaN become empty, whole floats lose their decimal point."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    # pandas has missing values of its own
+    # pandas has its own missing values
     return "" if type(value).__name__ in ("NAType", "NaTType") else str(value).strip()
 
 

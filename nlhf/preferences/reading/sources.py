@@ -1,4 +1,4 @@
-"""The front door: by a name, a file or an object to battles, and on to preferences."""
+"""Load battles from a name, a file or an object, and convert them to preferences."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SHIPPED = {
     name: Path(__file__).parents[2] / "data" / f"{name.replace('-', '_')}.csv"
     for name in ("sound-quality", "roshambo")
 }
-"""The files of votes that come with the package, by name."""
+"""The vote files shipped with the package, by name."""
 MOST_BYTES = 256 * 2**20
 
 
 def load_preferences(source: str, smoothing: float = 0.0) -> Preferences:
-    """Load the games that preferences are, one a context.
+    """Load preferences as games, one per context.
 
     Args:
         source: "sound-quality" (human votes) or "roshambo" (win probabilities), both shipped; the
             name of a built-in game; or a file, see `read_battles`.
-        smoothing: pseudo-votes a side; read only for votes.
+        smoothing: pseudo-votes per side; only used for votes.
 
     Raises:
-        InputError: an unknown name, a file that cannot be read or holds something else.
+        InputError: an unknown name, or a file that cannot be read or has other content.
     """
     check_smoothing(smoothing)
     read = read_games(source)
@@ -43,7 +43,7 @@ def load_preferences(source: str, smoothing: float = 0.0) -> Preferences:
 
 
 def read_games(source: str) -> Battles | Preferences:
-    """Read what `load_preferences` makes games of; a built-in game is one already.
+    """Read the source for `load_preferences`; a built-in game already is a game.
 
     Raises:
         InputError: see `load_preferences`.
@@ -61,20 +61,19 @@ def read_battles(
 ) -> Battles:
     """Read battles, tallies or a table of wins from a file or from memory.
 
-    The layout is told by the header and the content: battles (`model_a,model_b,winner`),
-    `winner,loser`, tallies (`item_a,item_b,wins_a,wins_b`, also home and away, with ties and
-    context or without), square tables of counts, rates or percent, PrefLib's .soc, .soi, .toc and
-    .toi; in text with comma, semicolon or tab, JSON, JSON lines or Parquet.
+    The layout is inferred from header and content: battles (`model_a,model_b,winner`),
+    `winner,loser`, tallies (`item_a,item_b,wins_a,wins_b`, also home and away, with or without ties
+    and context), square tables of counts, rates or percent, and PrefLib's .soc, .soi, .toc and
+    .toi. Files may be text with comma, semicolon or tab, JSON, JSON lines or Parquet.
 
     Args:
         source: a path or a shipped name; or a data frame, a list of records, or a square array.
-        values: "counts", "rates" or "percent": what a square table holds where it could be two.
-        names: of an array's items.
-        even: take a square table that could be counts or rates for rates: both are one game.
+        values: "counts", "rates" or "percent": content of an ambiguous square table.
+        names: names of an array's items.
+        even: read an ambiguous square table as rates instead of counts; both give the same game.
 
     Raises:
-        InputError: it cannot be read, fits no layout or two; the message says what it was taken
-            for.
+        InputError: it cannot be read, or fits no layout or two; the message names the layout tried.
     """
     if isinstance(source, Battles):
         return source

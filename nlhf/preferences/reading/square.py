@@ -1,4 +1,4 @@
-"""A square table of counts, rates or percent: row against column."""
+"""A square table of counts, rates or percent, with one item per row and per column."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nlhf.preferences.reading.sheet import Sheet
 
 MISSING = ("", "nan", "na", "n/a", "-", "\u2013", "none", "null")
 ROUNDING = 1e-9
-"""P + P^T may differ from 1 by this, or by a unit of the last of three or more decimals."""
+"""Tolerance on P + P^T = 1; with three or more decimals, one unit of the last."""
 _WHOLE = {"rates": 1.0, "percent": 100.0}
 
 
 def square_names(sheet: Sheet) -> tuple[str, ...] | None:
-    """Names of the items if a sheet is a square table, or meant to be one; else None."""
+    """Names of the items if a sheet is, or is meant to be, a square table; otherwise None."""
     found = roles(sheet.header)
     if found.wins or (found.items and found.winner) or (found.winner and found.loser):
         return None
@@ -46,16 +46,16 @@ def square_names(sheet: Sheet) -> tuple[str, ...] | None:
 def of_square(
     sheet: Sheet, names: tuple[str, ...], values: str | None, even: bool = False
 ) -> Battles:
-    """Read a table; its numbers say whether it holds counts, rates or percent.
+    """Read a table; its numbers determine whether it holds counts, rates or percent.
 
     Args:
-        sheet: the table, with row names or without.
-        names: of its columns.
-        values: what it holds, if that is known.
-        even: take what could be counts and rates for rates.
+        sheet: the table, with or without row names.
+        names: names of its columns.
+        values: what it holds, if known.
+        even: read an ambiguous table as rates instead of counts.
 
     Raises:
-        InputError: not square, names that differ, entries that are neither, or all of them.
+        InputError: not square, names differ, or the entries fit none or several of these.
     """
     if len(names) < 2:
         raise InputError(
@@ -91,7 +91,7 @@ def _has_row_names(sheet: Sheet) -> bool:
 
 
 def _numbers(sheet: Sheet, names: tuple[str, ...]) -> tuple[Numbers, bool, NDArray[np.int64]]:
-    """The entries [K, K], NaN where empty; whether they have %; their decimals."""
+    """The entries [K, K], NaN where empty; whether they have %; their numbers of decimals."""
     k, taken = len(names), "it was taken for a square table"
     if sheet.rows != k:
         raise InputError(
@@ -130,7 +130,7 @@ def _numbers(sheet: Sheet, names: tuple[str, ...]) -> tuple[Numbers, bool, NDArr
 def _row_order(
     sheet: Sheet, names: tuple[str, ...], rows: Sequence[str], taken: str
 ) -> Sequence[int]:
-    """Which row belongs to which name."""
+    """The row of each name."""
     k = len(names)
     if set(rows) == set(names):
         if len(set(rows)) < k:
@@ -145,7 +145,7 @@ def _row_order(
 
 
 def _kind(sheet: Sheet, names: tuple[str, ...], table: Numbers, marked: bool, even: bool) -> str:
-    """Whether entries are counts, rates or percent, by their sums with their opposites."""
+    """Decide between counts, rates and percent by the sums of opposite entries."""
     if marked:
         return "percent"
     k = len(table)
@@ -251,7 +251,7 @@ def _of_shares(
         )
     table = table / one
     np.fill_diagonal(table, 0.5)
-    # one side of a pair says the other
+    # one side of a pair determines the other
     table = np.where(np.isnan(table), 1 - table.T, table)
     off = np.abs(table + table.T - 1)
     allowed = _allowed(places, one)
@@ -278,9 +278,9 @@ def _of_shares(
 
 
 def _allowed(places: NDArray[np.int64], one: float) -> Numbers:
-    """How far P + P^T may be from 1, by the decimals printed; whole percent may be one off."""
+    """Tolerance on P + P^T = 1 for the decimals given; whole percents may be off by one."""
     fewest = np.minimum(places, places.T) + (2 if one > 1 else 0)
     fewest = np.where((places == 0) & (one > 1), 2, fewest)
-    # sixteen digits do not sum to one exactly either
+    # even sixteen digits do not sum to exactly one
     unit = np.maximum(1.001 * 10.0 ** -fewest.astype(float), 1e-12)
     return np.where(fewest >= (2 if one > 1 else 3), unit, ROUNDING)

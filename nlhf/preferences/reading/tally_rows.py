@@ -1,4 +1,4 @@
-"""Tallies: a row says how often each of two items won against the other."""
+"""Tallies: each row says how often two items won against each other."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nlhf.preferences.reading.sheet import Sheet
 
 
 def of_tallies(sheet: Sheet, roles: Roles) -> Battles:
-    """Read `item_a,item_b,wins_a,wins_b` with or without ties and context, in any order.
+    """Read `item_a,item_b,wins_a,wins_b`, with or without ties and context, in any order.
 
-    Rows of the same pair, either way round, add up.
+    Rows of the same pair, in either order, are added.
 
     Raises:
         InputError: see `items_of` and `counts`; an empty context.
