@@ -1,6 +1,6 @@
-"""Networks that learn from votes: what stands on both engines.
+"""Networks that learn from votes, built on both engines.
 
-A name is imported when it is first used, so that `import bioplaus_votes` costs little more than
+Names are imported on first use, so that `import bioplaus_votes` costs little more than importing
 torch.
 """
 

@@ -1,4 +1,4 @@
-"""Inputs for judges that bring their own contexts, and a row of data for each vote."""
+"""Inputs for judges with their own contexts, and data rows for votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.seeding import generator
 
 
 def of_contexts(names: Sequence[str], source: str, dtype: torch.dtype = torch.float32) -> Dataset:
-    """A data set whose inputs are contexts: a one where each stands, and its number as label."""
+    """A data set whose inputs are one-hot contexts, labelled by their index."""
     c = len(names)
     examples = Examples(torch.eye(c, dtype=dtype), torch.arange(c))
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
@@ -26,13 +26,13 @@ def of_contexts(names: Sequence[str], source: str, dtype: torch.dtype = torch.fl
 def one_row_a_vote(
     dataset: Dataset, stream: Stream, contexts: Sequence[str], seed: int
 ) -> tuple[Dataset, Stream]:
-    """A training row for each vote: an input of its context, drawn among those there are.
+    """Build one training row per vote: an input drawn from those of the vote's context.
 
     Args:
-        dataset: whose labels are contexts.
-        stream: votes, whose contexts are numbers of the judge.
-        contexts: the judge's names, in the order of the stream's numbers.
-        seed: of the draw.
+        dataset: a data set whose labels are contexts.
+        stream: votes, whose contexts are indices of the judge.
+        contexts: the judge's context names, in the order of the stream's indices.
+        seed: seed of the draw.
 
     Raises:
         InputError: a context of the votes has no input.

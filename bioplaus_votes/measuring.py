@@ -1,4 +1,4 @@
-"""What is measured of a network that learns from votes."""
+"""Measures of a network that learns from votes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from bioplaus_votes.solved import Solved
 def nudged(run: Pupil, x: Tensor, g: Tensor, *, free: Solution | None = None) -> Estimate:
     """The estimator's update along the directions g [B, K] of the outputs.
 
-    The phases are nudged by g over its largest norm in the batch, and the update is multiplied by
-    that: the nudge is as strong near the equilibrium, where g vanishes, as anywhere, and its
-    residual as small beside it.
+    The phases are nudged by g divided by its largest norm in the batch, and the update is
+    multiplied by that norm. So the nudge, and the relative size of its residual, are the same near
+    the equilibrium, where g vanishes, as elsewhere.
 
     Args:
-        run: whose field and estimator it is.
-        x: inputs, one a row.
+        run: the run with the field and estimator.
+        x: inputs, one per row.
         g: the directions, [B, K].
-        free: the free phase if it is known already.
+        free: the free phase, if already known.
     """
     size = torch.linalg.vector_norm(g, dim=1).amax()
     scale = torch.where((size > 0) & torch.isfinite(size), size, 1.0)
@@ -40,7 +40,7 @@ def nudged(run: Pupil, x: Tensor, g: Tensor, *, free: Solution | None = None) ->
 
 
 def policy_of(field: VectorField, x: Tensor, log_mu: Tensor, settling: Settling) -> Tensor:
-    """log pi of some inputs, [B, K]."""
+    """log pi for some inputs, [B, K]."""
     free = free_phase(field, x, settling=settling)
     return log_policy(free.s[:, field.output], log_mu)
 
@@ -50,10 +50,10 @@ def measure_games(run: Pupil, solved: Solved, game: Tensor, log_mu: Tensor) -> d
     """The means of `Solved.measured` over the test inputs.
 
     Args:
-        run: whose field and data it is.
+        run: the run with the field and data.
         solved: the games.
-        game: of each test input.
-        log_mu: the references, [1, K] or one a context.
+        game: the game of each test input.
+        log_mu: the references, [1, K] or one per context.
     """
     log_pi = policies_of_tests(run, log_mu)
     return {name: float(value.mean()) for name, value in solved.measured(log_pi, game).items()}
@@ -61,7 +61,7 @@ def measure_games(run: Pupil, solved: Solved, game: Tensor, log_mu: Tensor) -> d
 
 @torch.no_grad()
 def policies_of_tests(run: Pupil, log_mu: Tensor) -> Tensor:
-    """log pi of every test input, [N, K], float64."""
+    """log pi for every test input, [N, K], float64."""
     shown, found = run.dataset.shown, []
     for rows in batches(len(shown), run.config.evaluation_batch):
         rows = rows.to(shown.inputs.device)
@@ -75,8 +75,8 @@ def policies_of_tests(run: Pupil, log_mu: Tensor) -> Tensor:
 def gradient_cosine(run: Pupil, x: Tensor, slope: Tensor, cost: AbstractCost) -> float:
     """The cosine between the estimator's update and autograd's, over all parameters.
 
-    Autograd goes through the relaxation of the same network in float64, its slope at the outputs
-    held. NaN where an update is zero, or where the estimator settles in another simulator.
+    Autograd differentiates through the relaxation of the same network in float64, with its slope at
+    the outputs fixed. NaN where an update is zero, or where the estimator uses another simulator.
     """
     try:
         mine = nudged(run, x, -slope).updates
@@ -100,7 +100,7 @@ def autograd_update(
 
 
 def cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Of two updates, over all parameters."""
+    """The cosine between two updates, over all parameters."""
     u, v = (torch.cat([t[k].double().flatten() for k in b]) for t in (a, b))
     size = float(u.norm() * v.norm())
     return float(u @ v) / size if size > 0 else math.nan

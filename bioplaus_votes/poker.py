@@ -1,4 +1,4 @@
-"""Kuhn poker from bits: win or lose, by self-play of one network that plays both hands."""
+"""Kuhn poker from win/lose bits, by self-play of one network that plays both hands."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from bridge.errors import InputError
 from bridge.seeding import generator
 
 HISTORIES = ("", "p", "b", "pb")
-"""What was done before a decision: nothing, pass, bet, pass and bet. The first and the last are the
-first player's."""
+"""Moves before a decision: none, pass, bet, pass and bet. The first and last are decisions of the
+first player."""
 INFORMATION = tuple(f"{card}{history}" for history in HISTORIES for card in range(3))
-"""The 12 information states, named as OpenSpiel names them: the card, and what was done."""
+"""The 12 information states in OpenSpiel's notation: the card and the moves so far."""
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> Tensor:
-    """What the network sees of each information state: player, card and moves, [12, 11].
+    """The network's input for each information state: player, card and moves, [12, 11].
 
     Source: the information state tensor of OpenSpiel's kuhn_poker.
     """
@@ -47,10 +47,10 @@ def inputs(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def winnings(bet: Tensor) -> Tensor:
-    """What the first player wins on average with each pair of cards, [3, 3]; 0 of equal cards.
+    """The first player's mean winnings for each pair of cards, [3, 3]; 0 for equal cards.
 
     Args:
-        bet: the probability to bet (or call) in each information state, [12].
+        bet: the probability of betting (or calling) in each information state, [12].
     """
     first, after_pass, after_bet, answer = bet.view(4, 3).double()
     cards = torch.arange(3)
@@ -63,9 +63,9 @@ def winnings(bet: Tensor) -> Tensor:
 
 
 def exploitability(bet: Tensor) -> float:
-    """Half of what both players gain by best responses; OpenSpiel's `exploitability`.
+    """Half of both players' total gain by best responses; equals OpenSpiel's `exploitability`.
 
-    Best responses are found card by card: the value is linear in each decision.
+    Best responses are computed card by card: the value is linear in each decision.
     """
     best_first = best_second = 0.0
     for card in range(3):
@@ -88,13 +88,13 @@ def exploitability(bet: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Hands:
-    """Hands that were played.
+    """Hands of poker that were played.
 
     Attributes:
-        state: the information state of each decision, [N, 3]: first, second, and the first
-            player's answer; -1 where there was none.
+        state: the information state of each decision, [N, 3]: first player, second player, and the
+            first player's answer; -1 where there was none.
         action: 1 is bet or call, [N, 3].
-        bit: 1 where the first player has won, 0 where the second has, [N].
+        bit: 1 where the first player won, 0 where the second did, [N].
     """
 
     state: Tensor
@@ -103,9 +103,9 @@ class Hands:
 
 
 def play(bet: Tensor, hands: int, luck: torch.Generator) -> Hands:
-    """Play hands; who wins u in {1, 2} is told by one bit, a lottery with P(win) = 1/2 + u / 4.
+    """Play hands; one bit reports the winnings u in {1, 2} by a lottery, P(win) = 1/2 + u / 4.
 
-    A bit alone could not tell a bet's win from a smaller one; its mean does.
+    A plain win bit could not distinguish larger winnings from smaller ones; the lottery's mean can.
 
     Source: Roth and Malouf 1979 (Psychological Review 86), binary lottery games.
     """
@@ -134,7 +134,7 @@ def play(bet: Tensor, hands: int, luck: torch.Generator) -> Hands:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run."""
+    """The result of a run."""
 
     exploitability: float
     gradient_cosine: float
@@ -142,13 +142,13 @@ class Summary:
 
 
 class KuhnSelfPlay(AbstractObjective):
-    """Both players follow pi(. | information state) = softmax(z); each hears its own bit.
+    """Both players follow pi(. | information state) = softmax(z); each receives its own bit.
 
     The direction of a decision is (onehot(a) - pi)(bit - 1/2 - v - tau sum_later log pi / mu) minus
-    the slope of its own tau KL, with v the learnt mean of the signal in that information state;
-    directions are summed over the decisions of a hand. tau falls geometrically to `tau_end`.
+    the gradient of its own tau KL. v is the learned mean of the signal in that information state.
+    Directions are summed over the decisions of a hand. tau decreases geometrically to `tau_end`.
 
-    Source: Sokota et al. 2023 (arXiv 2206.05825) for the regularised equilibrium that is followed.
+    Source: Sokota et al. 2023 (arXiv 2206.05825) for tracking the regularised equilibrium.
     """
 
     name = "kuhn-self-play"
@@ -156,10 +156,10 @@ class KuhnSelfPlay(AbstractObjective):
     epoch_measures = ("exploitability", "gradient_cosine", "votes")
 
     def __init__(self, *, tau: float = 0.1, tau_end: float = 0.01) -> None:
-        """Take the weights of the KL to the uniform policy, at the start and at the end.
+        """Take the initial and the final weight of the KL to the uniform policy.
 
         Raises:
-            InputError: one of them is not above zero.
+            InputError: a weight is not positive.
         """
         for told_as, value in (("tau", tau), ("tau_end", tau_end)):
             if not (math.isfinite(value) and value > 0):
@@ -168,7 +168,7 @@ class KuhnSelfPlay(AbstractObjective):
         self.cast = self.steps = 0
 
     def dataset(self, hands: int = 10_000) -> Dataset:
-        """What `fit` is given: a row for each hand of an epoch."""
+        """The data set for `fit`: one row for each hand of an epoch."""
         x = inputs()[:1]
         played = Examples(x.expand(hands, -1), torch.zeros(hands, dtype=torch.long))
         shown = Examples(x, torch.zeros(1, dtype=torch.long))
@@ -210,11 +210,11 @@ class KuhnSelfPlay(AbstractObjective):
         return Step(estimate.updates, fetch_measures(estimate, own))
 
     def directions(self, log_pi: Tensor, hands: Hands, tau: float) -> Tensor:
-        """g of each information state, the mean over hands, [12, 2]; v learns from them."""
+        """g of each information state, the mean over hands, [12, 2]; also updates v."""
         ratio, pi = log_pi + math.log(2), log_pi.exp()
         g, n = torch.zeros_like(log_pi), len(hands.bit)
         own = torch.stack((hands.bit, 1 - hands.bit, hands.bit), 1) - 0.5
-        taken = ratio[hands.state, hands.action]  # of state -1 it is not looked at
+        taken = ratio[hands.state, hands.action]  # the value for state -1 is ignored
         own[:, 0] -= tau * torch.where(hands.state[:, 2] >= 0, taken[:, 2], 0.0)
         before = self._value.clone()
         for k in range(3):

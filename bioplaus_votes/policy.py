@@ -1,4 +1,4 @@
-"""A network as a policy: the distribution over answers that its free state is."""
+"""A network as a policy: its free state defines a distribution over answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bioplaus.phases import Settling
 from bridge.errors import InputError
 
 SETTLING = Settling(tolerance=1e-6, free_steps=1000, verify=False)
-"""How its free phases settle where nothing else is said."""
+"""Default settings of its free phases."""
 
 
 class Policy:
@@ -27,24 +27,24 @@ class Policy:
     """
 
     def __init__(self, field: VectorField, *, settling: Settling | None = None) -> None:
-        """Take the network and how its free phase settles.
+        """Take the network and the settings of its free phase.
 
         Raises:
-            InputError: it is no field.
+            InputError: it is not a field.
         """
         if not isinstance(field, VectorField):
             raise InputError(f"field is {type(field).__name__}; give a bioplaus field")
         self.field, self.settling = field, settling or SETTLING
 
     def log_prob(self, x: object, y: object = None) -> Tensor:
-        """log pi(. | x), [B, K]; of given answers y [B], log pi(y | x), [B].
+        """log pi(. | x), [B, K]; for given answers y [B], log pi(y | x), [B].
 
         Args:
-            x: inputs, one a row.
-            y: answers, whole numbers 0..K-1.
+            x: inputs, one per row.
+            y: answers, integers 0..K-1.
 
         Raises:
-            InputError: x is no input of the field, or y no answers.
+            InputError: x is not a valid input of the field, or y holds invalid answers.
         """
         found = torch.log_softmax(self.field.predict(x, settling=self.settling), -1)
         if y is None:
@@ -69,16 +69,16 @@ class Policy:
         seed: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw answers y ~ pi(. | x), [B]; with n, [B, n].
+        """Draw answers y ~ pi(. | x), [B]; if n is given, [B, n].
 
         Args:
-            x: inputs, one a row.
-            n: answers a row.
-            seed: of the draw; torch's global source if neither this nor a generator is given.
-            generator: of the draw.
+            x: inputs, one per row.
+            n: number of answers per row.
+            seed: seed of the draw; without a seed or generator, torch's global generator is used.
+            generator: generator of the draw.
 
         Raises:
-            InputError: x is no input of the field, or n is below 1.
+            InputError: x is not a valid input of the field, or n is below 1.
         """
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
             raise InputError(f"n={n!r} must be a whole number of at least 1")

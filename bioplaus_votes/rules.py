@@ -1,7 +1,7 @@
-"""The rule: from preferences to the direction in which the outputs of a network are to move.
+"""The learning rule: from preferences to the direction in which a network's outputs should move.
 
-The outputs z of the free state are logits, pi = softmax(z). The direction g of a row is held fixed
-in its nudged phases: the slope of the cost at the outputs is -g.
+The outputs z of the free state are logits, pi = softmax(z). A row's direction g is fixed during the
+nudged phases: the slope of the cost at the outputs is -g.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ def log_policy(z: Tensor, log_mu: Tensor) -> Tensor:
 
 
 def log_ratio(log_pi: Tensor, log_mu: Tensor) -> Tensor:
-    """log pi / mu, [B, K]; zero for what neither plays."""
+    """log pi / mu, [B, K]; zero for actions that neither plays."""
     played = torch.isfinite(log_mu)
     return torch.where(played, log_pi, 0.0) - torch.where(played, log_mu, 0.0)
 
 
 def of_values(log_pi: Tensor, a: Tensor) -> Tensor:
-    """g_y = pi_y (a_y - sum_y' pi_y' a_y'), [B, K]: the slope of sum_y pi_y a_y, `a` held.
+    """g_y = pi_y (a_y - sum_y' pi_y' a_y'), [B, K]: the gradient of sum_y pi_y a_y, `a` fixed.
 
     Args:
         log_pi: log pi, [B, K].
         a: the value of each answer, [B, K].
 
-    Source: Sutton, McAllester, Singh, Mansour 1999, the policy gradient of a softmax.
+    Source: Sutton, McAllester, Singh, Mansour 1999: the policy gradient of a softmax.
     """
     pi = log_pi.exp()
     return pi * (a - (pi * a).sum(-1, keepdim=True))
@@ -37,12 +37,12 @@ def of_values(log_pi: Tensor, a: Tensor) -> Tensor:
 def exact(log_pi: Tensor, P: Tensor, log_other: Tensor, log_mu: Tensor, tau: float) -> Tensor:
     """g of a_y = P(y > other) - tau log pi_y / mu_y, [B, K]; see `of_values`.
 
-    It is the slope in the logits of P(pi > other) - tau KL(pi, mu), the opponent held.
+    It is the gradient in the logits of P(pi > other) - tau KL(pi, mu), with the opponent fixed.
 
     Args:
         log_pi: log pi, [B, K].
         P: P(y > y'), [B, K, K].
-        log_other: the opponent, [B, K].
+        log_other: log-probabilities of the opponent, [B, K].
         log_mu: the reference, [B, K].
         tau: weight of the KL, >= 0.
 
@@ -55,13 +55,13 @@ def exact(log_pi: Tensor, P: Tensor, log_other: Tensor, log_mu: Tensor, tau: flo
 def of_votes(log_pi: Tensor, y: Tensor, signal: Tensor) -> Tensor:
     """g = mean over votes of (onehot(y) - pi) signal, [B, K].
 
-    Unbiased for y ~ pi, where the mean of a signal given y is the value a_y up to a constant that
-    does not depend on y.
+    It is unbiased for y ~ pi if the mean of the signal given y is the value a_y, up to a constant
+    that does not depend on y.
 
     Args:
         log_pi: log pi, [B, K].
-        y: the answers that were judged, [B, N].
-        signal: of each vote, [B, N]: one number that every synapse hears.
+        y: the judged answers, [B, N].
+        signal: signal of each vote, [B, N]: one number that every synapse receives.
     """
     g = -log_pi.exp() * signal.mean(-1, keepdim=True)
     return g.scatter_add(-1, y, signal / y.shape[-1])
@@ -77,15 +77,15 @@ def of_pair(
     log_mu: Tensor,
     tau: float,
 ) -> Tensor:
-    """g from one vote on a pair that others have chosen, [B, K].
+    """g from one vote on a pair chosen by others, [B, K].
 
     a_i = other_j (bit - 1/2) / q, a_j = -other_i (bit - 1/2) / q, zero elsewhere, minus
-    tau log pi / mu; q is how often that pair is asked. Unbiased: the sum over pairs of q times it
-    is (P - 1/2) other.
+    tau log pi / mu. q is the frequency with which that pair is asked. It is unbiased: the sum over
+    pairs of q times this value is (P - 1/2) other.
 
     Args:
         log_pi: log pi, [B, K].
-        log_other: the opponent, [B, K].
+        log_other: log-probabilities of the opponent, [B, K].
         first, second: the pair i, j, [B].
         bit: 1 where i was preferred, 0 where j was, 1/2 for a tie, [B].
         share: q > 0, [B].
@@ -100,10 +100,10 @@ def of_pair(
 
 
 def natural(g: Tensor, log_pi: Tensor) -> Tensor:
-    """g / pi, [B, K]: of g = pi (a - pi . a) it is a - pi . a, the slope of the natural gradient.
+    """g / pi, [B, K]. For g = pi (a - pi . a) this is a - pi . a, the natural gradient.
 
-    A step along it is one of mirror descent: log pi moves by the rate times a, whatever pi is. Of
-    single votes on an answer of small pi it is as large as 1 / pi.
+    A step along it is a mirror descent step: log pi moves by the rate times a, for any pi. With
+    single votes on an answer of small pi it can be as large as 1 / pi.
 
     Source: Kakade 2001, A Natural Policy Gradient.
     """
@@ -112,15 +112,15 @@ def natural(g: Tensor, log_pi: Tensor) -> Tensor:
 
 
 def leave_one_out(signal: Tensor) -> Tensor:
-    """The mean of a row's other signals, [B, N], N >= 2: a baseline without bias."""
+    """The mean of a row's other signals, [B, N], N >= 2: an unbiased baseline."""
     n = signal.shape[-1]
     return (signal.sum(-1, keepdim=True) - signal) / (n - 1)
 
 
 def rewards_as_values(rewards: Tensor) -> Tensor:
-    """sigmoid(r): how often an answer is preferred to one of reward 0, in the units of P.
+    """sigmoid(r): the probability of being preferred to an answer of reward 0, in the units of P.
 
-    In these units the same tau means the same for a reward as for preferences.
+    In these units tau has the same meaning for a reward as for preferences.
 
     Source: Bradley and Terry 1952 (Biometrika 39).
     """

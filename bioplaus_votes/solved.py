@@ -1,4 +1,4 @@
-"""What the oracle knows of the games that a network is tested on."""
+"""Oracle solutions of the games on which a network is tested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nlhf.regularised_game import (
 def exploitability(P: Tensor, log_pi: Tensor, log_mu: Tensor) -> Tensor:
     """max_y P(y > pi) - 1/2 over the answers that the reference plays, [...].
 
-    What the answer that beats pi best takes from it, without regularisation: half of NashConv.
+    The gain of the best answer against pi, without regularisation: half of NashConv.
     """
     return winning(P, log_pi).masked_fill(~torch.isfinite(log_mu), 0.0).amax(-1) - 0.5
 
@@ -36,9 +36,10 @@ class Solved:
         P: [G, K, K].
         log_mu: the references, [G, K].
         tau: weight of the KL.
-        log_star: the regularised equilibria, [G, K].
-        certificate: upper bounds of KL(star || equilibrium), rounding included, [G].
-        log_rlhf: mu exp(sigmoid(r) / tau), r the Bradley-Terry rewards that fit P best, [G, K].
+        log_star: log-probabilities of the regularised equilibria, [G, K].
+        certificate: upper bounds on KL(star || equilibrium), rounding included, [G].
+        log_rlhf: log of mu exp(sigmoid(r) / tau), with the Bradley-Terry rewards r that best fit P,
+            [G, K].
     """
 
     P: Tensor
@@ -49,7 +50,7 @@ class Solved:
     log_rlhf: Tensor
 
     def exploitability(self, log_pi: Tensor, game: Tensor) -> Tensor:
-        """Of policies [B, K] in games [B]; see `exploitability`."""
+        """The exploitability of policies [B, K] in games [B]; see `exploitability`."""
         return exploitability(self.P[game], log_pi, self.log_mu[game])
 
     @property
@@ -61,10 +62,10 @@ class Solved:
         return {k: exploitability(self.P, v, self.log_mu) for k, v in policies.items()}
 
     def measured(self, log_pi: Tensor, game: Tensor) -> dict[str, Tensor]:
-        """Of policies [B, K] in games [B], each [B].
+        """Measures of policies [B, K] in games [B], each [B].
 
         exploitability; regularised_gap, the duality gap of the regularised game; kl_to_equilibrium,
-        KL(pi || pi*); support_mass, the probability of what the equilibrium plays.
+        KL(pi || pi*); support_mass, the probability of the actions that the equilibrium plays.
         """
         P, log_mu, star = self.P[game], self.log_mu[game], self.log_star[game]
         return {
@@ -92,7 +93,7 @@ def solve_games(P: Tensor, log_mu: Tensor, tau: float) -> Solved:
 
 
 def games_of(judge: AbstractJudge, context: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The games [G, K, K] that some inputs are judged by, and the game of each input [B]."""
+    """The games [G, K, K] that judge some inputs, and the index of each input's game [B]."""
     if not judge.by_context:
         P = judge.table(context, x.double())
         return P, torch.arange(len(x))

@@ -1,4 +1,4 @@
-"""From a config to a run: the judge, the inputs, the network, and what teaches it."""
+"""From a config to a run: the judge, the inputs, the network, and the learning method."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from nlhf.preferences.reading import read_games
 
 
 def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Run:
-    """Make the plain objects that a config describes.
+    """Build the plain objects that a config describes.
 
     Raises:
-        InputError: the data or the judge cannot be had, or settings do not fit together.
+        InputError: the data or the judge cannot be loaded, or settings do not fit together.
     """
     device, dtype = torch.device(device), getattr(torch, config.dtype)
     battles = _read(config)
@@ -59,7 +59,7 @@ def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Ru
         stream=stream,
         **config.algorithm_settings(),
     )
-    # the network is drawn for the answers, not for the contexts
+    # the network's initial weights depend on the number of answers, not of contexts
     answers = dataclasses.replace(dataset, num_outputs=len(judge.answers))
     task = task_of(config, answers, device)
     field, estimator = config.network.draw(task), make_estimator(config)
@@ -77,7 +77,7 @@ def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Ru
 
 
 def _read(config: VotingConfig) -> Battles | Preferences | None:
-    """What a judge votes:FILE has read; None of other judges."""
+    """The file of a judge votes:FILE; None for other judges."""
     if not config.judge.startswith(VOTES):
         return None
     read = read_games(config.judge.removeprefix(VOTES))
@@ -129,7 +129,7 @@ def _users(
     contexts: tuple[str, ...],
     dataset: Dataset,
 ) -> AbstractJudge:
-    """The judge that a user's object, class or function is."""
+    """The judge from a user's object, class or function."""
     if isinstance(found, type) and issubclass(found, AbstractJudge):
         found = found()
     if isinstance(found, AbstractJudge):
@@ -145,7 +145,7 @@ def _users(
 
 
 def _in_order(judge: TableJudge, contexts: tuple[str, ...], config: VotingConfig) -> TableJudge:
-    """The games of a file in the order of a data set's classes, whose names are the contexts'.
+    """Reorder the games of a file by a data set's classes, whose names are the contexts' names.
 
     Raises:
         InputError: a class has no votes.

@@ -1,4 +1,4 @@
-"""Judges of contextual games: a table a context, a user's function, real votes."""
+"""Judges of contextual games: one table per context, a user's function, real votes."""
 
 from bioplaus_votes.judges.base import AbstractJudge, AbstractTableJudge, require_fair, symmetrised
 from bioplaus_votes.judges.functions import CoinJudge, InputJudge, VoteJudge, judge_of_function

@@ -1,4 +1,4 @@
-"""Who judges two answers in a context, and what a judge can be asked for."""
+"""The interface of a judge, which compares two answers in a context."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from torch import Tensor
 from bridge.errors import InputError
 
 OFF = 1e-4
-"""P(a > b) + P(b > a) may miss 1 by this, as rounding of float32 does."""
+"""Tolerance on P(a > b) + P(b > a) = 1, for float32 rounding."""
 
 
 class AbstractJudge(ABC):
-    """P(y > y' | x) between K answers, in contexts that have a number, an input, or both.
+    """P(y > y' | x) between K answers, in contexts given by an index, an input, or both.
 
-    A judge that knows its probabilities writes `table`; one that can only be asked writes `vote`,
-    and what needs the whole game (exact directions, exploitability) is then not to be had.
+    A judge that knows its probabilities implements `table`. One that can only be asked implements
+    `vote`; everything that needs the whole game (exact directions, exploitability) is then
+    unavailable.
 
     Attributes:
-        name: for messages and logs.
+        name: name in messages and logs.
         answers: names of the K answers.
-        contexts: names of the numbered contexts; none where only the input counts.
+        contexts: names of the indexed contexts; empty if only the input matters.
     """
 
     name: str
     answers: tuple[str, ...]
     contexts: tuple[str, ...] = ()
     by_context: bool = True
-    """Whether a context's number says all; else each input has a game of its own."""
+    """Whether the index determines a context; otherwise each input has its own game."""
     has_table: bool = True
 
     def table(self, context: Tensor, x: Tensor) -> Tensor:
         """P(y > y' | x) of each row, [B, K, K], P + P^T = 1.
 
         Args:
-            context: numbers, [B].
-            x: inputs, one a row.
+            context: indices of the contexts, [B].
+            x: inputs, one per row.
         """
         raise InputError(
             f"judge {self.name} casts votes and has no table of probabilities; give votes=N > 0"
@@ -48,13 +49,13 @@ class AbstractJudge(ABC):
     def vote(
         self, context: Tensor, x: Tensor, first: Tensor, second: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Ask who is preferred: 1 for the first, 0 for the second, 1/2 for a tie; [B, N], floats.
+        """Ask which answer is preferred: 1 for first, 0 for second, 1/2 for a tie; [B, N], floats.
 
         Args:
-            context: numbers, [B].
-            x: inputs, one a row.
+            context: indices of the contexts, [B].
+            x: inputs, one per row.
             first, second: answers, [B, N].
-            generator: of the judge's luck.
+            generator: random generator of the judge.
         """
 
     def __repr__(self) -> str:
@@ -62,7 +63,7 @@ class AbstractJudge(ABC):
 
 
 class AbstractTableJudge(AbstractJudge):
-    """A judge that knows its probabilities: a vote is a draw from them."""
+    """A judge with known probabilities, from which votes are drawn."""
 
     @abstractmethod
     def table(self, context: Tensor, x: Tensor) -> Tensor:
@@ -77,12 +78,12 @@ class AbstractTableJudge(AbstractJudge):
 
 
 def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
-    """Refuse tables [G, K, K] that hold no preferences.
+    """Raise if tables [G, K, K] hold no preferences.
 
     Args:
         P: the tables.
-        told: whose they are, as a message begins.
-        names: of the G games.
+        told: their source, which starts the message.
+        names: names of the G games.
 
     Raises:
         InputError: not square, NaN, not between 0 and 1, or not antisymmetric about 1/2.
@@ -111,5 +112,5 @@ def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
 
 
 def symmetrised(P: Tensor) -> Tensor:
-    """(P + 1 - P^T) / 2: both orders of each pair count alike."""
+    """(P + 1 - P^T) / 2, which averages both orders of each pair."""
     return 0.5 * (P + 1 - P.mT)

@@ -1,4 +1,4 @@
-"""Judges that a user's function is: one of contexts, of inputs, or of two answers."""
+"""Judges defined by a user's function of contexts, of inputs, or of two answers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from bridge.errors import InputError
 from bridge.usercode import running
 
 OF_INPUTS = ("x", "inputs", "images", "input", "image")
-"""Names of a parameter that is given the inputs."""
+"""Names of a parameter that receives the inputs."""
 ASKED = 4000
-"""Votes that are cast to see whether a judge favours the answer that it is shown first."""
+"""Number of votes cast to test whether a judge favours the answer shown first."""
 
 
 class InputJudge(AbstractTableJudge):
-    """P(y > y' | x) from a function of the inputs: each input has a game of its own."""
+    """P(y > y' | x) from a function of the inputs: each input has its own game."""
 
     by_context = False
 
     def __init__(
         self, function: Callable[[Tensor], Tensor], answers: Sequence[str], name: str, fair: bool
     ) -> None:
-        """Take f(x) -> [B, K, K]; `fair` says to symmetrise it."""
+        """Take f(x) -> [B, K, K]; `fair` requests symmetrisation."""
         self.function, self.answers, self.name, self._fair = function, tuple(answers), name, fair
 
     def table(self, context: Tensor, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class InputJudge(AbstractTableJudge):
 
 
 class VoteJudge(AbstractJudge):
-    """A judge that can only be asked: f(context, first, second) -> 1, 0 or 1/2 a pair."""
+    """A judge that can only be asked: f(context, first, second) -> 1, 0 or 1/2 per pair."""
 
     has_table = False
 
@@ -62,7 +62,7 @@ class VoteJudge(AbstractJudge):
         contexts: Sequence[str] = (),
         name: str = "votes",
     ) -> None:
-        """Take the function; one with a parameter `generator` is given the source of luck."""
+        """Take the function; a parameter called `generator` receives the random generator."""
         self.function, self.answers, self.contexts = function, tuple(answers), tuple(contexts)
         self.name = name
         self._lucky = "generator" in inspect.signature(function).parameters
@@ -97,23 +97,24 @@ def judge_of_function(
     x: Tensor,
     symmetrise: bool = False,
 ) -> AbstractJudge:
-    """Make a judge of a user's function, told by its parameters.
+    """Make a judge from a user's function, whose parameters determine its kind.
 
     - f(contexts [C]) -> P [C, K, K], or f() -> P: a table;
-    - f(x [B, ...]) -> P [B, K, K]: a game for each input (the parameter is called x or inputs);
-    - f(contexts [B], first [B], second [B]) -> [B]: probabilities are a table; draws 0 or 1 are
-      votes of a judge that can only be asked.
+    - f(x [B, ...]) -> P [B, K, K]: one game per input (the parameter is called x or inputs);
+    - f(contexts [B], first [B], second [B]) -> [B]: probabilities give a table; random values of 0
+      or 1 are votes of a judge that can only be asked.
 
     Args:
         function: as above.
-        name: for messages.
+        name: name in messages.
         contexts: their names.
-        answers: how many, where the function does not say; as many as contexts if None.
-        x: a few inputs to try it on.
-        symmetrise: take (P + 1 - P^T) / 2 of a table.
+        answers: number of answers, if the function does not determine it; None means as many as
+            contexts.
+        x: a few inputs to test the function on.
+        symmetrise: use (P + 1 - P^T) / 2 of a table.
 
     Raises:
-        InputError: the function fails, gives something else, or is not antisymmetric.
+        InputError: the function fails, returns something else, or is not antisymmetric.
     """
     taken = [
         p.name
@@ -148,7 +149,7 @@ def judge_of_function(
 def _asked(
     function: Callable[..., Any], name: str, contexts: Sequence[str], k: int, symmetrise: bool
 ) -> AbstractJudge:
-    """Ask about every pair: what gives probabilities is a table, what gives bits casts votes."""
+    """Ask about every pair: probabilities give a table, bits give a judge that casts votes."""
     judge = VoteJudge(function, tuple(map(str, range(k))), contexts, name)
     c, i, j = (
         each.flatten()
@@ -160,7 +161,7 @@ def _asked(
     bits = judge.vote(c, x, i[:, None], j[:, None], luck)[:, 0]
     if not bool(((bits == 0) | (bits == 1) | (bits == 0.5)).all()):
         P = bits.view(len(contexts), k, k)
-        P[:, range(k), range(k)] = 0.5  # an answer against itself is no question
+        P[:, range(k), range(k)] = 0.5  # the function is not asked about an answer against itself
         return TableJudge(P, name=name, contexts=contexts, symmetrise=symmetrise)
     if symmetrise:
         return CoinJudge(judge)
@@ -169,10 +170,10 @@ def _asked(
 
 
 def _require_no_side(judge: VoteJudge, contexts: int, k: int) -> None:
-    """Refuse a judge of votes that favours the first or the second answer, as far as can be seen.
+    """Raise if a voting judge measurably favours the first or the second answer.
 
     Raises:
-        InputError: the sums of both orders differ from 1 by over five standard errors.
+        InputError: the sums of both orders differ from 1 by more than five standard errors.
     """
     luck = torch.Generator().manual_seed(1)
     c = torch.randint(contexts, (ASKED,), generator=luck)
@@ -191,7 +192,7 @@ def _require_no_side(judge: VoteJudge, contexts: int, k: int) -> None:
 
 
 class CoinJudge(AbstractJudge):
-    """Another judge, asked in an order that a coin decides: antisymmetric whatever it favours."""
+    """Asks another judge in random order, which makes it antisymmetric."""
 
     has_table = False
 

@@ -1,4 +1,4 @@
-"""Real votes, one at a time: who was compared in which context, and who won."""
+"""Real votes, one at a time: what was compared in which context, and which answer won."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nlhf.preferences.battles import Battles
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Votes, one a row; each is used once.
+    """Votes, one per row; each is used once.
 
     Attributes:
-        context: its number, [N].
+        context: index of the context, [N].
         first, second: the answers compared, [N].
         bit: 1 where the first was preferred, 0 where the second was, 1/2 for a tie, [N].
-        share: how often that pair is asked among the votes of its context, [N]; the sum over the
-            pairs of a context is 1.
+        share: frequency of the vote's pair among the votes of its context, [N]; the frequencies of
+            all pairs of a context sum to 1.
     """
 
     context: Tensor
@@ -35,10 +35,10 @@ class Stream:
 
 
 def stream_of(battles: Battles, most: int = 50_000_000) -> Stream:
-    """Take battles apart into single votes; a tally of ten wins is ten votes.
+    """Split battles into single votes; a tally of ten wins becomes ten votes.
 
     Raises:
-        InputError: numbers of votes are unknown, or no whole numbers, or there are none.
+        InputError: numbers of votes are unknown or not integers, or there are none.
     """
     if battles.shares is not None:
         raise InputError(
@@ -61,7 +61,7 @@ def stream_of(battles: Battles, most: int = 50_000_000) -> Stream:
     bits = np.concatenate([each[1] for each in parts])
     if not 0 < len(rows) <= most:
         raise InputError(f"judge votes:{battles.name} has {len(rows)} votes; give 1 to {most}")
-    order = np.argsort(rows, kind="stable")  # as they stand in the file
+    order = np.argsort(rows, kind="stable")  # in the order of the file
     rows, bits = rows[order], bits[order]
     context, i, j = group[rows], battles.first[rows], battles.second[rows]
     k = len(battles.items)

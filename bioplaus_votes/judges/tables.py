@@ -1,4 +1,4 @@
-"""A judge that is a table of probabilities, one a context."""
+"""A judge given by tables of probabilities, one per context."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nlhf.preferences.base import Preferences
 
 
 class TableJudge(AbstractTableJudge):
-    """P(y > y' | context), given as it is.
+    """P(y > y' | context), given explicitly.
 
     Example:
         >>> judge = TableJudge(torch.tensor([[[0.5, 0.9], [0.1, 0.5]]]))
@@ -34,13 +34,13 @@ class TableJudge(AbstractTableJudge):
         """Take the tables.
 
         Args:
-            P: [C, K, K], or [K, K] of one context.
-            name: for messages and logs.
-            answers, contexts: their names; numbers if not given.
-            symmetrise: take (P + 1 - P^T) / 2 of what is not antisymmetric.
+            P: [C, K, K], or [K, K] for one context.
+            name: name in messages and logs.
+            answers, contexts: their names; numbers by default.
+            symmetrise: use (P + 1 - P^T) / 2 of a table that is not antisymmetric.
 
         Raises:
-            InputError: see `require_fair`; or names that are too many or too few.
+            InputError: see `require_fair`; or there are too many or too few names.
         """
         P = torch.as_tensor(P).double()
         P = P[None] if P.ndim == 2 else P
@@ -60,7 +60,7 @@ class TableJudge(AbstractTableJudge):
 
     @classmethod
     def of(cls, preferences: Preferences) -> TableJudge:
-        """The games of `nlhf`, one a context."""
+        """Use the games of `nlhf`, one per context."""
         return cls(
             preferences.P,
             name=preferences.name,
@@ -81,12 +81,12 @@ def cyclic(
     margins: tuple[float, float, float] = (0.4, 0.2, 0.1),
     above: float = 0.4,
 ) -> TableJudge:
-    """In context c the answers c, c + 1, c + 2 beat all others, and one another in a cycle.
+    """In context c, answers c, c + 1, c + 2 beat all others, and each other in a cycle.
 
-    P(c > c+1) = 1/2 + margins[0], P(c+1 > c+2) = 1/2 + margins[1], P(c+2 > c) = 1/2 + margins[2];
-    each of the three is preferred to any other answer with 1/2 + above; others are even. There are
-    as many answers as contexts, counted in a circle. No answer is best: every pure one loses
-    min(margins) or more.
+    P(c > c+1) = 1/2 + margins[0], P(c+1 > c+2) = 1/2 + margins[1], P(c+2 > c) = 1/2 + margins[2].
+    Each of the three is preferred to any other answer with 1/2 + above; all other pairs are even.
+    There are as many answers as contexts, numbered cyclically. No answer is best: every pure policy
+    loses at least min(margins).
 
     Raises:
         InputError: fewer than three contexts, or a margin outside (0, 1/2].

@@ -1,4 +1,4 @@
-"""Languages whose texts can be listed, and networks that write them."""
+"""Languages whose texts can be enumerated, and networks that write them."""
 
 from bioplaus_votes.languages.game import LanguageGame, SolvedLanguage, language_of, rhyme
 from bioplaus_votes.languages.objective import LanguageNash

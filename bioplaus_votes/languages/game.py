@@ -1,4 +1,4 @@
-"""Languages small enough to list: V tokens, texts of L, and who prefers which text."""
+"""Languages small enough to enumerate: V tokens, texts of length L, and preferences over texts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MOST_TEXTS = 300_000
 
 @dataclass(frozen=True, eq=False)
 class LanguageGame:
-    """Texts of L tokens, each of a kind; P(text > text') depends on their kinds.
+    """Texts of L tokens, each of some kind; P(text > text') depends on their kinds only.
 
-    With as many kinds as texts it is any game. The reference is uniform.
+    With as many kinds as texts it can be any game. The reference is uniform.
 
     Attributes:
-        V, L: tokens, and how many a text has.
-        kind: of each text, [V^L]; texts are counted as numbers of base V, the first token the
-            highest digit.
+        V, L: number of tokens, and length of a text.
+        kind: kind of each text, [V^L]; a text's index is its number in base V, with the first token
+            as the highest digit.
         P: P(kind > kind'), [M, M], float64.
-        name: for logs.
+        name: name in logs.
     """
 
     V: int
@@ -60,25 +60,25 @@ class LanguageGame:
         return _texts(self.V, self.L)
 
     def number(self, tokens: Tensor) -> Tensor:
-        """The number of texts [B, L], [B]."""
+        """The indices of texts [B, L], [B]."""
         powers = self.V ** torch.arange(self.L - 1, -1, -1, device=tokens.device)
         return (tokens * powers).sum(-1)
 
     def vote(self, first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
-        """1 where the first of two texts, by number, is preferred, 0 where the second is."""
+        """1 where the first of two texts, given by index, is preferred, 0 where the second is."""
         kinds = self.kind.to(first.device)
         p = self.P.to(first.device)[kinds[first], kinds[second]]
         return torch.bernoulli(p, generator=generator)
 
     def of_kinds(self, values: Tensor) -> Tensor:
-        """Sum the values of texts [V^L] over those of a kind, [M]."""
+        """Sum the values of texts [V^L] within each kind, [M]."""
         return torch.zeros(len(self.P), dtype=values.dtype).index_add_(0, self.kind, values)
 
     def solve(self, tau: float) -> SolvedLanguage:
-        """The equilibrium of all texts; its certificate is that of the game of kinds.
+        """The equilibrium over all texts, with the certificate of the game of kinds.
 
-        P(. > pi) is the same for all texts of a kind, so that pi* is even among them, and the game
-        of all texts is one of M kinds with reference n_kind / V^L.
+        P(. > pi) is the same for all texts of a kind, so pi* is uniform within a kind. The game of
+        all texts reduces to one of M kinds with reference n_kind / V^L.
         """
         size = self.of_kinds(torch.ones(len(self.kind), dtype=torch.float64))
         log_mu = (size / size.sum()).log()
@@ -91,8 +91,8 @@ class SolvedLanguage:
     """The game of a language with its equilibrium.
 
     Attributes:
-        log_mu: the reference of each kind, [M].
-        log_star: the equilibrium's log-probability of one text of each kind, [M].
+        log_mu: log-probability of each kind under the reference, [M].
+        log_star: log-probability of one text of each kind under the equilibrium, [M].
     """
 
     game: LanguageGame
@@ -101,10 +101,10 @@ class SolvedLanguage:
     log_star: Tensor
 
     def measured(self, log_pi: Tensor) -> dict[str, float]:
-        """Of a policy over texts [V^L], float64: sequence-level, without sampling.
+        """Measures of a policy over texts [V^L], float64: sequence-level, without sampling.
 
-        The best texts against pi are all texts of a kind. The regularised gap is the largest gain
-        over pi plus tau KL(pi, mu), by the log-sum-exp over texts.
+        The best response to pi among texts is any text of the best kind. The regularised gap is the
+        largest gain over pi plus tau KL(pi, mu), by the log-sum-exp over texts.
         """
         game, star = self.game, self.log_star[self.game.kind]
         pi_kind = game.of_kinds(log_pi.exp())
@@ -137,10 +137,10 @@ def language_of(
     name: str = "judge",
     symmetrise: bool = False,
 ) -> LanguageGame:
-    """A language whose texts a function compares: f(first [N, L], second [N, L]) -> P [N].
+    """A language with preferences from a function f(first [N, L], second [N, L]) -> P [N].
 
     Raises:
-        InputError: more than 4,096 texts, which have no table; or see `require_fair`.
+        InputError: more than 4,096 texts, too many for a table; or see `require_fair`.
     """
     texts = V**L
     if texts > MOST_ANSWERS:
@@ -158,8 +158,8 @@ def language_of(
 def rhyme(V: int, L: int) -> LanguageGame:
     """The kind of a text is first + last token, modulo V; kinds play the cyclic game.
 
-    Kinds 0, 1 and 2 beat all others and one another in a cycle: to play it, a network must
-    remember how a text began.
+    Kinds 0, 1 and 2 beat all others, and each other in a cycle. To play it, a network must remember
+    how a text began.
 
     Raises:
         InputError: fewer than 3 tokens, or too many texts.

@@ -1,4 +1,4 @@
-"""Nash-MD on texts: a network that writes learns from votes on whole texts."""
+"""Nash-MD on texts: a writing network learns from votes on whole texts."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from nlhf.regularised_game import kl
 
 LEVELS = ("token", "sequence")
 MOST_PREFIXES = 6000
-"""Beginnings up to which exact directions are had."""
+"""Largest number of prefixes for which exact directions are computed."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run."""
+    """The result of a run."""
 
     exploitability: float
     equilibrium_exploitability: float
@@ -53,12 +53,12 @@ class Summary:
 
 
 class LanguageNash(AbstractObjective):
-    """Nash-MD-PG on a language of texts y = y_1 ... y_L, the tokens so far as input.
+    """Nash-MD-PG on a language of texts y = y_1 ... y_L, with the tokens so far as input.
 
-    From votes: y ~ pi, y' ~ the token-level mixture, bit = y preferred; token n's direction is
-    (onehot(y_n) - pi_n) (bit - 1/2 - tau sum_{m > n} log pi_m / mu_m) minus the slope of its own
-    tau KL, summed over tokens. Exact, over all texts: of prefix p and token v the direction is
-    sum_{y = p v ...} pi(y) a(y) - pi(v | p) sum_{y = p ...} pi(y) a(y), a as in `rules.exact`.
+    With votes: y ~ pi, y' ~ the token-level mixture, bit = y preferred. Token n's direction is
+    (onehot(y_n) - pi_n) (bit - 1/2 - tau sum_{m > n} log pi_m / mu_m) minus the gradient of its own
+    tau KL, summed over tokens. Exact, over all texts: for prefix p and token v the direction is
+    sum_{y = p v ...} pi(y) a(y) - pi(v | p) sum_{y = p ...} pi(y) a(y), with a as in `rules.exact`.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 7.
     """
@@ -87,16 +87,17 @@ class LanguageNash(AbstractObjective):
         """Take the language and the settings.
 
         Args:
-            game: of which texts are compared.
+            game: the language whose texts are compared.
             tau: weight of the KL to the uniform reference, > 0.
             mixture: b in [0, 1].
-            level: of the opponent's mixture: token, which can be sampled, or sequence; the second
-                needs exact directions.
-            votes: on each text, against one of the opponent's each; 0 takes exact directions.
-            window: tokens that are seen; all so far if None.
+            level: level of the opponent's mixture: "token", which can be sampled, or "sequence",
+                which needs exact directions.
+            votes: votes per text, each against a different text of the opponent; 0 uses exact
+                directions.
+            window: number of tokens that are seen; None means all so far.
 
         Raises:
-            InputError: a value outside its range.
+            InputError: a value is out of range.
         """
         if not (math.isfinite(tau) and tau > 0):
             raise InputError(f"tau={tau!r} must be a number > 0")
@@ -120,7 +121,7 @@ class LanguageNash(AbstractObjective):
         self.cast = 0
 
     def dataset(self, texts: int = 2000) -> Dataset:
-        """What `fit` is given: a row for each text that is written in an epoch."""
+        """The data set for `fit`: one row for each text written in an epoch."""
         x = torch.zeros(1, self.sight.size)
         shown = Examples(x, torch.zeros(1, dtype=torch.long))
         written = Examples(x.expand(texts, -1), torch.zeros(texts, dtype=torch.long))
@@ -157,7 +158,7 @@ class LanguageNash(AbstractObjective):
         run.more.last_inputs = x
         estimate = nudged(run, x, g, free=free)
         for update in estimate.updates.values():
-            update.mul_(self.game.L)  # a mean over texts, a sum over their tokens
+            update.mul_(self.game.L)  # from a mean over texts to a sum over their tokens
         return Step(estimate.updates, fetch_measures(estimate, own))
 
     def _exact(self, run: Pupil) -> Step:
@@ -166,7 +167,7 @@ class LanguageNash(AbstractObjective):
         run.more.last_inputs = x
         estimate = nudged(run, x, g)
         for update in estimate.updates.values():
-            update.mul_(len(x))  # a sum over beginnings, whose weights are in g
+            update.mul_(len(x))  # from a mean to a sum over prefixes, whose weights are in g
         pi = joined(log_next).exp()
         gain = (self.game.P @ self.game.of_kinds(self._opponent(log_next).exp()))[self.game.kind]
         own = {"win_rate": (pi * gain).sum(), "entropy": -(pi * pi.clamp_min(1e-300).log()).sum()}
@@ -182,7 +183,7 @@ class LanguageNash(AbstractObjective):
         return mix(log_next, self.mixture)
 
     def _directions(self, log_next: list[Tensor]) -> Tensor:
-        """g of every beginning, [beginnings, V], float64."""
+        """g of every prefix, [prefixes, V], float64."""
         game, log_pi = self.game, joined(log_next)
         gain = (game.P @ game.of_kinds(self._opponent(log_next).exp()))[game.kind]
         a = gain - self.tau * (log_pi + math.log(len(log_pi)))
@@ -215,7 +216,7 @@ class LanguageNash(AbstractObjective):
         g = g + rules.of_values(log_pi, -self.tau * ratio)
         spread = -taken.sum(1).mean() + self.game.L * math.log(self.game.V)
         own = {"win_rate": wins.mean().to(z), "entropy": spread}
-        # tokens of a step stand together: [L, B]
+        # the texts of one token position are adjacent: [L, B]
         return torch.cat(inputs), g.transpose(0, 1).flatten(0, 1), _together(phases), own
 
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
@@ -255,6 +256,6 @@ class LanguageNash(AbstractObjective):
 
 
 def _together(phases: list[Solution]) -> Solution:
-    """Several free phases as one."""
+    """Merge several free phases into one."""
     parts = ("s", "residual", "status", "n_steps")
     return Solution(*(torch.cat([getattr(phase, name) for phase in phases]) for name in parts))

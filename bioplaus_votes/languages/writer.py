@@ -1,4 +1,4 @@
-"""A network that writes: each token is the answer to the last tokens."""
+"""A network that writes: each token is its answer to the preceding tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Sight:
 
     Attributes:
         V, L: see `LanguageGame`.
-        window: tokens that are seen, 1 to L - 1; with L - 1 all of them.
+        window: number of tokens that are seen, 1 to L - 1; L - 1 shows all of them.
     """
 
     V: int
@@ -33,7 +33,7 @@ class Sight:
 
     @property
     def size(self) -> int:
-        """Numbers of an input."""
+        """Number of input units."""
         return self.window * self.V + self.L
 
     def __call__(self, tokens: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -56,18 +56,18 @@ def write(
     generator: torch.Generator,
     mixture: float = 0.0,
 ) -> tuple[Tensor, list[Tensor], list[Solution]]:
-    """Write texts, a token a free phase, the tokens so far clamped as its input.
+    """Write texts: one free phase per token, with the preceding tokens clamped as input.
 
     Args:
         field: the network.
-        sight: what it sees.
-        texts: how many.
-        settling: of its phases.
+        sight: what the network sees.
+        texts: number of texts.
+        settling: settings of the free phases.
         generator: draws the tokens.
         mixture: b of the uniform reference: tokens are drawn from softmax((1 - b) z).
 
     Returns:
-        The tokens [B, L], and of each step the inputs [B, size] and the free phase.
+        The tokens [B, L], and for each step the inputs [B, size] and the free phase.
     """
     tokens = torch.zeros(texts, 0, dtype=torch.long, device=field.device)
     inputs, phases = [], []
@@ -83,7 +83,7 @@ def write(
 
 
 def prefixes(game: LanguageGame, n: int) -> Tensor:
-    """All beginnings of n tokens, [V^n, n], in the order of their numbers."""
+    """All prefixes of n tokens, [V^n, n], in the order of their indices."""
     numbers = torch.arange(game.V**n)[:, None]
     powers = game.V ** torch.arange(n - 1, -1, -1)
     return numbers // powers % game.V
@@ -93,7 +93,7 @@ def prefixes(game: LanguageGame, n: int) -> Tensor:
 def conditionals(
     field: VectorField, sight: Sight, game: LanguageGame, settling: Settling, rows: int = 2000
 ) -> list[Tensor]:
-    """log pi(token | beginning) of every beginning, by its length: L tensors [V^n, V]."""
+    """log pi(token | prefix) for every prefix, by prefix length: L tensors [V^n, V]."""
     found = []
     for n in range(game.L):
         parts = [
@@ -113,7 +113,7 @@ def joined(log_next: list[Tensor]) -> Tensor:
 
 
 def token_mixture(log_next: list[Tensor], weight: float) -> Tensor:
-    """The token-level mixture with a uniform reference over texts: normalised at each prefix.
+    """The token-level mixture over texts with a uniform reference: normalised at each prefix.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 7.
     """
@@ -121,7 +121,7 @@ def token_mixture(log_next: list[Tensor], weight: float) -> Tensor:
 
 
 def sequence_mixture(log_next: list[Tensor], weight: float) -> Tensor:
-    """The sequence-level mixture with a uniform reference: normalised once, over texts.
+    """The sequence-level mixture over texts with a uniform reference: normalised once.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 6.
     """

@@ -1,4 +1,4 @@
-"""Objectives by preferences, one algorithm a file."""
+"""Objectives based on preferences, one algorithm per file."""
 
 from bioplaus_votes.objectives.base import AbstractVoting
 from bioplaus_votes.objectives.best_response import BestResponse
@@ -12,7 +12,7 @@ from bioplaus_votes.objectives.view import Summary, View
 ALGORITHMS: dict[str, type[AbstractVoting]] = {
     kind.name: kind for kind in (NashMD, SelfPlay, BestResponse, RLHF, Extragradient, NashEMA)
 }
-"""The objectives made of votes, by name."""
+"""The objectives based on votes, by name."""
 
 __all__ = [
     "ALGORITHMS",

@@ -1,4 +1,4 @@
-"""What an objective is given: settings, judge and reference, checked and made what is needed."""
+"""Validate and convert an objective's settings, judge and reference."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GEOMETRIES = ("gradient", "natural")
 def require_settings(
     tau: object, votes: object, baseline: str | None, penalty: str, geometry: str | None
 ) -> None:
-    """Refuse settings outside their range.
+    """Raise if a setting is out of range.
 
     Raises:
-        InputError: names the value and what is legal.
+        InputError: names the value and the legal values.
     """
     if not (isinstance(tau, int | float) and math.isfinite(tau) and tau > 0):
         raise InputError(f"tau={tau!r} must be a number > 0")
@@ -43,10 +43,10 @@ def require_settings(
 
 
 def as_judge(judge: object, symmetrise: bool) -> AbstractJudge | Callable[..., Any]:
-    """A judge as it was given; a table becomes one.
+    """Return a judge or function unchanged; convert a table to a judge.
 
     Raises:
-        InputError: it is none, or not antisymmetric.
+        InputError: it is not a judge, or not antisymmetric.
     """
     if isinstance(judge, list | tuple | Tensor) or hasattr(judge, "__array__"):
         return TableJudge(torch.as_tensor(judge), symmetrise=symmetrise)
@@ -61,10 +61,10 @@ def as_judge(judge: object, symmetrise: bool) -> AbstractJudge | Callable[..., A
 def fitting_judge(
     judge: Any, field: VectorField, dataset: Dataset, symmetrise: bool
 ) -> AbstractJudge:
-    """The judge of a network and its data; a function becomes one, see `judge_of_function`.
+    """The judge for a network and its data; a function is converted, see `judge_of_function`.
 
     Raises:
-        InputError: it judges other answers than the field gives, or knows too few contexts.
+        InputError: its answers do not match the field's, or it knows too few contexts.
     """
     if not dataset.has_labels:
         raise InputError(
@@ -99,7 +99,7 @@ def reference_of(given: object, contexts: int, k: int) -> Tensor:
     """log mu, [1, K] or [C, K], float64.
 
     Raises:
-        InputError: another number of answers, or no distribution.
+        InputError: the number of answers does not match, or it is not a distribution.
     """
     if given is None:
         return torch.full((1, k), 1.0 / k, dtype=torch.float64).log()

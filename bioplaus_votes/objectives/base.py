@@ -1,4 +1,4 @@
-"""What all objectives by preferences share: from the free state's policy to the nudge."""
+"""The base of objectives based on preferences: from the free state's policy to the nudge."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from bridge.seeding import generator
 class AbstractVoting(AbstractObjective):
     """Move the outputs along the preferences of a judge, against an opponent.
 
-    With z the outputs of the free state, pi = softmax(z) and a reference mu, the direction g of
+    Let z be the outputs of the free state, pi = softmax(z) and mu a reference. The direction g of
     `bioplaus_votes.rules` is minus the slope of the cost in the nudged phases.
     """
 
@@ -67,22 +67,23 @@ class AbstractVoting(AbstractObjective):
                 `judge_of_function`. Contexts are the labels of the data.
             tau: weight of the KL to the reference, > 0.
             reference: mu, probabilities [K] or [C, K]; uniform if None.
-            votes: asked for each row and update; 0 takes the exact direction.
-            baseline: of votes: none, leave-one-out or learned; None is leave-one-out of two votes
-                or more, and learned of one.
-            penalty: of votes: `summed` takes -tau log pi / mu as the sum over all answers, which
-                the network knows; `sampled` in the answer that was judged.
-            geometry: `gradient` follows g, `natural` g / pi, see `rules.natural`; None is natural
-                of a stream, whose answers others have chosen, and gradient of all else.
-            stream: votes that were cast already, one for each row of the data, in place of asking.
-            symmetrise: make a judge antisymmetric that is not.
+            votes: number of votes per row and update; 0 uses the exact direction.
+            baseline: baseline of votes: none, leave-one-out or learned. None means leave-one-out
+                for two or more votes, and learned for one.
+            penalty: with votes, `summed` computes -tau log pi / mu as a sum over all answers, which
+                the network knows; `sampled` computes it for the judged answer only.
+            geometry: `gradient` follows g, `natural` follows g / pi, see `rules.natural`. None
+                means natural for a stream, whose answers others have chosen, and gradient
+                otherwise.
+            stream: existing votes, one for each row of the data, used instead of asking.
+            symmetrise: make a judge antisymmetric if it is not.
 
         Raises:
-            InputError: a value outside its range.
+            InputError: a value is out of range.
         """
         require_settings(tau, votes, baseline, penalty, geometry)
         judge = as_judge(judge, symmetrise)
-        self.judge: AbstractJudge = cast(Any, judge)  # a function becomes one in `check`
+        self.judge: AbstractJudge = cast(Any, judge)  # `check` converts a function to a judge
         self.tau, self.votes = float(tau), votes
         self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
         self.penalty, self.stream, self.reference = penalty, stream, reference
@@ -91,13 +92,13 @@ class AbstractVoting(AbstractObjective):
         self.cast = 0
         self.solved: Solved | None = None
 
-    # -- what an algorithm says --------------------------------------------------------------
+    # -- defined by an algorithm ---------------------------------------------------------------
 
     @abstractmethod
     def opponent(self, run: Pupil, view: View) -> Tensor:
-        """log-probabilities of the policy that answers are compared with, [B, K]."""
+        """Log-probabilities of the policy that answers are compared with, [B, K]."""
 
-    # -- what the loop asks --------------------------------------------------------------------
+    # -- called by the training loop -----------------------------------------------------------
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -138,7 +139,7 @@ class AbstractVoting(AbstractObjective):
         if judge.has_table:
             P, self._game = games_of(judge, shown.targets, shown.inputs.flatten(1))
             mu = self._log_mu.double().cpu()
-            if len(mu) > 1:  # one a context
+            if len(mu) > 1:  # one per context
                 mu = mu[: len(P)] if judge.by_context else mu[shown.targets.cpu()]
             self.solved = solve_games(P.cpu(), mu.expand(len(P), k), self.tau)
 
@@ -163,7 +164,7 @@ class AbstractVoting(AbstractObjective):
         return self.shaped(g, view), self.measures_of(view, P, wins)
 
     def shaped(self, g: Tensor, view: View) -> Tensor:
-        """g in the geometry that is followed, [B, K]."""
+        """g in the chosen geometry, [B, K]."""
         return rules.natural(g, view.log_pi) if self.geometry == "natural" else g
 
     def measures_of(self, view: View, P: Tensor | None, wins: Tensor) -> dict[str, Tensor]:
@@ -178,7 +179,7 @@ class AbstractVoting(AbstractObjective):
         return {"train_exploitability": found, "win_rate": wins, "entropy": spread}
 
     def exact_direction(self, run: Pupil, view: View) -> Tensor:
-        """g without votes, where there is a table; else that of a vote a row."""
+        """g without votes, if there is a table; otherwise g from one vote per row."""
         if not self.judge.has_table:
             return self.direction(run, view)[0]
         P = self.judge.table(view.context, view.x)
@@ -190,7 +191,7 @@ class AbstractVoting(AbstractObjective):
         luck = self._luck.get_state()
         cast, learnt = self.cast, self._baseline.w.clone()
         slope = -self.exact_direction(run, view)
-        # the run goes on as if nobody had asked
+        # the run continues as if this had not been called
         self._luck.set_state(luck)
         self.cast, self._baseline.w = cast, learnt
         return view.x, slope, self.cost
@@ -220,11 +221,11 @@ class AbstractVoting(AbstractObjective):
         )
 
     def of_contexts(self, run: Pupil) -> list[dict[str, Any]]:
-        """What came out in each context; nothing where inputs have games of their own.
+        """Results in each context; empty if each input has its own game.
 
-        `certificate` bounds KL(equilibrium as computed || equilibrium), rounding included;
-        `kl_bound` is the mean of f(pi) / tau, which bounds KL(pi || equilibrium) of the network
-        without any knowledge of the equilibrium.
+        `certificate` bounds KL(computed equilibrium || equilibrium), rounding included. `kl_bound`
+        is the mean of f(pi) / tau, which bounds the network's KL(pi || equilibrium) without
+        knowledge of the equilibrium.
         """
         if self.solved is None or not self.judge.by_context:
             return []
@@ -264,14 +265,14 @@ class AbstractVoting(AbstractObjective):
         return self.view_of(run, x, run.dataset.train.targets[rows], rows)
 
     def view_of(self, run: Pupil, x: Tensor, context: Tensor, rows: Tensor) -> View:
-        """Settle the free phase of some inputs, and read the policy."""
+        """Settle the free phase of some inputs, and return the policy with it."""
         free = free_phase(run.field, x, settling=run.estimator.settling)
         log_mu = self._log_mu[context] if len(self._log_mu) > 1 else self._log_mu.expand(len(x), -1)
         log_pi = rules.log_policy(free.s[:, run.field.output], log_mu)
         return View(x, context, rows, free, log_pi, log_mu)
 
     def _voted(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
-        """g from `votes` answers a row, each against one of the opponent's; the share of wins."""
+        """g from `votes` answers per row, each against one of the opponent's; and the win share."""
         draw = {"num_samples": self.votes, "replacement": True, "generator": self._luck}
         y = torch.multinomial(view.log_pi.exp(), **draw)
         other = torch.multinomial(log_other.exp(), **draw)
@@ -286,7 +287,7 @@ class AbstractVoting(AbstractObjective):
         return g, bits.mean()
 
     def _streamed(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
-        """g from the vote that was cast on each row."""
+        """g from the existing vote on each row."""
         votes, rows = self.stream, view.rows.cpu()
         assert votes is not None
         like, device = view.log_pi.dtype, view.log_pi.device

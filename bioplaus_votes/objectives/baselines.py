@@ -1,4 +1,4 @@
-"""What is taken off a vote's signal before it is heard: less noise, the same mean."""
+"""Baselines subtracted from a vote's signal: less noise, the same mean."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from bioplaus_votes.rules import leave_one_out
 
 BASELINES = ("none", "leave-one-out", "learned")
 RATE = 0.05
-"""Of the learnt one, as a share of the error that a step takes away."""
+"""Learning rate of the learned baseline: the share of the error that one step removes."""
 
 
 class Baseline:
-    """A baseline b of the signals of a row.
+    """A baseline b for the signals of a row.
 
     - `none`: 0;
     - `leave-one-out`: the mean of the row's other signals;
-    - `learned`: v(s) = <w, s> + v0 from the free state, learnt by the local rule
-      dw ~ (signal - v) s / (1 + |s|^2); of a step, v is what it was before that step's votes.
+    - `learned`: v(s) = <w, s> + v0 from the free state, learned by the local rule
+      dw ~ (signal - v) s / (1 + |s|^2); each step uses v from before that step's votes.
     """
 
     def __init__(self, name: str, field: VectorField) -> None:
-        """Begin with v = 0."""
+        """Start with v = 0."""
         self.name = name
         self.w = torch.zeros(field.n + 1, dtype=field.dtype, device=field.device)
 
     def __call__(self, s: Tensor, signal: Tensor) -> Tensor:
-        """b, [B, N] or [B, 1]; a learnt one learns from these signals.
+        """b, [B, N] or [B, 1]; a learned baseline also learns from these signals.
 
         Args:
             s: free states, [B, n].
@@ -49,9 +49,9 @@ class Baseline:
         return v[:, None]
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learnt."""
+        """The learned weights."""
         return {"w": self.w}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the learned weights."""
         self.w = state["w"].to(self.w).clone()

@@ -1,4 +1,4 @@
-"""Extragradient: against the policy of the weights that a step from here would give."""
+"""Extragradient: the opponent is the policy after a look-ahead step."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from bioplaus_votes.rules import log_policy
 class Extragradient(AbstractVoting):
     """theta' = step(theta; opponent pi_theta), then theta <- step(theta; opponent pi_theta').
 
-    Both steps go from theta, by the same optimizer; the first is taken back. Votes are asked for
-    both.
+    Both steps start from theta and use the same optimizer; the first is undone. Both ask for votes.
 
     Source: Zhou et al. 2025 (arXiv 2503.08942), algorithm 1.
     """
@@ -28,11 +27,11 @@ class Extragradient(AbstractVoting):
     def opponent(self, run: Pupil, view: View) -> Tensor:
         if self._looking_ahead:
             return view.log_pi
-        # a check of gradients asks for this on rows that are no step's
+        # gradient checks call this on rows outside of any step
         return self._ahead(run, view)
 
     def _ahead(self, run: Pupil, view: View) -> Tensor:
-        """log-probabilities of the answers after a step against the policy itself, [B, K]."""
+        """Log-probabilities of the answers after a step against the policy itself, [B, K]."""
         self._looking_ahead = True
         try:
             g, _ = self.direction(run, view)

@@ -1,4 +1,4 @@
-"""Nash-EMA: against a network whose weights are a moving average of the policy's."""
+"""Nash-EMA: the opponent is a network with a moving average of the policy's weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NashEMA(AbstractVoting):
     name = "nash-ema"
 
     def __init__(self, judge: Any, *, rate: float = 0.01, **settings: Any) -> None:
-        """Take a in (0, 1]; 1 is self-play. `settings` as `AbstractVoting` has them."""
+        """Take a in (0, 1]; 1 is self-play. For `settings` see `AbstractVoting`."""
         super().__init__(judge, **settings)
         if not 0 < rate <= 1:
             raise InputError(f"rate={rate} of the moving average must lie in (0, 1]")

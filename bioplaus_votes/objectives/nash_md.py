@@ -1,4 +1,4 @@
-"""Nash-MD: against a geometric mixture of the policy and the reference."""
+"""Nash-MD: the opponent is a geometric mixture of the policy and the reference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nlhf.mixture import geometric_mixture
 class NashMD(AbstractVoting):
     """mix ~ pi^(1-b) mu^b.
 
-    Its fixed point is the equilibrium of the regularised game as b -> 0 (and self-play there); b
-    above 0 damps the circling of self-play.
+    As b -> 0 its fixed point becomes the equilibrium of the regularised game, which it is for
+    self-play (b = 0). b > 0 damps the rotation of self-play.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 7.
     """
@@ -25,7 +25,7 @@ class NashMD(AbstractVoting):
     name = "nash-md"
 
     def __init__(self, judge: Any, *, mixture: float = 0.1, **settings: Any) -> None:
-        """Take b in [0, 1]; `settings` as `AbstractVoting` has them."""
+        """Take b in [0, 1]; for `settings` see `AbstractVoting`."""
         super().__init__(judge, **settings)
         if not 0 <= mixture <= 1:
             raise InputError(f"mixture={mixture} must lie in [0, 1]")

@@ -16,14 +16,14 @@ from nlhf.preferences.battles import frequencies
 from nlhf.preferences.bradley_terry import fit_bradley_terry
 
 SMOOTHING = 0.5
-"""Pseudo-votes a side of a pair that was compared: rewards stay finite."""
+"""Pseudo-votes per side of a compared pair, to keep rewards finite."""
 
 
 class RLHF(AbstractVoting):
-    """a_y = sigmoid(r_y) - tau log pi_y / mu_y, with the rewards r that fit preferences best.
+    """a_y = sigmoid(r_y) - tau log pi_y / mu_y, with the rewards r that best fit the preferences.
 
-    Without votes, r is fitted to the judge's table. With votes, that many for each training row are
-    cast before the run on pairs drawn evenly, and r is fitted to their tallies.
+    Without votes, r is fitted to the judge's table. With votes, `votes` per training row are cast
+    before the run on uniformly drawn pairs, and r is fitted to their tallies.
 
     Source: Munos et al. 2023 (arXiv 2312.00886), section 2; Bradley and Terry 1952.
     """
@@ -43,7 +43,7 @@ class RLHF(AbstractVoting):
             self._rewards = fit_bradley_terry(*self._shares(run)).to(run.field.dtype)
 
     def _shares(self, run: Pupil) -> tuple[Tensor, Tensor | None]:
-        """The shares of wins of all contexts [C, K, K], and how often each pair was compared."""
+        """The win shares of all contexts [C, K, K], and the number of comparisons of each pair."""
         k, c, x = run.field.n_output, len(self.judge.contexts), run.dataset.train.inputs
         if self.stream is None and not self.votes:
             return self.judge.table(torch.arange(c), x[:1].double().cpu()), None
@@ -57,7 +57,7 @@ class RLHF(AbstractVoting):
         return frequencies(wins.numpy(), SMOOTHING), wins + wins.mT
 
     def _drawn(self, run: Pupil) -> Stream:
-        """Votes on pairs of different answers drawn evenly, `votes` for each training row."""
+        """Votes on uniformly drawn pairs of different answers, `votes` for each training row."""
         luck = generator(run.config.seed, "reward-votes")
         train, k = run.dataset.train, run.field.n_output
         first = torch.randint(k, (len(train), self.votes), generator=luck)

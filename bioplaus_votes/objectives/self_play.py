@@ -1,4 +1,4 @@
-"""Self-play: against the policy itself."""
+"""Self-play: the opponent is the policy itself."""
 
 from __future__ import annotations
 

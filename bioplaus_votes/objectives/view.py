@@ -1,4 +1,4 @@
-"""What the rule sees of a batch, and what a run ends with."""
+"""What the learning rule sees of a batch, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bioplaus.solvers import Solution
 
 @dataclass(frozen=True)
 class View:
-    """What the rule sees of some rows.
+    """What the learning rule sees of some rows.
 
     Attributes:
         x: inputs.
-        context: numbers of the contexts, [B].
-        rows: of the training set, [B].
+        context: indices of the contexts, [B].
+        rows: indices in the training set, [B].
         free: the free phase.
-        log_pi: the policy, [B, K].
-        log_mu: the reference, [B, K].
+        log_pi: log-probabilities under the policy, [B, K].
+        log_mu: log-probabilities under the reference, [B, K].
     """
 
     x: Tensor
@@ -32,7 +32,7 @@ class View:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run: means over the test contexts; NaN where the judge has no table."""
+    """The result of a run: means over the test contexts; NaN where the judge has no table."""
 
     exploitability: float
     equilibrium_exploitability: float
