@@ -16,24 +16,24 @@ from bioplaus.errors import InputError
 from bioplaus.registry import find
 
 GROUP = "bioplaus.activations"
-"""The entry points of installed packages that are activations."""
+"""The entry-point group under which installed packages register activations."""
 
 Elementwise = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Activation(metaclass=Answered):
-    """An elementwise nonlinearity `rho`; its value alone is enough.
+    """An elementwise nonlinearity `rho`; only `name` and `value` are required.
 
     Attributes:
         name: the name used in configs.
         value: `s -> rho(s)`, any torch code.
-        derivative: `s -> rho'(s)`; None takes it from autograd.
-        change: `(s, d) -> rho(s + d) - rho(s)` to the last digits of a small d; None subtracts.
-        into: `(s, out) -> rho(s)` written into `out`, which may be `s`; None copies.
+        derivative: `s -> rho'(s)`; None computes it by autograd.
+        change: `(s, d) -> rho(s + d) - rho(s)`, accurate for a small d; None subtracts.
+        into: `(s, out) -> rho(s)`, written to `out`, which may be `s`; None copies the value.
         holomorphic: whether `rho` extends analytically to a complex neighbourhood of the real
             line, which the `holomorphic` estimator needs.
-        bounds: the range of `rho`, or None where it is unbounded on a side.
+        bounds: the range of `rho`; None if it is unbounded above or below.
 
     Example:
         >>> swish = Activation("swish", lambda s: s * torch.sigmoid(s))
@@ -50,7 +50,7 @@ class Activation(metaclass=Answered):
     bounds: tuple[float, float] | None = None
 
     def __call__(self, s: Tensor, out: Tensor | None = None) -> Tensor:
-        """rho(s), of the shape of `s`; without `out`, autograd can go through it."""
+        """Compute rho(s), in the shape of `s`; it is differentiable if `out` is None."""
         if out is None:
             return self.value(s)
         return out.copy_(self.value(s)) if self.into is None else self.into(s, out)
@@ -66,7 +66,7 @@ class Activation(metaclass=Answered):
         return self.value(s + d) - self.value(s) if self.change is None else self.change(s, d)
 
     def __reduce__(self) -> Any:
-        # the functions of the known ones are no pickle's business
+        # pickle built-in activations by name, because lambdas cannot be pickled
         known = ACTIVATIONS.get(self.name) is self
         return (get_activation, (self.name,)) if known else super().__reduce__()
 
@@ -100,7 +100,7 @@ def _softplus_change(s: Tensor, d: Tensor) -> Tensor:
 
 
 def _bent(low: float, high: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """The change of a clamp: d itself between the corners."""
+    """Make the `change` of a clamp to [low, high]; between the corners it is d itself."""
 
     def change(s: Tensor, d: Tensor) -> Tensor:
         if low == 0.0 and high == float("inf"):
@@ -196,7 +196,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def get_activation(activation: str | Activation | Elementwise) -> Activation:
-    """Look up an activation by name; an object is handed through, a function is made one.
+    """Look up an activation by name; return an object as it is, and wrap a function.
 
     Raises:
         InputError: the name is unknown, or the value is none of these.

@@ -1,4 +1,4 @@
-"""Inputs and targets as users give them, brought into the form that a field computes with."""
+"""Convert the inputs and targets that users pass into the form that a field computes with."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bioplaus.fields.base import VectorField
 
 
 def as_inputs(x: object, field: VectorField, name: str = "x") -> Tensor:
-    """The rows of an input, in the dtype, on the device and of the shape that a field takes.
+    """Convert an input to the dtype, device and shape that a field takes.
 
     Args:
-        x: a tensor, numpy array, data frame or nested list of floats, one input a row.
-        field: says dtype, device and, if it knows it, the shape of a row.
-        name: of the argument, for messages.
+        x: a tensor, numpy array, data frame or nested list of floats, one input per row.
+        field: determines the dtype, the device and, if it is known, the shape of a row.
+        name: name of the argument, for messages.
 
     Returns:
         [B, ...], as `field.field` takes it.
 
     Raises:
-        InputError: x is no array of finite floats, or its rows have another size.
+        InputError: x is not an array of finite floats, or its rows have the wrong size.
     """
     x = _tensor(name, x)
     if x.dtype == torch.bool:
@@ -52,16 +52,16 @@ def as_inputs(x: object, field: VectorField, name: str = "x") -> Tensor:
 
 
 def as_targets(y: object, field: VectorField, rows: int, name: str = "y") -> Tensor:
-    """What the outputs are to be, [B, n_output]: labels as one-hot rows.
+    """Convert targets to [B, n_output]; labels become one-hot rows.
 
     Args:
         y: labels [B], whole numbers from 0 to n_output - 1; or target vectors [B, n_output].
-        field: says dtype, device and the number of outputs.
+        field: determines the dtype, the device and the number of outputs.
         rows: B.
-        name: of the argument, for messages.
+        name: name of the argument, for messages.
 
     Raises:
-        InputError: y has another shape or length, or a label is out of range.
+        InputError: y has the wrong shape or length, or a label is out of range.
     """
     y, m = _tensor(name, y), field.n_output
     if y.ndim == 0 or len(y) != rows:
@@ -99,7 +99,7 @@ def _tensor(name: str, value: object) -> Tensor:
     array = to_array(name, value)
     if array.dtype.kind in "US":
         raise InputError(f"{name} holds text: give numbers")
-    unsigned = array.dtype.kind == "u" and array.dtype.itemsize > 1  # torch has few of these
+    unsigned = array.dtype.kind == "u" and array.dtype.itemsize > 1  # torch supports few of these
     return torch.from_numpy(array.astype("int64") if unsigned else array)
 
 

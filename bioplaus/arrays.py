@@ -1,4 +1,4 @@
-"""Arrays as users have them: numpy, torch, pandas, lists."""
+"""Convert arrays from users (numpy, torch, pandas, lists) to numpy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bioplaus.errors import InputError
 
 
 def to_array(name: str, value: Any) -> np.ndarray:
-    """Convert a tensor, a frame, a series, a list or what numpy takes for an array.
+    """Convert a tensor, a data frame, a series, a list or any array-like value.
 
     Args:
-        name: what messages call it.
-        value: of integers, floats, booleans or text.
+        name: name of the value in messages.
+        value: holds integers, floats, booleans or text.
 
     Raises:
-        InputError: it is none of these, ragged, or holds other things; names it.
+        InputError: the value is none of these, is ragged, or holds anything else.
     """
     if isinstance(value, Tensor):
         return _from_torch(name, value)
@@ -64,14 +64,14 @@ def _from_torch(name: str, value: Tensor) -> np.ndarray:
 
 
 def _usual(array: np.ndarray) -> np.ndarray:
-    """In the machine's byte order; floats of half precision as float32, longer ones as float64."""
+    """Convert to native byte order, half-precision floats to float32 and longer ones to float64."""
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _from_columns(name: str, array: np.ndarray, columns: list[str]) -> np.ndarray:
-    """Numbers of a frame with columns of several types."""
+    """Convert a data frame whose columns have different types to float64."""
     for column, label in zip(array.T, columns, strict=True):
         try:
             column.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Calls whose arguments do not fit are one line; see `bridge.calling`."""
+"""Report calls with wrong arguments in one line; see `bridge.calling`."""
 
 from bridge.calling import Answered, answered, unknown_argument
 

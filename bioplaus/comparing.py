@@ -1,4 +1,4 @@
-"""When two values are equal that hold tensors."""
+"""Equality of values that hold tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Alike:
-    """Equality of a dataclass (eq=False) by its fields, whatever they hold; see `same`."""
+    """Mixin that compares dataclasses (with eq=False) field by field; see `same`."""
 
     def __eq__(self, other: object) -> bool:
         return _fields_same(self, other) if type(other) is type(self) else NotImplemented
@@ -21,7 +21,10 @@ class Alike:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal: tensors in every entry, dtype and device; NaN equals NaN."""
+    """Whether two values are equal.
+
+    Tensors are equal if all entries, the dtype and the device are. NaN equals NaN.
+    """
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor):

@@ -1,4 +1,4 @@
-"""Contraction: a bound on the spectral radius of a field's loop, kept while its weights learn."""
+"""Contraction: bound the spectral radius of a field's feedback loop during training."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 
 HARDEST = 0.5
-"""The smallest factor by which feedback is shrunk at once."""
+"""The smallest factor by which one measurement may shrink the feedback."""
 
 
 @dataclass(frozen=True)
 class Contraction(metaclass=Answered):
-    """How a training keeps its field contracting; without a setting it does nothing.
+    """How a training run keeps its field contracting; by default it does nothing.
 
-    A phase of k steps of a field whose loop has the spectral radius r leaves a residual of about
-    r^k, sweeps over two groups of layers r^(2k): limit, steps and gate are one choice.
+    If the loop has spectral radius r, a phase of k steps leaves a residual of about r^k; k sweeps
+    over two groups of layers leave r^(2k). Choose the limit, the number of steps and the gate
+    together.
 
     Attributes:
         limit: largest spectral radius of J + 1, > 0; above it, feedback weights shrink.
@@ -65,24 +66,24 @@ class Contraction(metaclass=Answered):
 
     @property
     def looks(self) -> bool:
-        """Whether the radius is looked at."""
+        """Whether the radius is measured."""
         return self.limit is not None or self.residual is not None
 
     @property
     def acts(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any setting is active."""
         return self.looks or self.cap is not None or self.standardise
 
 
 @dataclass(frozen=True)
 class Act:
-    """Feedback was shrunk.
+    """Record of one time that feedback was shrunk.
 
     Attributes:
-        step: the update after which.
-        radius: of the loop, before.
-        limit: of it.
-        factor: that the feedback weights were multiplied by.
+        step: the update after which it happened.
+        radius: spectral radius of the loop before it.
+        limit: limit of the radius.
+        factor: factor by which the feedback weights were multiplied.
     """
 
     step: int
@@ -95,14 +96,15 @@ class Act:
 def loop_radius(field: VectorField, s: Tensor, drive: Tensor, *, products: int = 12) -> Tensor:
     """The largest |eigenvalue| of J_s + 1 at each row, [B].
 
-    By the Ritz values of an Arnoldi process: power steps, of which every one counts, and which do
-    not mind eigenvalues that come in pairs +-r, as those of layers that act on each other do.
+    It is computed from the Ritz values of an Arnoldi process. Unlike power iteration, the process
+    uses every product and also works if the eigenvalues come in pairs +-r, as they do in layers
+    that act on each other.
 
     Args:
         field: the vector field.
         s: states, [B, n].
-        drive: `field.drive(x)` of each.
-        products: with J; 12 are within some percent of where 150 end.
+        drive: `field.drive(x)` of each state.
+        products: number of products with J; 12 come within a few percent of the result of 150.
 
     Source: Saad, Numerical Methods for Large Eigenvalue Problems, section 6.2.
     """
@@ -113,10 +115,11 @@ def loop_radius(field: VectorField, s: Tensor, drive: Tensor, *, products: int =
 
 
 def limit_for(residual: float, settling: Settling, field: VectorField) -> float:
-    """The radius at which a free phase leaves a residual: residual^(1/k), k the steps of J + 1.
+    """The spectral radius at which a free phase leaves a given residual.
 
-    A sweep over two groups of layers, each against the newest other, is worth two. A field whose
-    signals are amplified before they die away leaves more, at first.
+    It is residual^(1/k), where k is the number of applications of J + 1. A sweep over two groups
+    of layers counts as two, since each group sees the newest state of the other. A field that
+    amplifies signals transiently leaves a larger residual.
     """
     two = (
         isinstance(settling.solver, Sweeps)
@@ -128,13 +131,13 @@ def limit_for(residual: float, settling: Settling, field: VectorField) -> float:
 
 
 class Controller:
-    """Keeps a field to what a `Contraction` asks, update by update."""
+    """Applies a `Contraction` to a field after each update."""
 
     def __init__(self, asked: Contraction, field: VectorField, settling: Settling) -> None:
-        """Find the weights that are to be kept.
+        """Find the weights that the settings constrain.
 
         Raises:
-            InputError: the field has none of the kind that a setting is about.
+            InputError: the field has no weights to which a setting applies.
         """
         self.asked, self.field, self.settling = asked, field, settling
         self.limit = asked.limit or (
@@ -155,7 +158,7 @@ class Controller:
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Bring the weights back, in place, after an update."""
+        """Project the weights back onto their constraints after an update, in place."""
         for c in self._standard:
             centred = _centred(c, self.field.parameters[c.name])
             norms = _unit_norms(c, centred)
@@ -168,17 +171,18 @@ class Controller:
 
     @torch.no_grad()
     def look(self, step: int, x: Tensor) -> tuple[float, Act | None]:
-        """Measure the loop's radius on a batch, and shrink feedback where it is above the limit.
+        """Measure the loop's radius on a batch, and shrink the feedback if it exceeds the limit.
 
-        All loops of two layers shrink by the root of what feedback is multiplied by, so that
-        (limit / radius)^2 comes to the limit at once; it is at most `shrink`, at least HARDEST.
+        A loop of two layers shrinks by the square root of the factor of its feedback, so that the
+        factor (limit / radius)^2 reaches the limit at once. The factor is clipped to
+        [HARDEST, `shrink`].
 
         Args:
-            step: updates done.
-            x: the batch, of which the first rows are read.
+            step: number of updates done.
+            x: the batch; only its first rows are used.
 
         Returns:
-            The radius, infinite where it is no number, and what was done, if anything was.
+            The radius, infinite if it is not a number, and the action taken, if any.
         """
         x = x[: self.asked.rows]
         drive = self.field.drive(x)
@@ -204,10 +208,10 @@ def _named(field: VectorField, names: list[str]) -> list[Connection]:
 
 
 def _forward(field: VectorField) -> list[Connection]:
-    """The connections that are kept standardised.
+    """The connections whose weights are standardised.
 
     Raises:
-        InputError: there are none, or a sign is prescribed for their weights.
+        InputError: there are none, or their weights have a prescribed sign.
     """
     connections = field.connections if isinstance(field, LayeredField) else ()
     last = len(getattr(field, "layers", ()))
@@ -231,7 +235,7 @@ def _forward(field: VectorField) -> list[Connection]:
 
 
 def _over(c: Connection, weight: Tensor) -> tuple[int, ...]:
-    """The dimensions of a weight over which the synapses onto one unit lie."""
+    """The dimensions of a weight that run over the synapses onto one unit."""
     unit = 1 if getattr(c, "feedback", False) else 0
     return tuple(d for d in range(weight.ndim) if d != unit)
 
@@ -241,7 +245,7 @@ def _unit_norms(c: Connection, weight: Tensor) -> Tensor:
 
 
 def _centred(c: Connection, weight: Tensor) -> Tensor:
-    """The weights onto each unit minus their mean, over the synapses that there are."""
+    """Subtract from the weights onto each unit their mean over the existing synapses."""
     over = _over(c, weight)
     if c.mask is None:
         return weight - weight.mean(over, keepdim=True)

@@ -1,4 +1,4 @@
-"""Costs C(s) on the output layer: value and slope dC/ds. J is their mean over the batch."""
+"""Costs C(s) of the output layer and their slopes dC/ds. J is the mean of C over the batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bioplaus.registry import find
 
 
 class AbstractCost(ABC):
-    """A cost of the output state `s` [B, m] against targets `y` [B, m] (of labels, one-hot rows).
+    """A cost of the output state `s` [B, m] and targets `y` [B, m] (one-hot rows for labels).
 
-    A subclass writes `value`; its slope follows by autograd where it is not written by hand.
+    A subclass implements `value`. The slope follows by autograd unless the subclass overrides it.
     """
 
     name: str
     curvature: float = 1.0
-    """A typical d2C/ds2 of one unit; steps against the nudge are scaled by it."""
+    """A typical d2C/ds2 of one unit; it scales the steps of nudged outputs."""
     steepest: float | None = None
-    """The largest eigenvalue of d2C/ds2 anywhere; None takes `curvature` for it."""
+    """The largest eigenvalue that d2C/ds2 has at any s; None means `curvature`."""
 
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "name"):
@@ -43,11 +43,11 @@ class AbstractCost(ABC):
 
 
 class FunctionCost(AbstractCost):
-    """A cost as the user wrote it: C(s, y) -> one number a row, any torch code.
+    """A cost given as a function C(s, y) that returns one number per row, in any torch code.
 
     Attributes:
-        function: (s [B, m], y [B, m]) -> [B]; its `curvature` and `steepest`, if it has them, are
-            those of the cost.
+        function: (s [B, m], y [B, m]) -> [B]. If it has attributes `curvature` and `steepest`,
+            the cost adopts them.
 
     Example:
         >>> cost = FunctionCost(lambda s, y: (s - y).abs().pow(3).sum(1))
@@ -58,7 +58,7 @@ class FunctionCost(AbstractCost):
     name = "function"
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Take the function."""
+        """Wrap the function."""
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
         self.curvature = getattr(function, "curvature", AbstractCost.curvature)
@@ -77,7 +77,7 @@ class FunctionCost(AbstractCost):
         """C of each row, [B].
 
         Raises:
-            InputError: the function gave something else.
+            InputError: the function returned anything else.
         """
         found = self.function(s, y)
         if not isinstance(found, Tensor) or found.shape != s.shape[:1]:
@@ -105,7 +105,7 @@ class SquaredError(AbstractCost):
 
 @dataclass(frozen=True)
 class CrossEntropy(AbstractCost):
-    """C(s) = -sum_k y_k log softmax(s)_k: the output state is read out by a softmax."""
+    """C(s) = -sum_k y_k log softmax(s)_k: the output state holds the logits."""
 
     name = "cross-entropy"
     curvature = 0.25
@@ -115,7 +115,7 @@ class CrossEntropy(AbstractCost):
         return torch.logsumexp(s, -1) * y.sum(-1) - (y * s).sum(-1)
 
     def slope(self, s: Tensor, y: Tensor) -> Tensor:
-        if s.is_complex():  # torch.softmax refuses complex numbers
+        if s.is_complex():  # torch.softmax does not support complex numbers
             weights = torch.exp(s - s.real.amax(-1, keepdim=True))
             return weights / weights.sum(-1, keepdim=True) - y
         return torch.softmax(s, -1) - y
@@ -123,10 +123,10 @@ class CrossEntropy(AbstractCost):
 
 @dataclass(frozen=True)
 class GivenSlope(AbstractCost):
-    """C(s) = <y, s>: the target is the slope, the same wherever the outputs are.
+    """C(s) = <y, s>: the target is the slope, whatever the outputs are.
 
-    It is the cost of what is learnt from a direction and not from a target, see
-    `bioplaus.training.AbstractObjective`; no name stands for it, since labels are no slopes.
+    Objectives that give a direction in place of a target use it, see
+    `bioplaus.training.AbstractObjective`. It has no name, because labels are not slopes.
     """
 
     name = "given-slope"
@@ -141,14 +141,14 @@ class GivenSlope(AbstractCost):
 
 COSTS: dict[str, AbstractCost] = {c.name: c for c in (SquaredError(), CrossEntropy())}
 GROUP = "bioplaus.costs"
-"""The entry points of installed packages that are costs."""
+"""The entry-point group under which installed packages register costs."""
 
 CostLike = str | AbstractCost | type[AbstractCost] | Callable[[Tensor, Tensor], Tensor]
-"""A cost by name, one, its class, or a function of states and targets."""
+"""A cost: its name, an object, a class, or a function of states and targets."""
 
 
 def get_cost(cost: CostLike) -> AbstractCost:
-    """Look up a cost by name; an object is handed through, a class and a function are made one.
+    """Look up a cost by name; return an object as it is, make one of a class, wrap a function.
 
     Raises:
         InputError: the name is unknown, or the value is none of these.
@@ -172,5 +172,5 @@ def get_cost(cost: CostLike) -> AbstractCost:
 
 
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """Targets [B, num_classes] of integer labels [B]."""
+    """Convert integer labels [B] to one-hot targets [B, num_classes]."""
     return torch.nn.functional.one_hot(labels, num_classes).to(dtype)

@@ -1,4 +1,4 @@
-"""What is wrong with phases that do not settle, and what was found to settle them."""
+"""Diagnose phases that do not settle, and search for a setting that settles them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Status
 
 MORE_STEPS = 20
-"""How many times the step limit is tried as a cure."""
+"""Multiple of the step limit that is tried as a cure."""
 
 WEAKER = (0.5, 0.2, 0.1)
-"""Shares of a gain that are tried as a cure."""
+"""Factors of a gain that are tried as a cure."""
 
 ENOUGH = 0.9
-"""The share of a batch's rows that a cure has to settle."""
+"""The fraction of a batch's rows that a cure must settle."""
 
 
 @torch.no_grad()
 def stability(field: VectorField, x: Tensor, settling: Settling) -> float:
-    """The largest real part of the Jacobian's eigenvalues over the free points that converge.
+    """The largest real part of the Jacobian's eigenvalues over all converged free fixed points.
 
-    Negative where all of them attract; NaN where none converges. See `solvers.stability`.
+    It is negative if all of them are attractors and NaN if no row converges. See
+    `solvers.stability`.
     """
     free = free_phase(field, x, settling=dataclasses.replace(settling, verify=True))
     assert free.abscissa is not None
@@ -38,14 +39,14 @@ def stability(field: VectorField, x: Tensor, settling: Settling) -> float:
 
 
 def explain(step: int, patience: int, residual: float, status: Status, cure: str) -> str:
-    """Why a run ended of which no row settled any more.
+    """Explain why a run ended after its rows stopped settling.
 
     Args:
-        step: at which it ended.
-        patience: steps for which that was so.
-        residual: the largest of the last step, which says nothing where the state ran off.
-        status: the worst of the last step.
-        cure: what `find_cure` found.
+        step: the step at which the run ended.
+        patience: number of steps in which no row settled.
+        residual: largest residual of the last step; meaningless if the state diverged.
+        status: worst status of the last step.
+        cure: the result of `find_cure`.
     """
     how = "" if status >= Status.DIVERGED else f" (largest residual {residual:.2g})"
     return (
@@ -55,7 +56,7 @@ def explain(step: int, patience: int, residual: float, status: Status, cure: str
 
 
 def weaker_feedback(config: LoopConfig) -> str:
-    """What to make weaker in a network that is not stable, with its setting where it has one."""
+    """What to weaken in an unstable network, and the setting for it if there is one."""
     network = getattr(config, "network", None)
     gain, what = getattr(network, "feedback_gain", None), "feedback"
     if gain is None or getattr(network, "tied", False):
@@ -76,17 +77,18 @@ def find_cure(
     target: Tensor,
     cost: AbstractCost,
 ) -> str:
-    """Try what may make a batch settle again, and say what did.
+    """Try changes that may make a batch settle again, and report which one did.
 
     Args:
-        config: of the run.
-        task: what its network is drawn for; None where the config does not say how it is drawn.
-        field: the network as it is now.
-        estimator: of the run.
-        x, target, cost: a batch on which nothing settles, and its cost.
+        config: configuration of the run.
+        task: the task for which the network is drawn; None if the config does not define the
+            network.
+        field: the current network.
+        estimator: estimator of the run.
+        x, target, cost: a batch of which no row settles, and its cost.
 
     Returns:
-        The end of a sentence: the setting that was found to help and how many rows it settles.
+        The end of a sentence: the setting that helps, and how many rows settle with it.
     """
 
     def settled(network: VectorField, steps: int) -> int:
@@ -105,7 +107,7 @@ def find_cure(
 def _candidates(
     config: LoopConfig, task: Task | None, field: VectorField, settling: Settling
 ) -> Iterator[tuple[VectorField, int, str]]:
-    """Networks, how many times the step limit they get, and the setting to be named."""
+    """Yield candidate networks, the multiple of their step limit, and the setting to name."""
     free, nudged = (MORE_STEPS * n for n in (settling.free_steps, settling.nudged_steps))
     more = config.said({"phases.free_steps": free, "phases.nudged_steps": nudged})
     if all(bool(torch.isfinite(p).all()) for p in field.parameters.values()):

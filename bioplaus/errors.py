@@ -1,4 +1,4 @@
-"""The error that a user's mistake raises: one class for the whole program."""
+"""The error that a user's mistake raises; the whole program uses this one class."""
 
 from bridge.errors import InputError
 

@@ -1,4 +1,4 @@
-"""A field's hand-written methods against what its formula says: `check_field`."""
+"""Check a field's hand-written methods against its formula: `check_field`."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from bioplaus.nudging import Nudge, absolute, deviations, symmetrised
 from bioplaus.phases import Settling, free_phase
 
 STEP = 1e-6
-"""Of differences where nothing else tells a derivative."""
+"""Step of finite differences, where no other derivative is available."""
 
 ROUGH = 1e-5
-"""Tolerance of what is compared by differences."""
+"""Tolerance of comparisons with finite differences."""
 
 
 @dataclass(frozen=True)
 class FieldRow:
-    """One method against the formula.
+    """Comparison of one method with the formula.
 
     Attributes:
-        what: the method, and where it was looked at.
+        what: the method, and where it was evaluated.
         error: largest difference over the largest entry (or over 1, if that is smaller).
-        tolerance: up to which it passes.
-        hint: what is usually wrong where it does not.
+        tolerance: largest error that passes.
+        hint: the usual cause of a failure.
     """
 
     what: str
@@ -49,19 +49,19 @@ class FieldRow:
 
     @property
     def passed(self) -> bool:
-        """Whether the two agree; what is not finite does not."""
+        """Whether the two agree; a non-finite error fails."""
         return self.error <= self.tolerance
 
 
 @dataclass(frozen=True)
 class FieldReport:
-    """What `check_field` found, a row a method."""
+    """The result of `check_field`, one row per comparison."""
 
     rows: tuple[FieldRow, ...]
 
     @property
     def failures(self) -> tuple[FieldRow, ...]:
-        """The rows that do not agree."""
+        """The rows that fail."""
         return tuple(row for row in self.rows if not row.passed)
 
     def to_dataframe(self) -> Any:
@@ -82,10 +82,10 @@ class FieldReport:
 
 
 class FieldMismatch(InputError):
-    """A method of a field contradicts its formula; `report` says which."""
+    """A method of a field contradicts its formula; `report` shows which one."""
 
     def __init__(self, field: VectorField, report: FieldReport) -> None:
-        """Name the methods."""
+        """Compose a message that names the failing methods."""
         self.report = report
         wrong = "; ".join(
             f"{row.what} is off by {row.error:.1e} (tolerance {row.tolerance:g}): {row.hint}"
@@ -104,27 +104,28 @@ def check_field(
     seed: int = 0,
     tolerance: float = 1e-10,
 ) -> FieldReport:
-    """Hold every method of a field against `field(x, s)` and its derivatives by autograd.
+    """Compare every method of a field with `field(x, s)` and its derivatives by autograd.
 
-    At random states in float64, also far out and on the walls of boxes, after parameters have
-    been changed in place, and with buffers that hold NaN: Jacobian products, the local update,
-    drives, groups, slopes, differences of rho, norms, masks, and the dynamics of the phases. What
-    a method does not write by hand is the default itself, and passes.
+    The check covers Jacobian products, the local update, drives, groups, slopes, differences of
+    rho, norms, masks, and the dynamics of the phases. It evaluates them in float64 at random
+    states, far from the origin, on the walls of boxes, after parameters have been changed in
+    place, and with output buffers that hold NaN. A method that the field does not override passes
+    trivially.
 
     Args:
-        field: any; it is left as it is.
-        x: inputs, one a row, a tensor or what becomes one; drawn from [0, 1) where the field says
-            its `input`.
-        rows: how many are drawn.
-        seed: of the states.
-        tolerance: relative, of what is computed exactly.
+        field: any field; it is not changed.
+        x: inputs, one per row, a tensor or array-like; by default drawn from [0, 1) if the field
+            declares its `input`.
+        rows: number of inputs to draw.
+        seed: seed of the random states.
+        tolerance: relative tolerance of exact comparisons.
 
     Returns:
-        A row a comparison; its repr is a table.
+        A report with one row per comparison; its repr is a table.
 
     Raises:
         FieldMismatch: a method contradicts the formula; `.report` holds all comparisons.
-        InputError: x is missing, or the formula itself cannot be used.
+        InputError: x is missing, or the formula itself is unusable.
     """
     if rows < 1:
         raise InputError(f"rows={rows} must be at least 1")
@@ -146,7 +147,7 @@ def check_field(
 
 
 class _Look:
-    """The comparisons, of one field in double precision."""
+    """The comparisons for one field, in double precision."""
 
     def __init__(self, field: VectorField, x: Tensor, g: torch.Generator, tolerance: float) -> None:
         self.field, self.x, self.g, self.tolerance = field, x, g, tolerance
@@ -173,7 +174,7 @@ class _Look:
         return FieldRow(what, error if error == error else float("inf"), limit, hint)
 
     def all(self) -> Iterator[FieldRow]:
-        """Every comparison; a formula that cannot be used ends the check."""
+        """Yield every comparison; an unusable formula ends the check."""
         yield from self._formula()
         for where, s in self.states.items():
             yield from self._at(where, s)
@@ -272,9 +273,9 @@ class _Look:
             )
 
     def _changed(self) -> Iterator[FieldRow]:
-        """After parameters have been changed in place, and by `constrain`."""
+        """Compare after parameters have been changed in place, and by `constrain`."""
         moved, s = copy.deepcopy(self.field), self.states["near rest"]
-        moved.drive(self.x)  # what is kept of a first use is kept now
+        moved.drive(self.x)  # fill any caches before the parameters change
         for p in moved.parameters.values():
             p.add_(0.1 * self._draw(*p.shape) if p.ndim else 0.1)
         fresh = self.field.with_parameters({k: p.clone() for k, p in moved.parameters.items()})
@@ -326,7 +327,7 @@ class _Look:
         yield self._row(f"{named} into a buffer", rho(z, out), rho.value(z), "not the value")
 
     def _phases(self) -> Iterator[FieldRow]:
-        """The dynamics, in the state and in deviations from a fixed point."""
+        """Compare the dynamics, in the state and in deviations from a fixed point."""
         field, drive = self.field, self.field.drive(self.x)
         s = field.confine_state(self.states["near rest"].clone())
         free = absolute(field, drive)
@@ -360,7 +361,7 @@ class _Look:
         if isinstance(field, LayeredField) and not all(
             w.connection.linear for into in field.wires_at(field.split(s)).within for _, w in into
         ):
-            return  # pooling is frozen in nudged phases: they are another field, by intention
+            return  # nudged phases freeze pooling, so they differ from the field by design
         got = deviations(field, drive, nudge, s).force(d, nan.clone())
         yield self._row("force in deviations", got, expected, "not mu(s* + d)", rough=1e-9)
         boxed = field.box is not None or (

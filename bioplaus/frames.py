@@ -1,4 +1,4 @@
-"""Rows of a report as a data frame, and as a table of text."""
+"""Convert the rows of a report to a data frame or a text table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bioplaus.errors import InputError
 
 
 def frame(rows: Iterable[Any]) -> Any:
-    """Records as a pandas data frame, one a row.
+    """Convert records to a pandas data frame, one row per record.
 
     Raises:
         InputError: pandas is not installed.
@@ -23,7 +23,7 @@ def frame(rows: Iterable[Any]) -> Any:
 
 
 def text_table(names: Sequence[str], rows: Iterable[Any]) -> str:
-    """Attributes of records in columns; "-" where there is nothing to tell."""
+    """Format attributes of records in columns, with "-" for missing values."""
     table = [list(names), *([_cell(getattr(row, name)) for name in names] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in table)

@@ -1,4 +1,4 @@
-"""Estimators against oracles, with the asymmetry and the bound that explain the error."""
+"""Compare estimators with oracles, and report the asymmetry and bound that explain the error."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ from bioplaus.solvers import Solution, Status
 from bioplaus.truth import Exact, Truth, convergence, stability
 
 EXACT_UP_TO = 300
-"""States of at most this size have their asymmetry taken exactly, and a second oracle."""
+"""Up to this state size the asymmetry is computed exactly and a second oracle is used."""
 
 LARGE_ROWS = 8
-"""Rows whose spectral radius is taken of larger states; the stability is that of all."""
+"""Number of rows whose spectral radius is computed for larger states; stability uses all rows."""
 
 AGREEMENT = 1000.0
-"""Oracles agree if they differ by at most so many times the tolerance of their phases: what is
-left of a phase reaches the gradient multiplied by ||J^-1||."""
+"""Oracles agree if they differ by at most this multiple of their phases' tolerance. A multiple
+is needed because the gradient inherits a phase's residual multiplied by ||J^-1||."""
 
 
 _SHOWN = ("relative_error", "angle_degrees", "bound", "converged", "reason")
@@ -66,16 +66,16 @@ _SHOWN = ("relative_error", "angle_degrees", "bound", "converged", "reason")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradientReport(Alike):
-    """What `check_gradients` found.
+    """The result of `check_gradients`.
 
     Attributes:
-        asymmetry: of the Jacobian at the free fixed points: `ratio`, `standard_error`,
-            `symmetry_share`, `probes`, `spectral_radius`, all None where a row has not converged;
+        asymmetry: measures of the Jacobian at the free fixed points: `ratio`, `standard_error`,
+            `symmetry_share`, `probes`, `spectral_radius`, all None if a row has not converged;
             `free_residual` (the largest), `free_converged` (the share of rows) and `stability`
             (the largest `Solution.abscissa`);
             `weight_angle.k` in degrees.
         rows: see `GradientRow`.
-        tolerance: the relative residual that phases had to reach.
+        tolerance: the relative residual that phases must reach.
         agreement: the relative difference up to which oracles agree.
         free: the free phase of the estimators.
     """
@@ -103,22 +103,22 @@ class GradientReport(Alike):
 
     @property
     def unconverged(self) -> tuple[GradientRow, ...]:
-        """Rows whose estimate or oracle has a phase that did not reach its tolerance."""
+        """Rows in which a phase of the estimate or of the oracle did not reach its tolerance."""
         return tuple(r for r in self.rows if min(r.converged, r.oracle_converged) < 1)
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many rows have each reason that occurs, the worst reason first."""
+        """The number of rows for each reason that occurs, worst reason first."""
         counts = {reason: sum(r.reason == reason for r in self.rows) for reason in REASONS}
         return {reason: count for reason, count in counts.items() if count}
 
     @property
     def compared(self) -> bool:
-        """Whether any row is a comparison."""
+        """Whether any row holds a valid comparison."""
         return any(row.compared for row in self.rows)
 
     def said(self, reason: str) -> str:
-        """A reason with what is known of it, and its cure."""
+        """Format a reason with its details and its cure."""
         rows = [row for row in self.rows if row.reason == reason]
         if reason == FREE_UNSETTLED:
             settled = self.free.converged
@@ -165,24 +165,24 @@ def check_gradients(
 
     Args:
         field: the network.
-        x: clamped input, [B, n_in]: a tensor or what becomes one.
+        x: clamped input, [B, n_in]: a tensor or array-like.
         y: labels [B] or targets [B, m], likewise.
         cost: name, object or function.
-        estimators: names, classes or objects, one or several; oracles may be among them, and are
-            then compared like estimators.
-        betas: strengths of the nudge, for estimators that have one.
-        oracles: likewise what is taken for the true gradient; None is `default_oracles`. They
-            compute in float64 whatever the field does.
-        settling: how phases settle; a tolerance of 1e-10 (float64) or 1e-6 (float32) if not
-            given.
-        oracle_settling: how those of the oracles settle, the free phase among them, if not like
-            the estimators' (as where these run in another engine).
+        estimators: one or several names, classes or objects; oracles among them are compared
+            like estimators.
+        betas: nudge strengths, for estimators that have one.
+        oracles: one or several sources of the true gradient; None means `default_oracles`. They
+            compute in float64, whatever the field's dtype.
+        settling: how phases settle; the default has a tolerance of 1e-10 (float64) or 1e-6
+            (float32).
+        oracle_settling: how the oracles' phases settle, including their free phase; by default
+            like the estimators' phases. Use it if those run in another engine.
         settings: further fields of the estimators (`nudging`, `points`, ...), passed to those
-            that have them. What is compared is the estimate of -dJ/dtheta alone, without the
+            that have them. Only the estimate of -dJ/dtheta is compared, without the
             regulariser of `homeostasis` and the decay of `kolen-pollack`.
-        seed: of the random probes.
-        done: rows of an earlier call with the same arguments, which are not made again.
-        on_rows: given the asymmetry and the rows of each estimator and beta, as they are made.
+        seed: seed of the random probes.
+        done: rows of an earlier call with the same arguments; they are not computed again.
+        on_rows: called with the asymmetry and the rows of each estimator and beta, once computed.
 
     Raises:
         InputError: an unknown name, beta = 0, or an estimator that cannot serve this field.
@@ -222,18 +222,18 @@ def check_gradients(
 
 
 def _several(given: Any) -> tuple[Any, ...]:
-    """One or several, in a tuple."""
+    """Wrap one or several values in a tuple."""
     alone = isinstance(given, str) or not isinstance(given, Iterable)
     return (given,) if alone else tuple(given)
 
 
 def default_oracles(field: VectorField) -> tuple[str, ...]:
-    """`implicit`, and `unrolled`, which shares no derivative with it, where the size allows."""
+    """`implicit` and, where the size allows, `unrolled`, which shares no derivative with it."""
     return ("implicit", "unrolled") if field.n <= EXACT_UP_TO else ("implicit",)
 
 
 def default_settling(dtype: torch.dtype) -> Settling:
-    """Phases settled as far as a comparison of gradients needs."""
+    """Settle phases as precisely as a comparison of gradients needs."""
     tolerance = 1e-10 if dtype == torch.float64 else 1e-6
     return Settling(tolerance=tolerance, free_steps=2000, nudged_steps=2000, verify=True)
 
@@ -241,7 +241,7 @@ def default_settling(dtype: torch.dtype) -> Settling:
 def variants(
     choice: EstimatorLike, betas: Sequence[float], settling: Settling, settings: Mapping[str, Any]
 ) -> list[tuple[AbstractEstimator, float]]:
-    """An estimator at each beta that it is asked for, once with NaN if it has none.
+    """Make an estimator at each beta, or once, with beta NaN, if it has no beta.
 
     An object keeps its own settings, beta among them.
 
@@ -270,16 +270,16 @@ def _asymmetry_and_bounds(
     layout: Layout,
     seed: int,
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """The asymmetry's measures, and by row the bound on the error of the batch gradient.
+    """Compute the asymmetry's measures and, by row, the bound on the batch gradient's error.
 
     ||nu + dJ/dtheta|| <= mean over rows of ||J^-1||^2 ||J - J^T|| ||c|| ||dmu/dtheta||, from
     J^-T - J^-1 = J^-T (J - J^T) J^-1 and the triangle inequality over the rows. Where the local
     rule sees D ds (activity coordinates), D J^-1 takes the place of J^-1, and
     J^-T - D J^-1 = J^-T (D J - J^T D) J^-1 + J^-T (1 - D), whose last term acts on c: zero on
-    linear outputs. Of several parameters ||dmu/dtheta||^2 is at most the sum over them.
+    linear outputs. For several parameters ||dmu/dtheta||^2 is at most the sum over them.
 
-    All are None where a row of the free phase has not converged: nothing is known of a Jacobian
-    at another point.
+    All are None if a row of the free phase has not converged, since the Jacobian is then taken
+    at the wrong point.
     """
     s, rng = free.s, torch.Generator().manual_seed(seed)
     found = dict.fromkeys(("ratio", "standard_error", "symmetry_share", "probes"))
@@ -323,7 +323,7 @@ def _known(value: float) -> float | None:
 def weight_angles(field: VectorField) -> dict[str, float | None]:
     """Degrees between each feedback matrix and its transposed feedforward partner.
 
-    None where one of them is zero.
+    An angle is None if one of the two is zero.
     """
     angles = {}
     for name, partner in field.partners().items():
@@ -342,7 +342,7 @@ def _compare(
     bounds: Mapping[str, float | None],
     agreement: float,
 ) -> list[GradientRow]:
-    """The rows of one estimate against one oracle."""
+    """Compare one estimate with one oracle, row by row."""
     converged, residual = convergence(estimate)
     phases = [estimate.free, *estimate.nudged]
     common: dict[str, Any] = {
@@ -379,7 +379,7 @@ def _over(bound: float | None, gradient: Tensor) -> float | None:
 
 
 def _unfit(estimate: Estimate, truth: Truth) -> str | None:
-    """Why an estimate and an oracle cannot be compared at all."""
+    """Why an estimate and an oracle cannot be compared at all, or None."""
     if any(bool((p.status == Status.UNSTABLE).any()) for p in [estimate.free, *estimate.nudged]):
         return UNSTABLE
     if not bool(estimate.free.converged.all()):

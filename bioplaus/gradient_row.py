@@ -1,4 +1,4 @@
-"""One estimate of the gradient against one oracle: measures, and why some are left out."""
+"""Compare one gradient estimate with one oracle: measures, and why some are missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CURES = {
     DISAGREEMENT: "trust no more digits than the oracles share; a lower tolerance may give more",
 }
 REASONS = tuple(CURES)
-"""All that can be wrong with a row, the worst first. What is said is the first that holds."""
+"""All that can be wrong with a row, worst first. A row reports the first that applies."""
 
 MEASURES = (
     "cosine",
@@ -43,15 +43,15 @@ MEASURES = (
     "nonzero_share",
     "rmse",
 )
-"""What compares two gradients."""
+"""The measures that compare two gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientRow:
-    """One estimate against one oracle, for one parameter or for several together.
+    """Comparison of one estimate with one oracle, for one parameter or several together.
 
-    A comparison is None where it says nothing: in a row whose estimate or oracle has not
-    converged, or rests on a point that is not stable, every one of them. `reason` says why.
+    A measure is None where it would be meaningless. If the estimate or the oracle has not
+    converged, or its fixed point is not stable, all measures are None. `reason` says why.
 
     Attributes:
         estimator, oracle, parameter: what is compared; parameter is "all", "feedback" (the
@@ -71,12 +71,12 @@ class GradientRow:
         nonzero_share: share of the entries that are zero in neither, which have a sign to compare.
         oracle_residual: the largest relative residual of any phase of the oracle, its adjoint's
             ||J^T a - c|| / ||c|| or its perturbed phases' among them.
-        oracle_converged: share of rows that reached the tolerance in all of these.
-        oracle_difference: largest distance from another oracle that has converged, over the norm
-            of the true gradient; None where there is none.
+        oracle_converged: share of rows that reached the tolerance in all phases of the oracle.
+        oracle_difference: largest distance from another converged oracle, over the norm of the
+            true gradient; None if there is no other.
         stability: largest real part of an eigenvalue of the Jacobian at the estimate's fixed
-            points, free and nudged; from 0 up the dynamics leave them. None where not known.
-        reason: one of REASONS, None where nothing is wrong.
+            points, free and nudged; at 0 or above they are unstable. None if unknown.
+        reason: one of REASONS; None if nothing is wrong.
     """
 
     estimator: str
@@ -103,15 +103,15 @@ class GradientRow:
 
     @property
     def compared(self) -> bool:
-        """Whether estimate and oracle are fit to be compared and both are not zero."""
+        """Whether the estimate and the oracle can be compared and neither is zero."""
         return self.angle_degrees is not None
 
 
 def measures(e: Tensor, t: Tensor) -> tuple[dict[str, Any], str | None]:
-    """MEASURES of an estimate `e` against the gradient `t`, and what is wrong with them.
+    """Compute MEASURES of an estimate `e` of the gradient `t`, and what is wrong with them.
 
-    Two zero vectors have no angle, and no error in terms of the other; numbers that are not
-    finite have nothing.
+    A zero vector has no angle and no relative error. Vectors that are not finite have no measures
+    at all.
     """
     e, t = e.double(), t.double()
     found: dict[str, Any] = dict.fromkeys(MEASURES)
@@ -132,7 +132,7 @@ def measures(e: Tensor, t: Tensor) -> tuple[dict[str, Any], str | None]:
         return found, ZERO_ESTIMATE
     u, v = e / size_e, t / size_t
     found["cosine"] = float(u @ v)
-    # exact also near 0 and 180 degrees, where arccos loses half of the digits
+    # accurate near 0 and 180 degrees too, where arccos loses half of the digits
     both = torch.linalg.vector_norm(u + v)
     angle = 2 * torch.atan2(torch.linalg.vector_norm(u.sub_(v)), both)
     found["angle_degrees"] = math.degrees(float(angle))
@@ -141,12 +141,12 @@ def measures(e: Tensor, t: Tensor) -> tuple[dict[str, Any], str | None]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each row's parameters lie in one vector of all: the feedback weights come last.
+    """Where each row's parameters lie in one flat vector; the feedback weights come last.
 
     Attributes:
         names: all parameters, in the order of the vector.
-        rows: the slice of each row by its name: "all", "feedforward" and "feedback" where there
-            are feedback weights, and each parameter.
+        rows: the slice of each row by name: "all", each parameter and, if there are feedback
+            weights, "feedforward" and "feedback".
     """
 
     names: tuple[str, ...]
@@ -165,7 +165,7 @@ class Layout:
         return cls(tuple(names), rows | {name: own[name] for name in parameters})
 
     def flat(self, updates: Mapping[str, Tensor]) -> Tensor:
-        """All updates as one float64 vector."""
+        """Concatenate all updates into one float64 vector."""
         return torch.cat([updates[name].reshape(-1).double() for name in self.names])
 
     def members(self, row: str) -> list[str]:
@@ -181,7 +181,7 @@ class Layout:
 def record_type(
     estimators: Iterable[str], oracles: Iterable[str], parameters: Iterable[str]
 ) -> type:
-    """A record type for rows over these names (as closed sets), with `step` and the asymmetry."""
+    """Make a record type for rows with these names as closed sets, `step` and the asymmetry."""
     return _record_type(tuple(estimators), tuple(oracles), tuple(parameters))
 
 
@@ -213,9 +213,9 @@ def _record_again(names: tuple[tuple[str, ...], ...], values: tuple[Any, ...]) -
 def records(
     kind: type, asymmetry: Mapping[str, Any], rows: Iterable[GradientRow], step: int
 ) -> list[Any]:
-    """Rows of a report, with its asymmetry, as records of a type that `record_type` made.
+    """Convert the rows and asymmetry of a report to records of a type made by `record_type`.
 
-    What is None is NaN there, and the reason "".
+    None becomes NaN, and a missing reason "".
     """
     both = {"asymmetry": asymmetry["ratio"], "asymmetry_error": asymmetry["standard_error"]}
     made = []

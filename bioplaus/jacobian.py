@@ -12,14 +12,14 @@ from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.linear import gmres, ritz_values, unit, without
 
 DENSE_UP_TO = 2000
-"""No dense Jacobian is formed for a larger state."""
+"""The largest state for which a dense Jacobian is formed."""
 
 RESOLVED = 0.1
-"""Relative residual up to which the value of a Lanczos process is given: of ||M||^2, whose error
-is about its square."""
+"""The largest relative residual at which the result of a Lanczos process is accepted. The error of
+||M||^2 is about its square."""
 
 AT_REST = 1e-2
-"""Relative change up to which that of an Arnoldi process is."""
+"""The largest relative change at which the result of an Arnoldi process is accepted."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -30,9 +30,9 @@ class Asymmetry:
 
     Attributes:
         ratio: ||J - J^T||_F / ||J + J^T||_F.
-        standard_error: of `ratio`; zero where it is exact.
+        standard_error: standard error of `ratio`; zero if it is exact.
         symmetry_share: S / (S + A), Frobenius norms of the symmetric and antisymmetric parts.
-        probes: random vectors a row; zero where it is exact.
+        probes: random vectors per row; zero if the measures are exact.
     """
 
     ratio: float
@@ -64,7 +64,7 @@ def exact_asymmetry(at: AbstractLinearisation) -> Asymmetry:
 def hutchinson_asymmetry(
     at: AbstractLinearisation, *, probes: int = 32, generator: torch.Generator | None = None
 ) -> Asymmetry:
-    """The asymmetry from random products, without a matrix.
+    """Estimate the asymmetry from random products, without forming a matrix.
 
     ||M||_F^2 = E ||M e||^2 for random signs e. With a_i, b_i the draws for J - J^T and J + J^T
     (the same e_i), the ratio sqrt(mean a / mean b) has by the delta method the standard error
@@ -105,17 +105,17 @@ def spectral_norm(
     iterations: int = 100,
     tolerance: float = 1e-12,
 ) -> Tensor:
-    """||M||_2 of each row by the Lanczos process on M^T M, from below, [B].
+    """A lower estimate of ||M||_2 for each row by the Lanczos process on M^T M, [B].
 
-    NaN where the process ended too early: where it leaves a residual above RESOLVED times
-    ||M||^2, the value may be far below.
+    It is NaN if the process ended with a residual above RESOLVED times ||M||^2, since the estimate
+    may then be far too low.
 
     Args:
         product: v -> M v, [B, n] -> [B, n].
         transposed: v -> M^T v.
-        start: any [B, n]; its direction is where the process begins.
-        iterations: products with M^T M at most.
-        tolerance: relative change of ||M||^2 at which it ends.
+        start: start vectors of any norm, [B, n].
+        iterations: largest number of products with M^T M.
+        tolerance: relative change of ||M||^2 at which the process ends.
 
     Source: Golub and Van Loan, Matrix Computations, section 10.1.
     """
@@ -141,7 +141,7 @@ def spectral_norm(
 def inverse_norm(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
     """||J_s^-1||_2 of each row, [B]: dense up to DENSE_UP_TO units, else Lanczos over GMRES.
 
-    NaN where a solve or the process has not converged.
+    It is NaN if a solve or the process has not converged.
     """
     if _dense_fits(at):
         return 1 / torch.linalg.svdvals(dense_jacobian(at))[:, -1]
@@ -168,7 +168,7 @@ def inverse_norm(at: AbstractLinearisation, *, generator: torch.Generator) -> Te
 def asymmetry_norm(
     at: AbstractLinearisation, seen: Tensor | None, *, generator: torch.Generator
 ) -> Tensor:
-    """||D J_s - J_s^T D||_2 of each row, [B], D what the local rule sees of ds (None: 1)."""
+    """||D J_s - J_s^T D||_2 of each row, [B]; the local rule sees D ds (None: D = 1)."""
     start = _random_like(at.s, generator)
 
     def odd(v: Tensor) -> Tensor:
@@ -184,8 +184,9 @@ def asymmetry_norm(
 def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) -> Tensor:
     """The largest |eigenvalue| of J_s + 1 (what one Euler step with dt = 1 multiplies), [B].
 
-    Dense up to DENSE_UP_TO units; above, the Ritz values of an Arnoldi process of 150 products, and
-    NaN where the largest still moves by more than AT_REST of itself.
+    Up to DENSE_UP_TO units it is computed from the dense matrix. Above, it is the largest Ritz
+    value of an Arnoldi process of 150 products, or NaN if its relative change still exceeds
+    AT_REST.
     """
     if _dense_fits(at):
         eye = torch.eye(at.n, dtype=at.s.dtype, device=at.s.device)
@@ -199,7 +200,7 @@ def spectral_radius(at: AbstractLinearisation, *, generator: torch.Generator) ->
 
 
 class _Moving:
-    """How much the largest Ritz values have moved between the last two looks, [B]."""
+    """Tracks the change of the largest Ritz values between the last two checks, [B]."""
 
     def __init__(self) -> None:
         self.newest = self.change = torch.tensor(torch.inf)
@@ -222,7 +223,8 @@ def _random_like(s: Tensor, generator: torch.Generator) -> Tensor:
 def _largest(alphas: list[Tensor], betas: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The largest eigenvalue of the tridiagonal matrices of a Lanczos process, [B].
 
-    And the size of the last entry of its unit eigenvector: times the next beta, the residual.
+    The second result is the absolute last entry of its unit eigenvector; multiplied by the next
+    beta, it gives the residual.
     """
     matrix = torch.diag_embed(torch.stack(alphas, 1))
     if betas:

@@ -1,4 +1,4 @@
-"""Many linear systems at once: Krylov methods over matrix-vector products, and dense solves."""
+"""Batches of linear systems: Krylov methods on matrix-vector products, and dense solves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 SAFE = 128
-"""Matrices of up to this size are factored rightly side by side."""
+"""The largest matrix size at which batched factorisation is reliable."""
 
 
 def solve(A: Tensor, b: Tensor) -> Tensor:
-    """x with A x = b for every matrix of a batch; see `solve_ex`.
+    """Solve A x = b for every matrix of a batch; see `solve_ex`.
 
     Raises:
         torch.linalg.LinAlgError: a matrix is singular.
@@ -23,13 +23,13 @@ def solve(A: Tensor, b: Tensor) -> Tensor:
 
 
 def solve_ex(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """x with A x = b for every matrix of a batch, and where a matrix is singular (info != 0).
+    """Solve A x = b for every matrix of a batch, and report singular matrices (info != 0).
 
-    On a CPU with several threads torch factors the matrices of a batch side by side, and from
-    n = 151 oneMKL's LU then fails, hangs or gives wrong numbers (pytorch issues 142815 and 141358;
+    On a CPU with several threads torch factors the matrices of a batch in parallel. From n = 151
+    on, oneMKL's LU then fails, hangs or gives wrong numbers (pytorch issues 142815 and 141358;
     torch 2.5 to 2.13). Larger matrices are therefore solved one after another, each on all
-    threads. Every LU of this package comes by here; `nlhf.linear` has the same guard, because the
-    engines share no code.
+    threads. Every LU decomposition of this package goes through this function. `nlhf.linear` has
+    the same guard, because the engines share no code.
 
     Args:
         A: [..., n, n].
@@ -66,13 +66,13 @@ def gmres(
     """Solve A x = b, row by row, by GMRES without restarts.
 
     Args:
-        matvec: x -> A x, [B, n] -> [B, n]; every row may have a matrix of its own.
+        matvec: x -> A x, [B, n] -> [B, n]; each row may have its own matrix.
         b: right-hand sides, [B, n].
-        tolerance: of ||A x - b|| / ||b||.
-        max_iterations: products with A at most; as many [B, n] tensors are kept.
+        tolerance: tolerance of ||A x - b|| / ||b||.
+        max_iterations: largest number of products with A; as many [B, n] tensors are stored.
 
     Returns:
-        x [B, n], and the relative residual of each row [B], measured afresh.
+        x [B, n], and the relative residual of each row [B], recomputed from x.
 
     Source: Saad and Schultz 1986 (SIAM J. Sci. Stat. Comput. 7), algorithm 3.
     """
@@ -106,16 +106,16 @@ def ritz_values(
     products: int,
     enough: Callable[[Tensor], bool] = lambda values: False,
 ) -> Tensor:
-    """Ritz values of M, row by row, by the Arnoldi process: its outer eigenvalues come first.
+    """Ritz values of M, row by row, by the Arnoldi process; outer eigenvalues converge first.
 
-    Where a row's products span no more dimensions, the process goes on from a new draw: what
-    rounding leaves there is no direction, and its Ritz values would be none of M.
+    When the products of a row span no new dimension, the process continues from a random vector.
+    The remainder is then rounding error, and Ritz values from it would not be those of M.
 
     Args:
         product: v -> M v, [B, n] -> [B, n], real or complex.
-        start: any [B, n]; its direction is where the process begins.
-        products: with M at most; as many [B, n] tensors are kept.
-        enough: asked of the values now and then, whether the process may end.
+        start: start vectors of any norm, [B, n].
+        products: largest number of products with M; as many [B, n] tensors are stored.
+        enough: called with the values from time to time; returns whether the process may end.
 
     Returns:
         [B, k], complex, k <= min(products, n).
@@ -146,17 +146,17 @@ def ritz_values(
 
 
 def _orthogonal_draw(basis: Tensor, rng: torch.Generator) -> Tensor:
-    """A random unit vector that is orthogonal to k others, row by row: [B, k, n] -> [B, n]."""
+    """Draw a unit vector orthogonal to k others, row by row: [B, k, n] -> [B, n]."""
     batch, _, n = basis.shape
     v = torch.randn(batch, n, generator=rng, dtype=basis.dtype).to(basis.device)
     return unit(without(basis, v)[0])[0]
 
 
 def without(basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """v - Q Q^H v and Q^H v, row by row: what is left of v orthogonal to a basis.
+    """v - Q Q^H v and Q^H v, row by row: project v off a basis.
 
-    By classical Gram-Schmidt, whose second pass takes out what the rounding of the first leaves.
-    Vectors stand as rows of the products: as columns a CPU takes ten times as long.
+    This is classical Gram-Schmidt with a second pass, which removes the rounding error of the
+    first. Vectors are stored as rows, because a CPU takes ten times as long with columns.
 
     Args:
         basis: Q^T, k orthonormal vectors, [B, k, n].
@@ -176,13 +176,13 @@ def without(basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit(v: Tensor) -> tuple[Tensor, Tensor]:
-    """v / ||v|| of each row, zero where v is, and the norms."""
+    """v / ||v|| of each row (zero if v is zero), and the norms."""
     norm = torch.linalg.vector_norm(v, dim=1)
     return v / torch.where(norm > 0, norm, 1.0)[:, None], norm
 
 
 def _least_squares(columns: list[Tensor], norm: Tensor) -> tuple[Tensor, Tensor]:
-    """argmin_y ||norm e_1 - H y|| with the Hessenberg matrix given by columns; its residual."""
+    """argmin_y ||norm e_1 - H y|| for a Hessenberg matrix given by columns, and its residual."""
     k, batch = len(columns), norm.shape[0]
     hessenberg = norm.new_zeros(batch, k + 1, k)
     for j, column in enumerate(columns):
@@ -191,7 +191,7 @@ def _least_squares(columns: list[Tensor], norm: Tensor) -> tuple[Tensor, Tensor]
     target[:, 0] = norm
     q, r = torch.linalg.qr(hessenberg)
     right = q.mT @ target
-    # a row that is done has a zero on the diagonal: leave that direction out
+    # a row that has converged has a zero on the diagonal: drop that direction
     diagonal = r.diagonal(dim1=1, dim2=2)
     dead = diagonal.abs() <= torch.finfo(norm.dtype).eps * diagonal.abs().amax(1, keepdim=True)
     r = r + torch.diag_embed(dead.to(r.dtype))

@@ -1,4 +1,4 @@
-"""What `eqprop-run` measures: of a step, of an epoch, of the network."""
+"""Measures that `eqprop-run` records for a step, an epoch and the network."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ MEASURES = (
     "accepted",
     "status",
 )
-"""Of a step: means over its rows, but LARGEST."""
+"""Measures of a step: means over its rows, except for those in LARGEST."""
 ENERGIES = ("energy", "energy_rise")
-"""Of an epoch, of a field that has an energy."""
+"""Measures of an epoch, for a field that has an energy."""
 ROUNDING = 1e-12
 LARGEST = ("free_residual", "nudged_residual", "status")
 
@@ -43,9 +43,9 @@ def count_errors(
     rows: Tensor,
     both_sides: bool,
 ) -> int:
-    """Of some test images, count those whose largest output is not their label.
+    """Count the test images whose largest output is not their label.
 
-    With `both_sides`, the largest of the sum of the outputs for the image and its mirror image.
+    With `both_sides`, the outputs for the image and its mirror image are summed first.
     """
     rows = rows.to(dataset.test.inputs.device)
     x = dataset.test.inputs[rows]
@@ -58,7 +58,7 @@ def count_errors(
 
 
 def alignments(field: VectorField) -> dict[str, float]:
-    """tr(W_f W_b) / (||W_f|| ||W_b||) of each pair of weights: 1 is transposed, 0 unrelated."""
+    """tr(W_f W_b) / (||W_f|| ||W_b||) of each pair: 1 for transposes, 0 for unrelated weights."""
     result = {}
     for k, (name, partner) in enumerate(field.partners().items(), 1):
         back = field.parameters[name]
@@ -70,8 +70,8 @@ def alignments(field: VectorField) -> dict[str, float]:
 
 
 def keeps_energy(field: VectorField) -> bool:
-    """Whether a field has an energy whatever it learns."""
-    learns = (  # a layer's own weight may be symmetric now, and is not after a step
+    """Whether a field keeps an energy throughout learning."""
+    learns = (  # a layer's own weight may be symmetric now, but not after a step
         c.source == c.target and c.name in field.parameters
         for c in getattr(field, "connections", ())
     )
@@ -79,10 +79,10 @@ def keeps_energy(field: VectorField) -> bool:
 
 
 def energies(field: VectorField, x: Tensor, settling: Settling) -> dict[str, float]:
-    """Of a field that has an energy, how it runs in the free phases of some inputs; else nothing.
+    """Measure the energy during the free phases of some inputs; empty if the field has none.
 
-    `energy` is its mean at their ends; `energy_rise` is the largest rise in one step of any of
-    them, 0 where it never rises. In float64, so that rounding is none.
+    `energy` is its mean at the end of the phases. `energy_rise` is the largest rise in one step of
+    any phase, or 0 if it never rises. Both are computed in float64 to avoid rounding error.
     """
     if not keeps_energy(field):
         return {}
@@ -93,7 +93,7 @@ def energies(field: VectorField, x: Tensor, settling: Settling) -> dict[str, flo
 
 
 def rise_of(found: Tensor) -> float:
-    """The largest rise of energies [T + 1, B] in one step; what rounding makes is none."""
+    """The largest rise of energies [T + 1, B] in one step, ignoring rounding error."""
     before, after = found[:-1], found[1:]
     size = torch.maximum(before.abs(), after.abs()).clamp_min(1.0)
     rises = torch.where(after - before > ROUNDING * size, after - before, 0.0)
@@ -103,7 +103,7 @@ def rise_of(found: Tensor) -> float:
 def measure(
     field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor
 ) -> dict[str, float]:
-    """The MEASURES of one step, fetched from the device at once."""
+    """The MEASURES of one step, fetched from the device in one transfer."""
     own = _of_outputs(field, cost, estimate, y)
     return fetch_measures(estimate, own)
 
@@ -111,14 +111,14 @@ def measure(
 def measures(
     field: VectorField, cost: AbstractCost, estimate: Estimate, y: Tensor, members: int = 0
 ) -> Tensor:
-    """The MEASURES of one step, where it was computed.
+    """The MEASURES of one step, on the device that computed it.
 
     Args:
         field, cost, estimate, y: of the step.
-        members: how many the field is an ensemble of; 0 is none.
+        members: number of ensemble members; 0 if the field is not an ensemble.
 
     Returns:
-        [9]; of an ensemble [members, 9], each of its own rows.
+        [9]; for an ensemble [members, 9], each member over its own rows.
     """
     over = Over(members)
     own = _of_outputs(field, cost, estimate, y, over)
@@ -126,14 +126,14 @@ def measures(
 
 
 def fetch_measures(estimate: Estimate, own: Mapping[str, Tensor]) -> dict[str, float]:
-    """What the phases of an estimate tell, after other numbers; fetched from the device at once."""
+    """Add the measures of an estimate's phases to others, and fetch all in one transfer."""
     found = {**own, **_of_phases(estimate)}
     return dict(zip(found, torch.stack([*found.values()]).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
 class Over:
-    """What numbers a row [B] come to: over all rows, or over those of each member, [members]."""
+    """Reduces values per row [B] over all rows, or over the rows of each member, [members]."""
 
     members: int = 0
 
@@ -182,11 +182,11 @@ class Tally:
         self.rows = 0
 
     def add(self, values: dict[str, float], rows: int) -> None:
-        """Take the measures of a step, means over so many rows."""
+        """Add the measures of a step, which are means over `rows` rows."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + rows * value
         self.rows += rows
 
     def means(self) -> dict[str, float]:
-        """Give the means over all rows so far, by name."""
+        """Return the means over all rows so far, by name."""
         return {name: total / self.rows for name, total in self.sums.items()}

@@ -19,13 +19,13 @@ from bioplaus.nudging import AbstractDeviations, Nudge, absolute, deviations
 from bioplaus.solvers import AbstractSolver, Solution, Sweeps, get_solver
 
 FULL_NUDGE = 0.1
-"""The |beta| from which on the tolerance holds as it is."""
+"""The |beta| from which on nudged phases use the tolerance unscaled."""
 
 ROUNDINGS = 4
-"""A residual of so many machine precisions is as low as absolute states get."""
+"""The lowest residual that absolute states can reach, in units of the machine precision."""
 
 DynamicsFactory = Callable[[VectorField, Tensor, Nudge, Tensor], AbstractDeviations]
-"""Makes a nudged phase's dynamics, in deviations from s*, from field, drive, nudge and s*."""
+"""Makes the dynamics of a nudged phase in deviations from s*: (field, drive, nudge, s*)."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Settling(metaclass=Answered):
     """How phases settle.
 
     Attributes:
-        solver: the kind of step; also by its name or its class.
+        solver: the kind of step: a solver, its name or its class.
         tolerance: relative residual ||F||/||s|| at which a row is done; 0 takes exactly the
             step limits. In nudged phases with |beta| below 0.1 it is smaller, see `nudged`.
         free_steps, nudged_steps: step limits of the two phases.
         check_every: number of steps between checks of the residual.
-        verify: whether rows that converge must rest at an attractor, see `Solution.abscissa`.
-            None asks it of small networks only: of a large one it costs ten times the phase.
+        verify: whether converged rows must rest at an attractor, see `Solution.abscissa`. None
+            checks small networks only, since in a large one the check costs ten times the phase.
     """
 
     solver: AbstractSolver = field(default_factory=Sweeps)
@@ -59,17 +59,17 @@ class Settling(metaclass=Answered):
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1")
 
     def nudged(self, beta: float | Tensor, absolute: torch.dtype | None = None) -> float:
-        """The tolerance of a nudged phase: times |beta| / 0.1 where |beta| is below 0.1.
+        """The tolerance of a nudged phase: scaled by |beta| / 0.1 if |beta| is below 0.1.
 
-        A nudge moves the state by about beta ||s||: held to the same residual, a weak one would
-        be taken for settled before it has moved anything.
+        A nudge moves the state by about beta ||s||. At a fixed tolerance, a weakly nudged phase
+        would count as settled before it has moved.
 
         Args:
             beta: strength of the nudge.
-            absolute: of states that are not kept as deviations: their residual does not fall
-                below what rounding leaves of it.
+            absolute: dtype of states that are not stored as deviations; rounding bounds their
+                residual from below.
         """
-        if self.solver.absolute:  # what the free phase has left stays in the nudged ones
+        if self.solver.absolute:  # the residual of the free phase remains in the nudged ones
             return self.tolerance
         size = float(beta.abs().min()) if isinstance(beta, Tensor) else abs(beta)
         made = self.tolerance * min(1.0, size / FULL_NUDGE)
@@ -92,9 +92,9 @@ def free_phase(
 
     Args:
         field: the vector field.
-        x: clamped input, one a row.
+        x: clamped input, one per row.
         settling: solver, tolerance and step limits.
-        start: first state [B, n] (a warm start); None starts from one pass upwards.
+        start: initial state [B, n] (a warm start); None starts from a feedforward pass.
         drive: `field.drive(x)` if it is known already.
 
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 3.
@@ -121,16 +121,15 @@ def free_energies(
     settling: Settling | None = None,
     start: Tensor | None = None,
 ) -> tuple[Solution, Tensor]:
-    """A free phase, and the energy at its start and after each of its steps.
+    """Run a free phase, and record the energy at its start and after each step.
 
-    It does not rise: sweeps minimise it layer by layer, Euler's steps follow it down while they
-    are small.
+    The energy does not rise: sweeps minimise it layer by layer, and small Euler steps descend it.
 
     Args:
-        field: one that has an energy, see `bioplaus.fields.energy`.
-        x: clamped input, one a row.
+        field: a field that has an energy, see `bioplaus.fields.energy`.
+        x: clamped input, one per row.
         settling: solver, tolerance and step limits.
-        start: first state [B, n]; None starts from one pass upwards.
+        start: initial state [B, n]; None starts from a feedforward pass.
 
     Returns:
         The phase, and the energies, [T + 1, B].
@@ -173,8 +172,8 @@ def nudged_phase(
 ) -> Solution:
     """Settle to s_beta with mu(x, s) - beta dC/ds = 0, starting from the free fixed point.
 
-    What is settled is the deviation d = s_beta - s*, and given back beside the state. What the
-    free phase has left of mu(x, s*) is left out.
+    The solver works on the deviation d = s_beta - s*, which is returned along with the state. The
+    residual mu(x, s*) of the free phase is subtracted.
 
     Args:
         field: the vector field.
@@ -182,9 +181,9 @@ def nudged_phase(
         free: s*, [B, n].
         cost: C.
         target: y, [B, m].
-        beta: strength of the nudge, not zero; one for all or one a row [B, 1].
+        beta: strength of the nudge, not zero; one for all rows or one per row [B, 1].
         settling: solver, tolerance and step limits.
-        dynamics: what to settle in.
+        dynamics: makes the dynamics of the phase.
 
     Raises:
         InputError: beta is zero.
@@ -197,7 +196,7 @@ def nudged_phase(
 def _settled(
     dynamics: AbstractDeviations, free: Tensor, settling: Settling, beta: float | Tensor
 ) -> Solution:
-    """Settle the deviations of as many rows as `free` has."""
+    """Settle the deviations of all rows of `free`."""
     end = solve(
         dynamics.from_rest(),
         torch.zeros_like(free),
@@ -224,7 +223,7 @@ def phase_pair(
 ) -> tuple[Solution, Solution]:
     """The nudged phases at +beta and -beta, both from s*, settled as one batch of 2B rows."""
     strength, rows = per_row(beta, free), torch.arange(len(free), device=free.device)
-    # what depends on the free state alone is computed once for both signs
+    # terms that depend only on the free state are computed once for both signs
     both = Nudge(cost, torch.cat((target, target)), torch.cat((strength, -strength)))
     pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(
         torch.cat((rows, rows)), both
@@ -234,7 +233,7 @@ def phase_pair(
 
 
 def per_row(beta: float | Tensor, s: Tensor) -> Tensor:
-    """The strength of the nudge as a column [B, 1] of the dtype of `s`.
+    """The strength of the nudge as a column [B, 1] with the dtype of `s`.
 
     Raises:
         InputError: beta is zero.

@@ -1,4 +1,4 @@
-"""What a field answers: the outputs of its free fixed point."""
+"""The prediction of a field: the outputs of its free fixed point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Status
 
 ROWS = 1000
-"""Rows that are settled at once."""
+"""Number of rows settled in one batch."""
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What there is under a name: classes in a package's own files, and what installed packages add."""
+"""Look up names among a package's own classes and the entry points of installed packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def defined_in(package: ModuleType, kind: type[T]) -> list[type[T]]:
-    """Find the classes of a kind that the files of a package define, in the files' order.
+    """Find the subclasses of `kind` that the files of a package define, in file order.
 
     Classes called `Abstract...` are left out.
     """
@@ -37,26 +37,26 @@ def defined_in(package: ModuleType, kind: type[T]) -> list[type[T]]:
 
 
 def added(group: str) -> tuple[metadata.EntryPoint, ...]:
-    """The entry points of installed packages in a group; nothing of them is imported."""
+    """The entry points of installed packages in a group, without importing them."""
     return _added(group, tuple(sys.path))
 
 
 @cache
 def _added(group: str, path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
-    del path  # where they were looked for
+    del path  # the path is only part of the cache key
     found = {entry.name: entry for entry in metadata.entry_points(group=group)}
     return tuple(found[name] for name in sorted(found))
 
 
 def load_added(entry: metadata.EntryPoint) -> Any:
-    """Import what an entry point names.
+    """Import the object that an entry point names.
 
     Raises:
-        InputError: it cannot be; one line that names the entry point and the cause.
+        InputError: the import fails; the line names the entry point and the cause.
     """
     try:
         return entry.load()
-    except Exception as error:  # whatever the package does when it is imported
+    except Exception as error:  # importing a package can raise anything
         raise InputError(
             f"the entry point {entry.name} of {entry.group} ({entry.value}) cannot be loaded: "
             f"{type(error).__name__}: {' '.join(str(error).split())}; mend or remove the package"
@@ -64,7 +64,7 @@ def load_added(entry: metadata.EntryPoint) -> Any:
 
 
 def find_added(group: str, name: str) -> Any | None:
-    """Import what packages add to a group under a name; None where they add no such name.
+    """Import the object that a package adds to a group under a name; None if there is none.
 
     Raises:
         InputError: see `load_added`.
@@ -74,16 +74,16 @@ def find_added(group: str, name: str) -> Any | None:
 
 
 def find(what: str, name: str, own: Mapping[str, T], group: str) -> T | Any:
-    """Look a name up: among the own ones, then among those of packages.
+    """Look up a name among this package's own, then among those that other packages add.
 
     Args:
-        what: which choice it is, for messages.
-        name: to be found.
-        own: what this package has, by name.
-        group: of entry points.
+        what: the kind of choice, for messages.
+        name: the name to find.
+        own: this package's objects by name.
+        group: entry-point group.
 
     Raises:
-        InputError: there is no such name, or the package that adds it cannot be loaded.
+        InputError: the name is unknown, or the package that adds it cannot be loaded.
     """
     if name in own:
         return own[name]
@@ -94,14 +94,14 @@ def find(what: str, name: str, own: Mapping[str, T], group: str) -> T | Any:
 
 
 def names_of(own: Iterable[str], group: str = "") -> tuple[str, ...]:
-    """All names that there are: the own ones, then those of packages."""
+    """All known names: this package's own, then those that other packages add."""
     mine = tuple(own)
     more = added(group) if group else ()
     return mine + tuple(each.name for each in more if each.name not in mine)
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> InputError:
-    """The error of a name that there is not."""
+    """Make the error for an unknown name."""
     names = list(known)
     near = get_close_matches(str(name), names, 1)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,7 +1,7 @@
-"""A batch in micro-shards, so that however many processes share them give the same update.
+"""Split a batch into micro-shards, so that the update is the same for any number of processes.
 
-Each shard is estimated alone, in the same shapes wherever that is, and the updates of all are added
-in the order of the shards.
+Each shard is estimated separately and in the same shapes on every process. The updates are summed
+in shard order.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from bioplaus.phases import Settling
 
 
 class AbstractGroup(Protocol):
-    """The processes of a run, as `bridge.distributed` has them."""
+    """The processes of a run, as in `bridge.distributed`."""
 
     @property
     def rank(self) -> int:
-        """Which of the processes this one is, from 0."""
+        """The index of this process, from 0."""
         ...
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The number of processes."""
         ...
 
     def own_part(self, whole: Sequence[int]) -> Sequence[int]:
-        """Give the part of a sequence that is this process's."""
+        """Return this process's part of a sequence."""
         ...
 
     def gather(self, part: Tensor) -> Tensor:
-        """Put the parts of all processes together, in their order."""
+        """Concatenate the parts of all processes, in process order."""
         ...
 
     def total(self, count: int) -> int:
@@ -57,8 +57,8 @@ class Step:
     """An estimate on a whole batch.
 
     Attributes:
-        updates: by parameter.
-        values: its measures, by name, see `bioplaus.measuring.measure`.
+        updates: updates by parameter.
+        values: measures by name, see `bioplaus.measuring.measure`.
     """
 
     updates: Mapping[str, Tensor]
@@ -66,17 +66,17 @@ class Step:
 
 
 class Shards:
-    """A fixed number of micro-shards, and who estimates which.
+    """A fixed number of micro-shards, assigned to processes.
 
     Attributes:
-        count: shards a batch, >= 1; with 1 the batch is estimated whole.
+        count: shards per batch, >= 1; with 1 the batch is not split.
     """
 
     def __init__(self, field: VectorField, count: int, group: AbstractGroup) -> None:
-        """Share out the shards.
+        """Assign the shards to the processes.
 
         Raises:
-            InputError: the processes cannot share them evenly.
+            InputError: the shards cannot be divided evenly among the processes.
         """
         if count % group.size:
             raise InputError(
@@ -88,7 +88,7 @@ class Shards:
 
     @property
     def writes(self) -> bool:
-        """Whether this process keeps the records that all could make."""
+        """Whether this process writes the records, which all processes could write."""
         return self._group.rank == 0
 
     def estimate(
@@ -99,17 +99,17 @@ class Shards:
         target: Tensor,
         cost: AbstractCost,
     ) -> Step:
-        """Estimate -dJ/dtheta on a batch: sum_k n_k / n u_k, k in order, u_k that of shard k.
+        """Estimate -dJ/dtheta on a batch: sum_k (n_k / n) u_k in shard order, u_k from shard k.
 
         Args:
-            estimator: where the updates come from.
+            estimator: computes the updates.
             field: the vector field.
             x: clamped input, [B, n_in].
             target: y, [B, m].
             cost: C.
 
         Returns:
-            The step; its updates are overwritten by the next one.
+            The step; the next call overwrites its updates.
         """
         if self.count == 1:
             estimate = estimator(field, x, target, cost, out=self._updates)
@@ -145,7 +145,7 @@ class Shards:
         target: Tensor,
         cost: AbstractCost,
     ) -> tuple[Tensor, Tensor]:
-        """One shard's update, flat, and its measures; both zero where it has no rows."""
+        """One shard's flat update and its measures; both are zero if it has no rows."""
         if not len(x):
             size = sum(p.numel() for p in self._updates.values())
             return x.new_zeros(size), torch.zeros(len(MEASURES), dtype=torch.float64)
@@ -162,15 +162,15 @@ class Shards:
         n: int,
         both_sides: bool = False,
     ) -> float:
-        """Share of test images whose largest output is not their label, in percent.
+        """The percentage of test images whose largest output is not their label.
 
-        NaN without test images, or where their targets are vectors.
+        It is NaN if there are no test images or if their targets are vectors.
 
         Args:
             field: the vector field.
-            dataset: of which the test images are taken.
+            dataset: provides the test images.
             settling: how the free phase settles.
-            n: images at a time; the processes take turns.
+            n: images per batch; the processes take batches in turn.
             both_sides: see `measuring.count_errors`.
         """
         if not len(dataset.test) or not dataset.has_labels:
@@ -180,10 +180,10 @@ class Shards:
         return 100.0 * self._group.total(wrong) / len(dataset.test)
 
     def require_equal(self, field: VectorField, step: int) -> None:
-        """Compare the parameters of all processes.
+        """Check that all processes have the same parameters.
 
         Raises:
-            ArithmeticError: they are not equal to the last bit.
+            ArithmeticError: they are not bitwise equal.
         """
         if self._group.size == 1:
             return
@@ -202,7 +202,7 @@ class Shards:
 
 @contextlib.contextmanager
 def _seeded(estimator: AbstractEstimator, count: int) -> Iterator[Callable[[int], object]]:
-    """Give what an estimator draws a seed a shard, drawn by all processes alike."""
+    """Seed an estimator's generator per shard, with seeds that all processes draw alike."""
     source: torch.Generator | None = getattr(estimator, "generator", None)
     if source is None:
         yield lambda k: None

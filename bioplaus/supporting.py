@@ -15,18 +15,19 @@ def supports(
     estimator: EstimatorLike = "vector-field",
     **settings: object,
 ) -> str | None:
-    """Say what an estimator or an oracle lacks to serve a field and a cost, before it runs.
+    """Report in advance why an estimator or an oracle cannot serve a field and a cost.
 
-    The same line is that of the `InputError` which the estimator raises when it is called.
+    The estimator raises an `InputError` with the same line when it is called.
 
     Args:
         field: the vector field.
         cost: name or object.
         estimator: name, class or object of an estimator or an oracle.
-        settings: its fields: `beta`, `nudging`, `settling` (whose solver may be another simulator).
+        settings: fields of the estimator: `beta`, `nudging`, `settling` (whose solver may be
+            another simulator), ...
 
     Returns:
-        One line that names what is missing and the way out; None where nothing is.
+        One line that names what is missing and the remedy; None if nothing is missing.
 
     Raises:
         InputError: an unknown name, or a value outside its range.

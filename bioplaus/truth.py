@@ -1,4 +1,4 @@
-"""What oracles say of the gradient, in float64, and how far they can be trusted."""
+"""The oracles' gradients, in float64, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution
 
 EXACT_TOLERANCE = 1e-10
-"""Of the oracles' phases where the field's own dtype is not float64."""
+"""Tolerance of the oracles' phases if the field's own dtype is not float64."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What one oracle says.
+    """The result of one oracle.
 
     Attributes:
-        name: of the oracle.
+        name: name of the oracle.
         gradient: -dJ/dtheta as one vector, see `Layout`.
-        converged: share of rows that have converged in every phase, the adjoint among them.
-        residual: the largest of any phase.
-        differences: for each row of the layout the largest distance from another oracle that has
-            converged, over the norm of this one; None where there is none.
+        converged: share of rows that converged in every phase, including the adjoint.
+        residual: largest residual of any phase.
+        differences: for each row of the layout, the largest distance from another converged
+            oracle over the norm of this one; None if there is no other.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Exact:
-    """A problem in float64, and its free phase as the oracles have it."""
+    """A problem in float64, and the free phase that the oracles use."""
 
     field: VectorField
     x: Tensor
@@ -60,20 +60,20 @@ class Exact:
         settling: Settling,
         own: Settling | None,
     ) -> Exact:
-        """Take a problem over.
+        """Convert a problem to float64.
 
         Args:
             field, x, target: in any dtype.
             free: the free phase of the estimators.
-            settling: how they settle.
-            own: how oracles settle, if not like them.
+            settling: how the estimators' phases settle.
+            own: how the oracles' phases settle, if differently.
         """
         if field.dtype == torch.float64 and own is None:
             return cls(field, x, target, free, settling)
         start = None if own else free.s.double()
         chosen = own or settling
         if field.dtype != torch.float64:
-            # the point is that of the estimators, where its stability was asked already
+            # the point is that of the estimators, whose stability has been checked already
             tolerance = min(chosen.tolerance, EXACT_TOLERANCE)
             verify = chosen.verify if own else False
             chosen = dataclasses.replace(chosen, tolerance=tolerance, verify=verify)
@@ -85,7 +85,7 @@ class Exact:
     def truths(
         self, oracles: Sequence[EstimatorLike], cost: AbstractCost, layout: Layout
     ) -> list[Truth]:
-        """What each oracle says, and how far it is from the others that have converged."""
+        """Run each oracle, and compute its distance from the other converged ones."""
         found = []
         for choice in oracles:
             oracle = make_estimator(choice, "oracle", settling=self.settling)
@@ -105,7 +105,7 @@ class Exact:
 
 
 def convergence(estimate: Estimate) -> tuple[float, float]:
-    """The share of rows that converged in every phase, and the largest residual of any."""
+    """The share of rows that converged in every phase, and the largest residual of any phase."""
     phases = [estimate.free, *estimate.nudged]
     converged = torch.stack([phase.converged for phase in phases]).all(0)
     residual = max(float(phase.residual.max()) for phase in phases)
@@ -113,7 +113,7 @@ def convergence(estimate: Estimate) -> tuple[float, float]:
 
 
 def stability(phases: Sequence[Solution]) -> float | None:
-    """The largest real part of an eigenvalue at any point; None where no phase was asked."""
+    """The largest real part of an eigenvalue at any point; None if no phase was checked."""
     found = [phase.abscissa for phase in phases if phase.abscissa is not None]
     known = [values[~values.isnan()] for values in found]
     return max((float(values.max()) for values in known if len(values)), default=None)

@@ -1,4 +1,4 @@
-"""The package's version, of which pyproject.toml is the one source."""
+"""The package's version; pyproject.toml is its only source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NAME = "bioplaus"
 
 
 def version() -> str:
-    """The version of the code that runs: of the checkout it lies in, or as it was installed."""
+    """The version of the running code: of its checkout, or else of the installed package."""
     try:
         text = Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8")
         project = tomllib.loads(text)["project"]
@@ -17,7 +17,7 @@ def version() -> str:
             return project["version"]
     except (OSError, KeyError, ValueError):
         pass
-    from importlib import metadata  # costs a third of printing --help
+    from importlib import metadata  # importing it takes a third of the time of --help
 
     try:
         return metadata.version(NAME)
