@@ -1,6 +1,6 @@
 """The dynamics of phases: free, nudged, and nudged with the Jacobian's asymmetry cancelled.
 
-Of layered fields they go layer by layer, of others as a whole; both compute the same F.
+Layered fields are updated layer by layer, others as a whole; both compute the same F.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bioplaus.nudging.nudge import Nudge
 from bioplaus.nudging.whole import Whole, WholeDeviations, WholeSymmetrised
 
 AbstractDeviations = Deviations | WholeDeviations
-"""Dynamics in deviations from s*: their `nudge` may be given another."""
+"""Dynamics in deviations from s*; their `nudge` may be replaced."""
 
 
 def absolute(field: VectorField, drive: Tensor, nudge: Nudge | None = None) -> Layered | Whole:
@@ -35,7 +35,7 @@ def deviations(
 def symmetrised(
     field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
 ) -> Symmetrised | WholeSymmetrised:
-    """The same with J - J^T cancelled: the dynamics of asym-ep."""
+    """The nudged field in deviations with J - J^T cancelled: the dynamics of asym-ep."""
     kind = Symmetrised if isinstance(field, LayeredField) else WholeSymmetrised
     return kind(field, drive, nudge, free)  # pyright: ignore[reportArgumentType]
 

@@ -19,18 +19,17 @@ from bioplaus.precision import double
 class Deviations(Layered):
     """F(d) = W (rho(s* + d) - rho(s*)) - d - beta dC/ds; in a box, clip(...) - d.
 
-    Changes of rho are taken to their last digits (`Activation.difference`), so that nothing is
-    lost of a small d. Pooling is that of s*, linearised there. What the free phase has left of
-    mu(x, s*) is left out.
+    `Activation.difference` computes the changes of rho, so that a small d loses no precision.
+    Pooling is linearised at s*. The residual mu(x, s*) of the free phase is subtracted.
 
-    Where a layer has a box, lo - s* <= d <= hi - s*, and a unit whose current at s* lies outside
-    by e has to be pulled so far before it moves.
+    In a layer with a box, lo - s* <= d <= hi - s*. If the current of a unit at s* lies outside the
+    box by e, the unit moves only once its current has changed by more than e.
     """
 
     ranks = 1
-    """Rows of `held` without a box: s* alone."""
+    """Number of rows of `held` without a box: s* only."""
     resting: frozenset[int] = frozenset()
-    """Layers that are known to be at d = 0 still, and so send nothing."""
+    """Layers known to be still at d = 0, which therefore send no signal."""
 
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
         """Fix the clamped input, the nudge and the free fixed point [B, n]."""
@@ -40,7 +39,7 @@ class Deviations(Layered):
         r = [field.activity(own, k) for k, own in enumerate(field.split(free))]
         self.wires = field.wires_at(r)
         self.boxed = any(spec.box is not None for spec in field.specs)
-        # in one tensor, so that rows are taken at once: s*, more of a subclass, the excess
+        # one tensor, so that rows are taken in one call: s*, a subclass's additions, the excess
         self.held = free.new_zeros(len(free), self.ranks + self.boxed, free.shape[1])
         self.held[:, 0] = free
         for k, here in enumerate(field.layers):
@@ -48,12 +47,12 @@ class Deviations(Layered):
                 self._bound(field.current(r, drive, k), box, here)
 
     def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:
-        """Keep how far a current lies outside its box."""
+        """Store how far a current lies outside its box."""
         torch.sub(current, torch.clamp(current, *box), out=self.held[:, -1, here])
 
     @property
     def drive(self) -> Tensor:
-        # the phase itself does not read it: its rows are taken where they are asked for
+        # the phase itself does not read the drive, so its rows are taken only on demand
         return self._drive if self.rows is None else self._drive[self.rows]
 
     @property
@@ -63,14 +62,14 @@ class Deviations(Layered):
 
     @property
     def excess(self) -> Tensor | None:
-        """How far each current at s* lies outside its box, [B, n]; None where there is no box."""
+        """How far each current at s* lies outside its box, [B, n]; None if there is no box."""
         return self.held[:, -1] if self.boxed else None
 
     def scale(self, size: Tensor) -> Tensor:
         return self.size
 
     def from_rest(self) -> Self:
-        """The same, for a search that begins at d = 0."""
+        """The same dynamics, for a search that starts at d = 0."""
         self.resting = frozenset(self.order)
         return self
 
@@ -84,7 +83,7 @@ class Deviations(Layered):
         super().shift(s, group, step)
 
     def force(self, s: Tensor, out: Tensor) -> Tensor:
-        self.resting = frozenset()  # a solver may move `s` itself afterwards
+        self.resting = frozenset()  # from here on a solver may change `s` directly
         return super().force(s, out)
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
@@ -92,7 +91,7 @@ class Deviations(Layered):
         return self.wires.sum(self._excess[layer], layer, r, out, of=of)
 
     def _moved(self, layers: Sequence[int]) -> Sequence[int]:
-        """Those of some layers that may have left d = 0."""
+        """The given layers that may have left d = 0."""
         return [k for k in layers if k not in self.resting] if self.resting else layers
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
@@ -103,11 +102,12 @@ class Deviations(Layered):
         return self._free[self.last] + own
 
     def take(self, rows: Tensor, nudge: Nudge | None = None) -> Deviations:
-        """The same for some of the rows.
+        """The same dynamics for a subset of the rows.
 
         Args:
-            rows: by index.
-            nudge: in place of the rows' own; `rows` are all of them then, a few times over.
+            rows: indices of the rows.
+            nudge: replaces the rows' own nudge; `rows` then holds all rows, each the same number
+                of times.
         """
         new = copy.copy(self)
         new.nudge = nudge or (self.nudge and self.nudge.take(rows))
@@ -147,10 +147,10 @@ class Symmetrised(Deviations):
     """F(d) = mu(s* + d) - mu(s*) - beta dC/ds - (J - J^T) d, J the Jacobian at s*.
 
     The Jacobian of F at s* is J^T, so that ds_beta/dbeta = J^-T c. With D = diag rho'(s*) and
-    q = rho(s* + d) - rho(s*) - D d, the current of a layer is W q + D W^T d: two products in
-    place of the three of mu, J d and J^T d. Where rho is the identity (a box), q is 0, and the
-    current is G W^T G d, G marking the units whose current lies inside their box: one product,
-    as in the plain field.
+    q = rho(s* + d) - rho(s*) - D d, the current of a layer is W q + D W^T d. This takes two
+    products in place of three (for mu, J d and J^T d). Where rho is the identity (a box), q is 0
+    and the current is G W^T G d, where G marks the units whose current lies inside their box. This
+    takes one product, as in the plain field.
 
     Source: Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670).
     """
@@ -164,17 +164,17 @@ class Symmetrised(Deviations):
             if not field.is_boxed(k):
                 linear = field.is_linear(k)
                 self.slope[:, field.layers[k]] = 1.0 if linear else field.specs[k].rho.slope(own)
-        # q comes from layers with a rho of their own
+        # only layers with a nonlinear rho contribute to q
         self._curved = [k for k in self.order if not field.is_linear(k)]
 
     @property
     def slope(self) -> Tensor:
-        """D, and G of boxed layers, [B, n]; 1 of linear ones."""
+        """D, or G for boxed layers, [B, n]; 1 for linear layers."""
         return self.held[:, 1]
 
     @property
     def transposes(self) -> Wires:
-        """The connections whose transposes carry the deviations back: W itself."""
+        """The connections whose transposes carry the deviations backward: W itself."""
         return self.wires
 
     def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:

@@ -1,4 +1,4 @@
-"""Phases of layered fields: layer by layer, each against the newest others."""
+"""Phases of layered fields: layer by layer, each given the newest states of the others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bioplaus.precision import double
 from bioplaus.solvers.base import AbstractDynamics
 
 PER_CALLS, PER_COPY, PER_UNIT = 2_000_000, 100, 200
-"""What it costs to take rows, to copy a unit of one, and to carry a unit through a sweep, in the
-time of a multiplication within a product (30 to the nanosecond); see `benchmarks/engine.py`."""
+"""Costs of taking rows, of copying one unit of a row, and of carrying one unit through a sweep. The
+unit is the time of one multiplication in a matrix product (1/30 ns); see `benchmarks/engine.py`."""
 
 
 class Layered(AbstractDynamics):
@@ -25,11 +25,11 @@ class Layered(AbstractDynamics):
     """
 
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge | None = None) -> None:
-        """Fix the clamped input, by its drive [B, ...], and the nudge."""
+        """Fix the clamped input, given by its drive [B, ...], and the nudge."""
         self.field, self._drive, self.nudge = field, drive, nudge
         layers = tuple(range(len(field.layers)))
         self.last, self.looped = layers[-1], [field.acts_on_itself(k) for k in layers]
-        # the signal comes from the input in a free phase, from the output in a nudged one
+        # the signal starts at the input in a free phase and at the output in a nudged one
         self.order = layers if nudge is None else layers[::-1]
         first = [g for g in field.groups if self.order[0] in g]
         self.groups = (*first, *(g for g in field.groups if g not in first))
@@ -38,26 +38,26 @@ class Layered(AbstractDynamics):
 
     @property
     def drive(self) -> Tensor:
-        """`field.drive(x)` of the rows, [B, ...]."""
+        """`field.drive(x)` for the rows, [B, ...]."""
         return self._drive
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
-        """What drives one layer besides its leak and the nudge, written to `out`.
+        """The current into one layer without its leak and the nudge, written to `out`.
 
         Args:
-            r: the activities rho(s), a tensor a layer.
-            s: the state, a view a layer.
+            r: the activities rho(s), one tensor per layer.
+            s: the state, one view per layer.
             layer: index of the layer.
             out: [B, n_layer]; may be the layer's own state.
         """
         return self.field.current(r, self._drive, layer, out)
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
-        """Bring a layer's columns back into what they may be, in place."""
+        """Project a layer's columns onto their admissible range, in place."""
         return self.field.confine(s, layer)
 
     def outputs(self, own: Tensor) -> Tensor:
-        """The state of the outputs from their columns here."""
+        """The state of the outputs, given their columns in these dynamics."""
         return own
 
     def force(self, s: Tensor, out: Tensor) -> Tensor:
@@ -109,9 +109,9 @@ class Layered(AbstractDynamics):
         return new
 
     def worth_taking(self, left: int, rows: int) -> bool:
-        # in the time of a multiplication within a product: taking rows copies some tensors of
-        # theirs, and the calls cost as much as they do for none; a row that stays costs its
-        # products and what is done unit by unit
+        # costs in units of one multiplication in a matrix product: taking rows costs the copies
+        # of their tensors and a fixed price for the calls; a row that stays costs its products
+        # and its elementwise operations
         n = self.field.n
         saved = (rows - left) * (self.field.wires.products + PER_UNIT * n)
         return saved > PER_CALLS + PER_COPY * left * n
@@ -124,9 +124,10 @@ class Layered(AbstractDynamics):
         return new
 
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The layers of `s`, and buffers for their activities: itself where rho is the identity.
+        """Views of the layers of `s`, and buffers for their activities.
 
-        Slicing costs as much as a small product, so it is done once a state.
+        Where rho is the identity, the view is its own buffer. Slicing costs as much as a small
+        product, so it is done once per state.
         """
         if s is not self._bound_to:
             self._bound_to, self._parts = s, self.field.split(s)
@@ -138,7 +139,7 @@ class Layered(AbstractDynamics):
         return self._parts, self._r
 
     def _fire(self, layers: Iterable[int]) -> None:
-        """Bring the activities of layers up to date."""
+        """Update the activities of layers."""
         for k in layers:
             if self._nonlinear[k]:
                 self.field.activity(self._parts[k], k, self._r[k])
@@ -150,7 +151,7 @@ class Layered(AbstractDynamics):
         self.confine(current, k).sub_(own)
 
     def _settle_output(self, r: Sequence[Tensor], parts: Sequence[Tensor], nudge: Nudge) -> None:
-        """Step towards s = a - beta dC/ds at the current a, scaled by the curvature of C.
+        """Step toward s = a - beta dC/ds at the current a, scaled by the curvature of C.
 
         The step is exact for the squared error.
         """

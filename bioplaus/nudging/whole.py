@@ -1,4 +1,4 @@
-"""Phases of any vector field: all units move at once, by the field's own formula."""
+"""Phases of any vector field: all units move at once by the field's own formula."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Whole(AbstractDynamics):
     order = (0,)
 
     def __init__(self, field: VectorField, drive: Tensor, nudge: Nudge | None = None) -> None:
-        """Fix the clamped input, by its drive, and the nudge."""
+        """Fix the clamped input, given by its drive, and the nudge."""
         self.field, self.drive, self.nudge = field, drive, nudge
 
     @property
@@ -51,7 +51,7 @@ class Whole(AbstractDynamics):
         self.field.confine_state(s)
 
     def scaled(self, step: Tensor) -> Tensor:
-        """A step, that of the outputs shortened by the curvature of the cost."""
+        """Scale down the outputs' part of a step by the curvature of the cost."""
         if self.nudge is None:
             return step
         start = self.field.output.start
@@ -69,8 +69,8 @@ class Whole(AbstractDynamics):
 class WholeDeviations(Whole):
     """F(d) = mu(x, s* + d) - mu(x, s*) - beta dC/ds, d = s - s* the deviation from s*.
 
-    What the free phase has left of mu(x, s*) is left out, and the deviation is never the
-    difference of two nearly equal states.
+    The residual mu(x, s*) of the free phase is subtracted. The deviation is the variable itself,
+    never the difference of two nearly equal states.
     """
 
     def __init__(self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
@@ -80,14 +80,14 @@ class WholeDeviations(Whole):
         self.rest = field.driven(drive, free)
 
     def from_rest(self) -> Self:
-        """The same, for a search that begins at d = 0."""
+        """The same dynamics, for a search that starts at d = 0."""
         return self
 
     def scale(self, size: Tensor) -> Tensor:
         return self.size
 
     def change(self, d: Tensor) -> Tensor:
-        """mu(x, s* + d) - mu(x, s*), and what an estimator adds to it, [B, n]."""
+        """mu(x, s* + d) - mu(x, s*), plus what an estimator adds to it, [B, n]."""
         return self.field.driven(self.drive, self.origin + d) - self.rest
 
     def force(self, s: Tensor, out: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class WholeDeviations(Whole):
         self._within(s.add_(self.scaled(step)))
 
     def _within(self, d: Tensor) -> Tensor:
-        """Deviations that keep the state in the box, in place."""
+        """Clip deviations so that the state stays in the box, in place."""
         if (box := self.field.box) is None:
             return d
         return torch.clamp(d, box[0] - self.origin, box[1] - self.origin, out=d)
