@@ -1,4 +1,4 @@
-"""Solvers of F(s) = 0: one loop, several kinds of step."""
+"""Solvers of F(s) = 0: one loop and several kinds of step."""
 
 import inspect
 from typing import Any
@@ -23,9 +23,10 @@ SOLVERS: dict[str, type[AbstractSolver]] = {
 
 @answered
 def get_solver(name: str | type[AbstractSolver], **settings: Any) -> AbstractSolver:
-    """Make a solver by name or of its class.
+    """Make a solver from its name or class.
 
-    They are `euler` (dt), `sweeps`, `anderson` (memory) and `damped-sweeps` (omega).
+    The names and settings are `euler` (dt), `sweeps`, `anderson` (memory) and `damped-sweeps`
+    (omega).
 
     Raises:
         InputError: the name is unknown, or a setting is outside its range.

@@ -31,8 +31,8 @@ class _History(SweepCarry):
 class Anderson(Sweeps):
     """s <- sum_i alpha_i (s_i + F(s_i)), alpha = argmin ||sum_i alpha_i F(s_i)||, sum alpha = 1.
 
-    The mixing acts on sweeps: with the other layers settled, the first group alone is the state
-    s of the formula. Each row has its own alpha, over its last `memory` states.
+    The mixing acts on sweeps: as the other layers are settled given the first group, only that
+    group is the state s of the formula. Each row has its own alpha over its last `memory` states.
 
     Attributes:
         memory: number of earlier states that are mixed, >= 1.
@@ -76,7 +76,7 @@ def _weights(forces: Tensor, newest: int) -> Tensor:
     gram = gram / scale[:, None, None] + 10 * real.eps * eye
     ones = gram.new_ones(gram.shape[0], m, 1)
     solved, info = solve_ex(gram, ones)
-    # a singular system (all forces zero or non-finite) falls back to the newest state alone
+    # a singular system (all forces zero or non-finite) falls back to the newest state only
     alpha = solved / solved.sum(1, keepdim=True)
     plain = torch.zeros_like(alpha)
     plain[:, newest] = 1.0

@@ -1,4 +1,4 @@
-"""What a fixed-point solver is given, what it gives back, and how a row can end."""
+"""The interfaces of fixed-point solvers: dynamics, solutions, and the status of a row."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Status(IntEnum):
 
 
 class AbstractDynamics(ABC):
-    """A batch of autonomous vector fields F(s) = 0, one a row, as a solver sees it."""
+    """A batch of autonomous vector fields F(s), one per row, whose zeros a solver seeks."""
 
     groups: tuple[tuple[int, ...], ...]
-    """Layers that can be settled at once, in the order in which to settle the groups."""
+    """Groups of layers that can be settled at once, in the order in which to settle them."""
     order: tuple[int, ...]
     """All layers, in the order in which the phase's signal crosses the network."""
 
@@ -55,7 +55,7 @@ class AbstractDynamics(ABC):
         return len(self.order)
 
     def scale(self, size: Tensor) -> Tensor:
-        """What ||F(s)|| has to be small against, [B], where ||s|| is `size`: that itself."""
+        """The scale relative to which ||F(s)|| must be small, [B]: by default `size` = ||s||."""
         return size
 
     @abstractmethod
@@ -64,11 +64,11 @@ class AbstractDynamics(ABC):
 
     @abstractmethod
     def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
-        """F(s) [B, n] where `settle(s, groups[-1])` was the last call that changed `s`."""
+        """F(s) [B, n], if `settle(s, groups[-1])` was the last call that changed `s`."""
 
     @abstractmethod
     def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
-        """Move one group's columns of `s` to where F vanishes, the others held; in place."""
+        """Move one group's columns of `s` in place to where F vanishes, the others held fixed."""
 
     @abstractmethod
     def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
@@ -78,20 +78,20 @@ class AbstractDynamics(ABC):
         """
 
     def arranged(self, rows: Tensor) -> Tensor:
-        """Rows by index in the order in which `take` had best be given them: as they are."""
+        """Order row indices so that `take` is fastest; the default leaves them as they are."""
         return rows
 
     @abstractmethod
     def take(self, rows: Tensor) -> AbstractDynamics:
-        """The same for some of the rows, given by index; a row may be given many times."""
+        """The same dynamics for some of the rows, given by index; a row may occur many times."""
 
     def worth_taking(self, left: int, rows: int) -> bool:
-        """Whether `left` rows by themselves are cheaper than all `rows` of the batch."""
+        """Whether computing `left` rows separately is cheaper than all `rows` of the batch."""
         return left < rows
 
     @abstractmethod
     def precise(self) -> AbstractDynamics:
-        """The same in double precision."""
+        """The same dynamics in double precision."""
 
 
 @dataclass
@@ -106,11 +106,12 @@ class Carry:
 
 
 class AbstractSolver(metaclass=Answered):
-    """One way to move towards F(s) = 0; the loop around it is `solvers.loop.solve`.
+    """One kind of step toward F(s) = 0; the loop around it is `solvers.loop.solve`.
 
     Attributes:
-        damped: whether rows on which it makes no headway are tried with smaller steps.
-        absolute: whether it moves states even where deviations from a free one are asked for.
+        damped: whether rows that make no progress are retried with smaller steps.
+        absolute: whether it works on states even where deviations from the free state are
+            requested.
     """
 
     damped: ClassVar[bool] = True
@@ -118,23 +119,23 @@ class AbstractSolver(metaclass=Answered):
 
     @property
     def pace(self) -> float:
-        """How far a step goes, a full step of F being one."""
+        """The length of a step, where a full step of F is one."""
         return 1.0
 
     def unfit(self, estimator: str, field: VectorField, cost: AbstractCost) -> str | None:
-        """Why it cannot settle an estimator's phases of a field; None where it can, in one line."""
+        """One line on why it cannot settle an estimator's phases of a field, or None if it can."""
         return None
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> Carry:
-        """Memory for a search that starts at `s`."""
+        """Create the memory for a search that starts at `s`."""
         return Carry(torch.empty_like(s))
 
     @abstractmethod
     def reach(self, dynamics: AbstractDynamics) -> int:
-        """Steps after which a signal has crossed the network; no row ends earlier."""
+        """Number of steps after which a signal has crossed the network; no row ends earlier."""
 
     def measure(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> Tensor:
-        """F(s), kept in `carry` so that the next step need not compute it again."""
+        """F(s), stored in `carry` so that the next step need not compute it again."""
         if not carry.fresh:
             dynamics.force(s, carry.force)
             carry.fresh = True
@@ -153,13 +154,13 @@ class AbstractSolver(metaclass=Answered):
         most: int,
         tolerance: float,
     ) -> int:
-        """Advance `s` to the next look at the residual, in place.
+        """Advance `s` to the next check of the residual, in place.
 
         Args:
             dynamics, s, carry: as for `step`.
-            steps: until the next look, where the solver does not see the residual itself.
-            most: steps left within the limit; a solver that sees the residual may go so far.
-            tolerance: relative residual at which such a solver stops.
+            steps: steps until the next check, for a solver that does not monitor the residual.
+            most: steps left within the limit; a solver that monitors the residual may use them all.
+            tolerance: relative residual at which a solver that monitors it stops.
 
         Returns:
             The steps taken.
@@ -172,17 +173,17 @@ class AbstractSolver(metaclass=Answered):
 
 @dataclass(frozen=True, eq=False)
 class Solution(Alike):
-    """The end of a search, row by row.
+    """The result of a search, row by row.
 
     Attributes:
         s: the states, [B, n].
-        residual: ||F(s)|| / ||s|| of the states returned, [B]; of deviations over ||s*||.
+        residual: ||F(s)|| / ||s|| at the returned states, [B]; for deviations, relative to ||s*||.
         status: codes of `Status`, [B], int8.
         n_steps: steps taken, in all attempts, [B], int32.
         abscissa: largest real part of the eigenvalues of dF/ds, per unit of time, [B], float64:
-            an attractor's is negative. NaN of rows that did not converge; None where it was not
-            asked for.
-        deviation: s - s* of a nudged phase, to its own last digits, [B, n]; None of other searches.
+            negative at an attractor. NaN for rows that did not converge; None if it was not
+            computed.
+        deviation: s - s* of a nudged phase, in full precision, [B, n]; None in other searches.
     """
 
     s: Tensor
@@ -198,7 +199,7 @@ class Solution(Alike):
         return self.status == Status.CONVERGED
 
     def chunk(self, parts: int) -> list[Solution]:
-        """The rows in so many equal parts, in order."""
+        """Split the rows into `parts` equal parts, in order."""
         found = (getattr(self, f.name) for f in fields(self))
         columns = ([None] * parts if t is None else t.chunk(parts) for t in found)
         return [Solution(*part) for part in zip(*columns, strict=True)]

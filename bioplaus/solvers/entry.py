@@ -1,4 +1,4 @@
-"""Where phases ask for a fixed point: by the loop, or by what a block of code puts in its place."""
+"""The entry point for fixed points: `loop.solve`, or its replacement within a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution
 
 
 class Settler(Protocol):
-    """What stands in for `loop.solve`, with its arguments."""
+    """A replacement for `loop.solve`, with the same arguments."""
 
     def __call__(
         self, dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
@@ -47,13 +47,13 @@ def solve(
 
 
 def recording() -> bool:
-    """Whether this code must not wait for the device, for what it does is being recorded."""
+    """Whether the work is being recorded, so that code must not wait for the device."""
     return _settler.get() is not None
 
 
 @contextlib.contextmanager
 def settled_by(settler: Settler) -> Iterator[None]:
-    """For the length of a block, find fixed points by something else."""
+    """Find fixed points with another settler within a block."""
     token = _settler.set(settler)
     try:
         yield

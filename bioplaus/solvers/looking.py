@@ -1,4 +1,4 @@
-"""What is seen of each row at one step: its residual, and whether it goes on."""
+"""The check of each row at one step: its residual, and whether it goes on."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 from bioplaus.solvers.base import AbstractDynamics, Status
 
 DIVERGED_AT = 1e6
-"""A state whose root mean square passes this has diverged."""
+"""A state whose root mean square exceeds this has diverged."""
 
 WINDOW = 8
-"""Looks, of a full step each, over which a row's residual has to fall."""
+"""Number of checks, one full step apart, over which a row's residual must fall."""
 
 HEADWAY = 0.98
-"""A row whose residual does not fall below this share of itself within the window is stuck."""
+"""A row is stuck unless its residual falls below this multiple within the window."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen of each row at one step.
+    """The check of each row at one step.
 
     Attributes:
         residual: relative residual, [B].
-        going: whether a row is neither at its tolerance nor lost, [B].
-        sound: whether it is finite and has not diverged, [B].
+        going: whether a row has neither reached its tolerance nor failed, [B].
+        sound: whether a row is finite and has not diverged, [B].
         size: ||s||, [B].
         limit: the size above which a state has diverged.
         tolerance: the relative residual to reach.
@@ -40,7 +40,7 @@ class Look:
     tolerance: float
 
     def status(self) -> Tensor:
-        """Codes of `Status`, [B], int8; MAX_STEPS means 'not there yet'. Mends the residual."""
+        """Codes of `Status`, [B], int8; MAX_STEPS means 'not yet done'. Corrects the residual."""
         far = self.residual > self.tolerance if self.tolerance > 0 else torch.ones_like(self.going)
         status = far.to(torch.int8)  # CONVERGED is 0, MAX_STEPS 1
         if bool(self.sound.all()):
@@ -52,16 +52,16 @@ class Look:
 
 
 def look_at(dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float) -> Look:
-    """Relative residual of each row, and which rows go on."""
+    """Compute the relative residual of each row, and which rows go on."""
     size = torch.linalg.vector_norm(s, dim=1)
     scale, tiny = dynamics.scale(size), torch.finfo(size.dtype).tiny
     residual = torch.linalg.vector_norm(force, dim=1) / scale.clamp_min(tiny)
     limit = DIVERGED_AT * s.shape[1] ** 0.5
-    sound = (size <= limit) & (residual < torch.inf)  # NaN is neither
+    sound = (size <= limit) & (residual < torch.inf)  # both are False for NaN
     going = sound & (residual > tolerance) if tolerance > 0 else sound
     return Look(residual, going, sound, size, limit, tolerance)
 
 
 def stuck(residual: Tensor, earlier: Tensor) -> Tensor:
-    """Whether a row's residual has stopped falling, well above what rounding leaves of it."""
+    """Whether a row's residual has stopped falling while well above rounding error."""
     return (residual > HEADWAY * earlier) & (residual > 50 * torch.finfo(residual.dtype).eps)

@@ -1,4 +1,4 @@
-"""The one fixed-point loop: tolerance, step limit, and rows that finish one by one."""
+"""The fixed-point loop: tolerance, step limit, and rows that finish one by one."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def solve(
 ) -> Solution:
     """Find s with ||F(s)|| <= tolerance ||s||, row by row.
 
-    Rows that have converged, diverged or turned non-finite are kept as they are, and taken out of
-    the computation once that is worth its while. Rows are looked at after `solver.reach` steps (so
-    that a signal has crossed the network) and then every `check_every` steps: only there is a GPU
-    synchronised.
+    Rows that have converged, diverged or become non-finite are frozen, and removed from the
+    computation once that pays off. Rows are checked after `solver.reach` steps (so that a signal
+    has crossed the network) and then every `check_every` steps. A GPU is synchronised only at the
+    checks.
 
-    Rows that make no headway, that diverge, or that rest at a point which does not attract begin
-    again with the smaller steps of `DAMPED` in turn, within the same step limit. What small Euler
-    steps settle is so settled by other solvers too, and `n_steps` tells what it took.
+    Rows that make no progress, diverge, or rest at a point that is not an attractor start again
+    with the smaller steps of `DAMPED` in turn, within the same step limit. Thus every solver can
+    settle what small Euler steps settle, and `n_steps` shows the cost.
 
     Args:
         dynamics: the field, [B, n].
-        start: first state, [B, n]; not changed.
+        start: initial state, [B, n]; not changed.
         solver: the kind of step.
         tolerance: relative residual, >= 0; 0 takes exactly `max_steps` steps.
-        max_steps: limit of a row's steps, >= 1.
-        check_every: steps between looks at the residual, >= 1.
-        verify: whether to ask of converged rows that they rest at an attractor; None asks where
+        max_steps: largest number of steps of a row, >= 1.
+        check_every: steps between checks of the residual, >= 1.
+        verify: whether to check that converged rows rest at an attractor; None checks only where
             that is cheap, up to DENSE_UP_TO units.
 
     Raises:
@@ -95,7 +95,7 @@ def _search(
     *,
     last: bool,
 ) -> None:
-    """One attempt on `rows` of the batch (None: all of them), from `s`, into `end`."""
+    """Make one attempt on `rows` of the batch (None: all), starting at `s`; results go to `end`."""
     used = None if rows is None else end.n_steps[rows]
     most = limits.max_steps if used is None else limits.max_steps - int(used.min())
     carry, window = solver.init(dynamics, s), math.ceil(WINDOW / solver.pace)
@@ -131,7 +131,7 @@ def _search(
         if left == 0:
             break
         if not dynamics.worth_taking(left, len(going)):
-            if end.s is s:  # what has ended must not be moved with the rest
+            if end.s is s:  # finished rows must not move with the rest
                 end.s = s.clone()
             alive = going
             continue
@@ -143,7 +143,7 @@ def _search(
 
 
 class _Ending:
-    """Collects the rows in the order of the batch as they end, the best of several attempts."""
+    """Collects rows as they end, in batch order, and keeps the best of several attempts."""
 
     def __init__(self, s: Tensor, verify: bool) -> None:
         self.s, self.again = s, False
@@ -164,7 +164,7 @@ class _Ending:
             return
         self.n_steps[rows] += step
         if self.again:
-            # a row whose earlier attempt came to rest in vain is no worse off
+            # keep the earlier result if the new attempt neither converges nor lowers the residual
             kept = (self.status[rows] < Status.UNSTABLE) & (status != Status.CONVERGED)
             kept &= residual >= self.residual[rows]
             if bool(kept.any()):
@@ -174,7 +174,7 @@ class _Ending:
             self.abscissa[rows] = torch.nan
 
     def verify(self, dynamics: AbstractDynamics) -> None:
-        """Ask of the rows that have just converged whether they rest at an attractor."""
+        """Check whether the rows that have just converged rest at an attractor."""
         if self.abscissa is None:
             return
         fresh = (self.status == Status.CONVERGED) & self.abscissa.isnan()
@@ -184,7 +184,7 @@ class _Ending:
             self.status[rows[self.abscissa[rows] >= 0]] = Status.UNSTABLE
 
     def to_try_again(self, most: int) -> Tensor:
-        """The rows that have not settled in `most` steps and come to nothing, by index."""
+        """Indices of the unconverged rows that have taken at most `most` steps."""
         failed = (self.status != Status.CONVERGED) & (self.n_steps <= most)
         return failed.nonzero()[:, 0]
 

@@ -1,4 +1,4 @@
-"""The loop without a word to the host: rows that have ended are frozen by a mask."""
+"""The loop without host synchronisation: a mask freezes the rows that have ended."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bioplaus.solvers.sweeps import DAMPED, Sweeps
 
 
 class MaskedSearch:
-    """The first attempt of `loop.solve`, whose looks are judged where the rows are.
+    """The first attempt of `loop.solve`, with its checks evaluated on the device.
 
-    All rows go on to be computed; what a row was when it ended is kept. Numbers of steps and of
-    looks are tensors too, so that a look that was recorded can be done again. Every row ends at the
-    step and with the outcome that it has in `loop.solve`.
+    All rows continue to be computed, but the state of a row is stored when it ends. The numbers of
+    steps and checks are tensors too, so that a recorded check can be replayed. Every row ends at
+    the same step and with the same outcome as in `loop.solve`.
 
     Attributes:
-        waiting: how many rows go on, and how many ended in a way that `loop.solve` would try again
-            with smaller steps, int32 [2].
+        waiting: number of rows that go on, and number of rows that `loop.solve` would retry with
+            smaller steps, int32 [2].
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class MaskedSearch:
         max_steps: int,
         check_every: int = 1,
     ) -> None:
-        """Begin at `start`; see `unfit` for what can be searched so."""
+        """Start at `start`; see `unfit` for the searches that are supported."""
         self.dynamics, self.solver, self.tolerance = dynamics, solver, tolerance
         self.max_steps, self.check_every = max_steps, check_every
         self.last = not (tolerance > 0 and any(d.pace < solver.pace for d in DAMPED))
@@ -55,16 +55,16 @@ class MaskedSearch:
         self.waiting = torch.zeros(2, dtype=torch.int32, device=device)
 
     def begin(self) -> None:
-        """Take the steps before the first look, and look."""
+        """Take the steps before the first check, and check."""
         reach = self.solver.reach(self.dynamics) if self.tolerance > 0 else self.max_steps
         self._advance(min(reach, self.max_steps))
 
     def look_again(self) -> None:
-        """Take the steps to another look, and look."""
+        """Take the steps to the next check, and check."""
         self._advance(self.check_every)
 
     def solution(self) -> Solution:
-        """The end; of rows that go on, nothing yet."""
+        """The solution; rows that still go on have no result yet."""
         return Solution(self.end, self.residual, self.status, self.n_steps)
 
     def _advance(self, steps: int) -> None:
@@ -86,7 +86,7 @@ class MaskedSearch:
         self.waiting[1] = self.failed.sum()
 
     def _keep(self, look: Look, ended: Tensor) -> None:
-        """Keep what rows are that end here."""
+        """Store the rows that end at this check."""
         usable = torch.isfinite(look.residual) & torch.isfinite(look.size)
         far = look.residual > self.tolerance if self.tolerance > 0 else torch.ones_like(ended)
         status = torch.where(look.size > look.limit, int(Status.DIVERGED), far.to(torch.int8))
@@ -110,7 +110,7 @@ def unfit(
     check_every: int = 1,
     verify: bool | None = False,
 ) -> str | None:
-    """Why a search cannot go by masks; None where it can."""
+    """Why a search cannot be masked; None if it can."""
     if type(solver) not in (Sweeps, Euler):
         return f"steps of {type(solver).__name__} are not alike"
     if verify is not False:

@@ -1,4 +1,4 @@
-"""Whether a zero of F attracts: the largest real part of the eigenvalues of dF/ds."""
+"""Whether a zero of F is an attractor: the largest real part of the eigenvalues of dF/ds."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from bioplaus.precision import double
 from bioplaus.solvers.base import AbstractDynamics
 
 DENSE_UP_TO = 64
-"""States of at most this size have all their eigenvalues taken; larger ones Ritz values."""
+"""Up to this state size all eigenvalues are computed; above, Ritz values."""
 
 PRODUCTS = 40
-"""Products with dF/ds for the Ritz values."""
+"""Number of products with dF/ds for the Ritz values."""
 
 CLEARLY = 0.05
-"""How far left of zero a Ritz value must be for the process to end early."""
+"""How far below zero the rightmost Ritz value must be for the process to end early."""
 
 STEP = 1e-5
-"""Of the finite differences, in units of the state's root mean square, at least of 1."""
+"""Step of finite differences, in units of the state's root mean square (or of 1, if larger)."""
 
 AT_ONCE = 4_000_000
-"""Entries of the states that are computed together."""
+"""Number of state entries computed in one batch."""
 
 
 @torch.no_grad()
 def abscissa(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
-    """max Re lambda(dF/ds) of each row: an attractor of ds/dt = F(s) has it below zero.
+    """max Re lambda(dF/ds) of each row, negative at an attractor of ds/dt = F(s).
 
-    The spectral radius of dF/ds + 1 is no such criterion: a network may rest where it is above
-    one. Products with dF/ds are finite differences of F in double precision, so that any dynamics
-    can be asked. Up to DENSE_UP_TO units the eigenvalues are exact but for an error of 1e-9;
-    above, the value is the rightmost Ritz value of an Arnoldi process, which ends as soon as it is
-    clearly negative and may come out too low by what the process has not resolved.
+    The spectral radius of dF/ds + 1 is no such criterion, since it may exceed one at an attractor.
+    Products with dF/ds are finite differences of F in double precision, which work for any
+    dynamics. Up to DENSE_UP_TO units the eigenvalues have an error of about 1e-9. Above, the value
+    is the rightmost Ritz value of an Arnoldi process, which ends once that is clearly negative. It
+    may be too low if the process has not resolved the rightmost eigenvalue.
 
     Args:
         dynamics: F, [B, n].
@@ -75,7 +75,7 @@ def _rightmost(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
 
 
 class _Settled:
-    """Whether rightmost Ritz values have come to rest, or so far left that they will not cross."""
+    """Whether the rightmost Ritz values have converged, or are too far left to cross zero."""
 
     def __init__(self) -> None:
         self.before: Tensor | None = None

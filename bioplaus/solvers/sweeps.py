@@ -1,4 +1,4 @@
-"""Layer-wise sweeps: groups of layers are settled in turn, each against the newest others."""
+"""Layer-wise sweeps: settle groups of layers in turn, each given the newest of the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Carry
 
 @dataclass
 class SweepCarry(Carry):
-    """Memory of sweeps: whether the last group is settled against the others."""
+    """Memory of sweeps: whether the last group is settled given the others."""
 
     steps: int = 0
     swept: bool = False
@@ -24,11 +24,11 @@ class SweepCarry(Carry):
 
 @dataclass(frozen=True)
 class Sweeps(AbstractSolver):
-    """Block Gauss-Seidel over the groups of layers that do not act on one another.
+    """Block Gauss-Seidel over groups of layers that do not act on one another.
 
-    The first sweep goes layer by layer with the phase's signal, so that it crosses the network
-    at once. One sweep costs one evaluation of the field and, where the network contracts, gains
-    as much as two Euler steps with dt = 1.
+    The first sweep follows the phase's signal layer by layer, so that the signal crosses the
+    network in one sweep. A sweep costs one evaluation of the field. If the network contracts, it
+    gains as much as two Euler steps with dt = 1.
     """
 
     def init(self, dynamics: AbstractDynamics, s: Tensor) -> SweepCarry:
@@ -63,7 +63,7 @@ class Sweeps(AbstractSolver):
     def settle_first(
         self, dynamics: AbstractDynamics, s: Tensor, group: tuple[int, ...], carry: SweepCarry
     ) -> None:
-        """Settle the first group of a sweep, with the force at hand if it is known."""
+        """Settle the first group of a sweep, reusing the force if it is known."""
         if carry.fresh:
             dynamics.shift(s, group, carry.force)
         else:
@@ -72,11 +72,11 @@ class Sweeps(AbstractSolver):
 
 @dataclass(frozen=True)
 class DampedSweeps(AbstractSolver):
-    """Block successive under-relaxation: each group goes the share `omega` of its way.
+    """Block successive under-relaxation: each group moves a fraction `omega` of the way.
 
-    As omega -> 0 it follows ds/dt = F(s) and settles wherever the network does. Where feedback
-    opposes feedforward, so that W has the eigenvalues +- i mu, it settles for omega < 2 / (1 + mu),
-    Euler's steps only for dt < 2 / (1 + mu^2), and whole sweeps only for mu < 1.
+    As omega -> 0 it follows ds/dt = F(s) and settles wherever the network does. If feedback opposes
+    feedforward, so that W has the eigenvalues +- i mu, it settles for omega < 2 / (1 + mu). Euler
+    steps settle only for dt < 2 / (1 + mu^2), and full sweeps only for mu < 1.
 
     Attributes:
         omega: relaxation factor: the fraction of the way that a group of layers moves in a step, in
@@ -106,4 +106,4 @@ class DampedSweeps(AbstractSolver):
 
 
 DAMPED = (DampedSweeps(0.5), DampedSweeps(0.2), DampedSweeps(0.05))
-"""What rows are settled with on which larger steps make no headway, in turn."""
+"""Solvers that are tried in turn on rows for which larger steps make no progress."""
