@@ -1,4 +1,4 @@
-"""Estimators of dJ/dtheta, one file each, behind one interface."""
+"""Estimators of dJ/dtheta behind one interface, each in its own file."""
 
 from typing import Any
 
@@ -40,15 +40,15 @@ def estimate_gradient(
     estimator: EstimatorLike = "vector-field",
     **settings: Any,
 ) -> Estimate:
-    """Estimate -dJ/dtheta on a batch: parameters move by + rate * update.
+    """Estimate -dJ/dtheta on a batch; gradient descent adds rate * update to the parameters.
 
     Args:
         field: the network.
-        x: clamped input, [B, n_in]: a tensor or what becomes one.
+        x: clamped input, [B, n_in]: a tensor or array-like.
         y: labels [B] or targets [B, m], likewise.
         cost: name or object.
         estimator: name, class or object of an estimator or an oracle.
-        settings: its fields: `beta`, `nudging`, `settling`, `gate`, ...
+        settings: fields of the estimator: `beta`, `nudging`, `settling`, `gate`, ...
 
     Raises:
         InputError: an unknown name, or a value outside its range.

@@ -1,4 +1,4 @@
-"""What oracles share that need only the free phase and the adjoint J^-T c."""
+"""Base class of oracles that need only the free phase and the adjoint J^-T c."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bioplaus.solvers import Solution, Status
 class AbstractAdjoint(AbstractEstimator):
     """-dJ/dtheta = (dmu/dtheta)^T J_s^-T c at the free fixed point: the true gradient.
 
-    The adjoint stands among the phases of the estimate, as the one nudged phase: its residual is
-    ||J_s^T a - c|| / ||c||, and a row has converged where that is within the tolerance of the
-    phases (or within `rounding`, where that is larger).
+    The estimate reports the adjoint as its only nudged phase. Its residual is
+    ||J_s^T a - c|| / ||c||. A row has converged if that is within the tolerance of the phases (or
+    within `rounding`, if that is larger).
 
     Source: the implicit function theorem; Almeida 1987, Pineda 1987 (Phys. Rev. Lett. 59).
     """
@@ -31,7 +31,7 @@ class AbstractAdjoint(AbstractEstimator):
 
     @abstractmethod
     def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
-        """J_s^-T c [B, n], and the steps that each row took [B]."""
+        """J_s^-T c [B, n], and the number of steps of each row [B]."""
 
     def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
         c = cost_slope(batch.field, batch.free.s, batch.target, batch.cost)
@@ -42,13 +42,13 @@ class AbstractAdjoint(AbstractEstimator):
 
 
 def judged(adjoint: Tensor, residual: Tensor, steps: Tensor, settling: Settling) -> Solution:
-    """An adjoint as a phase: converged where its residual is within the tolerance of phases.
+    """Wrap an adjoint as a phase, converged where its residual is within the phases' tolerance.
 
     Args:
         adjoint: J_s^-T c, [B, n].
         residual: ||J_s^T a - c|| / ||c||, [B].
-        steps: that it took, [B].
-        settling: whose tolerance counts; `rounding` where that is larger.
+        steps: number of steps taken, [B].
+        settling: provides the tolerance; `rounding` replaces it if larger.
     """
     tolerance = max(settling.tolerance, rounding(residual.dtype))
     status = torch.full(residual.shape, Status.MAX_STEPS, dtype=torch.int8, device=residual.device)
@@ -60,23 +60,23 @@ def judged(adjoint: Tensor, residual: Tensor, steps: Tensor, settling: Settling)
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """The relative residual of a linear system that rounding alone may leave."""
+    """The relative residual of a linear system that rounding error may cause."""
     return 100 * torch.finfo(dtype).eps
 
 
 def cost_slope(field: VectorField, s: Tensor, target: Tensor, cost: AbstractCost) -> Tensor:
-    """c = dC/ds on all units, [B, n]: zero but on the outputs."""
+    """c = dC/ds on all units, [B, n]; zero except at the outputs."""
     c = torch.zeros_like(s)
     c[:, field.output] = cost.slope(s[:, field.output], target)
     return c
 
 
 def adjoint_residual(at: AbstractLinearisation, a: Tensor, c: Tensor) -> Tensor:
-    """||J_s^T a - c|| / ||c|| of each row, [B]; where c is 0, not divided."""
+    """||J_s^T a - c|| / ||c|| of each row, [B]; not divided where c is 0."""
     return relative(at.vjp(a) - c, c)
 
 
 def relative(error: Tensor, c: Tensor) -> Tensor:
-    """||error|| / ||c|| of each row, [B]; where c is 0, not divided."""
+    """||error|| / ||c|| of each row, [B]; not divided where c is 0."""
     size = torch.linalg.vector_norm(c, dim=1)
     return torch.linalg.vector_norm(error, dim=1) / torch.where(size > 0, size, 1.0)

@@ -1,4 +1,4 @@
-"""The exact untied method: the nudged phases run with the Jacobian's asymmetry cancelled."""
+"""The exact method for untied weights: nudged phases with the Jacobian's asymmetry cancelled."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bioplaus.nudging import AbstractDeviations, Nudge, symmetrised
 class AsymEP(AbstractDifference):
     """(dmu/dtheta)^T ds_beta/dbeta in the symmetrised field: exact as beta -> 0.
 
-    ds_beta/dbeta -> J^-T c for any asymmetry, so that the estimate -> -dJ/dtheta, with error
-    O(beta) one-sided and O(beta^2) centered. The rule sees the change of the state itself, in
-    every kind of coordinates.
+    For any asymmetry ds_beta/dbeta -> J^-T c, so that the estimate -> -dJ/dtheta, with error
+    O(beta) one-sided and O(beta^2) centered. In all coordinates, the rule uses the change of the
+    state itself.
 
     Source: Scurria, Vanden Abeele, Mognetti, Massar 2026 (arXiv 2602.03670).
     """

@@ -1,4 +1,4 @@
-"""An estimator of dJ/dtheta: the one call of all of them, and what each has to say."""
+"""The interface of all estimators of dJ/dtheta."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Estimate(Alike):
 
 @dataclass(frozen=True)
 class Batch:
-    """What an estimator is asked for: the slope of the mean cost of some rows, at their s*.
+    """The input of an estimator: rows with their s*, at which the mean cost's slope is sought.
 
     Attributes:
         field: the vector field.
-        x: clamped input, one a row.
+        x: clamped input, one per row.
         drive: `field.drive(x)`.
         free: the free phase.
         target: y, [B, m].
@@ -60,7 +60,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class AbstractEstimator(metaclass=Answered):
-    """An estimator of -dJ/dtheta, J the mean of C(s*) over the batch.
+    """An estimator of -dJ/dtheta, where J is the mean of C(s*) over the batch.
 
     Attributes:
         settling: how its phases settle.
@@ -71,11 +71,11 @@ class AbstractEstimator(metaclass=Answered):
 
     name: ClassVar[str]
     rank: ClassVar[int]
-    """Where it stands in lists; those without stand behind, by name. It is not inherited."""
+    """Position in lists. It is not inherited; classes without it come last, sorted by name."""
     is_oracle: ClassVar[bool] = False
-    """Whether it is the true gradient, up to its tolerance."""
+    """Whether it computes the true gradient, up to its tolerance."""
     toward_only: ClassVar[str] = ""
-    """How to have phases nudged toward the target only, as a message goes on."""
+    """End of a message that says how to nudge phases toward the target only."""
     settling: Settling = field(default_factory=Settling)
     gate: float = math.inf
 
@@ -93,11 +93,11 @@ class AbstractEstimator(metaclass=Answered):
             cls.name = cls.__name__
 
     def missing(self, field: VectorField, cost: AbstractCost) -> str | None:
-        """What this estimator lacks to serve a field and a cost, in one line; None where nothing.
+        """One line on what this estimator lacks to serve a field and a cost; None if nothing.
 
-        Leaky integrators nudged away from the target, at -beta, are unstable once beta times the
-        curvature of the cost reaches their leak, 1: the zero that a solver may still find there
-        says nothing about the network.
+        Leaky integrators nudged away from the target, at -beta, become unstable once beta times the
+        curvature of the cost reaches their leak, 1. A zero that a solver may still find there is
+        not a fixed point that the network would reach.
         """
         if reason := self.unfit(field):
             return f"estimator={self.name!r} {reason}"
@@ -114,7 +114,7 @@ class AbstractEstimator(metaclass=Answered):
         )
 
     def check(self, field: VectorField, cost: AbstractCost) -> None:
-        """Refuse a field or a cost that this estimator cannot serve; see `missing`.
+        """Reject a field or a cost that this estimator cannot serve; see `missing`.
 
         Raises:
             InputError: the message says why and what to use.
@@ -123,15 +123,15 @@ class AbstractEstimator(metaclass=Answered):
             raise InputError(reason)
 
     def away(self) -> tuple[float, float]:
-        """|beta|, and the largest share of it that nudges away from the target in any phase."""
+        """|beta|, and the largest fraction of it that nudges away from the target in any phase."""
         return 0.0, 0.0
 
     def unfit(self, field: VectorField) -> str | None:
-        """Why this estimator cannot serve a field; None where it can."""
+        """Why this estimator cannot serve a field; None if it can."""
         return None
 
     def without_regulariser(self) -> Self:
-        """The same estimator with nothing in its update but the estimate of -dJ/dtheta."""
+        """The same estimator with an update that is only the estimate of -dJ/dtheta."""
         return self
 
     @final
@@ -150,7 +150,7 @@ class AbstractEstimator(metaclass=Answered):
 
         Args:
             field: the vector field.
-            x: clamped input, one a row.
+            x: clamped input, one per row.
             target: y, [B, m].
             cost: C.
             free: the free phase if it is known already.
@@ -166,7 +166,7 @@ class AbstractEstimator(metaclass=Answered):
         return self.estimate(Batch(field, x, drive, free, target, cost), out)
 
     def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
-        """The local rule (dmu/dtheta)^T delta on the rows that are within the gate everywhere."""
+        """Apply the local rule (dmu/dtheta)^T delta to the rows within the gate in every phase."""
         nudged, delta = self.response(batch)
         accepted, s = self.accepted(batch.free, *nudged), batch.free.s
         if recording() or not bool(accepted.all()):
@@ -177,18 +177,18 @@ class AbstractEstimator(metaclass=Answered):
         return Estimate(updates, batch.free, nudged, accepted)
 
     def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
-        """The nudged phases, and the estimate of ds/dbeta [B, n] that follows from them.
+        """Run the nudged phases, and estimate ds/dbeta [B, n] from them.
 
-        An estimator that is no local rule writes `estimate` in place of this.
+        An estimator without a local rule overrides `estimate` instead.
         """
         raise NotImplementedError
 
     def adjust(self, updates: dict[str, Tensor], batch: Batch, accepted: Tensor) -> None:
-        """Change the updates in place where a rule adds to the estimate of -dJ/dtheta."""
+        """Add the rule's terms beyond the estimate of -dJ/dtheta to the updates, in place."""
         return
 
     def accepted(self, *phases: Solution) -> Tensor:
-        """Rows that are within the gate in every phase, [B]."""
+        """Whether each row is within the gate in every phase, [B]."""
         ok = torch.ones_like(phases[0].residual, dtype=torch.bool)
         for phase in phases:
             ok &= (phase.residual <= self.gate) & (phase.status < Status.UNSTABLE)

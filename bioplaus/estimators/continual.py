@@ -18,7 +18,7 @@ from bioplaus.solvers import Solution, solve
 
 @dataclass(frozen=True)
 class _Path:
-    """A nudged phase: the states before each step, the changes over beta, and the end."""
+    """A nudged phase: the states before each step, their changes over beta, and the solution."""
 
     states: list[Tensor]
     changes: list[Tensor]
@@ -32,11 +32,11 @@ class Continual(VectorFieldEP):
     While the nudged phase runs, parameters follow theta_{t+1} = theta_t + rate u_t; the update
     returned is the sum of the u_t. It is local in time as well as in space, and tends to that of
     `vector-field` as rate -> 0 and beta -> 0. The two signs of `centered` move the parameters
-    together. The parameters of the field itself are left to the optimizer.
+    together. Only the optimizer changes the parameters of the field itself.
 
-    States are absolute: the free point is none any more once the parameters have moved, and what
-    is new of mu there drives the phase. Their changes lose the digits of 1 / beta, so that beta
-    below 1e-3 needs float64.
+    States are absolute: once the parameters have moved, s* is no longer a fixed point, and the
+    change of mu there drives the phase. The division by beta amplifies rounding error, so that
+    beta below 1e-3 needs float64.
 
     Attributes:
         rate: learning rate within the nudged phase, >= 0. With plain SGD at the same rate, the step
@@ -59,14 +59,14 @@ class Continual(VectorFieldEP):
         beta, times = self.signed_beta(free.s), 1
         if self.nudging == "centered":
             beta, times = torch.cat((beta, -beta)), 2
-        # a row without a free phase must not move the parameters that all rows share
+        # a row whose free phase failed must not move the parameters that all rows share
         usable = self.accepted(free)[:, None]
         s, x = torch.where(usable, free.s, 0.0), torch.where(usable, x.flatten(1), 0.0).view_as(x)
         s, x, target, usable = (torch.cat([t] * times) for t in (s, x, target, usable))
         path = self._nudged_phase(field, x, target, cost, s, beta, usable)
         nudged = path.end.chunk(times)
         accepted = self.accepted(free, *nudged)
-        # all steps of all rows as one batch, of which local_update takes the mean
+        # treat all steps of all rows as one batch; local_update averages over it
         steps = len(path.states)
         kept = accepted.repeat(times * steps)[:, None]
         s = torch.where(kept, torch.cat(path.states), 0.0)
@@ -84,7 +84,7 @@ class Continual(VectorFieldEP):
         beta: Tensor,
         usable: Tensor,
     ) -> _Path:
-        """Step by step, with a copy of the parameters that follows the rule."""
+        """Run a nudged phase step by step with a copy of the parameters that follows the rule."""
         moving = field.with_parameters({name: p.clone() for name, p in field.parameters.items()})
         update = {name: torch.empty_like(p) for name, p in field.parameters.items()}
         states, changes, settling = [], [], self.settling

@@ -1,4 +1,4 @@
-"""What estimators by finite differences in beta share: two settlings and a local rule."""
+"""Base class of estimators by finite differences in beta: two phases and a local rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bioplaus.solvers import Solution
 from bioplaus.solvers.entry import recording
 
 NUDGINGS = ("one-sided", "centered", "random-sign")
-"""Which signs of beta a nudged phase is settled at."""
+"""The schemes for the signs of beta in the nudged phases."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class AbstractDifference(AbstractEstimator):
     def dynamics(
         self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
     ) -> AbstractDeviations:
-        """The dynamics of a nudged phase."""
+        """Make the dynamics of a nudged phase."""
 
     @abstractmethod
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
         """What the local rule sees of a deviation `d` from the free state `s`, [B, n]."""
 
     def signed_beta(self, s: Tensor) -> Tensor:
-        """beta as a column [B, 1], for `random-sign` with a sign drawn for each row."""
+        """beta as a column [B, 1]; `random-sign` draws a sign for each row."""
         beta = per_row(self.beta, s)
         if self.nudging == "random-sign":
             coin = torch.randint(0, 2, beta.shape, generator=self.generator)
@@ -78,7 +78,7 @@ class AbstractDifference(AbstractEstimator):
             plus, minus = (self._seen(field, s, end) for end in pair)
             return list(pair), (plus - minus).div_(2 * self.beta)
         beta = self.signed_beta(s)
-        # the least |beta| of a column of them is a number that the host would wait for
+        # computing the smallest |beta| of a column would make the host wait for the device
         given = self.beta if recording() else beta
         end = nudged_phase(*common, given, settling=self.settling, dynamics=self.dynamics)
         return [end], self._seen(field, s, end) / beta

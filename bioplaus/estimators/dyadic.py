@@ -1,4 +1,4 @@
-"""Dyadic equilibrium propagation: state and adjoint relax together, as the two of a pair."""
+"""Dyadic equilibrium propagation: a pair of states relaxes state and adjoint together."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from bioplaus.solvers import AbstractDynamics, Solution, solve
 
 
 def _nudges(cost: AbstractCost, target: Tensor, beta: Tensor) -> tuple[Nudge, Nudge]:
-    """Half of beta toward the target, and half away."""
+    """Make two nudges, one with half of beta toward the target and one with half away from it."""
     return Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2)
 
 
 class Dyad(AbstractDynamics):
     """ds+-/dt = mu(m) +- J(m)^T d / 2 -+ (beta/2) c(s+-), with m = (s+ + s-)/2, d = s+ - s-.
 
-    The descent of d and ascent of m on d . mu(m) - (beta/2) (C(s+) + C(s-)): the mean relaxes
-    as the free state does, the difference as its adjoint, dd/dt = J(m)^T d - beta c. Each of the
-    pair is nudged with half of beta, one toward the target and one away.
+    These are descent in d and ascent in m on d . mu(m) - (beta/2) (C(s+) + C(s-)). The mean relaxes
+    like the free state, and the difference like its adjoint, dd/dt = J(m)^T d - beta c. Each
+    state of the pair is nudged with half of beta, one toward the target and one away from it.
 
     The state is [B, 2n]: s+ and s- side by side.
     """
@@ -86,7 +86,7 @@ class Dyad(AbstractDynamics):
     def _currents(
         self, pair: Sequence[Tensor], layers: Sequence[int]
     ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """What drives the layers of s+ and of s-, besides leak and nudge."""
+        """The currents into the layers of s+ and of s-, without leak and nudge."""
         m, d = (pair[0] + pair[1]) / 2, pair[0] - pair[1]
         v, means = self.field.split(d), self.field.split(m)
         r = [self.field.activity(own, k) for k, own in enumerate(means)]
@@ -111,7 +111,7 @@ class Dyad(AbstractDynamics):
 
 
 class WholeDyad(AbstractDynamics):
-    """The same of any vector field, all units at once."""
+    """The same dynamics for any vector field, all units at once."""
 
     groups = ((0,),)
     order = (0,)
@@ -169,10 +169,11 @@ class WholeDyad(AbstractDynamics):
 class Dyadic(AbstractEstimator):
     """(dmu/dtheta)^T (s+ - s-) / beta: exact as beta -> 0, with error O(beta^2).
 
-    The pair is kept as two absolute states, since neither rests near s* while the other moves: its
-    difference loses the digits of 1 / beta, so that beta below 1e-3 needs float64.
+    The pair is stored as two absolute states, since neither stays near s* while the other moves.
+    Dividing their difference by beta amplifies rounding error, so that beta below 1e-3 needs
+    float64.
 
-    In the box of clipped coordinates J^T d is taken on the units inside it, as in `asym-ep`.
+    In clipped coordinates J^T d is restricted to the units inside the box, as in `asym-ep`.
 
     Attributes:
         beta: strength of the nudge, not 0; each state of the pair is nudged with half of it.
@@ -192,7 +193,7 @@ class Dyadic(AbstractEstimator):
             raise InputError('beta=0 has no nudge; use beta > 0 or estimator="implicit"')
 
     def away(self) -> tuple[float, float]:
-        return abs(self.beta), 0.5  # each of the pair is nudged with half of beta
+        return abs(self.beta), 0.5  # each state of the pair is nudged with half of beta
 
     def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
         beta, free = per_row(self.beta, batch.free.s), batch.free.s

@@ -15,18 +15,18 @@ from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
 
 MOST_PARAMETERS = 5000
-"""Four free phases a parameter: above this number it is refused."""
+"""Largest number of parameter entries; each takes four free phases."""
 TOLERANCE = 1e-12
-"""Relative residual of the perturbed phases: what is left of it is divided by h."""
+"""Relative residual of the perturbed phases; the gradient divides it by h."""
 
 
 @dataclass(frozen=True)
 class FiniteDifference(AbstractEstimator):
     """-(8 [J(h) - J(-h)] - [J(2h) - J(-2h)]) / (12 h) for every entry of every parameter.
 
-    The error is O(h^4), and that of J over h: the perturbed phases settle to TOLERANCE, however
-    loose the others are. They stand among the phases of the estimate as one, with each row's
-    largest residual and worst status.
+    The error is O(h^4) plus the error of J over h. The perturbed phases therefore settle to
+    TOLERANCE, however loose the others are. The estimate reports them as one phase, with each
+    row's largest residual and worst status.
 
     Attributes:
         h: step size in the parameter.
@@ -72,7 +72,7 @@ class FiniteDifference(AbstractEstimator):
 
 
 class _Perturbed:
-    """Free phases of a field whose parameters change, and the worst of them row by row."""
+    """Free phases of a field with perturbed parameters, and the worst of them row by row."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class _Perturbed:
         self.settling = replace(settling, tolerance=tolerance, verify=False)
         self.field, self.x, self.target, self.cost = field, x, target, cost
         self.start, self.accepted = free.s[accepted], accepted
-        # rows that the gate left out have no phase of their own
+        # rows outside the gate have no perturbed phases
         residual = torch.where(accepted, 0.0, torch.inf)
         status = torch.where(accepted, Status.CONVERGED, Status.MAX_STEPS).to(torch.int8)
         steps = torch.zeros_like(free.n_steps)
         self.worst = Solution(free.s, residual.to(free.residual), status, steps)
 
     def mean_cost(self) -> float:
-        """J over all rows, settled anew."""
+        """Settle all rows again and return J."""
         end = free_phase(self.field, self.x, settling=self.settling, start=self.start)
         rows, worst = self.accepted, self.worst
         worst.residual[rows] = torch.maximum(worst.residual[rows], end.residual)

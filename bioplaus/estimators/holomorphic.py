@@ -1,4 +1,4 @@
-"""Holomorphic equilibrium propagation: the nudge runs round a circle in the complex plane."""
+"""Holomorphic equilibrium propagation: the nudges lie on a circle in the complex plane."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Holomorphic(AbstractEstimator):
 
     ds/dbeta at 0 is (1 / (N |beta|)) sum_k e^{-i phi_k} s(|beta| e^{i phi_k}), phi_k = 2 pi k / N,
     with error O(|beta|^N): N = 1 is the one-sided difference, N = 2 the centered one. Conjugate
-    nudges have conjugate states, so that only the upper half of the circle is settled. Fields that
-    are not conservative keep the vector field's floor.
+    nudges have conjugate states, so that only the upper half of the circle is settled. If the field
+    is not conservative, the error of `vector-field` at beta -> 0 remains.
 
     Attributes:
         beta: radius of the circle of nudges.

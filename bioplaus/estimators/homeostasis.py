@@ -1,4 +1,4 @@
-"""Homeostasis: the vector field's update, and one that makes the Jacobian more symmetric."""
+"""Homeostasis: the update of `vector-field` plus one that makes the Jacobian more symmetric."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bioplaus.estimators.vector_field import VectorFieldEP
 class Homeostasis(VectorFieldEP):
     """The update of `vector-field` minus strength times the gradient of the homeostatic loss.
 
-    The loss is E[||J_s e||^2 - e^T J_s^2 e] = ||J_s - J_s^T||_F^2 / 2, e standard normal, at the
-    free fixed point, which is held. Leaky integrators have its gradient in closed form, so that no
-    e is drawn; other fields draw a few where their state is large.
+    The loss is E[||J_s e||^2 - e^T J_s^2 e] = ||J_s - J_s^T||_F^2 / 2 with e standard normal, at
+    the free fixed point, which is held fixed. For leaky integrators its gradient is known in closed
+    form, so that no e is drawn. Other fields draw a few if their state is large.
 
     Attributes:
         strength: weight of the homeostatic loss, >= 0; 0 leaves the estimate of -dJ/dtheta

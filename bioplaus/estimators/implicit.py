@@ -1,4 +1,4 @@
-"""The true gradient by an adjoint solve: dense for small states, GMRES for any."""
+"""The true gradient by an adjoint solve: dense for small states, GMRES for large ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Implicit(AbstractAdjoint):
             )
             return a, torch.full((len(c),), products, device=c.device)
         matrix = dense_jacobian(at).mT
-        # a singular matrix gives what is not finite, and a residual that says so
+        # a singular matrix gives non-finite values, and a residual that shows it
         a = solve_ex(matrix, c[..., None])[0][..., 0]
         return a, torch.zeros(len(c), device=c.device)
 

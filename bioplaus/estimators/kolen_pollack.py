@@ -1,4 +1,4 @@
-"""Kolen-Pollack: feedback weights are given their partners' update, and both decay."""
+"""Kolen-Pollack: feedback weights receive their partners' update, and both decay."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bioplaus.fields.base import VectorField
 class KolenPollack(VectorFieldEP):
     """u_W = nu_W - decay W and u_B = nu_W^T - decay B, with nu of `vector-field`.
 
-    The difference B - W^T sees only the decay: under gradient steps of rate r it shrinks by the
-    factor 1 - r decay a step, so that the weights align whatever the task.
+    Only the decay acts on the difference B - W^T. Under gradient steps with rate r it shrinks by
+    the factor 1 - r decay per step, so that the weights align whatever the task.
 
     Attributes:
         decay: weight of the decay, >= 0; 0 leaves the estimate unchanged.

@@ -37,16 +37,17 @@ class _Adjoint(AbstractDynamics):
         return _Adjoint(self.at.take(rows), self.c[rows])
 
     def precise(self) -> _Adjoint:
-        return self  # J^T as it was found: its products are in the precision of its slopes
+        return self  # unchanged: products with J^T have the precision of the stored slopes
 
 
 @dataclass(frozen=True)
 class RecurrentBackprop(AbstractAdjoint):
     """da/dt = J_s^T a - c: a second network of leaky integrators computes the adjoint.
 
-    The network settles to a residual over ||a||, which does not show that `a` grows without bound
-    at a fixed point that is not stable; what is given back, and what the gate sees, is over ||c||.
-    Where ||a|| is much larger than ||c||, the network goes on until that is small too.
+    The network settles to a residual relative to ||a||, which hides that `a` grows without bound at
+    an unstable fixed point. The residual that is returned, and that the gate uses, is therefore
+    relative to ||c||. If ||a|| is much larger than ||c||, the network continues until that is
+    small too.
 
     Attributes:
         dt: size of an Euler step, in membrane time constants.

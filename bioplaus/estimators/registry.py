@@ -1,4 +1,4 @@
-"""The estimators by name: one class in one file of this package, or of an installed package."""
+"""Estimators by name: the classes of this package, one per file, and of installed packages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bioplaus.estimators.base import AbstractEstimator
 from bioplaus.registry import defined_in, find, find_added, unknown
 
 GROUP = "bioplaus.estimators"
-"""The entry points of installed packages that are estimators."""
+"""The entry-point group under which installed packages register estimators."""
 
 EstimatorLike = str | AbstractEstimator | type[AbstractEstimator]
-"""An estimator by name, its class, or one with its settings."""
+"""An estimator: its name, its class, or an object with settings."""
 
 
 def _own() -> dict[str, type[AbstractEstimator]]:
@@ -32,12 +32,12 @@ _OWN = _own()
 ESTIMATORS = {name: kind for name, kind in _OWN.items() if not kind.is_oracle}
 """The estimators of this package, by name."""
 ORACLES = {name: kind for name, kind in _OWN.items() if kind.is_oracle}
-"""Those of them that are taken for the true gradient, by name."""
+"""The oracles of this package, which compute the true gradient, by name."""
 
 
 @answered
 def get_estimator(name: str) -> type[AbstractEstimator]:
-    """Look up an estimator's class by name; oracles are among them.
+    """Look up the class of an estimator or oracle by name.
 
     Raises:
         InputError: the name is unknown, or the package that adds it cannot be loaded.
@@ -62,10 +62,10 @@ def get_oracle(name: str) -> type[AbstractEstimator]:
 
 
 def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:
-    """Take an estimator's class as it was given.
+    """Check that an object is an estimator's class that can be instantiated.
 
     Raises:
-        InputError: it is none, or has what keeps it from being made; one line.
+        InputError: it is not an estimator's class, or it cannot be instantiated; one line.
     """
     if not (inspect.isclass(found) and issubclass(found, AbstractEstimator)):
         what = found.__name__ if inspect.isclass(found) else type(found).__name__
@@ -92,10 +92,10 @@ def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:
 
 
 def estimator_with(choice: EstimatorLike, settings: Mapping[str, Any]) -> AbstractEstimator:
-    """Make an estimator of a name, a class or an object with exactly these settings.
+    """Make an estimator from a name, a class or an object with exactly these settings.
 
     Raises:
-        InputError: see `make_estimator`, or it has no such setting.
+        InputError: see `make_estimator`, or the estimator has no such setting.
     """
     made = make_estimator(choice, **settings)
     known = [each.name for each in dataclasses.fields(made)]
@@ -111,10 +111,10 @@ def estimator_with(choice: EstimatorLike, settings: Mapping[str, Any]) -> Abstra
 
 
 def require_settings(settings: Mapping[str, Any], among: Iterable[EstimatorLike]) -> None:
-    """Refuse a setting that none of these has, and no other estimator of this package.
+    """Reject settings that none of these estimators has, nor any other of this package.
 
     Raises:
-        InputError: one line for each.
+        InputError: one line for each such setting.
     """
     kinds = [get_estimator(each) if isinstance(each, str) else each for each in among]
     fields = (getattr(each, "__dataclass_fields__", ()) for each in (*kinds, *_OWN.values()))
@@ -129,12 +129,12 @@ def require_settings(settings: Mapping[str, Any], among: Iterable[EstimatorLike]
 
 
 def make_estimator(choice: EstimatorLike, what: str = "estimator", **common: Any) -> Any:
-    """Make an estimator of a name, a class or an object.
+    """Make an estimator from a name, a class or an object.
 
     Args:
-        choice: which; an object keeps its settings but for those that are given here.
+        choice: the estimator; an object keeps its settings except for those given here.
         what: "estimator" or "oracle", for messages.
-        common: settings, of which it takes what it has.
+        common: settings; those that the estimator lacks are ignored.
 
     Raises:
         InputError: an unknown name, another kind of object, or a setting outside its range.

@@ -17,7 +17,7 @@ from bioplaus.fields.base import VectorField
 
 
 class _End(NamedTuple):
-    """The slopes of the mean cost by parameter; of each row the adjoint and two residuals."""
+    """The mean cost's slopes by parameter, and for each row the adjoint and two residuals."""
 
     slopes: dict[str, Tensor]
     adjoint: Tensor
@@ -27,14 +27,15 @@ class _End(NamedTuple):
 
 @dataclass(frozen=True)
 class Unrolled(AbstractEstimator):
-    """-dC(s_T)/dtheta with s_{t+1} = s_t + dt mu(x, s_t), T steps that start at s*.
+    """-dC(s_T)/dtheta for T steps s_{t+1} = s_t + dt mu(x, s_t) that start at s*.
 
-    It converges to -dJ/dtheta as T grows, like the powers of 1 + dt J_s. Memory grows with T. No
-    hand-written derivative enters: only the field and autograd.
+    As T grows it converges to -dJ/dtheta, as fast as the powers of 1 + dt J_s decay. Memory grows
+    with T. It uses only the field and autograd, no hand-written derivative.
 
-    The derivative has converged where that by a constant force u on every unit has: it is -a for
-    a = sum_t (1 + dt J^T)^t dt (-c), and ||J^T a - c|| / ||c|| = ||(1 + dt J^T)^T c|| / ||c||. It
-    stands among the phases of the estimate with the larger of this residual and that of s_T.
+    The derivative has converged if the derivative by a constant force u on every unit has. That
+    is -a for a = sum_t (1 + dt J^T)^t dt (-c), and
+    ||J^T a - c|| / ||c|| = ||(1 + dt J^T)^T c|| / ||c||. The estimate reports it as a phase, with
+    the larger of this residual and that of s_T.
 
     Attributes:
         dt: size of an Euler step, in membrane time constants.
@@ -103,7 +104,7 @@ class Unrolled(AbstractEstimator):
 
 
 def _steps_needed(residual: Tensor, steps: int, tolerance: float) -> float:
-    """T for the slowest row, if its residual r goes on falling like r^(T / steps)."""
+    """T for the slowest row, if its residual r continues to fall like r^(T / steps)."""
     largest = float(residual.max()) if len(residual) else 0.0
     if largest <= tolerance:
         return 0

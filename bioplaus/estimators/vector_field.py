@@ -15,7 +15,7 @@ from bioplaus.nudging import AbstractDeviations, Nudge, deviations
 class VectorFieldEP(AbstractDifference):
     """nu = (dmu/dtheta)^T ds_beta/dbeta with mu(x, s_beta) - beta dC/ds = 0.
 
-    As beta -> 0, nu -> (dmu/dtheta)^T J_s^-1 c, which is -dJ/dtheta where J_s is symmetric.
+    As beta -> 0, nu -> (dmu/dtheta)^T J_s^-1 c, which is -dJ/dtheta if J_s is symmetric.
 
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 3.
     """
