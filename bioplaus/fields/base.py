@@ -1,4 +1,4 @@
-"""A vector field mu(x, s; theta): its formula is the user's, all derivatives follow from it."""
+"""A vector field mu(x, s; theta): the user gives the formula, and all derivatives follow."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _PREDICTING = "bioplaus.predicting"
 class VectorField(Kept, metaclass=Answered):
     """ds/dt = mu(x, s; theta); the zero s* of mu is the network's answer to the input x.
 
-    A subclass says what its parameters are and what `field(x, s)` is, in any torch code that
-    keeps the rows of a batch apart, follows the dtype and device of its arguments and reads
-    `self.parameters` each time. Jacobian products, the local update, norms and the symmetrising
-    update follow by `torch.func`. A method written by hand in place of one of these is a faster
-    path; `check_field` holds each against the default.
+    A subclass defines its parameters and `field(x, s)`, in any torch code that treats the rows of a
+    batch independently, follows the dtype and device of its arguments and reads `self.parameters`
+    in each call. Jacobian products, the local update, norms and the symmetrising update follow by
+    `torch.func`. A subclass may override any of these with a faster method; `check_field` compares
+    each with the default.
 
-    Parameters are plain tensors, changed in place and never replaced (`with_parameters` gives a
-    field with others); no autograd graph is kept over them.
+    Parameters are plain tensors that are changed in place and never replaced (`with_parameters`
+    makes a field with others). They carry no autograd graph.
 
     Attributes:
-        n: state variables.
-        n_output: of these the last so many are the outputs.
-        depth: steps after which a signal has crossed the network; no phase ends earlier.
-        input: shape of a row of x, or None where the field does not say.
-        box: (lo, hi) that bound the states, or None.
+        n: number of state variables.
+        n_output: number of outputs, which are the last state variables.
+        depth: number of steps after which a signal has crossed the network; no phase ends earlier.
+        input: shape of a row of x, or None if it is not specified.
+        box: bounds (lo, hi) of the states, or None.
 
     Example:
         >>> class Gated(VectorField):
@@ -62,10 +62,10 @@ class VectorField(Kept, metaclass=Answered):
     def __init__(
         self, parameters: Mapping[str, Tensor], *, n: int, n_output: int, depth: int = 4
     ) -> None:
-        """Name the parameters and the size of the state.
+        """Set the parameters and the size of the state.
 
         Raises:
-            InputError: a size is out of range, or a parameter is no tensor of real floats.
+            InputError: a size is out of range, or a parameter is not a tensor of real floats.
         """
         for name, value in (("n", n), ("n_output", n_output), ("depth", depth)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -80,11 +80,11 @@ class VectorField(Kept, metaclass=Answered):
         """mu(x, s) = ds/dt.
 
         Args:
-            x: the clamped input, one a row.
+            x: the clamped input, one per row.
             s: the state, [B, n].
 
         Returns:
-            [B, n], per unit of time; autograd can go through it.
+            [B, n], per unit of time; differentiable by autograd.
         """
 
     @property
@@ -112,7 +112,7 @@ class VectorField(Kept, metaclass=Answered):
         return f"{type(self).__name__}(n={self.n}, n_output={self.n_output}, parameters={count})"
 
     def with_parameters(self, parameters: Mapping[str, Tensor]) -> Self:
-        """The same field over other tensors of the same names and shapes (any dtype, device)."""
+        """The same field with other tensors of the same names and shapes (any dtype, device)."""
         other = copy.copy(self)
         other._parameters = Parameters(parameters)
         return other
@@ -127,33 +127,33 @@ class VectorField(Kept, metaclass=Answered):
 
     @answered
     def predict(self, x: Any, *, settling: Any = None) -> Tensor:
-        """The outputs of s* with mu(x, s*) = 0; of classes the largest output is the label.
+        """The outputs of s* with mu(x, s*) = 0; in classification the largest one gives the label.
 
-        A row that does not settle is warned of, with cause and remedy.
+        A warning gives cause and remedy if a row does not settle.
 
         Args:
-            x: inputs, one a row: a tensor or what becomes one (numpy, lists, a data frame).
+            x: inputs, one per row: a tensor or array-like (numpy, lists, a data frame).
             settling: a `Settling`: solver, tolerance and step limit of the free phase.
 
         Returns:
             [B, n_output].
 
         Raises:
-            InputError: x has another shape than the field's `input`, or is no array of floats.
+            InputError: x does not match the field's `input`, or is not an array of floats.
         """
-        # found when it is asked for: what settles a field lies above the fields
+        # imported on demand, because the phases depend on the fields
         return import_module(_PREDICTING).predict(self, x, settling=settling)
 
     def of_rows(self, rows: Tensor) -> Self:
-        """The field of some rows of a batch, given by index: the same for all of them here."""
+        """The field for some rows of a batch, given by index; by default `self`."""
         return self
 
     def arranged(self, rows: Tensor) -> Tensor:
-        """Rows by index in the order in which they are best computed: here as they are."""
+        """Order row indices so that computing is fastest; the default leaves them as they are."""
         return rows
 
     def drive(self, x: Tensor) -> Tensor:
-        """What of the effect of `x` is computed once a batch, one a row; here `x` itself."""
+        """The part of the effect of `x` computed once per batch, one per row; by default `x`."""
         return x
 
     def driven(self, drive: Tensor, s: Tensor) -> Tensor:
@@ -161,16 +161,16 @@ class VectorField(Kept, metaclass=Answered):
         return self.field(drive, s)
 
     def explicit_field(self, parameters: Mapping[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
-        """mu(x, s; parameters), so that autograd can go through the parameters, [B, n]."""
+        """mu(x, s; parameters), differentiable by the parameters, [B, n]."""
         return self.with_parameters(parameters).field(x, s)
 
     def initial_state(self, drive: Tensor) -> Tensor:
-        """A start for the free phase, [B, n]: at rest."""
+        """The initial state of the free phase, [B, n]: at rest."""
         s = torch.zeros(len(drive), self.n, dtype=drive.dtype, device=drive.device)
         return self.confine_state(s)
 
     def confine_state(self, s: Tensor) -> Tensor:
-        """Bring states [B, n] back into the box, in place."""
+        """Clip states [B, n] to the box, in place."""
         return s if self.box is None else s.clamp_(*self.box)
 
     def linearise(self, s: Tensor, drive: Tensor) -> AbstractLinearisation:
@@ -183,7 +183,7 @@ class VectorField(Kept, metaclass=Answered):
         """(dmu/dtheta)^T delta, averaged over the batch.
 
         Args:
-            x: the clamped input, one a row.
+            x: the clamped input, one per row.
             s: the presynaptic state, the free fixed point, [B, n].
             delta: the postsynaptic change, an estimate of ds/dbeta, [B, n].
             out: buffers named and shaped like the parameters.
@@ -197,45 +197,45 @@ class VectorField(Kept, metaclass=Answered):
         return out
 
     def displacement(self, s: Tensor, d: Tensor) -> Tensor:
-        """What the local rule sees of a deviation `d` from the state `s`, [B, n]: d itself."""
+        """What the local rule sees of a deviation `d` from `s`, [B, n]; by default d itself."""
         return d
 
     def seen(self, at: AbstractLinearisation) -> Tensor | None:
-        """D with `displacement` = D d for small d, [B, n]; None where it is d itself."""
+        """D such that `displacement` = D d for small d, [B, n]; None if it is d itself."""
         if type(self).displacement is VectorField.displacement:
             return None
         rest = torch.zeros_like(at.s)
         return vjp(lambda d: self.displacement(at.s, d), rest)[1](torch.ones_like(rest))[0]
 
     def partners(self) -> dict[str, str]:
-        """Feedback parameters, and the feedforward ones that they would mirror if symmetric."""
+        """Maps each feedback parameter to the feedforward one that it would mirror if symmetric."""
         return {}
 
     def feedback(self) -> list[str]:
-        """The parameters that close the loop: those of the way back, by name."""
+        """The names of the feedback parameters, which close the loop."""
         return list(self.partners())
 
     def lacks_partners(self) -> bool:
-        """Whether there is feedback, and none of it has a partner."""
+        """Whether there is feedback but none of it has a partner."""
         return not self.partners()
 
     def tied_pairs(self) -> int:
-        """Pairs of layers whose feedback is the feedforward weight itself."""
+        """Number of pairs of layers whose feedback is the feedforward weight itself."""
         return 0
 
     def mirror(self, feedback: str, values: Tensor) -> Tensor:
-        """Values of the partner of a feedback parameter as they would stand in it."""
+        """Rearrange values of a feedback parameter's partner to the feedback parameter's layout."""
         return values.T if values.ndim == 2 else values
 
     def symmetrising_update(
         self, s: Tensor, drive: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2, `s` and slopes held.
+        """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2 at fixed `s` and slopes.
 
         Args:
             s: the states, [B, n].
-            drive: that of each.
-            generator: source of random probes, drawn where the state is large.
+            drive: the drive of each state.
+            generator: source of random probes, which are drawn if the state is large.
         """
         return symmetrising_update(
             lambda theta, z: self.with_parameters(theta).driven(drive, z),
@@ -245,26 +245,26 @@ class VectorField(Kept, metaclass=Answered):
         )
 
     def constrain(self) -> None:
-        """Bring the parameters back, in place, to what they may be, after an optimizer's step."""
+        """Project the parameters onto their constraints after an optimizer's step, in place."""
         return
 
     def parameter_norms(self, x: Tensor, s: Tensor) -> dict[str, Tensor] | None:
         """Upper bounds of ||dmu/dtheta||_2 of each row, [B], by parameter and for "all".
 
-        None where the field is too large for them.
+        None if the field is too large for them.
         """
         return parameter_norms(self.explicit_field, self.parameters, x, s)
 
     def not_holomorphic(self) -> str | None:
-        """Why the field has no analytic extension to complex states; None where it has one."""
+        """Why the field has no analytic extension to complex states; None if it has one."""
         return f"{type(self).__name__} does not say that it has one"
 
 
 def checked(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters as they were given, if a field can learn them.
+    """Check that a field can learn the given parameters, and return them.
 
     Raises:
-        InputError: there are none, or one is no tensor of floats; the message names it.
+        InputError: there are none, or one is not a tensor of floats; the message names it.
     """
     if not isinstance(parameters, Mapping) or not parameters:
         raise InputError("parameters must be a dict of at least one tensor by name")

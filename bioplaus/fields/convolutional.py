@@ -58,7 +58,7 @@ def convolutional(
         device: where the parameters live.
 
     Raises:
-        InputError: the pictures do not come out even, or a setting is out of range.
+        InputError: an image size is not divisible by the pooling, or a setting is out of range.
 
     Example:
         >>> net = convolutional((3, 16, 16), 10, (8, 16, 16), skips=(1,), unpooled=(2,))
@@ -108,7 +108,7 @@ convolutional.name = "convolutional"  # pyright: ignore[reportFunctionMemberAcce
 
 
 def _windows(depth: int, unpooled: Sequence[int]) -> list[int]:
-    """The window of the pooling behind each convolution."""
+    """The pooling window after each convolution."""
     if depth < 1:
         raise InputError("channels=() has no convolution; give at least one")
     for k in unpooled:
@@ -120,7 +120,7 @@ def _windows(depth: int, unpooled: Sequence[int]) -> list[int]:
 def _shapes(
     input: Sequence[int], channels: Sequence[int], windows: Sequence[int], kernel: int
 ) -> list[tuple[int, int, int]]:
-    """Channels, height and width of each layer of convolutions."""
+    """Channels, height and width of each convolutional layer."""
     if len(input) != 3:
         raise InputError(f"input={tuple(input)} is no picture; give (channels, height, width)")
     if kernel < 1 or kernel % 2 == 0:

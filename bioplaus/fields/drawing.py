@@ -1,4 +1,4 @@
-"""What initial weights can be: at an angle to one another, and within the range of their dtype."""
+"""Initial weights: drawn at an angle to one another, and checked for the range of their dtype."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from bioplaus.errors import InputError
 
 
 def turned(mirror: Tensor, draw: Tensor, angle: float) -> Tensor:
-    """A matrix of the norm of `mirror` at exactly `angle` degrees from it, towards `draw`.
+    """A matrix with the norm of `mirror`, at exactly `angle` degrees from it toward `draw`.
 
-    cos(angle) M + sin(angle) D ||M|| / ||D||, D the part of the draw that is orthogonal to M.
+    It is cos(angle) M + sin(angle) D ||M|| / ||D||, where D is the part of the draw orthogonal
+    to M.
 
     Args:
         mirror: M, not zero.
-        draw: of the same shape.
-        angle: 0 (M itself) to 180 (-M itself); others need two entries or more.
+        draw: a random matrix of the same shape.
+        angle: 0 (M itself) to 180 (-M itself); other angles need two entries or more.
     """
     if angle in (0.0, 180.0):
         return math.cos(math.radians(angle)) * mirror
     norm = torch.linalg.norm(mirror)
     across = draw - (draw * mirror).sum() / norm**2 * mirror
-    if torch.linalg.norm(across) < 0.01 * torch.linalg.norm(draw):  # rounding is left: once more
+    if torch.linalg.norm(across) < 0.01 * torch.linalg.norm(draw):  # repeat if rounding dominates
         across -= (across * mirror).sum() / norm**2 * mirror
     across *= norm / torch.linalg.norm(across)
     radians = math.radians(angle)
@@ -34,14 +35,14 @@ def turned(mirror: Tensor, draw: Tensor, angle: float) -> Tensor:
 
 
 def require_angle(sizes: Sequence[int], angle: float) -> None:
-    """Refuse an angle that single weights cannot have.
+    """Reject an angle that single weights cannot have.
 
     Args:
-        sizes: units a layer, the input first.
-        angle: between feedback and transposed feedforward weights, in degrees.
+        sizes: units per layer, the input first.
+        angle: angle between feedback and transposed feedforward weights, in degrees.
 
     Raises:
-        InputError: two layers of one unit, and an angle other than 0 and 180.
+        InputError: two adjacent layers have one unit each, and the angle is neither 0 nor 180.
     """
     single = any(pair == (1, 1) for pair in itertools.pairwise(sizes[1:]))
     if single and angle not in (0.0, 180.0):
@@ -52,14 +53,14 @@ def require_angle(sizes: Sequence[int], angle: float) -> None:
 
 
 def require_scale(parameters: Mapping[str, Tensor], said: str) -> None:
-    """Refuse weights that vanish or overflow in their dtype.
+    """Reject weights that underflow or overflow in their dtype.
 
     Args:
-        parameters: all of a field; biases may be zero.
+        parameters: all parameters of a field; biases may be zero.
         said: the settings that scale them, for the message.
 
     Raises:
-        InputError: the squared norm of a matrix is no normal number.
+        InputError: the squared norm of a matrix is not a normal floating-point number.
     """
     for name, p in parameters.items():
         tiny = torch.finfo(p.dtype).tiny / torch.finfo(p.dtype).eps

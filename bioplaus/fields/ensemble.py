@@ -1,4 +1,4 @@
-"""Many networks of one architecture as one field, whose products are batched."""
+"""Many networks of one architecture as one field with batched products."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bioplaus.fields.leaky import LeakyField
 
 @final
 class Ensemble(LayeredField):
-    """M networks that share nothing but their architecture: row i is of member i modulo M.
+    """M networks that share only their architecture; row i belongs to member i modulo M.
 
-    Each parameter has one more dimension in front, which counts the members. All that a layered
-    field computes is computed of each row with the weights of its member: products of a whole
-    batch [B M, n] are one batched product of [M, B, n] with [M, n, n']. Where a search has taken
-    rows out, so that members have different numbers of them, it is a product a member.
+    Each parameter has an additional leading dimension for the members. Each row is computed with
+    the weights of its member. The product of a whole batch [B M, n] is one batched product of
+    [M, B, n] with [M, n, n']. Once a search has removed rows, so that members have different
+    numbers of them, there is one product per member.
 
     Attributes:
-        members: M.
+        members: number of networks, M.
 
     Example:
         >>> nets = [LeakyField([4, 6, 3]) for _ in range(5)]
@@ -41,11 +41,11 @@ class Ensemble(LayeredField):
     _rows: Rows | None = None
 
     def __init__(self, like: LayeredField, parameters: Mapping[str, Tensor]) -> None:
-        """Take the parameters of all members.
+        """Set the parameters of all members.
 
         Args:
-            like: one of them, of which `unfit` has nothing to say.
-            parameters: by name, [M, ...].
+            like: one of them, for which `unfit` returns None.
+            parameters: parameters by name, [M, ...].
         """
         vars(self).update(like.__getstate__())
         self.members = len(next(iter(parameters.values())))
@@ -56,7 +56,7 @@ class Ensemble(LayeredField):
 
     def _wire(self, parameters: Mapping[str, Tensor]) -> None:
         super()._wire(parameters)
-        # a bias is of a row's member, so that no layer has one that is the same in all rows
+        # biases differ between members, so no layer has the same bias in all rows
         self._driven = list(range(len(self.layers)))
         if self._rows is not None:
             self._wires = self._wires_of(self._rows)
@@ -65,7 +65,7 @@ class Ensemble(LayeredField):
         whole = torch.arange(len(rows), device=rows.device)
         members = rows % self.members if self._rows is None else self._rows.members[rows]
         new = object.__new__(type(self))
-        vars(new).update(vars(self))  # a copy as for a pickle would wire it anew
+        vars(new).update(vars(self))  # copy.copy would rebuild the wires, as for a pickle
         regular = len(rows) % self.members == 0 and torch.equal(members, whole % self.members)
         new._rows = None if regular else Rows(members, self.members)
         new._wires = new._wires_of(new._rows)
@@ -78,7 +78,7 @@ class Ensemble(LayeredField):
     def local_update(
         self, x: Tensor, s: Tensor, delta: Tensor, out: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Those of all members, [M, ...], each averaged over its own rows of a whole batch."""
+        """The updates of all members, [M, ...], each averaged over its own rows of the batch."""
         return super().local_update(x, s, delta * self.members, out)
 
     def _spread_bias(self, k: int, rows: int) -> Tensor:
@@ -92,7 +92,7 @@ class Ensemble(LayeredField):
         return bias.repeat(rows // self.members, 1)
 
     def _wires_of(self, rows: Rows | None) -> Wires:
-        """The connections for these rows; tied ones go by the wire whose weight they share."""
+        """The connections for these rows; tied ones use the wire whose weight they share."""
         known: dict[int, StackedWire] = {}
 
         def of(wire: Any) -> Any:
@@ -104,7 +104,7 @@ class Ensemble(LayeredField):
 
 
 def unfit(field: VectorField) -> str | None:
-    """Why networks like this one cannot be one `Ensemble`; None where they can."""
+    """Why networks like this one cannot form an `Ensemble`; None if they can."""
     if type(field) not in (LeakyField, LayeredField):
         return f"{type(field).__name__} is no network of layers whose weights can be stacked"
     assert isinstance(field, LayeredField)

@@ -1,4 +1,4 @@
-"""A vector field as the user wrote it: one function."""
+"""A vector field given as a function."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Mu = Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]
 
 
 class FunctionField(VectorField):
-    """ds/dt = mu(parameters, x, s), any differentiable torch code; in a box, projected into it.
+    """ds/dt = mu(parameters, x, s), any differentiable torch code; projected if there is a box.
 
-    With box=(lo, hi), ds/dt = clip(s + mu, lo, hi) - s: a state on a wall that mu pushes outward
-    rests there.
+    With box=(lo, hi), ds/dt = clip(s + mu, lo, hi) - s. A state on a wall of the box stays there if
+    mu pushes it outward.
 
     Attributes:
-        mu: the formula, (parameters, x [B, ...], s [B, n]) -> [B, n]. It keeps the rows of the
-            batch apart and follows the dtype and device of its arguments.
-        energy: (parameters, x, s) -> [B] whose gradient flow mu is, if it has one; see
-            `hopfield.py`.
+        mu: the formula, (parameters, x [B, ...], s [B, n]) -> [B, n]. It treats the rows of the
+            batch independently and follows the dtype and device of its arguments.
+        energy: (parameters, x, s) -> [B], the energy whose gradient flow is mu, if there is one;
+            see `hopfield.py`.
         holomorphic: whether mu extends analytically to complex states.
 
     Example:
@@ -52,21 +52,21 @@ class FunctionField(VectorField):
         holomorphic: bool = False,
         depth: int = 4,
     ) -> None:
-        """Take the formula.
+        """Set the formula.
 
         Args:
             mu, box, energy, holomorphic: see the class.
-            parameters: theta, by name; all of one dtype.
-            n: state variables.
-            n_output: the last so many are the outputs.
-            input: shape of a row of x, where it is to be checked; None takes any.
-            activity: rho(s), where the local rule is to see its change in place of that of s.
-            partners: feedback parameters by name, and those that they mirror, for rules that
-                work on pairs.
-            depth: steps that a signal needs to cross the network; no phase ends earlier.
+            parameters: theta, by name; all have one dtype.
+            n: number of state variables.
+            n_output: number of outputs, which are the last state variables.
+            input: shape of a row of x, if it is to be checked; None accepts any.
+            activity: rho(s), if the local rule is to use its change in place of that of s.
+            partners: maps feedback parameters to those that they mirror, for rules that work on
+                pairs.
+            depth: number of steps in which a signal crosses the network; no phase ends earlier.
 
         Raises:
-            InputError: an argument is out of range or of another kind; the message names it.
+            InputError: an argument has the wrong type or is out of range; the message names it.
         """
         super().__init__(parameters, n=n, n_output=n_output, depth=depth)
         for name, value in (("mu", mu), ("energy", energy), ("activity", activity)):
@@ -88,11 +88,11 @@ class FunctionField(VectorField):
     @classmethod
     @answered
     def from_module(cls, module: torch.nn.Module, **settings: Any) -> FunctionField:
-        """ds/dt = module(x, s), with the parameters of a module, which is left as it is.
+        """ds/dt = module(x, s), with the parameters of a module, which is not changed.
 
         Args:
-            module: called with x and s; its buffers are held.
-            settings: `n`, `n_output` and the others of the class.
+            module: called with x and s; its buffers stay fixed.
+            settings: `n`, `n_output` and the other arguments of the class.
         """
 
         def mu(parameters: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class FunctionField(VectorField):
             return mu
         low, high = self.box
         moved = s + mu
-        # unlike clamp, with no slope on the walls themselves
+        # unlike clamp, this has zero slope on the walls themselves
         inside = torch.where(moved <= low, torch.full_like(moved, low), moved)
         return torch.where(moved >= high, torch.full_like(moved, high), inside) - s
 

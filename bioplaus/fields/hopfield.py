@@ -1,4 +1,4 @@
-"""Tied weights and the energy that their dynamics descend."""
+"""Tied weights, and the energy that their dynamics descend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNIT_SLOPES = ("linear", "hard-sigmoid", "relu", "relu6")
 """Activations whose slope is 0 or 1, and which are the identity where it is 1."""
 
 POINTS = 32
-"""Of the quadrature of s rho'(s); Gauss and Legendre's is exact for polynomials up to degree 63."""
+"""Points of the Gauss-Legendre quadrature of s rho'(s); exact for polynomials up to degree 63."""
 
 
 @answered
@@ -37,15 +37,16 @@ def hopfield(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LayeredField:
-    """Layers joined by tied weights: forward.k from below, and its transpose from above.
+    """Make layers with tied weights: forward.k from below, and its transpose from above.
 
-    Its `energy` is that of `energy(field, x, s)`.
+    Its energy is `energy(field, x, s)`.
 
     Args:
-        sizes: units a layer, the input first.
-        activation: of the hidden layers; the output is linear, or in the box where they are.
-        gain: of the weights.
-        coordinates, weights, generator, dtype, device: those of `LayeredField`.
+        sizes: units per layer, the input first.
+        activation: activation of the hidden layers; the output is linear, or in the box if
+            they are.
+        gain: scale of the weights.
+        coordinates, weights, generator, dtype, device: see `LayeredField`.
 
     Raises:
         InputError: a size is out of range.
@@ -76,16 +77,16 @@ def hopfield(
 @answered
 @torch.no_grad()
 def energy(field: VectorField, x: Tensor, s: Tensor) -> Tensor:
-    """E of each row, [B], which falls along ds/dt = mu(x, s).
+    """The energy E of each row, [B], which decreases along ds/dt = mu(x, s).
 
     E = sum_i int_0^s_i z rho_i'(z) dz - 1/2 r^T W r - b^T r - r^T V x, r = rho(s): dE/ds_i =
-    -rho_i'(s_i) mu_i, so that dE/dt = -sum_i rho_i'(s_i) mu_i^2 <= 0 for rho that do not fall. In
-    a box, rho is the identity and dE/dt = (s - W s - b - V x) . (clip(...) - s) <= 0.
+    -rho_i'(s_i) mu_i, so that dE/dt = -sum_i rho_i'(s_i) mu_i^2 <= 0 for nondecreasing rho. In a
+    box, rho is the identity and dE/dt = (s - W s - b - V x) . (clip(...) - s) <= 0.
 
     Args:
-        field: layered, with tied weights; or a `FunctionField` that was given its `energy`.
-        x: the clamped input, one a row.
-        s: states, [B, n]; in a layer with a box, within it.
+        field: a layered field with tied weights, or a `FunctionField` with an `energy`.
+        x: the clamped input, one per row.
+        s: states, [B, n]; a layer with a box must be within it.
 
     Raises:
         InputError: the field has no energy; one line that says why.
@@ -104,13 +105,13 @@ def energy(field: VectorField, x: Tensor, s: Tensor) -> Tensor:
         base = field.base(drive, k)
         whole = field.current(r, drive, k)
         outer = torch.zeros_like(own) if base is None else base.expand_as(own)
-        # what comes from other layers is counted at both ends
+        # halved, since a current between two layers counts at both ends
         total += _leak(field.specs[k], own).sum(1) - (r[k] * (whole + outer)).sum(1) / 2
     return total
 
 
 def without_energy(field: VectorField) -> str | None:
-    """Why a field has no energy, in one line; None where it has."""
+    """One line on why a field has no energy; None if it has one."""
     name = type(field).__name__
     if isinstance(field, FunctionField):
         return None if field.energy else "this FunctionField was given no energy=..."

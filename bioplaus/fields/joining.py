@@ -1,4 +1,4 @@
-"""How layers and connections become a field: their parameters, their wires and their groups."""
+"""Turn layers and connections into a field: parameters, wires and groups."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Tensors = dict[str, Tensor]
 
 
 def require_joined(connections: Iterable[Connection], layers: int) -> None:
-    """Refuse connections that name no layer, or one name twice.
+    """Reject connections to layers that do not exist, and duplicate names.
 
     Args:
-        connections: of a field.
-        layers: how many it has besides the input.
+        connections: connections of a field.
+        layers: number of its layers, without the input.
 
     Raises:
         InputError: the message names the connection.
@@ -52,18 +52,18 @@ def first_weights(
     generator: torch.Generator | None,
     dtype: torch.dtype,
 ) -> tuple[Tensors, Tensors]:
-    """The parameters of a field, and its fixed weights; those that are not known are drawn.
+    """The parameters of a field and its fixed weights; unknown ones are drawn.
 
     Args:
         connections: in the order in which they are drawn.
-        layers: without the input.
-        shapes: of the input and of the layers.
-        known: weights and biases by name, first in the order of the parameters.
+        layers: the layers, without the input.
+        shapes: shapes of the input and of the layers.
+        known: weights and biases by name; they come first among the parameters.
         generator: source of the random numbers.
-        dtype: of what is drawn.
+        dtype: dtype of the drawn weights.
 
     Raises:
-        InputError: a weight has another shape than its connection, or belongs to none.
+        InputError: a weight does not fit the shape of its connection, or belongs to none.
     """
     learnt, fixed = dict(known), {}
     for c in connections:
@@ -103,12 +103,12 @@ def wired(
     """The connections with their weights.
 
     Args:
-        connections: of a field.
-        shapes: of the input and of the layers.
-        weights: by the connection's name.
+        connections: connections of a field.
+        shapes: shapes of the input and of the layers.
+        weights: weights by the connection's name.
 
     Raises:
-        InputError: a tied connection has nothing that it could be tied to.
+        InputError: a tied connection has no partner.
     """
     wires: dict[str, Wire] = {
         c.name: c.wire(weights[c.name], shapes[c.source], shapes[c.target])
@@ -144,7 +144,7 @@ def _tied(tied: Tied, connections: Sequence[Connection], wires: Mapping[str, Wir
 
 
 def groups_of(layers: int, connections: Iterable[Connection]) -> tuple[tuple[int, ...], ...]:
-    """Layers in as few groups as a greedy search finds of which none acts on another of its own."""
+    """Partition layers greedily into few groups whose layers do not act on one another."""
     joined = {(c.source - 1, c.target - 1) for c in connections if c.source}
     groups: list[list[int]] = []
     for k in range(layers):
@@ -158,7 +158,7 @@ def groups_of(layers: int, connections: Iterable[Connection]) -> tuple[tuple[int
 
 
 def feedback_of(wires: Wires) -> list[str]:
-    """Weights that lead into a layer from itself or a later one; of tied ones the weight shared."""
+    """Weights into a layer from itself or a later one; for tied ones the shared weight."""
     found = [
         wire.other.connection.name if isinstance(wire, TiedWire) else wire.connection.name
         for k, into in enumerate(wires.into)
@@ -169,7 +169,7 @@ def feedback_of(wires: Wires) -> list[str]:
 
 
 def partners_of(connections: Iterable[Connection], weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Feedback weights that learn, and the feedforward ones of the shape that they mirror."""
+    """Map each learned feedback weight to the feedforward one of mirrored shape."""
     own = [c for c in connections if c.trainable and not isinstance(c, Tied)]
     found: dict[str, str] = {}
     for forward, back in itertools.permutations(own, 2):
@@ -184,7 +184,7 @@ def partners_of(connections: Iterable[Connection], weights: Mapping[str, Tensor]
 def described(
     input: Shape, layers: Iterable[Layer], connections: Iterable[Connection], coordinates: str
 ) -> dict[str, Any] | None:
-    """A layered field in what JSON can say; None where a part of it is the user's code."""
+    """Describe a layered field in JSON values; None if a part of it is the user's code."""
     of_layers = [layer.description() for layer in layers]
     of_connections = [c.description() for c in connections]
     if None in of_layers or None in of_connections:
@@ -209,7 +209,7 @@ def marks(connections: Iterable[Connection]) -> Tensors:
 
 
 def bent(layers: Iterable[Layer], connections: Iterable[Connection]) -> str | None:
-    """What of a field has no analytic extension to complex states; None where all has."""
+    """The part of a field without an analytic extension to complex states; None if all have one."""
     for k, layer in enumerate(layers, 1):
         if layer.box is not None or not layer.rho.holomorphic:
             name = "hard-sigmoid" if layer.box is not None else layer.rho.name

@@ -1,4 +1,4 @@
-"""What a field is outside of a computation: its tensors by name, a file, a copy, a comparison."""
+"""Save, load, copy and compare fields by their named tensors."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from bioplaus.errors import InputError
 from bioplaus.fields.parameters import Parameters
 
 FORMAT = "bioplaus"
-"""Key of a file's metadata under which stands, in JSON, what the tensors belong to."""
+"""Key of a file's metadata that holds the field's description in JSON."""
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` found missing and what it had no use for."""
+    """The keys that `load_state_dict` found missing or unexpected."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
 
 
 class Kept:
-    """Saving, loading and comparing of what has parameters by name."""
+    """Mixin that saves, loads and compares objects with named parameters."""
 
     _parameters: Parameters
     _fixed: dict[str, Tensor] = {}  # noqa: RUF012 - of a class that fixes none
-    """Tensors that do not learn and belong to the state, by name."""
+    """Fixed tensors that belong to the state, by name."""
     derived: ClassVar[tuple[str, ...]] = ()
-    """Attributes that are made again of the others, and are no part of a copy."""
+    """Attributes that are derived from the others and are not copied."""
 
     def description(self) -> dict[str, Any] | None:
-        """All but the tensors, in what JSON can say; None where it is code.
+        """Everything but the tensors, in JSON values; None if it contains code.
 
-        `bioplaus.load` makes a field of it.
+        `bioplaus.load` makes a field from it.
         """
         return None
 
@@ -50,24 +50,24 @@ class Kept:
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The field's tensors by name, those that do not learn among them; not copies."""
+        """The field's tensors by name, including the fixed ones, without copying."""
         return {**self._parameters, **self._fixed}
 
     @torch.no_grad()
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True
     ) -> IncompatibleKeys:
-        """Copy tensors into the field's own, which keep their dtype and device.
+        """Copy tensors into those of the field, which keep their dtype and device.
 
         Args:
-            state_dict: tensors by name, as `state_dict` gives them.
-            strict: refuse names that are missing or unexpected.
+            state_dict: tensors by name, as `state_dict` returns them.
+            strict: whether to reject missing or unexpected names.
 
         Returns:
             `missing_keys` and `unexpected_keys`.
 
         Raises:
-            InputError: a name is missing or unexpected, or a tensor is of another shape; nothing
+            InputError: a name is missing or unexpected, or a tensor has the wrong shape; nothing
                 has changed then.
         """
         if not isinstance(state_dict, Mapping):
@@ -93,10 +93,10 @@ class Kept:
 
     @answered
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tensors to a safetensors file, and what they belong to into its metadata.
+        """Write the tensors to a safetensors file, with the field's description as metadata.
 
-        `bioplaus.load` reads it. Nothing in it is code. A file that is there is replaced, once the
-        new one is whole.
+        `bioplaus.load` reads it. It contains no code. An existing file is replaced only once the
+        new one is complete.
 
         Args:
             path: e.g. "net.safetensors".
@@ -120,7 +120,7 @@ class Kept:
         try:
             save_file(tensors, partial, metadata={FORMAT: json.dumps(about)})
             os.replace(partial, path)
-        except Exception as error:  # of this library, or of the system
+        except Exception as error:  # from safetensors or from the system
             with contextlib.suppress(OSError):
                 partial.unlink()
             reason = getattr(error, "strerror", None) or error

@@ -19,11 +19,11 @@ class Layer(metaclass=Answered):
     """The units of one layer.
 
     Attributes:
-        shape: units, or (channels, height, width).
+        shape: number of units, or (channels, height, width).
         activation: rho: a name, an `Activation` or a function of a tensor; `clipped` keeps states
             in the box [0, 1], where rho is the identity.
-        box: (lo, hi) that bound the states; rho is the identity inside. None is no box.
-        bias: whether the units (or channels) have a bias that learns.
+        box: bounds (lo, hi) of the states, within which rho is the identity; None means no box.
+        bias: whether the units (or channels) have a learned bias.
     """
 
     shape: int | Shape
@@ -64,7 +64,7 @@ class Layer(metaclass=Answered):
         return self.shape
 
     def description(self) -> dict[str, Any] | None:
-        """The layer in what JSON can say; None where rho is the user's code."""
+        """Describe the layer in JSON values; None if rho is the user's code."""
         try:
             known = get_activation(self.rho.name) == self.rho
         except InputError:
@@ -76,13 +76,13 @@ class Layer(metaclass=Answered):
         return said if known else None
 
     def spread(self, bias: Tensor | None) -> Tensor | None:
-        """The bias of each unit, [n], of one a unit or a channel."""
+        """Expand a bias per unit or per channel to each unit, [n]."""
         if bias is None or len(self.size) == 1:
             return bias
         return bias[:, None].expand(self.size[0], self._area).reshape(-1)
 
     def sum_into(self, bias: Tensor, post: Tensor) -> None:
-        """The update of the bias: the sum over the batch, of channels also over their units."""
+        """Sum the bias update over the batch and, for channels, also over their units."""
         if len(self.size) == 1:
             torch.sum(post.view(-1, *bias.shape), 0, out=bias)
         else:

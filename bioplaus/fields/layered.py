@@ -1,4 +1,4 @@
-"""Leaky integrators in layers that connections of any kind join."""
+"""Layers of leaky integrators with connections of any kind."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ COORDINATES = ("membrane", "activity")
 class LayeredField(VectorField):
     """mu_i(x, s) = sum_j W_ij rho_j(s_j) + b_i - s_i; in a box, clip(sum_j W_ij s_j + b_i) - s_i.
 
-    Time is in units of the membrane time constant. W is whatever the connections make of it:
-    dense, convolutional, sparse, lateral, skipping layers, in cycles; see `Connection`.
+    Time is in units of the membrane time constant. The connections determine W: they may be dense,
+    convolutional, sparse or lateral, skip layers, or form cycles; see `Connection`.
 
     Attributes:
         specs: the layers, without the input.
-        layers: the columns of `s` that belong to each layer, output last.
-        groups: layers (by index) that do not act on one another, so that a group can be settled
-            at once while the others are held.
-        connections: in the order in which they were given.
+        layers: the columns of `s` of each layer, output last.
+        groups: groups of layers (by index) that do not act on one another, so that a group can be
+            settled at once while the others are held fixed.
+        connections: the connections, in the order given.
         coordinates: which change the local rule sees: that of the state (`membrane`), or that of
             rho(s) (`activity`), which is exact for tied weights with linear outputs, where the
             former is not.
@@ -55,7 +55,7 @@ class LayeredField(VectorField):
         LayeredField((1, 8, 8) -> (4, 4, 4) -> 10, connections=3, parameters=1330)
     """
 
-    # views of the tensors, which would come back from a pickle as copies
+    # views of the tensors, which a pickle would restore as copies
     derived = ("_wires", "_biases", "_storage")
 
     def __init__(
@@ -70,16 +70,16 @@ class LayeredField(VectorField):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Draw the weights; biases begin at zero.
+        """Draw the weights; biases start at zero.
 
         Args:
             input: shape of the clamped input: units or (channels, height, width).
-            layers: without the input, the output last.
-            connections: between them; 0 is the input.
+            layers: the layers without the input, the output last.
+            connections: connections between them; index 0 is the input.
             coordinates: `membrane` or `activity`.
-            weights: weights and biases that are known, by name, in the order of the parameters;
-                the rest is drawn.
-            generator: source of the random numbers (on the CPU); None is torch's global one.
+            weights: known weights and biases by name, in the order of the parameters; the rest is
+                drawn.
+            generator: source of the random numbers (on the CPU); None means torch's global one.
             dtype: float32 or float64.
             device: where the parameters live.
 
@@ -138,10 +138,10 @@ class LayeredField(VectorField):
         return joining.marks(self.connections)
 
     def _wire(self, parameters: Mapping[str, Tensor]) -> None:
-        """Keep the parameters, and of each layer what its current is made of.
+        """Store the parameters, and precompute the terms of each layer's current.
 
-        Looking up and transposing costs as much as a small product, so it is done once, and again
-        where a tensor was given other storage (`tensor.data = ...`).
+        Looking up and transposing costs as much as a small product, so it is done once. It is
+        repeated if a tensor gets new storage (`tensor.data = ...`).
         """
         self._parameters = Parameters(parameters)
         self._storage = self._parameters.addresses()
@@ -165,7 +165,7 @@ class LayeredField(VectorField):
 
     def split(self, s: Tensor) -> list[Tensor]:
         """The columns of each layer, as views."""
-        return list(torch.split_with_sizes(s, self._widths, 1))  # half the time of slicing
+        return list(torch.split_with_sizes(s, self._widths, 1))  # takes half the time of slicing
 
     @property
     def wires(self) -> Wires:
@@ -173,7 +173,7 @@ class LayeredField(VectorField):
         return self._wires
 
     def wires_at(self, r: Sequence[Tensor]) -> Wires:
-        """The connections as they act around activities `r`, a tensor a layer."""
+        """The connections linearised at activities `r`, one tensor per layer."""
         return self._wires.at(r)
 
     @final
@@ -192,7 +192,7 @@ class LayeredField(VectorField):
         return torch.cat(mu, 1)
 
     def drive(self, x: Tensor) -> Tensor:
-        """Bias and current from the input of the layers that the input reaches, side by side."""
+        """Bias plus input current of the layers that receive input, concatenated."""
         if self._storage is not None and self._storage != self._parameters.addresses():
             self._wire(self._parameters)
         x = self._flat(x)
@@ -203,8 +203,8 @@ class LayeredField(VectorField):
                 if j < 0:
                     base = wire.add(base, x)
             assert base is not None
-            parts.append(base.to(x.dtype))  # which products of lower precision have left
-        if not parts:  # the input reaches nothing: the rows still have a number
+            parts.append(base.to(x.dtype))  # products may have lowered the precision
+        if not parts:  # no layer receives input, but the batch size must still be known
             return x.new_zeros(len(x), 0)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
@@ -220,7 +220,7 @@ class LayeredField(VectorField):
         return self.specs[k].spread(self._biases[k])
 
     def base(self, drive: Tensor, layer: int) -> Tensor | None:
-        """What a layer's current is besides that from other layers: drive, bias or nothing."""
+        """The part of a layer's current not from other layers: drive, bias or None."""
         if layer not in self._driven:
             return self._spread_bias(layer, len(drive))
         if len(self._driven) == 1:
@@ -229,7 +229,7 @@ class LayeredField(VectorField):
         return drive[:, start : start + units(self.specs[layer].size)]
 
     def initial_state(self, drive: Tensor) -> Tensor:
-        """A start for the free phase, [B, n]: one pass upwards without feedback."""
+        """The initial state of the free phase, [B, n]: a feedforward pass without feedback."""
         s = drive.new_empty(len(drive), self.n)
         parts, r = self.split(s), []
         for k, own in enumerate(parts):
@@ -265,26 +265,26 @@ class LayeredField(VectorField):
         """The input current of one layer, sum_j W_ij r_j + b_i.
 
         Args:
-            r: activities, a tensor a layer; only the layers that act on `layer` are read.
-            drive: what `drive(x)` returned.
+            r: activities, one tensor per layer; only the layers that act on `layer` are read.
+            drive: the result of `drive(x)`.
             layer: index into `layers`.
-            out: [B, n_layer], where the current is written, not the layer's own activities where
-                it acts on itself; without it, autograd can go through.
-            wires: the connections; those of the field if not given.
+            out: [B, n_layer], receives the current. It must not be the layer's own activities if
+                the layer acts on itself. Without it, the current is differentiable.
+            wires: the connections; by default those of the field.
         """
         return (wires or self._wires).sum(self.base(drive, layer), layer, r, out, len(drive))
 
     def transposed_current(
         self, v: Sequence[Tensor], layer: int, out: Tensor, wires: Wires | None = None
     ) -> Tensor:
-        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]; `v` a tensor a layer."""
+        """sum_j W_ji v_j of one layer, written to `out` [B, n_layer]; one `v` per layer."""
         base = None
         for k, wire in (wires or self._wires).leaving[layer]:
             base = wire.add_transposed(base, v[k], out)
         return out.zero_() if base is None else out
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
-        """Bring a layer's columns back into the state space, in place (a box, or everything)."""
+        """Clip a layer's columns to its box, if there is one, in place."""
         box = self.specs[layer].box
         return s if box is None else s.clamp_(*box)
 
@@ -306,14 +306,14 @@ class LayeredField(VectorField):
         return other.driven(other.drive(x), s)
 
     def layer_slope(self, own: Tensor, current: Tensor, layer: int) -> Tensor:
-        """D of one layer, [B, n_layer]: rho'(s); in a box, 1 where the current lies inside it.
+        """D of one layer, [B, n_layer]: rho'(s); with a box, 1 where the current lies inside it.
 
-        A unit in a box follows its current, not its own state, so that a state near a wall says
-        nothing about the slope.
+        A unit in a box follows its current, not its own state. A state near a wall therefore does
+        not determine the slope.
 
         Args:
             own: the layer's columns of the state.
-            current: its `current` there, read in a box only.
+            current: its `current` at that state, read only if there is a box.
             layer: index into `layers`.
         """
         if (box := self.specs[layer].box) is not None:
@@ -352,7 +352,7 @@ class LayeredField(VectorField):
         return next(c for c in self.connections if c.name == feedback).mirrored(values)
 
     def constrain(self) -> None:
-        """Give the weights their masks and signs, after a step of an optimizer."""
+        """Apply the masks and signs of the weights after an optimizer's step."""
         for c in self.connections:
             if c.name in self.parameters:
                 c.constrain(self.parameters[c.name])
@@ -361,7 +361,7 @@ class LayeredField(VectorField):
         return joining.bent(self.specs, self.connections)
 
     def displacement(self, s: Tensor, d: Tensor) -> Tensor:
-        """What the local rule sees of a deviation: d, or the change of rho(s) in activities."""
+        """What the local rule sees: d, or in activity coordinates the change of rho(s)."""
         if self.coordinates != "activity":
             return d
         out = d.clone()

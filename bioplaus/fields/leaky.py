@@ -25,9 +25,9 @@ class LeakyField(LayeredField):
 
     Layer k receives `forward.k` [n_k, n_{k-1}] from below (layer 0 is the clamped input) and,
     below the output, `feedback.k` [n_k, n_{k+1}] from above, and `bias.k` [n_k]. With tied
-    weights the feedback is the transpose of the forward weight above and is no parameter.
+    weights the feedback is the transpose of the forward weight above and not a parameter.
 
-    Coordinates say which state the local rule sees:
+    The coordinates determine which state the local rule sees:
 
     - `membrane`: as above; the rule is dW_ij ~ rho(s_j) ds_i (Scellier et al. 2018).
     - `activity`: the same dynamics; the rule is dW_ij ~ rho(s_j) d rho(s_i), which is exact for
@@ -68,7 +68,7 @@ class LeakyField(LayeredField):
         """Draw the weights.
 
         Args:
-            sizes: units a layer, the input first; at least one hidden layer is not required.
+            sizes: units per layer, the input first; hidden layers are optional.
             activation: rho, by name or as an object, see `bioplaus.activations`.
             tied: feedback weights are the transposed feedforward weights.
             coordinates: `membrane`, `activity` or `clipped`.
@@ -77,10 +77,10 @@ class LeakyField(LayeredField):
             feedback_gain: norm of a feedback matrix over that of its feedforward partner.
             angle: initial angle in degrees, 0 to 180, between each feedback matrix and the
                 transpose of its feedforward partner; 0 and 180 exactly. Between two layers of one
-                unit there is no other.
+                unit there are no other angles.
             asymmetry: A >= 0, instead of `angle`: feedback = transposed feedforward + A times an
                 independent draw of the same scale.
-            generator: source of the random numbers (on the CPU); None is torch's global one.
+            generator: source of the random numbers (on the CPU); None means torch's global one.
             dtype: float32 or float64.
             device: where the parameters live.
 
@@ -127,7 +127,7 @@ class LeakyField(LayeredField):
         self.coordinates = coordinates
 
     def description(self) -> dict[str, Any] | None:
-        """The network in what JSON can say; None where rho is the user's code."""
+        """Describe the network in JSON values; None if rho is the user's code."""
         if any(layer.description() is None for layer in self.specs):
             return None
         return {

@@ -1,4 +1,4 @@
-"""A field's Jacobian at given states: products with it, never the matrix."""
+"""Products with a field's Jacobian at given states, without forming the matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bioplaus.products import pushforward
 
 @dataclass(frozen=True)
 class AbstractLinearisation(ABC):
-    """J_s = dmu/ds at one state a row.
+    """J_s = dmu/ds at one state per row.
 
     Attributes:
         s: the states, [B, n].
@@ -41,13 +41,13 @@ class AbstractLinearisation(ABC):
 
     @abstractmethod
     def take(self, rows: Tensor | slice) -> Self:
-        """The same at some of the states, given by index; a state may be given many times."""
+        """The same at some of the states, given by index; a state may occur many times."""
 
     def reached(self, delta: Tensor) -> Tensor:
-        """A change of states [B, n] as `local_update` is to be given it for (dmu/dtheta)^T delta.
+        """Convert a change of states [B, n] to the `delta` for `local_update`.
 
-        A field whose rule takes for granted that units on a wall of their box do not move has
-        these units left out here.
+        If the field's rule assumes that units on a wall of their box do not move, their entries are
+        set to zero here.
         """
         return delta
 
@@ -57,7 +57,7 @@ class FunctionalLinearisation(AbstractLinearisation):
     """J_s by autograd.
 
     Attributes:
-        drive: that of each state, one a row.
+        drive: the drive of each state, one per row.
         mu: (drive, s) -> mu, [B, n].
     """
 
@@ -84,10 +84,10 @@ class FunctionalLinearisation(AbstractLinearisation):
 
 @dataclass(frozen=True)
 class LayeredLinearisation(AbstractLinearisation):
-    """J_s = G W D - 1: D = rho' of units without a box, G = 1 or 0 of those in or out of theirs.
+    """J_s = G W D - 1: D = rho' of units without a box, G = 1 inside and 0 outside of a box.
 
     Attributes:
-        slope: G of boxed layers and D of the others, [B, n].
+        slope: G for boxed layers and D for the others, [B, n].
         wires: W, the connections at these states.
         layers: the columns of each layer.
         boxed: which layers have a box.
@@ -100,7 +100,7 @@ class LayeredLinearisation(AbstractLinearisation):
 
     @cached_property
     def _factors(self) -> tuple[Tensor | None, Tensor | None]:
-        """G and D; None where it is 1 everywhere."""
+        """G and D; None for one that is 1 everywhere."""
         if not any(self.boxed):
             return None, self.slope
         g, d = torch.ones_like(self.slope), torch.ones_like(self.slope)

@@ -1,4 +1,4 @@
-"""||dmu/dtheta||_2 by autograd: what the bound on the error of an estimate needs of any field."""
+"""||dmu/dtheta||_2 of any field by autograd, for the bound on the error of an estimate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 LARGEST = 50_000_000
-"""Entries of dmu/dtheta of one row up to which it is formed."""
+"""The largest number of entries of one row's dmu/dtheta for which it is formed."""
 
 Explicit = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 
@@ -19,12 +19,12 @@ def parameter_norms(
 ) -> dict[str, Tensor] | None:
     """The largest singular value of dmu/dtheta of each row, [B], by parameter and for "all".
 
-    None where the matrix of a row has more than LARGEST entries.
+    None if the matrix of a row has more than LARGEST entries.
 
     Args:
         mu: mu(theta, x, s), [B, n].
         parameters: theta, by name.
-        x: the clamped input, one a row.
+        x: the clamped input, one per row.
         s: the states, [B, n].
     """
     theta, n = dict(parameters), s.shape[1]

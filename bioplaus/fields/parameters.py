@@ -1,4 +1,4 @@
-"""The tensors of a field by name: to be changed in place, never to be replaced."""
+"""The tensors of a field by name, which may be changed in place but never replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bioplaus.errors import InputError
 
 
 class Parameters(dict[str, Tensor]):
-    """name -> tensor, fixed at construction: a field keeps views of its tensors.
+    """name -> tensor, fixed at construction because a field stores views of its tensors.
 
     Raises:
         InputError: an entry is replaced, added or removed.
@@ -23,12 +23,12 @@ class Parameters(dict[str, Tensor]):
             "(field.with_parameters({...}))"
         )
 
-    if not TYPE_CHECKING:  # which would have each of them take what a dict's own does
+    if not TYPE_CHECKING:  # type checkers would require the signatures of dict's methods
         __setitem__ = __delitem__ = __ior__ = _refuse
         clear = pop = popitem = setdefault = update = _refuse
 
     def addresses(self) -> list[int] | None:
-        """Where the tensors keep their values; None of those that `torch.func` follows."""
+        """The data addresses of the tensors; None if `torch.func` traces them."""
         try:
             return [p.data_ptr() for p in self.values()]
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""The fields by name: classes and functions of this package's files, and of installed packages."""
+"""Fields by name: classes and functions of this package and of installed packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from bioplaus.registry import find
 
 GROUP = "bioplaus.fields"
-"""The entry points of installed packages that are fields: classes, functions or objects."""
+"""The entry-point group of installed packages for fields: classes, functions or objects."""
 
 
 def _own() -> dict[str, Callable[..., Any]]:
@@ -30,11 +30,11 @@ def _own() -> dict[str, Callable[..., Any]]:
 
 
 FIELDS = _own()
-"""By name what gives a field: classes and functions that have a `name` of their own."""
+"""Classes and functions of this package that make fields, by their `name`."""
 
 
 def get_field(name: str) -> Any:
-    """Look up by name what gives a field: a class, a function, or of a package also a field.
+    """Look up a class or function that makes a field, or a field that a package adds.
 
     Raises:
         InputError: the name is unknown, or the package that adds it cannot be loaded.

@@ -1,4 +1,4 @@
-"""A field out of a file that `save` has written."""
+"""Read a field from a file that `save` has written."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def load(
     *,
     device: torch.device | str = "cpu",
 ) -> VectorField:
-    """Read a field that `field.save(path)` wrote; no code runs.
+    """Read a field written by `field.save(path)`, without running code from the file.
 
-    Fields of layers come back as they were. The formula of a `FunctionField`, or of a class of
-    one's own, is code and is not in the file: make the field, and give it as `into`.
+    Layered fields are restored completely. The formula of a `FunctionField` or of a user's class
+    is code and not in the file: make the field, and pass it as `into`.
 
     Args:
         path: a safetensors file.
-        into: a field that takes the file's tensors, in place.
-        device: where the tensors of a field that is made are.
+        into: a field to copy the file's tensors into, in place.
+        device: device for the tensors of a new field.
 
     Returns:
         `into`, or the field that the file describes.
 
     Raises:
-        InputError: there is no such file, it is of another kind or damaged, it describes no field
-            and `into` is missing, or its tensors do not fit.
+        InputError: the file does not exist, has another format or is damaged; it describes no field
+            and `into` is missing; or its tensors do not fit.
     """
     path = Path(path)
     tensors, about = _read(path, "cpu" if into is not None else str(device))
@@ -88,7 +88,7 @@ def _read(path: Path, device: str) -> tuple[dict[str, Tensor], Mapping[str, Any]
             about = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
-    except Exception as error:  # the library's own, which it does not export, or the system's
+    except Exception as error:  # from safetensors, whose errors are private, or the system
         raise InputError(
             f"{path} is no safetensors file that can be read ({error}); give one that "
             "field.save wrote"
@@ -102,7 +102,7 @@ def _leaky(
     said: dict[str, Any], state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> LeakyField:
     like = next(iter(state.values()))
-    drawn = torch.Generator().manual_seed(0)  # overwritten; torch's own is left as it is
+    drawn = torch.Generator().manual_seed(0)  # a private generator; draws are overwritten
     made = LeakyField(**said, generator=drawn, dtype=like.dtype, device=like.device)
     made.load_state_dict(state)
     return made

@@ -1,4 +1,4 @@
-"""How a field's Jacobian becomes more symmetric: the gradient of its asymmetry, by autograd."""
+"""Make a field's Jacobian more symmetric: the gradient of its asymmetry, by autograd."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.func import vjp
 from bioplaus.products import pushforward
 
 EXACT_UP_TO = 32
-"""States of at most this size have their whole asymmetry taken; of larger ones, by PROBES."""
+"""Up to this state size the asymmetry is exact; above, it is estimated with PROBES."""
 
 PROBES = 4
-"""Random vectors a row."""
+"""Number of random vectors per row."""
 
 
 def symmetrising_update(
@@ -23,9 +23,9 @@ def symmetrising_update(
     s: Tensor,
     generator: torch.Generator | None,
 ) -> dict[str, Tensor]:
-    """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2, the states held.
+    """-d/dtheta of the mean over rows of ||J_s - J_s^T||_F^2 / 2 at fixed states.
 
-    ||M||_F^2 = E ||M e||^2 for random signs e; over all unit vectors it is their sum.
+    ||M||_F^2 = E ||M e||^2 for random signs e; the sum of ||M e||^2 over all unit vectors is exact.
 
     Args:
         mu: mu(theta, s), [B, n].
