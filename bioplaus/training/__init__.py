@@ -1,4 +1,4 @@
-"""Training: one loop for the command line and for Python."""
+"""Training: one loop, shared by the command line and Python."""
 
 from bioplaus.training.fitting import fit
 from bioplaus.training.history import History

@@ -1,4 +1,4 @@
-"""What a run has beside its rule: changed batches, fewer digits, averages, contraction."""
+"""Optional parts of a run: augmentation, lower precision, averaging, contraction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Additions:
     """The parts of a run that its config asks for; without them, each method does nothing.
 
     Attributes:
-        last_inputs: the inputs of the last step; an objective that makes its own puts them here.
+        last_inputs: inputs of the last step; an objective that makes its own stores them here.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class Additions:
         *,
         has_targets: bool,
     ) -> None:
-        """Make them.
+        """Create the parts.
 
         Args:
-            config: of the run, which says what is asked for.
-            dataset: as the field takes it.
-            field: that learns.
+            config: configuration of the run, which selects the parts.
+            dataset: the data as the field takes it.
+            field: the field that learns.
             settling: how its phases settle.
-            augmenting: source of how pictures are changed.
-            has_targets: whether what teaches is a target of the outputs.
+            augmenting: source of random numbers for augmentation.
+            has_targets: whether the outputs have targets.
 
         Raises:
-            InputError: the data or the field have not what one of them is about.
+            InputError: a part cannot be applied to the data or the field.
         """
         self.config, self.dataset, self.field = config, dataset, field
         self.augment, self.augmenting = config.augment.made(), augmenting
@@ -87,7 +87,7 @@ class Additions:
             )
 
     def inputs(self, rows: Tensor) -> Tensor:
-        """Inputs of some training examples as a step sees them."""
+        """The inputs of some training examples, augmented for a step."""
         x = self.dataset.train.inputs[rows]
         if self.augment.acts:
             assert self.augmenting is not None
@@ -98,20 +98,20 @@ class Additions:
         return x
 
     def targets(self, rows: Tensor) -> Tensor:
-        """Targets of some training examples, those of labels smoothed."""
+        """The targets of some training examples, with labels smoothed."""
         y = self.dataset.vectors(self.dataset.train.targets[rows], self.field.dtype)
         if share := self.config.label_smoothing:
             y = torch.lerp(y, torch.full_like(y, 1 / y.shape[1]), share)
         return y
 
     def computing(self) -> contextlib.AbstractContextManager[object]:
-        """Within the block products are of the digits that the config says."""
+        """Compute products in the configured precision within the block."""
         if self.config.products == "full":
             return contextlib.nullcontext()
         return torch.autocast(self.field.device.type, torch.bfloat16)
 
     def after_update(self) -> Act | None:
-        """Bring the weights back to what they may be, and take them into their average."""
+        """Apply the constraints to the weights, and add them to their average."""
         act = None
         if self.controller is not None:
             self._updates += 1
@@ -126,12 +126,12 @@ class Additions:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within the block the weights are those that are tested and kept."""
+        """Use the weights for testing (the average, if there is one) within the block."""
         with self.average.swapped() if self.average else contextlib.nullcontext():
             yield
 
     def end_epoch(self) -> dict[str, float]:
-        """What an epoch's record has beside the rest; the next one begins."""
+        """Return the parts' measures of the epoch, and start the next one."""
         if self.controller is None or not self.controller.asked.looks:
             return {}
         found = {"loop_radius": self._radius, "feedback_scale": self._scale}
@@ -139,12 +139,12 @@ class Additions:
         return found
 
     def end(self) -> None:
-        """Leave the weights that are tested and kept."""
+        """Set the field to the final weights."""
         if self.average:
             self.average.assign()
 
     def snapshot(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Everything that the next step depends on."""
         found: dict[str, Any] = {}
         if self.controller is not None:
             at = {"updates": self._updates, "radius": self._radius, "scale": self._scale}
@@ -154,7 +154,7 @@ class Additions:
         return found
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Put them back to where a snapshot was made."""
+        """Restore the state of a snapshot."""
         if self.controller is not None:
             at = saved["contraction"]
             self._updates, self._radius = int(at["updates"]), float(at["radius"])

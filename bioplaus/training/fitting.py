@@ -32,12 +32,12 @@ from bridge.seeding import generator
 from bridge.usercode import names_code
 
 SETTLING = Settling(tolerance=1e-3, free_steps=200, nudged_steps=100, verify=False)
-"""How the phases of a training settle where nothing else is said."""
+"""How the phases settle in training by default."""
 GATE = 0.1
-"""The residual above which a row does not enter an update."""
+"""The default residual above which a row does not enter an update."""
 RATE = 0.003
 RATES = {"sgd": 0.1, "momentum": 0.1}
-"""Learning rates where none is given, by optimizer; of others RATE."""
+"""Default learning rates by optimizer; RATE for all others."""
 
 
 @answered
@@ -82,53 +82,55 @@ def fit(
     """Train a field, in place, by equilibrium propagation.
 
     The loop, the log and resumption are those of the command line. Ctrl-C ends the run after the
-    step under way: what it has told so far is given back, with the status "stopped".
+    current step; the history so far is returned, with the status "stopped".
 
     Args:
-        field: any vector field; its parameters learn where they are.
+        field: any vector field; its parameters are changed in place.
         data: a `Dataset`, arrays (x, y) or (x, y, x_test, y_test), a name, a path or a function.
-        estimator: where the update comes from: a name, a class or an object.
+        estimator: computes the updates: a name, a class or an object.
         cost: a name, an object or a function C(s, y) -> [B]; None is the cross-entropy of labels
             and the squared error of target vectors.
-        objective: what teaches in place of a cost, e.g. `bioplaus_votes.NashMD`: the
-            data's labels are then the contexts that it is asked in.
+        objective: a learning signal in place of a cost, e.g. `bioplaus_votes.NashMD`; the
+            data's labels are then the contexts in which it is queried.
         optimizer: sgd, momentum or adam; an `Optimizer` over the field's parameters; or a function
-            of `params` and the settings below that gives one.
-        learning_rate: of the first step, > 0; None is 0.003, and for sgd and momentum 0.1.
-        rates: multipliers of it by parameter; see `bridge.optim.Optimizer`, as for the next four.
-        weight_decay: decoupled, >= 0.
-        schedule: of the learning rate over the run.
-        warmup_steps: over which it rises.
-        clip_norm: largest norm of all updates together; None is no limit.
+            of `params` and the settings below that returns one.
+        learning_rate: initial learning rate, > 0; None means 0.003, or 0.1 for sgd and momentum.
+        rates: multipliers of the learning rate by parameter. For these and the next four settings
+            see `bridge.optim.Optimizer`.
+        weight_decay: decoupled weight decay, >= 0.
+        schedule: schedule of the learning rate over the run.
+        warmup_steps: number of steps over which the learning rate rises.
+        clip_norm: largest norm of all updates together; None means no limit.
         epochs: passes over the training examples.
-        batch_size: examples an update.
-        settling: how phases settle; None is the estimator's own where it was given one, else
-            `SETTLING`.
-        solver: in place of that of the settling.
-        gate: residual above which a row does not enter an update; None is the estimator's own
-            where it was given one, else 0.1.
+        batch_size: examples per update.
+        settling: how phases settle; None means the estimator's own settling if it was given one,
+            else `SETTLING`.
+        solver: replaces the solver of the settling.
+        gate: residual above which a row does not enter an update; None means the estimator's own
+            gate if it was given one, else 0.1.
         callbacks: called with each epoch's row.
         out: the log, FILE.h5; None writes nothing and needs no h5py.
-        resume: go on with the log at `out`, bit for bit, or start it if there is none.
-        reschedule: let `resume` make a run longer whose schedule goes over its length.
-        overwrite: replace the log that is there.
-        checkpoint_every: steps between checkpoints; None is about one a minute.
-        seed: of the order of the examples and of random nudges.
+        resume: continue the log at `out`, bit for bit, or start it if there is none.
+        reschedule: allow `resume` to lengthen a run whose schedule depends on its length.
+        overwrite: replace an existing log.
+        checkpoint_every: steps between checkpoints; None means about one per minute.
+        seed: seed of the order of the examples and of random nudges.
         log_every: steps between rows of `History.steps`.
-        check_gradients_every: steps between comparisons with the true gradient; 0 is never.
-        check_rows: examples of such a comparison.
-        evaluation_batch: test examples at a time.
-        micro_shards: parts of a batch that are estimated one after another, and added.
-        augment: how pictures are changed before each update.
-        label_smoothing: share of a target that all classes have alike, in [0, 1).
-        average: decay of a running average of the weights, in (0, 1), which is what is tested and
-            what the field has at the end; None is none.
-        test_mirrored: test on the outputs of a picture and of its mirror image together.
-        products: "full", or "bfloat16" in the phases; weights, states and updates keep theirs.
-        contraction: what keeps the phases settling while the weights learn.
+        check_gradients_every: steps between comparisons with the true gradient; 0 means never.
+        check_rows: examples in such a comparison.
+        evaluation_batch: test examples per batch.
+        micro_shards: parts of a batch whose updates are estimated in turn and summed.
+        augment: how images are changed before each update.
+        label_smoothing: part of a target that is spread evenly over all classes, in [0, 1).
+        average: decay of a running average of the weights, in (0, 1). The average is tested, and
+            becomes the field's weights at the end. None means no average.
+        test_mirrored: test on the summed outputs for an image and its mirror image.
+        products: "full", or "bfloat16" in the phases; weights, states and updates keep their
+            dtype.
+        contraction: keeps the phases settling while the weights learn.
 
     Returns:
-        The rows, with tables and curves of them.
+        The history of the run: its rows, with tables and plots.
 
     Raises:
         InputError: an argument is out of range or does not fit the others; the message names it.
@@ -184,7 +186,7 @@ def _require_field(field: Any) -> None:
 
 
 def _log_options(out: Any, **given: bool) -> dict[str, Any]:
-    """Options of a log, refused where there is none."""
+    """Options of a log; rejected if there is no log."""
     if not isinstance(out, str | os.PathLike | None):
         raise InputError(f"out={out!r} is no path; give FILE.h5, or None for no log")
     if out is None and (asked := [name for name, value in given.items() if value]):
@@ -219,7 +221,7 @@ def _trained(run: Run, recording: Recording) -> History:
 
 
 def _objective(choice: Any, cost: CostLike | None, dataset: Dataset) -> AbstractObjective:
-    """What teaches: the objective, or the targets under a cost."""
+    """The learning signal: the objective, or the targets under a cost."""
     if choice is None:
         named = cost or ("cross-entropy" if dataset.has_labels else "squared-error")
         return Supervised(resolve("cost", named))
@@ -247,7 +249,7 @@ def _dataset(data: Any, field: VectorField) -> Dataset:
 
 
 def _require_numbers(least: float | None = None, **given: Any) -> None:
-    """Refuse what is no number above zero (or from `least` up), by the argument's name."""
+    """Reject arguments that are not numbers above zero (or at least `least`)."""
     for name, value in given.items():
         real = isinstance(value, int | float) and not isinstance(value, bool)
         legal = real and (value > 0 if least is None else value >= least) and value < math.inf
@@ -258,7 +260,7 @@ def _require_numbers(least: float | None = None, **given: Any) -> None:
 
 
 def _require_whole(**given: Any) -> None:
-    """Refuse what is no whole number of at least 1, by the argument's name."""
+    """Reject arguments that are not whole numbers of at least 1."""
     for name, value in given.items():
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if value is not None and not whole:
@@ -298,7 +300,7 @@ def _rule(
 def _optimizer(
     choice: Any, field: VectorField, settings: dict[str, Any]
 ) -> tuple[Optimizer, dict[str, Any]]:
-    """The optimizer, and what a log keeps of it."""
+    """The optimizer, and its settings for the log."""
     if isinstance(choice, Optimizer):
         own = field.parameters
         if choice.params.keys() != own.keys() or any(

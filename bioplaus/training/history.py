@@ -1,4 +1,4 @@
-"""What a run has told so far: rows, and tables and curves of them."""
+"""The history of a run: its rows, with tables and plots."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _TABLES = ("rows", "steps", "checks")
 
 
 class History:
-    """What `fit` gives, and has so far while it runs.
+    """The result of `fit`, which also holds the rows so far while it runs.
 
     Attributes:
-        rows: a record an epoch: `epoch`, `cost`, `train_error` and `test_error` in percent (NaN of
-            target vectors, and without a test set), `free_residual`, `converged`, `alignment_1`,
-            ... and, of a field that has an energy, `energy` at the end of the free phases of some
-            test inputs and `energy_rise`, the largest rise in one of their steps.
-            `rows[-1].test_error` is that of the field as it is now.
-        steps: a record an update, of every `log_every`-th.
-        checks: rows of the gradient checks, where `check_gradients_every` asks for them.
-        acts: each time that feedback was shrunk, where `contraction` has a limit.
-        warnings: what is doubtful about the run, a line each.
+        rows: one record per epoch: `epoch`, `cost`, `train_error` and `test_error` in percent (NaN
+            for target vectors, and without a test set), `free_residual`, `converged`,
+            `alignment_1`, ... For a field with an energy also `energy` at the end of the free
+            phases of some test inputs and `energy_rise`, the largest rise in one of their steps.
+            `rows[-1].test_error` is the error of the current field.
+        steps: one record for every `log_every`-th update.
+        checks: rows of the gradient checks, if `check_gradients_every` enables them.
+        acts: one record for each time that feedback was shrunk, if `contraction` has a limit.
+        warnings: doubts about the run, one line each.
         status: "finished", or "stopped" by Ctrl-C.
-        path: of the log; None where none was asked for.
+        path: path of the log; None if there is no log.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Begin with nothing."""
+        """Start an empty history."""
         self.rows: list[Any] = []
         self.steps: list[StepRecord] = []
         self.checks: list[Any] = []
@@ -76,7 +76,7 @@ class History:
             table: "rows", "steps" or "checks".
 
         Raises:
-            InputError: another table, or pandas is not installed.
+            InputError: the table is unknown, or pandas is not installed.
         """
         if table not in _TABLES:
             raise InputError(f"table={table!r} is unknown; use one of {', '.join(_TABLES)}")
@@ -86,14 +86,14 @@ class History:
         """Draw cost, errors and residuals over the epochs; a notebook shows the figure.
 
         Args:
-            path: a PNG, SVG or PDF to write too.
+            path: a PNG, SVG or PDF file to write as well.
 
         Returns:
             A matplotlib figure.
 
         Raises:
-            InputError: there is no row yet, matplotlib is not installed, or the file has another
-                ending.
+            InputError: there are no rows yet, matplotlib is not installed, or the file's suffix is
+                not supported.
         """
         from bridge.report.panels import Line, Panel, draw_panels, drawn
 
@@ -113,7 +113,7 @@ class History:
         return drawn(panels, option="plot()")
 
     def _known(self, names: Sequence[str]) -> list[str]:
-        """Those of the names that the rows have."""
+        """The given names that the rows have."""
         return [name for name in names if hasattr(self.rows[0], name)]
 
     def _column(self, name: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Updates of several runs at one step as one batched program."""
+"""Do the updates of several runs at the same step as one batched program."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bridge.optim import Joined
 
 
 class Joint:
-    """The updates of several runs that stand at one step, whose weights lie side by side."""
+    """The joint updates of several runs at the same step, with their weights stacked."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Joint:
         """Join runs; their parameters and buffers become parts of the joined ones.
 
         Args:
-            runs: at one step, after their first one.
-            note: told in a line how updates are done.
+            runs: runs at the same step, after their first one.
+            note: called with a line on how updates are done.
             recorder, every: see `updates.chosen`.
         """
         self.runs, first = list(runs), runs[0]
@@ -63,20 +63,20 @@ class Joint:
             self._updates = Recorded(run, self._recorder, note, block, self._updates)
 
     def answer(self, asks: Sequence[Ask]) -> list[Any]:
-        """What each run asks for.
+        """Answer the request of each run.
 
         Raises:
-            Apart: each had better be answered alone; nothing has changed.
+            Apart: the runs must be answered separately; nothing has changed.
         """
         rows = [ask.rows for ask in asks if ask.rows is not None]
         if not rows:
             return self._measured()
-        every = torch.stack(rows, 1).flatten()  # all runs in turn
+        every = torch.stack(rows, 1).flatten()  # interleave the runs
         known = self._updates.step(every, now=any(ask.now for ask in asks))
         return [[done[place] for done in known] for place in range(len(self.runs))]
 
     def _measured(self) -> list[dict[str, float]]:
-        """The measures of each run; on a GPU the test images are those of all of them at once."""
+        """The measures of each run; on a GPU the test images of all runs form one batch."""
         errors = None if self._recorder is None else self._error_rates(self._recorder)
         if errors is None:
             return [measured(run) for run in self.runs]
@@ -84,7 +84,7 @@ class Joint:
         return [{"stability": stability_of(run), "test_error": error} for run, error in each]
 
     def _error_rates(self, recorder: AbstractRecorder) -> list[float] | None:
-        """Of each run, in percent; None where each had better be asked itself."""
+        """The error rate of each run in percent; None if the runs must compute it separately."""
         run, found = self._run, []
         data, members, config = run.dataset, len(self.runs), run.config
         if not len(data.test) or not data.has_labels or config.test_mirrored:
@@ -109,14 +109,14 @@ class Joint:
 
 
 class Apart(Exception):
-    """A joined update would be an error of some of its runs, each of which has to say so itself."""
+    """A joint update would fail for some runs, which must raise the error themselves."""
 
 
 class StepJoint(AbstractUpdates):
-    """Updates of joined runs, each known when it is done."""
+    """Step-by-step updates of joined runs."""
 
     def __init__(self, run: Run) -> None:
-        """Take hold of the joined run."""
+        """Set the joined run."""
         super().__init__(run)
         self._out = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
 

@@ -1,4 +1,4 @@
-"""The one training loop: it turns batches into records and knows nothing of files."""
+"""The training loop, which turns batches into records and is independent of files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from bridge.errors import RunFailed
 from bridge.seeding import generator
 
 PATIENCE = 50
-"""Steps in a row without one row inside the gate after which a run has failed."""
+"""A run fails after this many consecutive steps without any row inside the gate."""
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told what of a run; see `train`."""
+    """The callbacks of a run; see `train`."""
 
     on_step: Callable[[Any], None]
     on_epoch: Callable[[Any], None]
@@ -44,7 +44,7 @@ class Listeners:
 
 
 Course = Generator[Ask, Any, Any]
-"""A run on its way: it asks for each update and is sent those that are known; see `course`."""
+"""A running training, which yields requests and is sent the answers; see `course`."""
 
 
 def train(
@@ -65,20 +65,20 @@ def train(
     """Train for the config's epochs.
 
     Args:
-        run: what `build` made; its field learns in place.
-        on_step: given the record of every `log_every`-th step, of type `run.step_record`.
-        on_epoch: given the record of each epoch, of type `run.epoch_record`.
-        on_check: given the records of each gradient check, of type `run.check_record`.
-        on_act: told each time feedback is shrunk to keep the field contracting.
-        advance: told the number of images after each step.
-        start: what a snapshot gave; from there on everything is as if nothing had happened.
-        after_step: told the number of a step when all up to it is done and recorded, on a CPU of
-            each step; and a function that makes a snapshot of all that is needed to go on.
-        warn: told of an epoch that ends with free points which do not attract.
-        note: told in a line how updates are done, where that is not step by step.
-        known_every: steps after which `after_step` must be told; None leaves it to the loop, which
-            on a GPU tells of a block of steps at a time.
-        recorder: what notes updates in place of CUDA graphs, also on a CPU.
+        run: the result of `build`; its field learns in place.
+        on_step: called with the record of every `log_every`-th step, of type `run.step_record`.
+        on_epoch: called with the record of each epoch, of type `run.epoch_record`.
+        on_check: called with the records of each gradient check, of type `run.check_record`.
+        on_act: called each time feedback is shrunk to keep the field contracting.
+        advance: called with the number of images after each step.
+        start: a snapshot; training continues from it as if it had not been interrupted.
+        after_step: called once all steps up to some step are done and recorded (on a CPU after
+            each step), with the number of that step and a function that makes a snapshot.
+        warn: called if an epoch ends with free fixed points that are not attractors.
+        note: called with a line on how updates are done, unless that is step by step.
+        known_every: largest number of steps between calls of `after_step`. None leaves it to the
+            loop, which on a GPU calls it once per block of steps.
+        recorder: records updates in place of CUDA graphs, also on a CPU.
 
     Returns:
         The summary of the run's objective.
@@ -95,14 +95,14 @@ def train(
 
 
 def follow(course: Course, begin: Callable[[Ask], AbstractUpdates]) -> Any:
-    """Give a course what it asks for until its end; give what it ends with.
+    """Answer the requests of a course until it ends, and return its result.
 
     Args:
-        course: not begun.
-        begin: given what it asks first, gives what does its updates.
+        course: a course that has not started.
+        begin: takes its first request and returns the object that does its updates.
 
     Raises:
-        Exception: whatever went wrong, once the course has heard of it.
+        Exception: any error, after it has been thrown into the course.
     """
     try:
         ask, updates = next(course), None
@@ -110,7 +110,7 @@ def follow(course: Course, begin: Callable[[Ask], AbstractUpdates]) -> Any:
             try:
                 updates = updates or begin(ask)
                 answer = updates.answer(ask)
-            except BaseException as error:  # what the course holds open, it closes
+            except BaseException as error:  # let the course close its resources
                 ask = course.throw(error)
             else:
                 ask = course.send(answer)
@@ -125,14 +125,14 @@ def course(
     start: Mapping[str, Any] | None = None,
     known_every: int | None = None,
 ) -> Course:
-    """The training of a run, which has someone else do its updates.
+    """The training of a run as a generator that delegates its updates.
 
-    It yields what it asks for, and is sent what `AbstractUpdates.answer` gives. So one who answers
-    many courses at a time can do their updates together.
+    It yields requests and is sent the results of `AbstractUpdates.answer`. A caller that drives
+    many courses can therefore do their updates together.
 
     Args:
-        run: what `build` made; its field learns in place.
-        listeners: who is told what.
+        run: the result of `build`; its field learns in place.
+        listeners: the callbacks.
         start: see `train`.
         known_every: see `train`.
 
@@ -182,10 +182,10 @@ def course(
 def _take_in(
     run: Run, at: _Position, done: Update, rows: Tensor, listeners: Listeners, check_at: int | None
 ) -> None:
-    """Count an update and tell of it; compare that of step `check_at` with the true gradient.
+    """Count and report an update; at step `check_at` compare it with the true gradient.
 
     Raises:
-        RunFailed: too many in a row had no row inside the gate.
+        RunFailed: too many consecutive updates had no row inside the gate.
     """
     values = at.count(done)
     if done.act is not None:
@@ -202,10 +202,10 @@ def _take_in(
 
 
 class _Position:
-    """Where a run stands between two steps.
+    """The position of a run between two steps.
 
     Args:
-        run: at its start, or as it was when the epoch began.
+        run: a run at its start, or at the start of an epoch.
     """
 
     def __init__(self, run: Run) -> None:
@@ -215,17 +215,17 @@ class _Position:
         self.tally = Tally()
         self.errors: dict[str, float] = {}
         self.trained = self.epoch_seconds = 0.0
-        # The order of an epoch is drawn at its beginning.
+        # The order of an epoch is drawn when it starts.
         self.order = run.order.get_state()
         self._began = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Since the run began, without the time between a stop and a resumption."""
+        """Seconds since the run began, without the time between a stop and a resumption."""
         return time.perf_counter() - self._began
 
     def count(self, done: Update) -> dict[str, float]:
-        """Take in an update; give its measures but the status."""
+        """Count an update, and return its measures without the status."""
         values, rows = dict(done.values), done.rows
         self.status = Status(int(values.pop("status")))
         self.step += 1
@@ -236,7 +236,7 @@ class _Position:
         return values
 
     def finish_epoch(self, run: Run, measured: Mapping[str, float]) -> Any:
-        """Record the epoch, of whose end this was measured, and go to the next one."""
+        """Make the record of an epoch from the measures at its end, and go to the next one."""
         images = len(run.dataset.train)
         record = run.epoch_record(
             step=self.step,
@@ -256,7 +256,7 @@ class _Position:
         return record
 
     def snapshot(self, run: Run) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Everything that the next step depends on."""
         return {
             **{name: getattr(self, name) for name in _COUNTERS},
             "tally": {"sums": self.tally.sums, "rows": self.tally.rows},
@@ -270,10 +270,10 @@ class _Position:
 
     @classmethod
     def restored(cls, run: Run, saved: Mapping[str, Any]) -> _Position:
-        """Put a run and its position back to where a snapshot was made.
+        """Restore a run and its position from a snapshot.
 
         Raises:
-            InputError: the snapshot is of another run.
+            InputError: the snapshot belongs to another run.
         """
         with loading():
             restore(run.field.parameters, saved["parameters"])
@@ -301,14 +301,14 @@ def _generators(run: Run) -> dict[str, torch.Generator]:
 
 
 def _check(run: Run, rows: Tensor, step: int) -> list[Any]:
-    """The running estimator against the true gradient, on the first rows of a batch.
+    """Compare the run's estimator with the true gradient on the first rows of a batch.
 
-    Where a second oracle runs, its distance stands in the rows of the first.
+    If a second oracle runs, the rows of the first one hold its distance.
     """
     config = run.config
     x, y, cost = run.objective.example(run, rows[: config.check_rows])
     checked = run.estimator
-    if hasattr(checked, "generator"):  # the run's own goes on as if there were no check
+    if hasattr(checked, "generator"):  # leave the run's generator untouched
         drawn = generator(config.seed, "nudging")
         checked = dataclasses.replace(checked, generator=drawn)  # pyright: ignore[reportCallIssue]
     report = check_gradients(run.field, x, y, cost, [checked], seed=config.seed)
@@ -317,14 +317,14 @@ def _check(run: Run, rows: Tensor, step: int) -> list[Any]:
 
 
 def _doubts(record: Any, run: Run) -> Iterator[str]:
-    """What an epoch's record tells against the run."""
+    """Yield warnings that follow from an epoch's record."""
     if record.stability >= 0:
         yield (
             f"epoch {record.epoch}: some free points do not attract (largest real part of the "
             f"Jacobian's eigenvalues {record.stability:+.2g}): the network would leave them, and "
             f"what is learnt there is not its own; use weaker {weaker_feedback(run.config)}"
         )
-    # mixed states descend nothing
+    # mixed states do not descend the energy
     mixed = isinstance(run.estimator.settling.solver, Anderson)
     if getattr(record, "energy_rise", 0) > 0 and not mixed:
         yield (

@@ -1,4 +1,4 @@
-"""What a field learns for: where a batch's update comes from, and what is measured of it."""
+"""Objectives: how a batch's update is computed, and what is measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bridge.optim import Optimizer
 
 
 class Pupil(Protocol):
-    """What of a run an objective looks at."""
+    """The parts of a run that an objective uses."""
 
     @property
     def config(self) -> LoopConfig: ...
@@ -44,21 +44,21 @@ class Pupil(Protocol):
 
 
 class AbstractObjective(ABC):
-    """What the training loop does not know itself: the signal that teaches.
+    """The learning signal of a training run.
 
-    One that is no target of the outputs gives the slope of a cost at the free state, which is held
-    fixed in the nudged phases, see `bioplaus.costs.GivenSlope`.
+    An objective without targets gives the slope of a cost at the free state, which stays fixed in
+    the nudged phases, see `bioplaus.costs.GivenSlope`.
     """
 
     name: str
     has_targets: bool = False
     """Whether the outputs have targets: labels or vectors."""
     cost: AbstractCost = GivenSlope()
-    """Whose slope nudges the outputs."""
+    """The cost whose slope nudges the outputs."""
     step_measures: tuple[str, ...] = ()
-    """What a step tells beside its phases; means over the rows of a batch."""
+    """Measures of a step in addition to those of its phases; means over the rows of a batch."""
     epoch_measures: tuple[str, ...] = ()
-    """What an epoch tells beside the means of `step_measures`; see `measured`."""
+    """Measures of an epoch in addition to the means of `step_measures`; see `measured`."""
 
     @property
     def step_record(self) -> type:
@@ -67,21 +67,21 @@ class AbstractObjective(ABC):
 
     @property
     def epoch_names(self) -> tuple[str, ...]:
-        """All that an epoch tells beside its phases."""
+        """The names of all measures of an epoch in addition to those of its phases."""
         return (*self.step_measures, *self.epoch_measures)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What a log keeps of it: plain values."""
+        """The settings for the log, as plain values."""
         return {"name": self.name}
 
     @property
     def code(self) -> Mapping[str, Any]:
-        """What of it may be a user's code, by what it is: a log keeps file and hash."""
+        """Objects that may be user code, by role; the log records their file and hash."""
         return {}
 
     def check(self, field: VectorField, dataset: Dataset) -> None:
-        """Refuse data or a field that it cannot teach.
+        """Reject data or a field that the objective cannot serve.
 
         Raises:
             InputError: the message says why and what to use.
@@ -94,60 +94,60 @@ class AbstractObjective(ABC):
             )
 
     def begin(self, run: Pupil) -> None:
-        """Get ready for a run, which starts anew or is put back to a snapshot after this."""
+        """Prepare for a run, which afterwards starts or is restored from a snapshot."""
         return
 
     @abstractmethod
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
-        """The update on some training rows, and what it tells: `step_measures` and the phases'.
+        """Compute the update on some training rows, with `step_measures` and those of the phases.
 
         Args:
-            run: whose field, estimator and data it is.
-            rows: of the training set, [B].
+            run: provides the field, the estimator and the data.
+            rows: indices into the training set, [B].
         """
 
     @abstractmethod
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
-        """Inputs, targets and the cost that stand for some rows: to check, and to mend, a run.
+        """Inputs, targets and cost for some rows, for gradient checks and diagnosis.
 
-        Nothing random that the run depends on is drawn.
+        It must not draw random numbers that the run depends on.
         """
 
     @abstractmethod
     def measured(self, run: Pupil) -> dict[str, float]:
-        """The `epoch_measures` of the field as it is."""
+        """The `epoch_measures` of the current field."""
 
     def headline(self, run: Pupil) -> Headline | None:
-        """The metric that a run is judged by: the first of `epoch_measures`, less being better."""
+        """The headline metric of a run: the first of `epoch_measures`, where less is better."""
         if not self.epoch_measures:
             return None
         return Headline(metric=f"epochs/{self.epoch_measures[0]}", over="epoch")
 
     @abstractmethod
     def summary(self, last: Mapping[str, float], **common: Any) -> Any:
-        """The end of a run, from the last epoch's measures; a dataclass.
+        """Summarise a run from the measures of its last epoch, as a dataclass.
 
         Args:
-            last: by name, those of `epoch_names`.
+            last: the measures in `epoch_names`, by name.
             common: epochs, seconds and images_per_second.
         """
 
     def generators(self) -> dict[str, torch.Generator]:
-        """The random numbers that it draws from."""
+        """The random generators that it uses, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next step depends on, beside parameters, optimizer and random numbers."""
+        """The state that the next step needs, without parameters, optimizer and generators."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         return
 
 
 @dataclass(frozen=True)
 class Supervised(AbstractObjective):
-    """Targets: labels or vectors that the outputs are to become, under a cost."""
+    """Supervised learning: the outputs have targets, labels or vectors, under a cost."""
 
     name = "supervised"
     has_targets = True

@@ -1,4 +1,4 @@
-"""Where the code comes from that a user has given to `fit`."""
+"""The origin of user code that is passed to `fit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OWN = Path(__file__).parents[1]
 def code_of(
     field: VectorField, estimator: AbstractEstimator, objective: AbstractObjective
 ) -> tuple[Provenance, ...]:
-    """File and sha256 of each of these that is no part of this package."""
+    """The file and sha256 of each object that is not part of this package."""
     named = {
         "field": field.mu if isinstance(field, FunctionField) else type(field),
         "estimator": type(estimator),

@@ -1,6 +1,6 @@
-"""Where the rows of a `fit` go: into its history, to the callbacks, and into a log if one is asked.
+"""Send the rows of `fit` to its history, to the callbacks and, if there is one, to a log.
 
-What needs h5py is imported only where there is a log.
+Modules that need h5py are imported only if there is a log.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from bridge.usercode import record_origins
 
 AfterStep = Callable[[int, Callable[[], Any]], None]
 TABLES = {"epochs": "rows", "metrics": "steps", "gradients": "checks"}
-"""The tables of a log, and what they are in a history."""
+"""Maps the tables of a log to the attributes of a history."""
 
 
 class Recording:
-    """Takes what the training loop tells.
+    """Receives the records of the training loop.
 
     Attributes:
-        finished: whether the run had ended before, so that there is nothing to do.
+        finished: whether the run had already ended, so that there is nothing to do.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class Recording:
         callbacks: Sequence[Callable[[Any], Any]],
         options: Mapping[str, Any],
     ) -> None:
-        """Take hold of what is told where.
+        """Set the destinations of the records.
 
         Args:
-            run: what is trained.
-            history: gets every row.
+            run: the run to train.
+            history: receives every row.
             callbacks: called with each epoch's row.
-            options: resume, reschedule, overwrite and checkpoint_every, as `fit` has them.
+            options: resume, reschedule, overwrite and checkpoint_every, as in `fit`.
         """
         self.run, self.history, self.callbacks, self.options = run, history, callbacks, options
         self.finished = False
         self._log: Any = None
 
     def opened(self) -> contextlib.AbstractContextManager[tuple[Any, AfterStep]]:
-        """For the length of a block: what the loop starts from, and what it calls after a step."""
+        """Open the log for a block; yield the snapshot to start from and `after_step`."""
         return _unlogged() if self.history.path is None else self._logged(self.history.path)
 
     def on_step(self, row: Any) -> None:
@@ -88,12 +88,12 @@ class Recording:
             self._log.event("warning", text=text)
 
     def note(self, text: str) -> None:
-        """What the log alone is told."""
+        """Write a note to the log only."""
         if self._log is not None:
             self._log.event("program", text=text)
 
     def end(self, summary: object) -> None:
-        """The last word of a log."""
+        """Write the summary to the log."""
         if self._log is not None:
             self._log.event("summary", of={**vars(summary), "seed": self.run.config.seed})
 
@@ -144,10 +144,10 @@ class Recording:
         return tables
 
     def _before(self, path: Path) -> tuple[FitConfig | None, Sequence[Mapping[str, Any]]]:
-        """The config of the run to go on with if that has another length, and its events.
+        """The config of the run to resume, if its length differs, and its events.
 
-        Its rows become the history's. Of a finished run of this length the weights become the
-        field's.
+        The rows of that run are added to the history. If it has finished at this length, its
+        weights are copied to the field.
         """
         from bridge.extending import check_same, of_length
         from bridge.resuming import logged
@@ -181,7 +181,7 @@ class Recording:
         return (was if longer else None), before.events
 
     def _forget_after(self, step: int) -> None:
-        """Leave out rows of steps that the run takes again."""
+        """Drop the rows of steps that the run repeats."""
         for name in TABLES.values():
             rows = getattr(self.history, name)
             rows[:] = [row for row in rows if row.step <= step]
@@ -196,7 +196,7 @@ def _acts(events: Iterable[Mapping[str, Any]]) -> list[Act]:
 
 @contextlib.contextmanager
 def _unlogged() -> Iterator[tuple[Any, AfterStep]]:
-    """Without a log: Ctrl-C is heard after the step under way, a second one at once."""
+    """Without a log: Ctrl-C takes effect after the current step, a second one at once."""
 
     def give_in(number: int, before: dict[int, Any]) -> None:
         signal.signal(number, before[number])
@@ -212,7 +212,7 @@ def _unlogged() -> Iterator[tuple[Any, AfterStep]]:
 
 @contextlib.contextmanager
 def _in_python(path: Path) -> Iterator[None]:
-    """Give what is said of options of the command line as the arguments of `fit`."""
+    """Rephrase messages about options of the command line as arguments of `fit`."""
     words = {
         f"--resume --out {path}": "resume=True",
         "--reschedule": "reschedule=True",

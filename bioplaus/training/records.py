@@ -1,4 +1,4 @@
-"""What a run tells of each step, of each epoch and at its end."""
+"""The records of a run: for each step, for each epoch, and at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one update did. Errors in percent, residuals relative, steps a row."""
+    """The record of one update: errors in percent, relative residuals, steps per row."""
 
     step: int
     epoch: int
@@ -28,7 +28,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run: errors in percent."""
+    """The summary of a run: errors in percent."""
 
     test_error: float
     train_error: float
@@ -58,21 +58,21 @@ _STEP: tuple[str, ...] = (
     "learning_rate",
 )
 ERRORS = ("cost", "train_error", "test_error")
-"""What is measured of targets that are learnt, errors in percent."""
+"""The measures of supervised learning, errors in percent."""
 
 
 def epoch_type(more: Iterable[str], measured: Iterable[str] = ERRORS) -> type:
-    """The type of an epoch's record.
+    """Make the type of an epoch's record.
 
     Args:
-        more: what some fields have beside: an alignment for each pair of weights, an energy.
-        measured: what else an epoch tells.
+        more: measures that only some fields have: an alignment per pair of weights, an energy.
+        measured: further measures of an epoch.
     """
     return _record("EpochRecord", (*measured, *_EPOCH, *more))
 
 
 def step_type(measured: Iterable[str]) -> type:
-    """The type of the record of an update that has these measures."""
+    """Make the type of the record of an update with these measures."""
     return _record("StepRecord", (*measured, *_STEP))
 
 

@@ -1,4 +1,4 @@
-"""Everything that a run is made of, and how a config becomes it."""
+"""The components of a run, and how to build them from a config."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from bridge.usercode import Provenance
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a run is made of."""
+    """The components of a run."""
 
     config: LoopConfig
     dataset: Dataset
@@ -53,15 +53,15 @@ class Run:
     order: torch.Generator
     device: torch.device
     origins: tuple[Provenance, ...] = ()
-    """Where the users' code comes from."""
+    """The origins of user code."""
     task: Task | None = None
-    """What the network was drawn for, where the config says how."""
+    """The task for which the network was drawn, if the config defines the network."""
     augmenting: torch.Generator | None = None
-    """Source of how pictures are changed; None where they are not."""
+    """Source of random numbers for augmentation; None if there is none."""
 
     @property
     def card(self) -> Card:
-        """What was read."""
+        """The description of the data that were read."""
         return Card(self.dataset.name, self.dataset.facts.of, self.dataset.facts.warnings)
 
     @property
@@ -76,10 +76,11 @@ class Run:
 
     @cached_property
     def epoch_record(self) -> type:
-        """The type of an epoch's record; it has one alignment for each pair of weights.
+        """The type of an epoch's record, with one alignment for each pair of weights.
 
-        Where the loop's radius is looked at, the largest of the epoch, and the product of all that
-        the feedback weights were multiplied by; of a field that has an energy, how that runs.
+        If the loop's radius is measured, the record has its largest value in the epoch and the
+        product of all factors applied to the feedback weights. For a field with an energy, it has
+        the measures of the energy.
         """
         radius = ("loop_radius", "feedback_scale") if self.looks else ()
         energy = ENERGIES if keeps_energy(self.field) else ()
@@ -88,10 +89,10 @@ class Run:
 
     @property
     def more(self) -> Additions:
-        """What it has beside its rule.
+        """The optional parts of the run.
 
         Raises:
-            InputError: the data or the field have not what one of these is about.
+            InputError: a part cannot be applied to the data or the field.
         """
         return self._more
 
@@ -102,7 +103,7 @@ class Run:
 
     @property
     def looks(self) -> bool:
-        """Whether the radius of the loop is looked at."""
+        """Whether the radius of the loop is measured."""
         return self.config.contraction.made().looks
 
     @cached_property
@@ -117,13 +118,13 @@ def build(
     group: AbstractGroup | None = None,
     dataset: Dataset | None = None,
 ) -> Run:
-    """Make the plain objects that a config describes.
+    """Make the components that a config describes.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         device: where to compute.
-        group: the processes that share the work; this one alone if None.
-        dataset: what `read` gives for the config, if it is known already.
+        group: the processes that share the work; None means only this one.
+        dataset: the result of `read` for the config, if it is known already.
 
     Raises:
         InputError: the data set cannot be read, or settings do not fit together.
@@ -159,13 +160,13 @@ def make_run(
     origins: tuple[Provenance, ...] = (),
     task: Task | None = None,
 ) -> Run:
-    """Put a run together, with the random numbers of its seed.
+    """Assemble a run, with random generators from its seed.
 
     Args:
-        config: of the loop.
-        dataset: as the field takes it, see `fitted`.
+        config: configuration of the loop.
+        dataset: the data as the field takes it, see `fitted`.
         field, objective, estimator, optimizer: what learns, and how.
-        group: the processes that share the work; this one alone if None.
+        group: the processes that share the work; None means only this one.
         origins, task: see `Run`.
 
     Raises:
@@ -185,12 +186,12 @@ def make_run(
         task=task,
         augmenting=_augmenting(config),
     )
-    _ = run.more  # refused before anything is begun
+    _ = run.more  # raises errors before anything starts
     return run
 
 
 def read(config: EqpropConfig, device: torch.device | str = "cpu") -> Dataset:
-    """The data set of a run, where it computes.
+    """Read the data set of a run onto its device.
 
     Raises:
         InputError: it cannot be read.
@@ -199,19 +200,18 @@ def read(config: EqpropConfig, device: torch.device | str = "cpu") -> Dataset:
 
 
 def _augmenting(config: LoopConfig) -> torch.Generator | None:
-    """The random numbers by which pictures are changed; None where they are not."""
+    """The random generator for augmentation; None if there is none."""
     return generator(config.seed, "augmentation") if config.augment.made().acts else None
 
 
 def fitted(dataset: Dataset, field: VectorField, objective: AbstractObjective) -> Dataset:
-    """The data as a field takes it: its dtype, its device, and the shape of an input.
+    """Convert the data to the dtype, the device and the input shape of a field.
 
-    Where the field does not say its `input`, that is the first of these with which its formula
-    gives a state: the data's own shape, of a picture with a channel in front, flat. The field is
-    told of it.
+    If the field has no `input`, it is set to the first of these shapes with which the formula
+    gives a state: the data's own shape, that of an image with a leading channel, or flat.
 
     Raises:
-        InputError: inputs are of another size than the field's, or the objective cannot teach it.
+        InputError: the size of the inputs does not fit the field, or the objective cannot serve it.
     """
     dataset = dataset.to(field.device, field.dtype)
     objective.check(field, dataset)
@@ -234,7 +234,7 @@ def _found_shape(dataset: Dataset, field: VectorField) -> tuple[int, ...]:
     row = dataset.train.inputs[:1]
     s = row.new_zeros(1, field.n)
     for tried in (shape, (1, *shape)) if len(shape) > 1 else ():
-        with contextlib.suppress(Exception):  # whatever the user's formula makes of it
+        with contextlib.suppress(Exception):  # the user's formula may raise anything
             if field.field(row.view(1, *tried), s).shape == s.shape:
                 return tried
     return flat

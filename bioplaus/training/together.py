@@ -1,4 +1,4 @@
-"""Many runs at once: where they stand at the same step, their updates are one batched program."""
+"""Train many runs at once; runs at the same step share one batched program of updates."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ FREE = (
     "optimizer.schedule",
     "optimizer.warmup_steps",
 )
-"""Keys of the config in which runs that are trained as one program may differ."""
+"""Config keys in which runs that are trained as one program may differ."""
 ESTIMATORS = (VectorFieldEP, AsymEP)
-"""Estimators whose phases can be those of many networks."""
+"""Estimators whose phases can be batched over many networks."""
 
 
 def alike(configs: Sequence[EqpropConfig]) -> list[list[int]]:
-    """Runs that can be one program, by number: those that differ in the keys of `FREE` alone."""
+    """Group the indices of runs that can share a program, differing only in the keys of `FREE`."""
     groups: dict[str, list[int]] = {}
     for number, config in enumerate(configs):
         kept = {k: v for k, v in flatten(config.model_dump(mode="json")).items() if k not in FREE}
@@ -46,10 +46,10 @@ def alike(configs: Sequence[EqpropConfig]) -> list[list[int]]:
 
 
 def require_joinable(run: Run) -> None:
-    """Refuse a run that cannot be trained together with others of its kind.
+    """Reject a run that cannot be trained together with others.
 
     Raises:
-        InputError: one line that says why, what can be, and the way out.
+        InputError: one line that gives the reason, what is possible, and the remedy.
     """
     reason = unfit(run)
     if isinstance(run.estimator.settling.solver, Brian2):
@@ -65,13 +65,13 @@ def require_joinable(run: Run) -> None:
 
 @dataclass
 class Member:
-    """One of many runs on their way.
+    """One of many runs that are trained together.
 
     Attributes:
-        run: what is trained.
-        course: its training, not begun; see `loop.course`.
-        value: what the course has ended with.
-        error: why it has failed, if it has.
+        run: the run to train.
+        course: its training, not yet started; see `loop.course`.
+        value: the result of the course once it has ended.
+        error: the error with which it failed, if any.
     """
 
     run: Run
@@ -83,17 +83,17 @@ class Member:
 
     @property
     def ask(self) -> Ask:
-        """What it asks for."""
+        """Its current request."""
         assert self._ask is not None
         return self._ask
 
     def go(self, step: Callable[[], Ask]) -> None:
-        """Have the course go on to what it asks next, or to its end."""
+        """Advance the course to its next request or to its end."""
         try:
             self._ask = step()
         except StopIteration as end:
             self.value, self.ended = end.value, True
-        except Exception as error:  # the others go on
+        except Exception as error:  # the other runs continue
             self.error, self.ended = error, True
 
 
@@ -103,15 +103,15 @@ def train_together(
     recorder: AbstractRecorder | None = None,
     known_every: int | None = None,
 ) -> Iterator[list[Member]]:
-    """Train many runs at once, step by step; after each give those that have ended.
+    """Train many runs at once, step by step; yield those that end after each step.
 
-    Each is told what it would be told alone, row by row, up to rounding: its batches, its rates and
-    its random numbers are its own. One that fails leaves the others. Where runs do not stand at the
-    same step, as where they have been resumed, those that are behind go on alone until they do.
+    Each run gets the same rows as if it were trained alone, up to rounding, since its batches, its
+    learning rates and its random numbers are its own. If one fails, the others continue. If runs
+    are at different steps, as after a resumption, those behind proceed alone until they catch up.
 
     Args:
-        members: of `require_joinable` runs that differ in the keys of `FREE` alone.
-        recorder: what notes updates in place of CUDA graphs, also on a CPU.
+        members: runs that pass `require_joinable` and differ only in the keys of `FREE`.
+        recorder: records updates in place of CUDA graphs, also on a CPU.
         known_every: see `loop.train`.
     """
     living, joint = list(members), None
@@ -139,14 +139,14 @@ def train_together(
                 each.go(_answered(each, lambda each=each: alone[id(each)].answer(each.ask)))
             yield []
     except BaseException as error:
-        for each in living:  # each closes what it holds open
+        for each in living:  # let each close its resources
             with contextlib.suppress(BaseException):
                 each.course.throw(error)
         raise
 
 
 def _due(living: Sequence[Member]) -> list[Member]:
-    """Those that are furthest behind and ask for the same."""
+    """The members that are furthest behind and have the same request."""
     first = min(living, key=lambda each: (each.ask.step, each.ask.rows is None)).ask
     kind = _kind(first)
     return [each for each in living if each.ask.step == first.step and _kind(each.ask) == kind]
@@ -157,25 +157,25 @@ def _kind(ask: Ask) -> int:
 
 
 def _joinable(due: Sequence[Member], living: Sequence[Member]) -> bool:
-    """Whether all stand at one step, after their first one, which makes an optimizer's buffers."""
+    """Whether all are at the same step, after the first, which creates the optimizer's buffers."""
     return len(due) == len(living) > 1 and all(each.run.optimizer.steps for each in due)
 
 
 def _updates(
     member: Member, living: int, recorder: AbstractRecorder | None, known_every: int | None
 ) -> AbstractUpdates:
-    """What does the updates of one that goes alone; the last one goes as if it had always."""
+    """Make the updates of a member that proceeds alone; the last one runs like an ordinary run."""
     if living > 1:
         return StepByStep(member.run)
     return chosen(member.run, member.ask.note, recorder, known_every)
 
 
 Next = Callable[[], Ask]
-"""Has a course go on."""
+"""Advances a course."""
 
 
 def _answered(member: Member, answer: Callable[[], Any]) -> Next:
-    """Send a course its answer, or what went wrong on the way to it."""
+    """Send a course its answer, or throw the error that occurred."""
     try:
         return partial(member.course.send, answer())
     except Exception as error:
@@ -183,12 +183,12 @@ def _answered(member: Member, answer: Callable[[], Any]) -> Next:
 
 
 def _answers(joint: Joint, due: Sequence[Member]) -> list[Next] | None:
-    """The same of joined runs; None where each had better be answered alone."""
+    """The same for joined runs; None if they must be answered separately."""
     try:
         answers = joint.answer([each.ask for each in due])
     except Apart:
         return None
-    except Exception as error:  # nothing says whose it is
+    except Exception as error:  # the failing run is unknown
         return [partial(each.course.throw, error) for each in due]
     return [partial(e.course.send, answer) for e, answer in zip(due, answers, strict=True)]
 

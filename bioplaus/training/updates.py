@@ -1,4 +1,4 @@
-"""How the updates of a run are done: step by step, or as recorded programs on a GPU."""
+"""Do the updates of a run: step by step, or as recorded programs on a GPU."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from bioplaus.training.objective import Supervised
 from bioplaus.training.run import Run
 
 BLOCK = 50
-"""Steps whose measures are gathered before they are fetched."""
+"""Number of steps whose measures are collected before they are fetched."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """One update that is done.
+    """A completed update.
 
     Attributes:
-        rows: of its batch.
-        rate: the learning rate that it had.
-        values: its measures by name, those of the objective and the phases'.
-        act: what was done after it to keep the field contracting, if anything.
+        rows: number of rows in its batch.
+        rate: its learning rate.
+        values: its measures by name, of the objective and of the phases.
+        act: the action taken after it to keep the field contracting, if any.
     """
 
     rows: int
@@ -43,14 +43,14 @@ class Update:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a run asks for next.
+    """The next request of a run.
 
     Attributes:
-        step: the update's number, or that of the last one of an epoch.
-        rows: the examples of the batch, by index, where the run computes; None asks for what is
-            measured at the end of an epoch.
-        now: whether all updates so far must be known.
-        note: told in a line how updates are done.
+        step: number of the update, or of the last one of an epoch.
+        rows: indices of the examples of the batch, on the run's device; None requests the
+            measures at the end of an epoch.
+        now: whether the measures of all updates so far must be known.
+        note: called with a line on how updates are done.
     """
 
     step: int
@@ -63,49 +63,49 @@ class AbstractUpdates(ABC):
     """Does the updates of a run, in order."""
 
     def __init__(self, run: Run) -> None:
-        """Take hold of the run."""
+        """Set the run."""
         self._run = run
 
     @abstractmethod
     def step(self, rows: Tensor, *, now: bool) -> list[Any]:
-        """Do an update; give those, in order, of which all has become known.
+        """Do an update; return, in order, those whose measures have become known.
 
         Args:
-            rows: the examples of the batch, by index, where the run computes.
-            now: whether all so far must be known.
+            rows: indices of the examples of the batch, on the run's device.
+            now: whether the measures of all updates so far must be known.
 
         Returns:
-            An `Update` each; of joined runs a list of each one's.
+            One `Update` each; for joined runs a list with one per run.
         """
 
     def measured(self) -> dict[str, float]:
-        """What the end of an epoch tells of the field as it is, beside the means of its steps."""
+        """The measures of the current field at the end of an epoch, without the means of steps."""
         return measured(self._run)
 
     def answer(self, ask: Ask) -> Any:
-        """What is asked for: updates that have become known, or the measures of an epoch."""
+        """Answer a request: updates that have become known, or the measures of an epoch."""
         return self.measured() if ask.rows is None else self.step(ask.rows, now=ask.now)
 
 
 def measured(run: Run) -> dict[str, float]:
-    """What the end of an epoch tells of a run's field, beside the means of its steps."""
+    """The measures of a run's field at the end of an epoch, without the means of its steps."""
     return {"stability": stability_of(run), **run.objective.measured(run)}
 
 
 def stability_of(run: Run) -> float:
-    """Of the free points of some test images, if there are any; see `diagnosis.stability`."""
+    """The stability at the free points of some test images; see `diagnosis.stability`."""
     if isinstance(run.estimator.settling.solver, Brian2):
         return math.nan
     return stability(run.field, shown(run), run.estimator.settling)
 
 
 def shown(run: Run) -> Tensor:
-    """Some test images, on which an epoch's free phases are looked at."""
+    """Some test images, on which the free phases are measured after each epoch."""
     return run.dataset.shown.inputs[: run.config.check_rows]
 
 
 class StepByStep(AbstractUpdates):
-    """Each update is known when it is done."""
+    """Does updates one at a time; each is known when it is done."""
 
     def step(self, rows: Tensor, *, now: bool = True) -> list[Update]:
         run = self._run
@@ -118,11 +118,11 @@ class StepByStep(AbstractUpdates):
 
 
 class Recorded(AbstractUpdates):
-    """Updates as programs, one a shape of batch; measures are fetched a block at a time.
+    """Does updates as programs, one per batch shape; measures are fetched once per block.
 
-    The first update of a shape is done as it is and then recorded. An update of which a row did not
-    settle at the first attempt is done step by step, as is all once something turns out to wait for
-    the device.
+    The first update of a shape is done directly and then recorded. An update in which a row did not
+    settle at the first attempt is done step by step. If some operation turns out to wait for the
+    device, all further updates are done step by step.
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class Recorded(AbstractUpdates):
         block: int = BLOCK,
         plain: AbstractUpdates | None = None,
     ) -> None:
-        """Take hold of the run.
+        """Set the run.
 
         Args:
-            run: of one process, with its batches whole; see `chosen`.
-            recorder: what notes work.
-            note: told in a line what has been recorded, or why it cannot be.
-            block: steps whose measures are gathered, >= 1.
-            plain: what does updates unrecorded; `StepByStep` if None.
+            run: a run of one process that does not split its batches; see `chosen`.
+            recorder: records the work.
+            note: called with a line on what has been recorded, or why it cannot be.
+            block: number of steps whose measures are collected, >= 1.
+            plain: does unrecorded updates; `StepByStep` if None.
         """
         super().__init__(run)
         self._members = run.optimizer.members
@@ -171,7 +171,7 @@ class Recorded(AbstractUpdates):
         return []
 
     def _by_program(self, rows: Tensor, rates: list[float]) -> bool:
-        """Do an update by its program; give whether it was done."""
+        """Do an update by its program; return whether it was done."""
         if self._members:
             self._rate.copy_(torch.tensor(rates, dtype=self._rate.dtype))
         else:
@@ -187,9 +187,9 @@ class Recorded(AbstractUpdates):
             return False
 
     def _first_of(self, rows: Tensor) -> bool:
-        """Do the first update of so many rows, and record it for the next ones."""
+        """Do the first update with this number of rows, and record it for the next ones."""
         if not self._run.optimizer.steps:
-            return False  # the optimizer makes its buffers in its first step
+            return False  # the optimizer creates its buffers in the first step
         place = rows.to(self._inputs.device, copy=True)
         program = self._program(place)
         done = program.do()
@@ -210,7 +210,7 @@ class Recorded(AbstractUpdates):
         self._note(f"updates are done step by step: {reason}")
 
     def _program(self, place: Tensor) -> Program:
-        """The update of the examples whose indices stand at a place."""
+        """Make the program of an update on the examples whose indices `place` holds."""
         run = self._run
 
         def estimate() -> tuple[dict[str, Tensor], Tensor]:
@@ -232,7 +232,7 @@ class Recorded(AbstractUpdates):
         return program
 
     def _fetched(self) -> list[Any]:
-        """All updates that are waiting, with the measures that the device has gathered."""
+        """All pending updates, with the measures collected on the device."""
         gathered = sum(isinstance(each, tuple) for each in self._waiting)
         numbers = iter(self._recorder.fetch(self._table)() if gathered else [])
         self._place.zero_()
@@ -245,12 +245,12 @@ class Recorded(AbstractUpdates):
 
 
 def told_of(run: Run, rows: int, rates: Sequence[float], numbers: Sequence[Any]) -> Any:
-    """An update as it is told; of joined runs a list, one a run.
+    """Make the `Update` of a step; for joined runs a list, one per run.
 
     Args:
-        run: that was trained.
-        rows: of its batch, of joined runs those of all together.
-        rates: learning rates, one a run.
+        run: the run that was trained.
+        rows: number of rows in its batch; for joined runs, of all together.
+        rates: learning rates, one per run.
         numbers: its MEASURES, see `measures`.
     """
     members, lacking = run.optimizer.members, {} if run.dataset.has_labels else _NO_LABELS
@@ -271,13 +271,13 @@ def chosen(
     recorder: AbstractRecorder | None = None,
     every: int | None = None,
 ) -> AbstractUpdates:
-    """How a run's updates are done: recorded where it computes on a GPU, else step by step.
+    """Choose how to do a run's updates: recorded if it computes on a GPU, else step by step.
 
     Args:
-        run: what is trained.
-        note: told in a line what has been recorded, or why it cannot be.
-        recorder: in place of CUDA graphs, also on a CPU.
-        every: steps after which all must be known, see `train`.
+        run: the run to train.
+        note: called with a line on what has been recorded, or why it cannot be.
+        recorder: records in place of CUDA graphs, also on a CPU.
+        every: steps after which all updates must be known, see `train`.
     """
     if recorder is None and run.device.type != "cuda":
         return StepByStep(run)
@@ -288,7 +288,7 @@ def chosen(
 
 
 def unfit(run: Run) -> str | None:
-    """Why a run's updates cannot be recorded; None where nothing is known against it."""
+    """Why a run's updates cannot be recorded; None if there is no known reason."""
     config = run.config
     if type(run.objective) is not Supervised:
         return f"the objective {run.objective.name} is asked by the host"
