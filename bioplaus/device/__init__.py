@@ -1,1 +1,1 @@
-"""What runs on a GPU as a whole: phases inside the chip, and updates as recorded programs."""
+"""Programs that run entirely on a GPU: phases in one kernel, and recorded updates."""

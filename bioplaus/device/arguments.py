@@ -1,4 +1,4 @@
-"""What kernels are given, in groups; fields named in capitals are known when they are compiled."""
+"""The arguments of kernels, in groups; fields in capitals are compile-time constants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class UnitArguments(NamedTuple):
 
 
 class PhaseArguments(NamedTuple):
-    """F; see `chain.Chain`. What a mode lacks is not read, whatever stands there."""
+    """F; see `chain.Chain`. Fields that a mode does not use are never read."""
 
     base: Any
     origin: Any
@@ -39,7 +39,7 @@ class PhaseArguments(NamedTuple):
 class LimitArguments(NamedTuple):
     """When rows end; see `elementwise.goes_on`. No row ends before `reach` sweeps.
 
-    A tolerance below zero takes `most` sweeps, and looks then.
+    With a tolerance below zero, `most` sweeps are taken and rows are checked only then.
     """
 
     most: int
@@ -50,7 +50,7 @@ class LimitArguments(NamedTuple):
 
 
 class EndArguments(NamedTuple):
-    """Of each row: the sweeps after which it ended (0: it goes on), its residual, ||s||."""
+    """For each row: the sweep after which it ended (0: it goes on), its residual, and ||s||."""
 
     n_steps: Any
     residual: Any
@@ -58,7 +58,7 @@ class EndArguments(NamedTuple):
 
 
 class ProductArguments(NamedTuple):
-    """How products are taken; see `elementwise.product`."""
+    """How products are computed; see `elementwise.product`."""
 
     WIDEN: Any
     PRECISION: Any

@@ -1,4 +1,4 @@
-"""A phase of dense layers one behind the other, as the kernels take it."""
+"""A phase of a chain of dense layers, in the form that the kernels take."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bioplaus.fields.layered import LayeredField
 from bioplaus.nudging import Deviations, Layered, Symmetrised
 
 FREE, PLAIN, EXACT = 0, 1, 2
-"""Phases: free; nudged as the field is; nudged with the Jacobian's asymmetry cancelled."""
+"""Modes: a free phase, a plain nudged phase, one with the Jacobian's asymmetry cancelled."""
 
 Kind = tuple[int, float, float]
-"""A shape of rho and its two numbers, as `elementwise.value` takes them."""
+"""A form of rho and its two parameters, as `elementwise.value` takes them."""
 
 KINDS: dict[str, Kind] = {
     "linear": (0, 0.0, 0.0),
@@ -32,19 +32,19 @@ KINDS: dict[str, Kind] = {
 COST_CODES = {SquaredError: 1, CrossEntropy: 2}
 MODES = {Layered: FREE, Deviations: PLAIN, Symmetrised: EXACT}
 MAX_WIDTH = 1024
-"""Units of a layer that fit into a program."""
+"""The largest layer that fits into a program, in units."""
 MAX_OUTPUTS = 64
-"""Outputs that fit into one block, as the softmax of a cross-entropy needs them."""
+"""The most outputs that fit into one block, which the softmax of a cross-entropy needs."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """What all units of the hidden layers, or of the outputs, have in common.
+    """The common properties of all hidden units, or of all outputs.
 
     Attributes:
-        kind: of rho.
-        box: bounds of the states; infinite where there is none.
-        boxed: whether there is one.
+        kind: the form of rho.
+        box: bounds of the states; infinite if there is no box.
+        boxed: whether there is a box.
     """
 
     kind: Kind
@@ -53,24 +53,24 @@ class Units:
 
 
 class Chain:
-    """F of `Layered`, `Deviations` or `Symmetrised` where layer k hears k - 1 and k + 1 alone.
+    """F of `Layered`, `Deviations` or `Symmetrised` if only layers k - 1 and k + 1 act on layer k.
 
     Attributes:
         mode: FREE, PLAIN or EXACT.
-        sizes: units a layer, output last.
+        sizes: units per layer, output last.
         starts: first column of each layer.
-        order: in which the first sweep goes.
+        order: order of the layers in the first sweep.
         first: the layers of the group that the other sweeps settle first.
-        base: what a current is besides what comes from other layers, [B, n].
-        origin, slope: s* and D in deviations, [B, n]; None of a free phase, and D of the exact rule
-            alone.
-        size: what ||F|| is measured against, [B]; None is ||s||.
-        hidden, outputs: what their units are.
+        base: the part of the currents that does not come from other layers, [B, n].
+        origin, slope: s* and D in deviations, [B, n]; None in a free phase. Only the exact rule
+            has D.
+        size: the scale of ||F||, [B]; None means ||s||.
+        hidden, outputs: properties of their units.
         weights: (target, source) -> W, [n_target, n_source].
     """
 
     def __init__(self, dynamics: Layered) -> None:
-        """Read it; see `unfit` for what can be read."""
+        """Convert dynamics; see `unfit` for those that are supported."""
         field, nudge = dynamics.field, dynamics.nudge
         self.dynamics, self.mode = dynamics, MODES[type(dynamics)]
         self.sizes = tuple(here.stop - here.start for here in field.layers)
@@ -88,27 +88,27 @@ class Chain:
         self.curvature = 0.0 if nudge is None else nudge.cost.curvature
 
     def forward(self, target: int, source: int) -> Tensor | None:
-        """W from one layer to another, [n_target, n_source]; None where they are not joined."""
+        """W from one layer to another, [n_target, n_source]; None if they are not connected."""
         return self.weights.get((target, source))
 
     def back(self, target: int, source: int) -> Tensor | None:
-        """W^T of the opposite direction, [n_target, n_source]: what the exact rule adds."""
+        """W^T of the opposite direction, [n_target, n_source], which the exact rule adds."""
         opposite = self.weights.get((source, target))
         return None if opposite is None else opposite.T
 
     @property
     def uses_forward(self) -> bool:
-        """Whether W enters: not in the exact rule where rho is the identity."""
+        """Whether W is used; it is not in the exact rule if rho is the identity."""
         return self.mode != EXACT or self.curved
 
     @property
     def uses_back(self) -> bool:
-        """Whether W^T enters."""
+        """Whether W^T is used."""
         return self.mode == EXACT
 
 
 def unfit(dynamics: object) -> str | None:
-    """Why the kernels cannot settle a phase; None where they can."""
+    """Why the kernels cannot settle a phase; None if they can."""
     if type(dynamics) not in MODES:
         return f"{type(dynamics).__name__} is no phase of layers"
     assert isinstance(dynamics, Layered)

@@ -1,6 +1,6 @@
-"""What device programs compute of each unit: rho, its change, the pull of a target, who goes on.
+"""Elementwise device functions: rho, its change, the nudge, and which rows go on.
 
-Triton's functions are inlined into the kernels that call them.
+Triton inlines these functions into the kernels that call them.
 """
 
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportIndexIssue=false
@@ -30,7 +30,7 @@ TINY = tl.constexpr(1.1754944e-38)
 
 @triton.jit
 def tanh(x):
-    """tanh(x), to the last digits also of a small x."""
+    """tanh(x), accurate for small x too."""
     y = x * x
     small = x * (1 + y * (-1 / 3 + y * (2 / 15 + y * (-17 / 315 + y * (62 / 2835)))))
     shrunk = tl.exp(-2 * tl.abs(x))
@@ -60,7 +60,7 @@ def value(s, units):
 
 @triton.jit
 def change(s, d, units):
-    """rho(s + d) - rho(s), to the last digits of a small d."""
+    """rho(s + d) - rho(s), accurate for a small d."""
     if units.KIND == TANH:
         here, moved = tanh(s), tanh(d)
         r = moved * (1 - here * here) / (1 + here * moved)
@@ -77,10 +77,10 @@ def change(s, d, units):
 
 @triton.jit
 def signals(s, origin, slope, units, MODE: tl.constexpr):
-    """What W and what W^T multiplies.
+    """The signals that W and W^T multiply.
 
-    W: rho(s), in deviations the change of rho, in the exact rule beyond D d. W^T, in the exact rule
-    alone: d, in a box G d.
+    W multiplies rho(s), in deviations the change of rho, and in the exact rule that change minus
+    D d. W^T is used only in the exact rule, where it multiplies d, or G d in a box.
     """
     v = s
     if MODE == FREE:
@@ -115,7 +115,7 @@ def pulled(current, s, phase, row, columns):
 
 @triton.jit
 def shortening(phase, row):
-    """By which a step of the outputs is shortened, [rows, 1]; see `Nudge.scaled`."""
+    """The factor that scales down a step of the outputs, [rows, 1]; see `Nudge.scaled`."""
     beta = tl.load(phase.beta + row, row < phase.rows, 0.0)
     return (1 / (1 + beta * phase.curvature))[:, None]
 
@@ -124,7 +124,7 @@ def shortening(phase, row):
 def product(a, b, total, how):
     """total + a b, in float32; `a` is rounded to the dtype of `b` first."""
     a = a.to(b.dtype)
-    if how.WIDEN:  # the interpreter multiplies bfloat16 as if it were whole numbers
+    if how.WIDEN:  # the interpreter multiplies bfloat16 as if they were integers
         total = tl.dot(a.to(tl.float32), b.to(tl.float32), total)
     else:
         total = tl.dot(a, b, total, input_precision=how.PRECISION)
@@ -133,10 +133,10 @@ def product(a, b, total, how):
 
 @triton.jit
 def goes_on(relative, size, earlier, step, limits):
-    """Whether rows go on after so many sweeps: neither at their tolerance, nor lost, nor stuck.
+    """Whether rows go on after `step` sweeps: neither converged, nor failed, nor stuck.
 
-    The rules are those of `bioplaus.solvers.loop` with a look after every sweep; `earlier` is the
-    residual a window of looks before, infinite where there is none.
+    The rules are those of `bioplaus.solvers.loop` with a check after every sweep. `earlier` is the
+    residual one window of checks before, or infinite if there is none.
     """
     going = (size <= limits.largest) & (relative < float("inf")) & (step < limits.most)
     going = going & (relative > limits.tolerance)
@@ -148,5 +148,5 @@ def goes_on(relative, size, earlier, step, limits):
 
 @triton.jit
 def closes_window(step, limits):
-    """Whether a look is the last of a window of them."""
+    """Whether a check is the last of its window."""
     return (step - limits.reach + 1) % WINDOW == 0

@@ -1,4 +1,4 @@
-"""Layers in any number: every program owns columns of one layer; a barrier ends each half-sweep."""
+"""Any number of layers: each program owns columns of one layer; a barrier ends each half-sweep."""
 
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false
@@ -25,20 +25,20 @@ from bioplaus.device.elementwise import (
 )
 
 RING = tl.constexpr(16)
-"""Looks whose residuals are kept; more than a window of them."""
+"""Number of checks whose residuals are stored; more than one window."""
 
 
 class Tiles(NamedTuple):
-    """The columns of all layers in blocks, one layer's each.
+    """The columns of all layers in blocks; each block lies within one layer.
 
     Attributes:
-        table: of each, int32 [number, 10]: its layer's first column and width, its own first column
-            within, its group, whether it is of the outputs, its place in the first sweep, and first
-            column and width of the layers below and above (width 0: none).
-        W, V: what each hears, by W and in the exact rule by W^T, [number, 2, K, BN]: from below and
-            from above, zero-padded.
-        number: how many they are.
-        layers: how many layers.
+        table: one row per block, int32 [number, 10]: first column and width of its layer, its own
+            first column within the layer, its group, whether it holds outputs, its position in the
+            first sweep, and first column and width of the layers below and above (width 0: none).
+        W, V: the weights onto each block, W and in the exact rule W^T, [number, 2, K, BN]: from
+            below and from above, zero-padded.
+        number: number of blocks.
+        layers: number of layers.
     """
 
     table: Any
@@ -49,15 +49,15 @@ class Tiles(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """What programs tell each other.
+    """Buffers through which programs communicate.
 
     Attributes:
         even, odd: states, [rows, n], see `settle_grid`.
-        r, v: what W and W^T multiply, [rows, n].
+        r, v: the signals that W and W^T multiply, [rows, n].
         moves: each tile's part of ||F||^2, [number, rows].
-        squares: its part of ||s||^2, of even and odd looks, [2, number, rows].
+        squares: its part of ||s||^2 at even and odd checks, [2, number, rows].
         ring: the last RING residuals of each row, [RING, rows].
-        counter: of arrivals at the barrier, zero at the launch.
+        counter: counts arrivals at the barrier; zero at the launch.
     """
 
     even: Any
@@ -72,7 +72,7 @@ class Buffers(NamedTuple):
 
 @triton.jit
 def _barrier(counter, goal):
-    """Wait until all programs have come here; what they wrote before can then be read."""
+    """Wait until all programs arrive here; what they wrote before can then be read."""
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
     seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
@@ -83,10 +83,10 @@ def _barrier(counter, goal):
 
 @triton.jit
 def _judge(phase, tiles, buffers, limits, ends, step, BM: tl.constexpr, TILES: tl.constexpr):
-    """Look at every row after so many sweeps; give how many go on.
+    """Check every row after `step` sweeps; return how many go on.
 
-    All programs do so and come to the same: they add the tiles' parts in the same order. Where one
-    finds a row ended at this very step, another was faster.
+    All programs do this and get the same result, because they add the tiles' parts in the same
+    order. If a program finds that a row has already ended at this step, another one was faster.
     """
     total = 0
     tile = tl.arange(0, TILES)
@@ -119,14 +119,14 @@ def _judge(phase, tiles, buffers, limits, ends, step, BM: tl.constexpr, TILES: t
 
 @triton.jit
 def _weights(packed, tile, K: tl.constexpr, BN: tl.constexpr):
-    """What a tile's columns hear from below and from above, [K, BN] each."""
+    """The weights onto a tile's columns from below and from above, [K, BN] each."""
     at = packed + (tile * 2 * K + tl.arange(0, K))[:, None] * BN + tl.arange(0, BN)[None, :]
     return tl.load(at), tl.load(at + K * BN)
 
 
 @triton.jit
 def _heard_of(signal, W, phase, row, first, width, total, how, K: tl.constexpr):
-    """total + what comes from K units of a layer from `first` on, `width` units before its end."""
+    """total + input from up to K units of a layer, from column `first` on, with `width` left."""
     column = tl.arange(0, K)[None, :]
     mask = (row < phase.rows)[:, None] & (column < width)
     at = signal + row[:, None] * phase.n + first + column
@@ -149,7 +149,7 @@ def _heard(
     K: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """total + what a tile's columns hear of a signal from below and above."""
+    """total + the input of a signal from below and above to a tile's columns."""
     for side in tl.static_range(2):
         first, width = tl.load(facts + 6 + 2 * side), tl.load(facts + 7 + 2 * side)
         if HELD:
@@ -193,7 +193,7 @@ def _settle_rows(
     mask = there[:, None] & (column < tl.load(facts + 1))
     at = row[:, None] * phase.n + tl.load(facts) + column
     is_output = tl.load(facts + 4) > 0
-    parity = row * 0 + tl.where(leading, sweep % 2, 2)  # 2 where the group has one buffer
+    parity = row * 0 + tl.where(leading, sweep % 2, 2)  # 2 if the group has one buffer
     old = tl.load(buffers.even + at, mask & (parity != 0)[:, None], 0.0, cache_modifier=".cg")
     old += tl.load(buffers.odd + at, mask & (parity == 0)[:, None], 0.0, cache_modifier=".cg")
     current = tl.load(phase.base + at, mask, 0.0)
@@ -257,23 +257,23 @@ def settle_grid(
     BK: tl.constexpr,
     TILES: tl.constexpr,
 ):
-    """Half-sweeps `first` to `last` over all rows: first layer by layer, then group by group.
+    """Do half-sweeps `first` to `last` over all rows: first layer by layer, then group by group.
 
-    The group that a sweep settles first has two buffers, and writes each sweep into the other one:
-    whether a row goes on is known only once all of its columns have been computed. Of a row that
-    ended after t sweeps that group's states are in `odd` where t - 1 is odd, else in `even`.
+    The group that a sweep settles first has two buffers, which alternate between sweeps, because
+    whether a row goes on is known only once all of its columns have been computed. If a row ended
+    after t sweeps, that group's states are in `odd` if t - 1 is odd, else in `even`.
 
     Args:
         phase, limits, ends, how: see `arguments`.
         tiles: a `Tiles`.
         buffers: a `Buffers`.
-        first, last: half-sweeps to run. A launch that is RESIDENT runs them all and stops once
-            every row has ended; else a launch is one half-sweep.
+        first, last: half-sweeps to run. A RESIDENT launch runs them all and stops once every row
+            has ended; otherwise a launch is one half-sweep.
         RESIDENT: whether all programs run at the same time, so that they can wait for each other.
-        HELD: whether each program has one tile, whose weights it loads once.
+        HELD: whether each program has one tile, whose weights it loads only once.
         BM, BN: rows and columns of a block.
-        K, TILES: room for the units of a layer, and for tiles.
-        BK: units of a layer that are heard at a time where weights are not held.
+        K, TILES: padded numbers of units in a layer and of tiles.
+        BK: number of source units per product if weights are not held.
     """
     pid, programs = tl.program_id(0), tl.num_programs(0)
     W, V = 0, 0

@@ -1,4 +1,4 @@
-"""Two layers: a program settles a block of rows from beginning to end, without a barrier."""
+"""Two layers: a program settles a block of rows from start to end without a barrier."""
 
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportIndexIssue=false
 # pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportPossiblyUnboundVariable=false
@@ -30,9 +30,9 @@ class Side(NamedTuple):
 
     Attributes:
         start, width: its columns.
-        W, V: what it hears of the other one, and in the exact rule W^T of it; zero-padded, a
-            column a unit of this layer.
-        units: what its units are.
+        W, V: the weights from the other layer, W and in the exact rule W^T; zero-padded, one
+            column per unit of this layer.
+        units: properties of its units.
     """
 
     start: int
@@ -44,7 +44,7 @@ class Side(NamedTuple):
 
 @triton.jit
 def _loaded(pointer, phase, row, side, SIZE: tl.constexpr):
-    """One layer's columns of what is kept a unit, [rows, SIZE]; zero beyond it."""
+    """Load one layer's columns of an array with one value per unit, [rows, SIZE], zero-padded."""
     column = tl.arange(0, SIZE)
     mask = (row < phase.rows)[:, None] & (column < side.width)[None, :]
     at = row[:, None] * phase.n + side.start + column[None, :]
@@ -65,7 +65,7 @@ def _held(phase, row, side, SIZE: tl.constexpr):
 
 @triton.jit
 def _weights(phase, side, OTHER: tl.constexpr, SIZE: tl.constexpr):
-    """What one layer hears of the other, by W and by W^T, [OTHER, SIZE] each."""
+    """The weights from the other layer, W and W^T, [OTHER, SIZE] each."""
     at = tl.arange(0, OTHER)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
     if phase.MODE != EXACT:
         W = tl.load(side.W + at)
@@ -81,7 +81,7 @@ def _weights(phase, side, OTHER: tl.constexpr, SIZE: tl.constexpr):
 
 @triton.jit
 def _current(base, slope, r, v, W, V, phase, how):
-    """base + W r, in the exact rule base + W q + D W^T d."""
+    """base + W r, or in the exact rule base + W q + D W^T d."""
     total = base
     if phase.MODE == EXACT:
         total += slope * product(v, V, base * 0.0, how)
@@ -103,15 +103,15 @@ def settle_pair(
     A: tl.constexpr,
     B: tl.constexpr,
 ):
-    """Sweeps over two layers until every row of the block has ended.
+    """Sweep over two layers until every row of the block has ended.
 
     Args:
-        state: s or d, [rows, n]; read as the start, written as the end.
+        state: s or d, [rows, n]; holds the initial state, and the final one afterwards.
         phase: F, a `PhaseArguments`.
-        first, second: the layers, a `Side` each, in the order in which a sweep settles them; of a
-            nudged phase the outputs are first.
+        first, second: the layers, one `Side` each, in the order in which a sweep settles them; in
+            a nudged phase the outputs are first.
         limits, ends, how: see `arguments`.
-        BM, A, B: rows of a block, and room for the units of the layers.
+        BM, A, B: rows of a block, and the padded numbers of units in the layers.
     """
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     there = row < phase.rows

@@ -1,4 +1,4 @@
-"""One update as a program: parts that were recorded, and loops between them that settle rows."""
+"""An update as a program: recorded parts, and between them loops that settle rows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bioplaus.solvers.masked import MaskedSearch
 from bioplaus.solvers.masked import unfit as unfit_search
 
 LOOKS = 2
-"""Looks of one replay of a loop; the host hears of them one replay late."""
+"""Number of checks in one replay of a loop; the host sees their results one replay later."""
 
 
 class NotRecordable(Exception):
-    """Why work must be done step by step."""
+    """The reason why work cannot be recorded and must be done step by step."""
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """Looks to be taken again while rows go on; see `MaskedSearch.waiting`."""
+    """Checks to repeat while rows go on; see `MaskedSearch.waiting`."""
 
     again: Replay
     waiting: Tensor
@@ -34,29 +34,29 @@ class _Loop:
 
 @dataclass(frozen=True)
 class _Check:
-    """Counts that must all be zero before the work goes on."""
+    """Counts that must all be zero for the work to continue."""
 
     counts: Tensor
 
 
 class Program:
-    """Work with phases in it, done once as it is, then recorded and replayed.
+    """Work with phases in it, which is done once directly, then recorded and replayed.
 
-    The work is in two halves. Between them the host asks whether every row settled at the first
-    attempt; if not, the second half is left out, and the caller does the whole step by step, as if
-    nothing had happened. All that the host waits for are those counts.
+    The work has two halves. Between them the host checks whether every row settled at the first
+    attempt. If not, the second half is skipped, and the caller does the whole work step by step
+    from an unchanged state. The host waits only for these counts.
     """
 
     def __init__(
         self, recorder: AbstractRecorder, first: Callable[[], Any], second: Callable[[Any], None]
     ) -> None:
-        """Take the two halves; the second is given what the first gave.
+        """Set the two halves; the second receives the result of the first.
 
         Args:
-            recorder: what notes work.
-            first: changes nothing that it would read when done again; asks `entry.solve` for fixed
-                points.
-            second: changes what the work is to change.
+            recorder: records work.
+            first: must not change anything that it reads, so that it can be repeated; gets fixed
+                points from `entry.solve`.
+            second: makes the changes that are the purpose of the work.
         """
         self._recorder, self._first, self._second = recorder, first, second
         self._parts: list[Replay | _Loop | _Check] = []
@@ -69,11 +69,11 @@ class Program:
         return bool(self._parts)
 
     def doubt(self, count: Tensor) -> None:
-        """Within the first half: a number that must be zero for the second half to follow."""
+        """Register, in the first half, a count that must be zero for the second half to run."""
         self._counts.append(count)
 
     def do(self) -> bool:
-        """Do the work once, unrecorded; give whether every row settled.
+        """Do the work once without recording; return whether every row settled.
 
         Raises:
             NotRecordable: something in it could not be recorded.
@@ -87,7 +87,7 @@ class Program:
         return True
 
     def record(self) -> None:
-        """Note the work, without doing it.
+        """Record the work without doing it.
 
         Raises:
             NotRecordable: something in it waits for the device; the message says what.
@@ -112,7 +112,7 @@ class Program:
             raise
 
     def run(self) -> bool:
-        """Replay the work; give whether every row settled, so that all of it was done."""
+        """Replay the work; return whether every row settled, so that all of it was done."""
         for part in self._parts:
             if isinstance(part, _Loop):
                 if not self._settled(part):
@@ -125,7 +125,7 @@ class Program:
         return True
 
     def _settled(self, loop: _Loop) -> bool:
-        """Take looks until no row goes on, always one replay ahead of what is known."""
+        """Replay checks until no row goes on, always one replay ahead of the known results."""
         while True:
             seen = self._recorder.fetch(loop.waiting)
             loop.again()
@@ -178,7 +178,7 @@ class Program:
     def _by_kernel(
         self, dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
     ) -> Solution | None:
-        """Settle a whole phase in one launch, where there is a kernel for it."""
+        """Settle a whole phase in one launch, if there is a kernel for it."""
         if not resident.serves(dynamics, start, solver, **limits):
             return None
         last = limits["tolerance"] == 0

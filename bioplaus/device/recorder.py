@@ -1,4 +1,4 @@
-"""What notes a GPU's work to do it again without Python: CUDA graphs."""
+"""Record a GPU's work to replay it without Python: CUDA graphs."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ Replay = Callable[[], None]
 
 
 class AbstractRecorder(Protocol):
-    """Notes work on the device, without doing it."""
+    """Records work on the device without doing it."""
 
     def begin(self) -> None:
-        """Note what follows."""
+        """Start recording."""
         ...
 
     def end(self) -> Replay:
-        """Note no more; give what does the noted work.
+        """Stop recording, and return a function that does the recorded work.
 
         Raises:
-            RuntimeError: something in it cannot be noted, for it waits for the device.
+            RuntimeError: some operation waits for the device and cannot be recorded.
         """
         ...
 
     def abandon(self) -> None:
-        """Note no more and forget what was noted, after an error."""
+        """Stop recording after an error and discard what was recorded."""
         ...
 
     def fetch(self, numbers: Tensor) -> Callable[[], list[Any]]:
-        """Have the device send numbers as they will be here; what is given waits for them."""
+        """Queue a transfer of numbers from the device; the returned function waits for them."""
         ...
 
 
 class CudaRecorder(AbstractRecorder):
-    """CUDA graphs of one memory pool, so that one can read what another has left.
+    """CUDA graphs that share a memory pool, so that one can read the results of another.
 
-    They must be replayed in the order in which they were noted, loops as often as they like.
+    They must be replayed in the order in which they were recorded; loops may be repeated.
     """
 
     def __init__(self) -> None:
-        """Note on a stream of its own."""
+        """Record on a separate stream."""
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -72,7 +72,7 @@ class CudaRecorder(AbstractRecorder):
         try:
             self.end()
         except RuntimeError:
-            return  # what was noted was at fault, as is known already
+            return  # the recorded work caused the error, which has been reported already
 
     def fetch(self, numbers: Tensor) -> Callable[[], list[Any]]:
         kept = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)

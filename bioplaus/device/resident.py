@@ -1,7 +1,7 @@
-"""A phase in one launch: layers of dense weights settle inside the chip."""
+"""A phase in one launch: dense layers settle within a single kernel."""
 
 # pyright: reportCallIssue=false
-# Triton's launches take arguments that the kernels do not have.
+# Triton's launches take arguments that are not in the kernels' signatures.
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from bioplaus.device.grid import Buffers
 
 MAX_ROWS = 1024
-"""Rows of a batch: every program looks at each of them."""
+"""The largest batch; every program checks all of its rows."""
 MAX_PAIR = 512
-"""Hidden units up to which a net of one hidden layer fits into a program as a whole."""
+"""Hidden units up to which a network with one hidden layer fits into one program."""
 HELD_BYTES = 128 << 10
-"""Weights that one program can keep."""
+"""Bytes of weights that one program can hold."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class Launch:
     """How a kernel is started.
 
     Attributes:
-        dtype: in which products are taken: float32 or bfloat16; sums are float32.
-        rows: of a block.
-        programs: at most so many; None is one a multiprocessor.
-        resident: whether all half-sweeps are one launch, or each is one.
-        whole: whether a net of one hidden layer goes without a barrier, a program a block of rows.
+        dtype: dtype of the products: float32 or bfloat16; sums are float32.
+        rows: rows per block.
+        programs: largest number of programs; None means one per multiprocessor.
+        resident: whether all half-sweeps are one launch, or each is its own.
+        whole: whether a network with one hidden layer runs without a barrier, one program per
+            block of rows.
     """
 
     dtype: torch.dtype = torch.float32
@@ -64,7 +65,7 @@ def unfit(
     check_every: int = 1,
     verify: bool | None = False,
 ) -> str | None:
-    """Why the kernels cannot do what `solve` is asked for; None where they can."""
+    """Why the kernels cannot do what `solve` is asked for; None if they can."""
     if type(solver) is not Sweeps:
         return f"the kernels sweep, and the solver is {type(solver).__name__}"
     if check_every != 1:
@@ -79,7 +80,7 @@ def unfit(
 def serves(
     dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
 ) -> bool:
-    """Whether a kernel takes a search: on a GPU, with Triton, where `unfit` has nothing to say."""
+    """Whether a kernel can do a search: on a GPU, with Triton, and if `unfit` returns None."""
     if not start.is_cuda or lacks_triton() is not None:
         return False
     asked = {name: limits[name] for name in ("check_every", "verify")}
@@ -88,7 +89,7 @@ def serves(
 
 @cache
 def lacks_triton() -> str | None:
-    """Why no kernel can run here; None where one can."""
+    """Why no kernel can run here; None if one can."""
     try:
         import triton  # noqa: F401
     except ImportError:
@@ -106,7 +107,7 @@ def interpreted() -> bool:
 def solve(
     dynamics: AbstractDynamics, start: Tensor, solver: AbstractSolver, **limits: Any
 ) -> Solution:
-    """`solvers.solve`, by a kernel where one serves; what does not settle so goes to the loop."""
+    """`solvers.solve`, by a kernel if possible; rows that it does not settle go to the loop."""
     if recording() or not serves(dynamics, start, solver, **limits):
         return solve_by_loop(dynamics, start, solver, **limits)
     tolerance, most = limits["tolerance"], limits["max_steps"]
@@ -131,17 +132,17 @@ def settle(
     last: bool = True,
     launch: Launch | None = None,
 ) -> Solution:
-    """One attempt of `solve` with whole sweeps: the same steps, in one launch.
+    """Make one attempt of `solve` with full sweeps: the same steps, in one launch.
 
-    Nothing waits for the device.
+    The host does not wait for the device.
 
     Args:
-        dynamics: a phase that `unfit` has nothing against.
-        start: first state or deviation, [B, n]; not changed.
+        dynamics: a phase for which `unfit` returns None.
+        start: initial state or deviation, [B, n]; not changed.
         tolerance: relative residual; 0 takes exactly `max_steps` sweeps.
-        max_steps: sweeps at most.
-        last: whether rows that make no headway go on to the limit; else they end.
-        launch: how to start it.
+        max_steps: largest number of sweeps.
+        last: whether rows that make no progress go on to the limit; otherwise they end.
+        launch: how to start the kernel.
     """
     launch, chain = launch or Launch(), Chain(dynamics)  # pyright: ignore[reportArgumentType]
     n_steps = torch.zeros(len(start), dtype=torch.int32, device=start.device)
@@ -157,7 +158,7 @@ def settle(
 
 
 def _solution(s: Tensor, ends: EndArguments, tolerance: float, largest: float) -> Solution:
-    """What `solvers.loop` says of rows at their end, without a word to the host."""
+    """The solution as `solvers.loop` gives it, without host synchronisation."""
     residual, length = ends.residual, ends.length
     far = residual > tolerance if tolerance > 0 else torch.ones_like(residual, dtype=torch.bool)
     usable = torch.isfinite(residual) & torch.isfinite(length)
@@ -167,14 +168,14 @@ def _solution(s: Tensor, ends: EndArguments, tolerance: float, largest: float) -
 
 
 def _fixed(value: Any) -> Any:
-    """A value that a kernel is compiled for."""
+    """Convert a value to a compile-time constant."""
     import triton.language as tl
 
     return tl.constexpr(value)
 
 
 def _arguments(chain: Chain) -> PhaseArguments:
-    """A phase as a kernel takes it; what it lacks is filled with what is never read."""
+    """The arguments of a phase; missing ones are filled with placeholders that are never read."""
     base = chain.base
     lacking = [
         base if t is None else t for t in (chain.origin, chain.slope, chain.target, chain.beta)
@@ -200,13 +201,13 @@ def _units(units: Units) -> UnitArguments:
 
 
 def _how(exact: str) -> ProductArguments:
-    """Products in TF32 where torch's own are allowed it, else to float32's digits, as `exact`."""
+    """Use TF32 for products if torch allows it, else float32 precision, given by `exact`."""
     precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else exact
     return ProductArguments(_fixed(interpreted()), _fixed(precision))
 
 
 def _room(units: int) -> int:
-    """The next power of two, at least what a matrix unit takes."""
+    """The next power of two, at least the minimum of a tensor core."""
     return max(16, 1 << (units - 1).bit_length())
 
 
@@ -299,7 +300,7 @@ def _run_grid(
 
 
 def _buffers(chain: Chain, start: Tensor, count: int, dtype: torch.dtype) -> Buffers:
-    """What the programs of so many tiles write and read, at the start."""
+    """The initial buffers for the programs of `count` tiles."""
     from bioplaus.device.grid import Buffers
 
     even, rows = start.clone(memory_format=torch.contiguous_format), len(start)
@@ -350,7 +351,7 @@ def _packed(
 
 
 def _first_signals(chain: Chain, start: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """What W and W^T multiply at the start; deviations start at rest."""
+    """The signals that W and W^T multiply at the start; deviations start at rest."""
     r, v = start.new_zeros(start.shape, dtype=dtype), start.new_zeros(start.shape, dtype=dtype)
     field = chain.dynamics.field
     if chain.origin is None:
