@@ -1,4 +1,4 @@
-"""A field in Brian2, with units: free and nudged phase as one continuous simulation."""
+"""Simulate a field in Brian2, with units: free and nudged phase in one continuous simulation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bioplaus.nudging import Layered, Nudge
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a simulation recorded.
+    """The recording of a simulation.
 
     Attributes:
-        time: of each state, in seconds, [T].
+        time: time of each state, in seconds, [T].
         states: s at those times, [T, B, n].
-        onset: index of the last free state; the nudge acts from there on.
+        onset: index of the last free state, after which the nudge acts.
     """
 
     time: np.ndarray
@@ -47,9 +47,9 @@ class Course:
     """The timing of one simulation, in times with units ("10 ms" or Brian2 quantities).
 
     Attributes:
-        tau: the membranes' time constant.
-        dt: the step.
-        free, nudged: how long each phase lasts; `nudged` None is no nudged phase.
+        tau: membrane time constant.
+        dt: time step.
+        free, nudged: duration of each phase; `nudged` None means no nudged phase.
         method: `euler`, `exponential_euler` or `rk4`.
         target: `numpy`, `cython` or `cpp_standalone`.
     """
@@ -65,7 +65,7 @@ class Course:
         """tau and dt as Brian2 quantities.
 
         Raises:
-            InputError: a wrong unit, or dt longer than tau.
+            InputError: a unit is wrong, or dt is longer than tau.
         """
         tau, dt = duration("tau", self.tau), duration("dt", self.dt)
         if dt > tau:
@@ -73,7 +73,7 @@ class Course:
         return {"tau": tau, "dt": dt, "method": self.method}
 
     def steps(self) -> tuple[int, int]:
-        """Steps of the free and of the nudged phase."""
+        """Numbers of steps of the free and of the nudged phase."""
         dt = duration("dt", self.dt)
         times = [duration("free", self.free)]
         times += [] if self.nudged is None else [duration("nudged", self.nudged)]
@@ -91,15 +91,15 @@ def simulate(
     start: Tensor | None = None,
     course: Course | None = None,
 ) -> Trajectory:
-    """Run a batch in Brian2: a free phase, then a nudged one, as one simulation.
+    """Simulate a batch in Brian2: a free phase, then a nudged one, in one simulation.
 
     Args:
         field: the network.
         x: clamped input, [B, n_in].
-        y: labels [B] or targets [B, m]; needed with a nudged phase.
+        y: labels [B] or targets [B, m]; required for a nudged phase.
         cost: name or object.
-        beta: strength of the nudge, one for all or one a row [B, 1].
-        start: first state [B, n]; None starts from one pass upwards.
+        beta: strength of the nudge, one for all rows or one per row [B, 1].
+        start: initial state [B, n]; None starts from a feedforward pass.
         course: the timing.
 
     Raises:
@@ -131,7 +131,7 @@ def nudged_dynamics(
     beta: float | Tensor,
     course: Course,
 ) -> Layered:
-    """The field with its drive and the nudge of a course.
+    """The dynamics of the field with its drive and the nudge of a course.
 
     Raises:
         InputError: a nudged phase without targets.
@@ -149,7 +149,7 @@ def nudged_dynamics(
 
 
 def monitor(circuit: Circuit, names: str = "s") -> list[Any]:
-    """Record a variable of all neurons, a monitor a layer."""
+    """Record a variable of all neurons, with one monitor per layer."""
     brian2 = load_brian2()
     monitors = [
         brian2.StateMonitor(g, names, record=True, clock=circuit.clock) for g in circuit.layers

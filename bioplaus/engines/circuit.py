@@ -1,4 +1,4 @@
-"""A batch of networks as Brian2 groups: one NeuronGroup a layer, Synapses for each weight."""
+"""A batch of networks as Brian2 groups: a NeuronGroup per layer, Synapses per weight."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bioplaus.nudging import Layered, Symmetrised
 from bioplaus.solvers.looking import DIVERGED_AT
 
 MAX_SYNAPSES = 30_000_000
-"""Above this, Brian2's arrays take gigabytes: every image has its own copy of the synapses."""
+"""Above this number Brian2's arrays take gigabytes; each image has a copy of the synapses."""
 
 COSTS = (SquaredError, CrossEntropy)
-"""Costs whose slopes have an equation here; not a class that goes by the same name."""
+"""Costs whose slopes have an equation here; other classes of the same name do not count."""
 
 RHO = {
     "tanh": "tanh(s)",
@@ -36,24 +36,23 @@ RHO = {
     "leaky-relu": f"clip(s, 0, inf) + {LEAK}*clip(s, -inf, 0)",
     "dsilu": "(1 + s/(1 + exp(s)))/(1 + exp(-s))",
 }
-"""The activations in Brian2's language; the test holds them against `bioplaus.activations`."""
+"""The activations in Brian2's language; a test compares them with `bioplaus.activations`."""
 
 
 class Circuit:
     """A field's batch as differential equations, tau ds/dt = F(s), with units.
 
-    Each layer is one NeuronGroup of B n_k neurons, image by image; each weight one Synapses object
-    with a copy of the weight for every image. Currents are `summed` synaptic variables, held
-    during a step (so that of `rk4` and `exponential_euler` only the leak is of higher order); the
-    clamped input is a constant current. The nudge sets in at the time `onset`. What has to be
-    known of asym-ep's nudged phases is a second current that runs backwards through the same
-    synapses.
+    Each layer is one NeuronGroup of B n_k neurons, image by image. Each weight is one Synapses
+    object with a copy of the weight for every image. Currents are `summed` synaptic variables,
+    constant during a step (so that `rk4` and `exponential_euler` are of higher order only in the
+    leak). The clamped input is a constant current. The nudge starts at the time `onset`. In the
+    nudged phases of asym-ep, a second current runs backward through the same synapses.
 
     Attributes:
-        field, batch: what was built, B.
+        field, batch: the network, and B.
         clock: the simulation's clock.
         layers: the neuron groups.
-        synapses: Synapses by the weight's name.
+        synapses: Synapses objects by the weight's name.
         network: the Brian2 network.
     """
 
@@ -73,19 +72,19 @@ class Circuit:
         """Build the groups.
 
         Args:
-            field: the network; its parameters enter with `load`.
+            field: the network; `load` sets its parameters.
             batch: B.
             cost: squared error or cross-entropy, whose slope nudges the outputs; None: no nudge.
-            tau: the membranes' time constant, a Brian2 quantity.
-            dt: the step, a Brian2 quantity.
+            tau: membrane time constant, a Brian2 quantity.
+            dt: time step, a Brian2 quantity.
             method: `euler`, `exponential_euler` or `rk4`.
-            symmetrised: for the nudged phases of asym-ep.
-            plastic: synapses integrate rho(s_pre) ds_post while the nudge is on.
-            spiking: what synapses see is `arrived`, which spikes set, in place of rho(s); the
-                state's integral over time is kept.
+            symmetrised: whether to build the nudged phases of asym-ep.
+            plastic: whether synapses integrate rho(s_pre) ds_post while the nudge is on.
+            spiking: whether synapses transmit `arrived`, which spikes set, in place of rho(s); the
+                integral of the state over time is recorded too.
 
         Raises:
-            InputError: an unknown method, or more synapses than memory can be expected for.
+            InputError: an unknown method, or too many synapses for typical memory.
         """
         brian2 = load_brian2()
         check_choice("method", method, METHODS)
@@ -93,7 +92,7 @@ class Circuit:
         self.field, self.batch, self.cost = field, batch, cost
         self.method, self.symmetrised, self.plastic = method, symmetrised, plastic
         self.spiking = spiking
-        # without a curved rho, what arrives in asym-ep's nudged phase is that of the free state
+        # if rho is linear in a box, W's current in asym-ep's nudged phase is that of the free state
         self._flat = symmetrised and field.is_linear() and any(each.box for each in field.specs)
         self.namespace = {"tau": tau, "inf": np.inf}
         self.joints = joints(field)
@@ -117,12 +116,12 @@ class Circuit:
         self.network.add(*objects)
 
     def load(self, dynamics: Layered, s: Tensor, onset: Any) -> None:
-        """Set weights, inputs, nudge and state; rows beyond those given are left at rest.
+        """Set weights, inputs, nudge and state; remaining rows stay at rest.
 
         Args:
             dynamics: the field with its drive [b, n_1] and nudge, b <= B.
             s: the state, [b, n].
-            onset: the time at which the nudge sets in.
+            onset: the time at which the nudge starts.
         """
         field, nudge = dynamics.field, dynamics.nudge
         for each in joints(field):
@@ -147,24 +146,24 @@ class Circuit:
                 setattr(group, name, self._padded(values))
 
     def run(self, time: Any) -> None:
-        """Go on for a time."""
+        """Continue the simulation for a duration."""
         with spared_collection():
             self.network.run(time, namespace={})
 
     def run_until(self, most: int, rows: int, tolerance: float, reach: int) -> int:
-        """Go on until the first rows have settled.
+        """Continue the simulation until the first `rows` rows have settled.
 
-        A row has settled where its change in one step of dt stands for a force
-        ||F|| <= tolerance ||s||, or where it has diverged.
+        A row has settled if its change in one step of dt corresponds to a force
+        ||F|| <= tolerance ||s||, or if it has diverged.
 
         Args:
-            most: steps after which the run ends anyway.
-            rows: how many are looked at.
-            tolerance: 0 goes on to the end.
-            reach: no row has settled within so many steps.
+            most: largest number of steps.
+            rows: number of rows to check.
+            tolerance: relative residual; 0 runs to the end.
+            reach: number of steps before which no row counts as settled.
 
         Returns:
-            The steps taken.
+            The number of steps taken.
         """
         if self._watch is None:
             self._watch = _Watch(self)
@@ -176,7 +175,7 @@ class Circuit:
         return torch.from_numpy(np.concatenate(parts, 1))
 
     def traces(self, monitors: list[Any], name: str = "s") -> np.ndarray:
-        """What monitors of all layers recorded, [T, B, n]."""
+        """The recordings of monitors of all layers, [T, B, n]."""
         parts = [np.asarray(getattr(m, name)) for m in monitors]
         return np.concatenate([p.T.reshape(p.shape[1], self.batch, -1) for p in parts], 2)
 
@@ -188,7 +187,7 @@ class Circuit:
     def _neurons(self, brian2: Any, k: int) -> Any:
         field, last = self.field, k == len(self.field.layers) - 1
         equations = ["ds/dt = force/tau : 1", "bias : 1 (constant)", "onset : second (constant)"]
-        # held during a step, or rk4 would see the nudge of the next one
+        # constant during a step; otherwise rk4 would see the nudge of the next one
         equations.append("nudged = int(t >= onset - dt/2) : 1 (constant over dt)")
         equations += [f"{name} : 1" for name in self._inputs(k)]
         rho = "s" if field.is_linear(k) else RHO[field.specs[k].rho.name]
@@ -204,7 +203,7 @@ class Circuit:
             if self._flat:
                 current, displaced = "base", "slope*(s - rest)"
             else:
-                # what a unit's curvature adds: nothing where rho is the identity
+                # the nonlinear part of rho; zero where rho is the identity
                 rho = "rest" if field.is_linear(k) else f"{rho} - slope*(s - rest)"
                 displaced = displaced if box is None else "slope*(s - rest)"
             current = f"{current} + slope*({back})"
@@ -234,7 +233,7 @@ class Circuit:
         return group
 
     def _inputs(self, k: int) -> list[str]:
-        """The summed variables of a layer: `from_i` of synapse i, and `back_i` the other way."""
+        """The summed variables of a layer: `from_i` of synapse i, and `back_i` of its reverse."""
         here = () if self._flat else enumerate(self.joints)
         names = [f"from_{i}" for i, each in here if each.post == k]
         if self.symmetrised:
@@ -273,7 +272,7 @@ class Circuit:
 
 
 class _Watch:
-    """Stops a circuit's simulation when all rows have settled; costs a norm a step."""
+    """Stops a circuit's simulation when all rows have settled; costs one norm per step."""
 
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
@@ -283,7 +282,7 @@ class _Watch:
     def run(self, most: int, rows: int, tolerance: float, reach: int) -> int:
         self.rows, self.tolerance, self.reach, self.steps = rows, tolerance, reach, 0
         self.before = self.circuit.state(rows)
-        # a diverging state overflows; the residual tells
+        # a diverging state overflows; the residual shows it
         with np.errstate(over="ignore", invalid="ignore"):
             self.circuit.run(most * self.circuit.clock.dt)
         return self.steps
@@ -314,12 +313,12 @@ def all_to_all(synapses: Any, batch: int, n_post: int, n_pre: int) -> None:
 def without_circuit(
     field: VectorField, cost: AbstractCost | None = None, kind: type[VectorField] = LayeredField
 ) -> str | None:
-    """Why Brian2 has no circuit for a field and a cost, in one line; None where it has.
+    """One line on why there is no circuit for a field and a cost; None if there is one.
 
     Args:
         field: the network.
-        cost: what nudges it.
-        kind: of the fields that are served.
+        cost: the cost that nudges it.
+        kind: the kind of fields that are supported.
     """
     if not isinstance(field, kind):
         return (
@@ -351,7 +350,7 @@ def without_circuit(
 def require_circuit(
     field: VectorField, cost: AbstractCost | None = None, kind: type[VectorField] = LayeredField
 ) -> None:
-    """Refuse what a circuit cannot be built for.
+    """Reject a field or a cost for which no circuit can be built.
 
     Raises:
         InputError: see `without_circuit`.
@@ -365,9 +364,9 @@ class Joint:
     """A recurrent connection as synapses.
 
     Attributes:
-        name: of the connection.
-        pre, post: layers, by index.
-        matrix: all of its weights, masks and signs in them, [n_post, n_pre].
+        name: name of the connection.
+        pre, post: indices of the layers.
+        matrix: all weights, with masks and signs applied, [n_post, n_pre].
     """
 
     name: str
@@ -387,7 +386,7 @@ def joints(field: LayeredField) -> list[Joint]:
 
 
 def synapses_per_image(field: LayeredField) -> int:
-    """Recurrent synapses of one image."""
+    """Number of recurrent synapses per image."""
     size = [units(layer.size) for layer in field.specs]
     return sum(size[j] * size[k] for k, some in enumerate(field.wires.within) for j, _ in some)
 

@@ -1,4 +1,4 @@
-"""Brian2 itself: imported where it is used, with its units, and one device at a time."""
+"""The package Brian2: imported on demand, with its units, and one device at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_brian2() -> Any:
     """The package brian2.
 
     Raises:
-        InputError: it is not installed, or with a numpy that it cannot live with (2.9 stops at
+        InputError: it is not installed, or numpy is incompatible with it (2.9 fails with numpy
             2.4 with an AttributeError); the message names the extra.
     """
     try:
@@ -35,11 +35,11 @@ def duration(name: str, value: Any) -> Any:
     """A positive time with its unit, as a Brian2 quantity.
 
     Args:
-        name: what the value is called, for the message.
+        name: name of the value, for the message.
         value: a number with a unit, "10 ms", or a Brian2 quantity.
 
     Raises:
-        InputError: no unit, an unknown unit, or one that is not of time.
+        InputError: the unit is missing, unknown or not a unit of time.
     """
     return _quantity(name, value, "second", "10 ms", "a time")
 
@@ -74,10 +74,10 @@ def _quantity(name: str, value: Any, unit: str, example: str, kind: str) -> Any:
 
 
 def check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
-    """Refuse an unknown method or target.
+    """Reject an unknown method or target.
 
     Raises:
-        InputError: with the legal ones.
+        InputError: the message lists the legal ones.
     """
     if value not in legal:
         raise InputError(f"{name}={value!r} is unknown; use one of {', '.join(legal)}")
@@ -85,11 +85,11 @@ def check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
 
 @contextmanager
 def spared_collection() -> Iterator[None]:
-    """Hide what exists from the garbage collector, which Brian2 calls at each `run`.
+    """Hide existing objects from the garbage collector, which Brian2 calls at each `run`.
 
-    With torch loaded that call takes longer than a short simulation.
+    If torch is loaded, that call takes longer than a short simulation.
     """
-    if gc.get_freeze_count():  # someone else's, not ours to undo
+    if gc.get_freeze_count():  # frozen by other code, which must undo it
         yield
         return
     gc.freeze()
@@ -101,7 +101,7 @@ def spared_collection() -> Iterator[None]:
 
 @contextmanager
 def generated(target: str) -> Iterator[None]:
-    """Build and run Brian2 objects for one target; what was set before is set again.
+    """Build and run Brian2 objects for one target, and restore the previous target.
 
     Args:
         target: `numpy` or `cython` (code generated while Python runs), or `cpp_standalone` (a C++

@@ -18,14 +18,14 @@ from bioplaus.fields import LeakyField
 
 @dataclass(frozen=True)
 class Plasticity:
-    """What the synapses integrated.
+    """The result of `integrate_rule`.
 
     Attributes:
         updates: name -> tensor, (1/beta) times the integral of rho(s_j) ds_i over the nudged
             phase, averaged over the batch: an estimate of -dJ/dtheta.
-        trajectory: of the states.
-        weights: the integral so far (not over beta) of a few synapses into the last layer, those
-            of the first image, at the trajectory's times but the last, [T - 1, watched].
+        trajectory: the trajectory of the states.
+        weights: the running integral (not divided by beta) in a few synapses onto the last layer,
+            for the first image, at the trajectory's times except the last, [T - 1, watched].
     """
 
     updates: dict[str, Tensor]
@@ -46,8 +46,8 @@ def integrate_rule(
 ) -> Plasticity:
     """Let every synapse integrate dW_ij/dt ~ rho(s_j) ds_i/dt while the nudge acts.
 
-    The two-state rule rho(s_j*) (s_i^beta - s_i*) / beta is its limit as beta -> 0; at a finite
-    beta the presynaptic rate moves as well, and the two differ by O(beta).
+    The two-state rule rho(s_j*) (s_i^beta - s_i*) / beta is its limit as beta -> 0. At a finite
+    beta the presynaptic rate changes as well, and the two differ by O(beta).
 
     Args:
         field: the network, in membrane or clipped coordinates.
@@ -56,11 +56,11 @@ def integrate_rule(
         cost: name or object.
         beta: the nudge, not zero.
         course: the timing; by default a nudged phase as long as the free one.
-        start: first state [B, n].
-        watched: synapses whose course is recorded.
+        start: initial state [B, n].
+        watched: number of synapses whose time course is recorded.
 
     Raises:
-        InputError: activity coordinates, beta = 0, or what `simulate` refuses.
+        InputError: activity coordinates, beta = 0, or anything that `simulate` rejects.
 
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 4, the form compatible with STDP.
     """
@@ -104,7 +104,7 @@ def integrate_rule(
 def _input(circuit: Circuit, x: Tensor) -> tuple[object, object]:
     """The clamped input as a group, with plastic synapses onto the first layer.
 
-    Its current is part of the first layer's drive; the synapses carry the rule alone.
+    Its current is part of the first layer's drive; the synapses only carry the rule.
     """
     brian2 = load_brian2()
     group = brian2.NeuronGroup(x.numel(), "r : 1 (constant)", clock=circuit.clock)
@@ -136,7 +136,7 @@ def _updates(circuit: Circuit, traces: dict[str, object], beta: float) -> dict[s
             updates[name] = mean(group.moved, *parameter.shape)
         else:
             updates[name] = mean(traces[name].trace, *parameter.shape)  # pyright: ignore[reportAttributeAccessIssue]
-    if field.tied:  # one parameter, seen by the synapses of both directions
+    if field.tied:  # one parameter, shared by the synapses of both directions
         for k in range(1, len(field.layers)):
             shape = field.parameters[f"forward.{k + 1}"].T.shape
             backward = mean(traces[f"feedback.{k}"].trace, *shape)  # pyright: ignore[reportAttributeAccessIssue]

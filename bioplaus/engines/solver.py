@@ -1,4 +1,4 @@
-"""Relaxation in Brian2 behind the interface of the solvers, so that every phase can run there."""
+"""Relaxation in Brian2 behind the solver interface, so that every phase can run there."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ SERVED = (
     "unrolled",
     "finite-difference",
 )
-"""Estimators whose phases Brian2 can run: all dynamics of theirs have a circuit."""
+"""Estimators whose phases Brian2 can run, because all their dynamics have a circuit."""
 
 
 @dataclass(frozen=True)
 class Brian2(AbstractSolver):
-    """tau ds/dt = F(s) in Brian2, a batch in one simulation; a step is one `dt` of it.
+    """tau ds/dt = F(s) in Brian2, one simulation per batch; a step is one `dt`.
 
-    Serves the field's own phases and those of asym-ep. A phase is one simulation, which ends as
-    soon as every row has settled. The groups are built once for a kind of dynamics and a batch,
-    and used again; rows that have ended leave their places idle.
+    It supports the field's own phases and those of asym-ep. A phase is one simulation, which ends
+    as soon as every row has settled. The groups are built once per kind of dynamics and batch size
+    and reused; the places of rows that have ended stay idle.
 
     Attributes:
-        tau: time constant of the membranes, with its unit.
-        dt: the step, in membrane time constants, 0 < dt <= 1.
+        tau: membrane time constant, with its unit.
+        dt: time step, in membrane time constants, 0 < dt <= 1.
         method: `euler`, `exponential_euler` or `rk4`.
         target: `numpy` or `cython`.
-        at_once: synapses of one simulation; a larger batch is simulated in parts.
+        at_once: largest number of synapses in one simulation; a larger batch is split.
     """
 
     damped = False
@@ -144,10 +144,10 @@ class Brian2(AbstractSolver):
 
 
 def _served(dynamics: AbstractDynamics, s: Tensor) -> Layered:
-    """The dynamics, if a circuit can be built for it.
+    """Return the dynamics if a circuit can be built for them.
 
     Raises:
-        InputError: there is none.
+        InputError: no circuit can be built.
     """
     if isinstance(dynamics, Whole):
         require_circuit(dynamics.field)
@@ -159,7 +159,7 @@ def _served(dynamics: AbstractDynamics, s: Tensor) -> Layered:
 
 
 def no_circuit(what: str) -> str:
-    """The line that refuses an estimator, or dynamics that none of the served ones has."""
+    """The error line for an estimator or dynamics without a circuit."""
     return (
         f"the engine brian2 has no circuit for {what}; use one of the estimators "
         f"{', '.join(SERVED)}, or the engine torch"

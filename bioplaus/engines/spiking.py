@@ -1,4 +1,4 @@
-"""The same field with spikes between its units: populations whose filtered rates follow it."""
+"""A field with spikes between its units: populations whose filtered rates follow the field."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from bioplaus.fields import LeakyField
 CODES = ("poisson", "lif")
 BOUNDED = ("tanh", "sigmoid", "sigmoid-4s-2", "hard-sigmoid")
 LINEAR_SPAN = 2.0
-"""The largest |rho| that a population can say; linear units saturate there."""
+"""The largest |rho| that a population can represent; linear units saturate there."""
 MAX_CELLS = 4_000_000
 RESET = "v = current*(v - 1)/(current - 1)"
-"""Where a membrane is at the end of the step in which it fired, reset to 0 at the very moment:
+"""The membrane at the end of the step in which it fired, with the reset to 0 at the spike's time:
 v - 1 = (I - 1)(1 - exp(-theta/tau)) above the threshold, I (1 - exp(-theta/tau)) from 0."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """The neurons that stand for one unit.
+    """The neurons that represent one unit.
 
     Attributes:
-        cells: neurons a unit; even where rho takes both signs (tanh, linear units), for then
-            half of them fire for positive and half for negative values.
-        top: the rate of a neuron at the largest |rho| (1; 2 for linear units), with its unit.
+        cells: neurons per unit; even if rho takes both signs (tanh, linear units), because half
+            of them then fire for positive and half for negative values.
+        top: rate of a neuron at the largest |rho| (1; 2 for linear units), with its unit.
         code: `poisson`, spikes drawn at the rate; or `lif`, leaky integrate-and-fire neurons
-            with a current that makes their stationary rate the wanted one.
-        membrane: time constant of the `lif` neurons.
+            with a current that gives the desired stationary rate.
+        membrane: membrane time constant of the `lif` neurons.
     """
 
     cells: int = 100
@@ -46,11 +46,11 @@ class Population:
     membrane: Any = "20 ms"
 
     def check(self, field: LeakyField, rows: int, dt: Any) -> None:
-        """Refuse what cannot be simulated.
+        """Reject settings that cannot be simulated.
 
         Raises:
-            InputError: a wrong unit, code or activation, a rate of more than a spike a step, or
-                more neurons than memory can be expected for.
+            InputError: a wrong unit, code or activation, a rate of more than one spike per step, or
+                too many neurons for typical memory.
         """
         check_choice("code", self.code, CODES)
         duration("membrane", self.membrane)
@@ -78,16 +78,16 @@ class Population:
 
 @dataclass(frozen=True)
 class Spiking:
-    """What a simulation in spikes measured, averages over the integration time of each phase.
+    """The result of a simulation with spikes: averages over the integration time of each phase.
 
     Attributes:
         updates: name -> tensor, the estimate of -dJ/dtheta, averaged over the batch.
-        free: mean state while no nudge acted, [B, n].
+        free: mean state without a nudge, [B, n].
         plus, minus: mean states under +beta and -beta, [B, n].
-        spikes: how many there were in all.
-        raster: if asked for, of the first input under +beta: time in seconds and neuron, [spikes]
-            each; neurons are numbered unit by unit, `cells` a unit.
-        onset: when the nudge set in, in seconds.
+        spikes: total number of spikes.
+        raster: if requested, the spikes for the first input under +beta: time in seconds and
+            neuron, [spikes] each; neurons are numbered unit by unit, `cells` per unit.
+        onset: when the nudge started, in seconds.
     """
 
     updates: dict[str, Tensor]
@@ -112,30 +112,30 @@ def spiking_estimate(
     seed: int = 0,
     raster: bool = False,
 ) -> Spiking:
-    """Estimate the gradient with spikes as the only thing that passes between units.
+    """Estimate the gradient with units that communicate only by spikes.
 
     tau ds_i/dt = -s_i + b_i + sum_j W_ij q_j, where q_j = (span / (N nu dt)) (spikes of population
-    j in a step, signed) has the mean rho(s_j), nu the largest rate. s filters the spikes with tau;
-    its average over a time T has a standard deviation of order 1/sqrt(N nu T) (Poisson). Each
-    input is simulated twice, a free phase and then a nudge of +beta or -beta; the rule is
+    j in a step, signed) has the mean rho(s_j), and nu is the largest rate. s filters the spikes
+    with tau; its average over a time T has a standard deviation of order 1/sqrt(N nu T) (Poisson).
+    Each input is simulated twice, with a free phase and then a nudge of +beta or -beta; the rule is
 
         dW_ij = rho(s_j^0) (s_i^+ - s_i^-) / (2 beta)
 
     over the averaged states, those of the free phase from both simulations.
 
     Args:
-        field: the network; activations with a largest rate, in any coordinates. States in a box
-            are simulated without it, with rho their clip.
+        field: the network, in any coordinates; its activations must be bounded or linear. States
+            in a box are simulated without it, with rho as their clip.
         x: clamped input, [B, n_in]; it enters as a constant current.
         y: labels [B] or targets [B, m].
         cost: name or object.
         beta: the nudge, not zero.
-        population: the neurons of a unit.
+        population: the neurons of each unit.
         course: tau and dt; `free` and `nudged` are the integration times of the two phases, by
-            default a second each; the method is Euler.
-        settle: how long each phase runs before the integration begins.
-        seed: of the spikes.
-        raster: whether to keep every spike of the first input.
+            default one second each; the method is Euler.
+        settle: duration of each phase before the integration starts.
+        seed: seed of the spikes.
+        raster: whether to record every spike for the first input.
 
     Raises:
         InputError: a setting outside its range, see `Population.check`.
@@ -188,10 +188,10 @@ def is_signed(field: LeakyField, k: int) -> bool:
 
 
 def _unboxed(field: LeakyField) -> LeakyField:
-    """The same network without boxes, as a clip of single spikes would lose most of them.
+    """The same network without boxes, because clipping single spikes would lose most of them.
 
-    With rho(s) = clip(s, 0, 1) of free states its activities at a fixed point are the clipped
-    states, and its rule in activity coordinates is the rule of the clipped ones.
+    With rho(s) = clip(s, 0, 1) of unbounded states, the activities at a fixed point are the clipped
+    states, and the rule in activity coordinates is the rule in clipped coordinates.
     """
     if field.coordinates != "clipped":
         return field
@@ -217,10 +217,10 @@ def _twice(y: Tensor) -> Tensor:
 
 
 def _spikes(circuit: Circuit, k: int, population: Population, seed: int, record: bool) -> Any:
-    """Put the populations of a layer between its states and what its synapses see.
+    """Insert the populations of a layer between its states and its outgoing synapses.
 
-    Within a step: synapses see the spikes of the step before, states move, `arrived` is emptied,
-    neurons fire and their spikes arrive.
+    Order within a step: synapses transmit the spikes of the previous step, states move, `arrived`
+    is cleared, neurons fire and their spikes arrive.
     """
     brian2 = load_brian2()
     field, units, cells = circuit.field, circuit.layers[k], population.cells
