@@ -54,7 +54,7 @@ def _about(field: LeakyField, tau: float, phases: Mapping[str, Any] | None) -> d
 
 
 def chain_from_nir(graph: Any, about: Mapping[str, Any]) -> LeakyField:
-    """The chain of a graph that `chain_to_nir` made."""
+    """Read a chain from a graph made by `chain_to_nir`."""
     dtype = {"float32": torch.float32, "float64": torch.float64}[about["dtype"]]
     _check_sizes(graph, about["sizes"])
     field = LeakyField(
@@ -89,7 +89,7 @@ def chain_from_nir(graph: Any, about: Mapping[str, Any]) -> LeakyField:
 
 
 def _check_sizes(graph: Any, sizes: Any) -> None:
-    """Refuse sizes that the weights do not have, before memory is taken for them."""
+    """Reject sizes that do not match the weights, before memory is allocated."""
     if not isinstance(sizes, list) or len(sizes) < 2:
         raise InputError(f"this NIR graph's sizes={sizes!r} must be two or more whole numbers")
     for k, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), 1):

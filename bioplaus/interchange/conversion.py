@@ -1,4 +1,4 @@
-"""Networks in the field's interchange format NIR, to take them to other simulators and back."""
+"""Convert networks to and from NIR, the interchange format of neuromorphic simulators."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def to_nir(
     """Write a network as a graph of leaky integrators and linear maps.
 
     A layer is one `LI`, tau dv/dt = v_leak - v + r I with r = 1 and v_leak = 0. A dense weight is
-    one `Affine`, a convolution one `Conv2d`, with an `AvgPool2d` behind it where it pools; the
-    first of them that reaches a layer has its bias. Edges run back and round as the connections
-    do. NIR has no node for the way back through pooling: it goes as the `Affine` that it amounts
-    to, its kernel being kept in the metadata.
+    one `Affine`, and a convolution one `Conv2d`, followed by an `AvgPool2d` if it pools. The first
+    of them into a layer carries the layer's bias. Edges follow the connections, including feedback
+    and cycles. NIR has no node for feedback through pooling. It is written as the equivalent
+    `Affine`, with its kernel in the metadata.
 
-    For a network whose activation is `linear` the graph is the whole of its free dynamics; for
-    others it lacks what `UNSAID` lists, which its metadata name and keep for `from_nir`.
+    For a network with `linear` activation the graph represents the free dynamics completely. For
+    others it lacks what `UNSAID` lists; the metadata keep it for `from_nir`.
 
     Args:
         field: a layered field.
-        tau: the membranes' time constant in seconds, > 0.
-        phases: settings of free and nudged phases, to be kept in the metadata.
+        tau: membrane time constant in seconds, > 0.
+        phases: settings of free and nudged phases, to store in the metadata.
 
     Raises:
         InputError: tau is not positive, NIR has no nodes for the field, or nir is not installed.
@@ -55,12 +55,12 @@ def to_nir(
 
 @answered
 def from_nir(graph: Any) -> LayeredField:
-    """Make the network of a graph that `to_nir` made; every weight is the same to the bit.
+    """Make the network from a graph that `to_nir` made; all weights are bitwise equal.
 
-    Of a masked weight only the synapses that the mask leaves come back.
+    Entries of a weight that its mask removes are not restored.
 
     Raises:
-        InputError: the graph has no metadata of this program, or does not agree with them.
+        InputError: the graph has no metadata of this program, or contradicts them.
     """
     about = metadata(graph)
     if about.get("steps_of") is not None:
@@ -78,15 +78,15 @@ def from_nir(graph: Any) -> LayeredField:
 
 
 def in_steps(graph: Any, dt: float) -> Any:
-    """The same graph for a simulator that counts time in steps and does not scale its input.
+    """Convert a graph for a simulator that counts time in steps and does not scale its input.
 
-    Such a one (sinabs) computes v <- a v + I with a = exp(-1/tau); exponential Euler of the
-    leaky integrator is v <- a v + (1 - a) I with a = exp(-dt/tau). So tau becomes tau/dt, and
-    what enters a membrane is scaled by 1 - a.
+    Such a simulator (sinabs) computes v <- a v + I with a = exp(-1/tau). Exponential Euler for
+    the leaky integrator is v <- a v + (1 - a) I with a = exp(-dt/tau). Therefore tau becomes
+    tau/dt, and the input of a membrane is scaled by 1 - a.
 
     Args:
-        graph: what `to_nir` made.
-        dt: the step in seconds, > 0.
+        graph: a graph made by `to_nir`.
+        dt: time step in seconds, > 0.
 
     Raises:
         InputError: dt is not positive.

@@ -1,4 +1,4 @@
-"""What a NIR graph of this program is made with: files, metadata, units."""
+"""Files, metadata and units of this program's NIR graphs."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ UNSAID = (
     "the nudge -beta dC/ds on the outputs",
     "the learning rule, and the two phases that it compares",
 )
-"""What NIR has no node for: another simulator that reads the file simulates rho(s) = s, free."""
+"""Properties that NIR cannot express; other simulators of the file use rho(s) = s and no nudge."""
 
 UNREADABLE = (
     *(OSError, LookupError, ValueError, TypeError, AssertionError, AttributeError),
     *(RuntimeError, OverflowError, MemoryError),
 )
-"""What nir and HDF5 raise over a file that is damaged or made to do harm; none runs code."""
+"""Errors that nir and HDF5 raise for a damaged or malicious file; none of them runs code."""
 
 
 def write_nir(path: Path, graph: Any) -> None:
     """Write a graph to a new file.
 
     Raises:
-        InputError: there is such a file already, or it cannot be made.
+        InputError: the file exists already, or cannot be created.
         OSError: the disk is full or fails.
     """
     nir = load_nir()
-    # Through memory, since a full disk makes HDF5 crash the process.
+    # Write to memory first, because HDF5 crashes the process if the disk is full.
     data = io.BytesIO()
     nir.write(data, graph)
     try:
@@ -62,7 +62,7 @@ def read_nir(path: Path) -> Any:
     """Read a graph from a file.
 
     Raises:
-        InputError: no such file, or nothing that nir can read.
+        InputError: the file does not exist, or nir cannot read it.
     """
     nir = load_nir()
     if not path.is_file():
@@ -81,7 +81,7 @@ def seconds(text: str) -> float:
     """Read a time with its unit: "10 ms", "0.01 s", "500 us".
 
     Raises:
-        InputError: no number, or no unit of time, or not positive.
+        InputError: the number or the unit of time is missing, or the time is not positive.
     """
     parts = re.fullmatch(r"\s*([-+.\deE]+)\s*(s|ms|us)\s*", text)
     try:
@@ -109,10 +109,10 @@ def load_nir() -> Any:
 
 
 def metadata(graph: Any) -> dict[str, Any]:
-    """What this program kept in a graph: activation, coordinates, phases, what NIR leaves unsaid.
+    """This program's metadata in a graph: activation, coordinates, phases, and what NIR lacks.
 
     Raises:
-        InputError: there is nothing of this program, or of a newer version.
+        InputError: there are no metadata of this program, or they are from a newer version.
     """
     text = graph.metadata.get(KEY) if isinstance(graph.metadata, Mapping) else None
     if text is None:
@@ -130,5 +130,5 @@ def metadata(graph: Any) -> dict[str, Any]:
 
 
 def array(values: Tensor) -> np.ndarray:
-    """Values as NIR keeps them."""
+    """Convert values to an array as NIR stores it."""
     return np.ascontiguousarray(values.detach().cpu().numpy())

@@ -1,4 +1,4 @@
-"""Layered fields as NIR graphs: convolutions, skip connections, lateral ones, cycles."""
+"""Layered fields as NIR graphs: convolutions, skip and lateral connections, cycles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bioplaus.interchange.graphs import FORMAT, KEY, UNSAID, array, load_nir
 
 KINDS: dict[str, type[Connection]] = {c.__name__: c for c in (Dense, Conv, Lateral, Tied)}
 LARGEST = 30_000_000
-"""Entries of a matrix that stands for a way back through pooling."""
+"""Largest number of entries of a matrix that represents feedback through pooling."""
 
 
 def layered_to_nir(field: LayeredField, tau: float, phases: Mapping[str, Any] | None = None) -> Any:
@@ -49,10 +49,10 @@ def layered_to_nir(field: LayeredField, tau: float, phases: Mapping[str, Any] | 
 
 
 def require_nodes(field: LayeredField) -> None:
-    """Refuse what a graph could not say or what could not be read back.
+    """Reject fields that a graph cannot express or that could not be read back.
 
     Raises:
-        InputError: the message names the layer or the connection, and the way out.
+        InputError: the message names the layer or the connection, and the remedy.
     """
     for k, layer in enumerate(field.specs, 1):
         if ACTIVATIONS.get(layer.rho.name) is not layer.rho:
@@ -73,7 +73,7 @@ def require_nodes(field: LayeredField) -> None:
 
 
 def layered_from_nir(graph: Any, about: Mapping[str, Any]) -> LayeredField:
-    """The field of a graph that `layered_to_nir` made."""
+    """Read a field from a graph made by `layered_to_nir`."""
     dtype = {"float32": torch.float32, "float64": torch.float64}[about["dtype"]]
     layers = [Layer(_shape(each.pop("shape")), **each) for each in map(dict, about["layers"])]
     connections = [_connection(graph, each) for each in about["connections"]]
@@ -98,7 +98,7 @@ def layered_from_nir(graph: Any, about: Mapping[str, Any]) -> LayeredField:
 
 
 def _nodes(nir: Any, wire: Wire, layer: Layer, bias: Tensor | None) -> Iterator[tuple[str, Any]]:
-    """The nodes that a connection is made of, in order, with endings of their names."""
+    """The nodes of a connection in order, with the suffixes of their names."""
     c, source = wire.connection, wire.source
     if isinstance(c, Conv) and (not c.feedback or _is_turned(c)):
         weight = array(c.effective(wire.weight))
@@ -130,7 +130,7 @@ def _nodes(nir: Any, wire: Wire, layer: Layer, bias: Tensor | None) -> Iterator[
 
 
 def _is_turned(c: Conv) -> bool:
-    """Whether a way back is itself a convolution, with the kernels turned round."""
+    """Whether a feedback connection is itself a convolution with flipped kernels."""
     return c.window == 1 and c.stride == 1 and c.padding < c.kernel
 
 
@@ -157,7 +157,7 @@ def _matrix(wire: Wire) -> np.ndarray:
 
 
 def _kept(wire: Wire) -> dict[str, np.ndarray]:
-    """What the nodes do not show of a connection: masks, and kernels within a matrix."""
+    """The parts of a connection that its nodes lack: masks, and kernels within a matrix."""
     c, kept = wire.connection, {}
     if c.mask is not None:
         kept[f"{KEY}:mask:{c.name}"] = array(c.mask)
@@ -220,7 +220,7 @@ def _weight(graph: Any, c: Connection) -> np.ndarray:
 
 
 def _bias(graph: Any, layers: list[Layer], connections: list[Connection], k: int) -> np.ndarray:
-    """The bias of layer k, which its first connection carries."""
+    """The bias of layer k, stored in its first connection."""
     first = next(c for c in connections if c.target == k)
     node, shape = graph.nodes[first.name.replace(".", "_")], layers[k - 1].size
     bias = np.asarray(node.bias)
@@ -230,7 +230,7 @@ def _bias(graph: Any, layers: list[Layer], connections: list[Connection], k: int
 
 
 def _require_same(graph: Any, expected: Any) -> None:
-    """Refuse a graph that does not say what its metadata say."""
+    """Reject a graph that contradicts its metadata."""
     if sorted(map(tuple, graph.edges)) != sorted(map(tuple, expected.edges)):
         raise InputError("this NIR graph's edges are not those that its metadata say")
     for name, node in expected.nodes.items():
