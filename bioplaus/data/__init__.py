@@ -1,4 +1,4 @@
-"""Data to learn from, in the forms that people have."""
+"""Data for training, in the formats that people use."""
 
 from bioplaus.data.augment import Augment
 from bioplaus.data.dataset import Dataset

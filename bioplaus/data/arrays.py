@@ -1,4 +1,4 @@
-"""The arrays of a training and a test set, as what a reader has read."""
+"""Convert the arrays of a training and a test set to a reader's result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def raw_arrays(
     names: Sequence[str] = NAMES,
     channels: Channels | None = None,
 ) -> Raw:
-    """Take a user's arrays as what a reader has read; floats are states as they are.
+    """Convert a user's arrays to a reader's result; floats are used as states unchanged.
 
     Raises:
-        InputError: one of them is no array of numbers; names it.
+        InputError: one of them is not an array of numbers; the message names it.
     """
     given = (x_train, y_train, x_test, y_test)
     for i in (0, 2):

@@ -1,4 +1,4 @@
-"""From what a reader has read to a data set: checked, split, scaled, and described."""
+"""Turn a reader's result into a data set: check, split, scale and describe it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from bioplaus.errors import InputError
 
 D = TypeVar("D")
 _MOST_NAMED = 8
-"""Files above this number are counted together."""
+"""Above this number, files are counted rather than named."""
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user says of a data set beside its name.
+    """The options of a data set.
 
     Attributes:
-        train_size: how many training examples to keep, the first ones; all if None.
-        test_size: likewise of the test examples.
+        train_size: number of training examples to keep, the first ones; None keeps all.
+        test_size: likewise for the test examples.
         value_range: the values that become 0 and 1, if not those of the arrays' type.
-        channels: where the channels of [N, ., ., .] stand; recognised if None.
-        holdout: share of a training set without a test set that is held out as one, in (0, 1).
-        holdout_seed: of the draw.
-        num_classes: 1 + the largest label if None.
+        channels: position of the channels in [N, ., ., .]; None detects it.
+        holdout: fraction of a training set to hold out as a test set if there is none, in (0, 1).
+        holdout_seed: seed of the draw.
+        num_classes: number of classes; None means 1 + the largest label.
         range_option: how the user gives a range, see `Ranges.option`.
-        needs_test: a data set without a test set is refused.
+        needs_test: whether to reject a data set without a test set.
     """
 
     train_size: int | None = None
@@ -55,18 +55,18 @@ class Wishes:
 def assemble(
     kind: Callable[..., D], raw: Raw, name: str, dtype: torch.dtype | None, wishes: Wishes
 ) -> D:
-    """Make a data set of what was read.
+    """Make a data set from a reader's result.
 
     Args:
         kind: `Dataset`.
-        raw: what was read.
-        name: of the data set.
-        dtype: of the inputs, floating point; that of float64 or float32 arrays, else float32, if
-            None.
-        wishes: what the user says of it.
+        raw: the reader's result.
+        name: name of the data set.
+        dtype: floating-point type of the inputs; None keeps float64 and float32, and converts
+            others to float32.
+        wishes: the options.
 
     Raises:
-        InputError: the arrays do not fit each other, or what the user says.
+        InputError: the arrays do not fit each other or the options.
     """
     for part in raw.parts:
         _check_inputs(part)
@@ -86,7 +86,7 @@ def assemble(
     ranges = Ranges(wishes.value_range, raw.full, raw.keep_floats, wishes.range_option)
     found, notes = scales([p.inputs_name for p in parts], [p.inputs for p in parts], ranges)
     parts, held_out = _parts(parts, targets, name, wishes)
-    if len(parts) > len(found):  # held out of what was read as one
+    if len(parts) > len(found):  # a test set was held out
         found = [found[0], found[0]]
     parts = _shortened(parts, wishes)
     told = {
@@ -113,7 +113,7 @@ def assemble(
 
 
 def no_test_set(n: int) -> str:
-    """Say what a data set of `n` training examples alone lacks."""
+    """Make the message for a data set of `n` training examples without a test set."""
     return (
         f"has no test set: --set data.holdout=0.1 holds out a tenth of its {n} training examples, "
         "or put the test set beside them"
@@ -151,7 +151,7 @@ def _check_shapes(raw: Raw) -> None:
 
 
 def _laid_out(raw: Raw, wishes: Wishes) -> tuple[Raw, str]:
-    """The images with their channels first, true and false as numbers; and what is to be said."""
+    """Put channels first and convert booleans to numbers; also return a note on it."""
     arrays, laid_out = channels_first(
         [part.inputs.astype(np.float32) if part.inputs.dtype.kind == "b" else part.inputs
          for part in raw.parts],
@@ -170,7 +170,7 @@ def _laid_out(raw: Raw, wishes: Wishes) -> tuple[Raw, str]:
 def _parts(
     parts: list[Part], targets: Targets, name: str, wishes: Wishes
 ) -> tuple[list[Part], str]:
-    """The parts, with a test set held out if there is none; and what is to be said of that."""
+    """The parts, with a test set held out if there is none; also return a note on it."""
     share, seed = wishes.holdout, wishes.holdout_seed
     if len(parts) > 1:
         if share is not None:
@@ -189,7 +189,7 @@ def _parts(
 
 
 def _shortened(parts: Sequence[Part], wishes: Wishes) -> list[Part]:
-    """The first examples of each part, as many as the user wishes."""
+    """Keep the first examples of each part, as many as the options ask for."""
     sizes = [
         _size("train_size", wishes.train_size, len(parts[0].inputs)),
         _size("test_size", wishes.test_size, len(parts[1].inputs) if len(parts) > 1 else 0),

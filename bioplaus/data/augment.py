@@ -1,4 +1,4 @@
-"""Pictures changed anew in every epoch: mirrored, shifted, with a square cut out."""
+"""Augment images anew in every epoch: mirror, shift, and cut out a square."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bioplaus.errors import InputError
 
 @dataclass(frozen=True)
 class Augment(metaclass=Answered):
-    """How pictures are changed before an update.
+    """How images are augmented before an update.
 
     Attributes:
         mirror: whether to mirror a random half of the images left to right.
@@ -36,21 +36,21 @@ class Augment(metaclass=Answered):
 
     @property
     def acts(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any augmentation is active."""
         return self.mirror or bool(self.shift) or bool(self.cutout)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The pictures of a batch, changed.
+        """Augment a batch of images.
 
-        What is drawn is drawn on the generator's device, a few numbers a picture, so that every
-        device shows the same pictures.
+        The few random numbers per image are drawn on the generator's device, so that the images are
+        the same on every device.
 
         Args:
             x: [B, C, H, W].
-            generator: on the CPU.
+            generator: random generator on the CPU.
 
         Returns:
-            [B, C, H, W], of the dtype and on the device of x.
+            [B, C, H, W], with the dtype and device of x.
         """
         b, _, h, w = x.shape
         if self.mirror or self.shift:
@@ -70,12 +70,12 @@ class Augment(metaclass=Answered):
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """Left and right exchanged, [..., H, W]."""
+    """Mirror left and right, [..., H, W]."""
     return x.flip(-1)
 
 
 def _window(b: int, side: int, shift: int, generator: torch.Generator) -> Tensor:
-    """Where each line of a moved picture lies in the one with a border, [B, side]."""
+    """The index of each line of a shifted image in the padded one, [B, side]."""
     start = torch.randint(0, 2 * shift + 1, (b, 1), generator=generator)
     return start + torch.arange(side)
 
@@ -87,7 +87,7 @@ def _picked(x: Tensor, rows: Tensor, columns: Tensor, border: int) -> Tensor:
 
 
 def _square(b: int, side: int, width: int, generator: torch.Generator) -> Tensor:
-    """Which lines the square covers, [B, side]."""
+    """Whether the square covers each line, [B, side]."""
     low = torch.randint(0, side, (b, 1), generator=generator) - width // 2
     at = torch.arange(side)
     return (at >= low) & (at < low + width)

@@ -1,4 +1,4 @@
-"""Examples to learn and to be tested on: inputs, and labels or target vectors."""
+"""Training and test examples: inputs, and labels or target vectors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from bioplaus.data.raw import Channels
 
 @dataclass(frozen=True, eq=False)
 class Dataset(metaclass=Answered):
-    """Examples to learn and to be tested on.
+    """Training and test examples.
 
     Attributes:
-        name: "mnist", "fashion-mnist", a folder's or a file's name, or what the user says.
-        train: to learn.
-        test: to be tested on; none of them where the user gave none.
-        shape: of one input: (784,), (28, 28), (3, 32, 32); the inputs themselves are flat.
-        num_outputs: classes, or length of a target vector.
-        sha256: hexadecimal, of what was read, whole, however many items were asked for.
-        class_names: of each label; none where the classes have only numbers.
-        facts: what the items are like.
+        name: "mnist", "fashion-mnist", a folder's or a file's name, or a name given by the user.
+        train: the training examples.
+        test: the test examples; empty if there are none.
+        shape: shape of one input: (784,), (28, 28), (3, 32, 32); the inputs themselves are flat.
+        num_outputs: number of classes, or length of a target vector.
+        sha256: hexadecimal hash of all data read, however many examples are used.
+        class_names: name of each label; empty if the classes have only numbers.
+        facts: facts about the examples.
     """
 
     name: str
@@ -59,28 +59,28 @@ class Dataset(metaclass=Answered):
         holdout_seed: int = 0,
         dtype: torch.dtype | None = None,
     ) -> Dataset:
-        """Make a data set of arrays: numpy, torch, pandas or lists.
+        """Make a data set from arrays: numpy, torch, pandas or lists.
 
         ```python
         data = Dataset.from_arrays(x_train, y_train, x_test, y_test)
         ```
 
         Inputs are rows [N, D] or images [N, H, W], [N, C, H, W] or [N, H, W, C]; the last is
-        recognised by its 1, 3 or 4 channels. Floats are taken as they are. Integers are grey levels
-        0 to 255, of which floats 0 to 1 are made.
+        recognised by its 1, 3 or 4 channels. Floats are used unchanged. Integers are grey levels
+        0 to 255, which are scaled to floats from 0 to 1.
 
         Args:
-            x_train: inputs to learn, [N, ...].
+            x_train: training inputs, [N, ...].
             y_train: labels [N], integers from 0 or names of classes; or target vectors [N, m].
-            x_test: inputs to be tested on, if any.
+            x_test: test inputs, if any.
             y_test: their targets.
-            name: of the data set, for logs.
-            channels: "first" or "last" of [N, ., ., .], where that is not to be recognised.
+            name: name of the data set, for logs.
+            channels: "first" or "last" for [N, ., ., .]; detected by default.
             value_range: the values that become 0 and 1.
-            num_classes: 1 + the largest label if not given.
-            holdout: share of the training set that is held out as a test set, in (0, 1).
-            holdout_seed: of the draw.
-            dtype: of the inputs; float64 for float64, else float32, if not given.
+            num_classes: number of classes; by default 1 + the largest label.
+            holdout: fraction of the training set to hold out as a test set, in (0, 1).
+            holdout_seed: seed of the draw.
+            dtype: dtype of the inputs; by default float64 for float64 arrays, else float32.
 
         Raises:
             InputError: names the argument that has a wrong type, shape, length or value.
@@ -98,32 +98,32 @@ class Dataset(metaclass=Answered):
 
     @property
     def input_size(self) -> int:
-        """Numbers of an input: the product of `shape`."""
+        """The number of values in an input: the product of `shape`."""
         return math.prod(self.shape)
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
-        """Channels, height and width of an input; None where it is no image."""
+        """Channels, height and width of an input; None if it is not an image."""
         shape = (1, *self.shape) if len(self.shape) == 2 else self.shape
         return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
 
     @property
     def has_labels(self) -> bool:
-        """Whether the targets are classes, and not vectors."""
+        """Whether the targets are class labels rather than vectors."""
         return self.train.targets.ndim == 1
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes there are; None where the targets are vectors."""
+        """The number of classes; None if the targets are vectors."""
         return self.num_outputs if self.has_labels else None
 
     @property
     def shown(self) -> Examples:
-        """Those to look at a network with: the test examples, or else the others."""
+        """The examples for inspecting a network: test examples, or training examples if none."""
         return self.test if len(self.test) else self.train
 
     def vectors(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """What the outputs are to be, [N, num_outputs]: labels as one-hot rows."""
+        """Convert targets to vectors [N, num_outputs]; labels become one-hot rows."""
         if targets.ndim == 1:
             return one_hot(targets, self.num_outputs, dtype)
         return targets.to(dtype)
@@ -131,7 +131,7 @@ class Dataset(metaclass=Answered):
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Dataset:
-        """The same examples on another device, or in another floating-point type."""
+        """The same examples on another device or in another floating-point type."""
         parts = {}
         for name in ("train", "test"):
             part: Examples = getattr(self, name)

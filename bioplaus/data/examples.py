@@ -1,4 +1,4 @@
-"""Inputs and what is to be said of them, and the order in which they are taken."""
+"""Inputs with their targets, and the order in which they are drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bioplaus.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Inputs and what is to be said of them.
+    """Inputs with their targets.
 
     Attributes:
         inputs: [N, D], floating point; images flat, channels x height x width.
@@ -38,7 +38,7 @@ class Examples:
         return f"Examples({len(self)}, inputs {list(self.inputs.shape)}, {what})"
 
     def first(self, n: int | None) -> Examples:
-        """The first `n`; all if None."""
+        """The first `n` examples; all if `n` is None."""
         return self if n is None else Examples(self.inputs[:n], self.targets[:n])
 
 
@@ -52,7 +52,7 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None) -
     Args:
         n: number of items, >= 1.
         batch_size: >= 1.
-        generator: shuffles (on its device); without one the order is kept.
+        generator: shuffles the indices (on its device); without one the order is kept.
 
     Raises:
         InputError: `n` or `batch_size` is below 1.

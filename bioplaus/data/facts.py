@@ -1,4 +1,4 @@
-"""What examples are like: plain facts, and what is likely to spoil a training."""
+"""Facts about examples, and warnings about what is likely to spoil training."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 _MOST_COUNTED = 100
-"""Classes above this number are counted together."""
+"""Above this number, classes are counted rather than listed."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts by name, in the order in which they are told, and warnings, a line each."""
+    """Facts by name, in the order in which they are reported, and warnings, one line each."""
 
     of: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -33,14 +33,14 @@ def facts_of(
     told: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Facts:
-    """Look at the examples that a run uses, as they are stored.
+    """Collect facts about the examples that a run uses, as they are stored.
 
     Args:
         parts: the training set, and the test set if there is one.
         classes: number of outputs.
-        class_names: of each label, if known.
+        class_names: name of each label, if known.
         values: their range, in words.
-        told: more facts.
+        told: further facts.
         notes: warnings from reading them.
     """
     noun = "images" if parts[0][0].ndim > 2 else "rows"
@@ -130,7 +130,7 @@ def _by_class(counts: np.ndarray) -> Any:
 
 
 def _named(classes: np.ndarray) -> str:
-    """Name classes, runs of them as "0 to 198"; "" if there are none."""
+    """Format class numbers, with ranges as "0 to 198"; "" if there are none."""
     if not len(classes):
         return ""
     runs = np.split(classes, np.flatnonzero(np.diff(classes) != 1) + 1)
@@ -150,9 +150,9 @@ def _times(count: int, noun: str) -> str:
 
 
 def _equal_inputs(parts: Sequence[Part], labelled: bool) -> dict[str, int]:
-    """Count inputs that were there before, within each part and across, and with other labels.
+    """Count duplicate inputs within each part and across parts, and those with different labels.
 
-    Test inputs are held against training inputs only where both are stored in one type.
+    Test inputs are compared with training inputs only if both are stored in the same type.
     """
     count = {"train": 0, "test": 0, "both": 0, "contradictory": 0}
     seen: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""A part of the training set held out as a test set, class by class."""
+"""Hold out a part of the training set as a test set, class by class."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from bioplaus.errors import InputError
 
 
 def hold_out(part: Part, labels: np.ndarray | None, share: float, seed: int) -> tuple[Part, Part]:
-    """Split a training set in two, at random, with each class in its share.
+    """Split a training set in two at random, stratified by class.
 
-    The same seed gives the same split, whatever else a run draws.
+    The same seed gives the same split, whatever other random numbers a run draws.
 
     Args:
         part: the training set.
-        labels: of its N examples; None where the targets are vectors.
-        share: of the examples that are held out, in (0, 1).
-        seed: of the draw.
+        labels: labels of its N examples; None if the targets are vectors.
+        share: fraction of the examples to hold out, in (0, 1).
+        seed: seed of the draw.
 
     Returns:
-        What is left to learn, in the stored order, and what is held out: round(share * N).
+        The remaining training examples, in stored order, and the round(share * N) held out.
 
     Raises:
         InputError: the share is outside (0, 1), or leaves one side empty.
@@ -40,7 +40,7 @@ def hold_out(part: Part, labels: np.ndarray | None, share: float, seed: int) -> 
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     quotas = np.array([count / n * len(group) for group in groups])
     taken = np.floor(quotas).astype(int)
-    # The largest remainders get what rounding down has left over.
+    # The classes with the largest remainders get the examples left over by rounding down.
     order = np.argsort(-(quotas - taken), kind="stable")
     taken[order[: count - taken.sum()]] += 1
     held = np.zeros(n, bool)

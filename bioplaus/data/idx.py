@@ -1,4 +1,4 @@
-"""IDX files: one array of numbers behind a header of type and shape, plain or gzip-compressed."""
+"""IDX files: a header with type and shape, then one array of numbers; plain or gzip-compressed."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _FRESH = "get a fresh copy"
 
 
 def read_idx(path: Path) -> tuple[np.ndarray, str]:
-    """Read an IDX file; its first two bytes, not its name, tell whether it is compressed.
+    """Read an IDX file, compressed or not, as detected from its first two bytes.
 
     Layout: two zero bytes, a type code, the number of dimensions, each dimension as an unsigned
-    32-bit integer, then the elements, last dimension fastest. The header is held against the
-    file's size before memory is taken, and no byte past the promised ones is unpacked but one.
+    32-bit integer, then the elements, last dimension fastest. The header is checked against the
+    file's size before memory is allocated. At most one byte beyond the promised size is unpacked.
 
     Args:
         path: a regular file.
 
     Returns:
-        The array in the machine's byte order and the sha256 (hexadecimal) of the unpacked file,
-        which covers type, shape and elements and equals `zcat FILE | sha256sum`.
+        The array in native byte order, and the sha256 (hexadecimal) of the unpacked file, which
+        covers type, shape and elements and equals `zcat FILE | sha256sum`.
 
     Raises:
-        InputError: missing, unreadable, empty, truncated, too long, corrupt or not IDX.
+        InputError: the file is missing, unreadable, empty, truncated, too long, corrupt or not IDX.
 
     Source: LeCun, Cortes, Burges, "The MNIST database", section "The IDX file format".
     """
@@ -76,7 +76,7 @@ def idx_header(path: Path) -> tuple[int, int] | None:
 
 
 def _decode(path: Path, stream: BinaryIO, limit: int) -> tuple[np.ndarray, str]:
-    """Decode an unpacked stream that can hold `limit` bytes at most."""
+    """Decode an unpacked stream of at most `limit` bytes."""
     start = stream.read(4)
     if len(start) < 4:
         raise InputError(f"{path} is truncated: {len(start)} bytes, no IDX header; {_FRESH}")

@@ -1,4 +1,4 @@
-"""Data sets that have a name, and the hashes of their files."""
+"""Named data sets, and the hashes of their files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Known:
     """A data set of four IDX files.
 
     Attributes:
-        folder: where the files lie.
+        folder: where the files are.
         help: how to get them there.
-        sha256: of the unpacked files: train images, train labels, test images, test labels.
+        sha256: hashes of the unpacked files: train images, train labels, test images, test labels.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ KNOWN = {
         ),
     ),
     "fashion-mnist": Known(
-        Path("/usr/share/datasets/fashion-mnist"),  # where Debian's package puts it
+        Path("/usr/share/datasets/fashion-mnist"),  # where Debian's package installs it
         "`apt-get install dataset-fashion-mnist` puts it there; or name the folder of its four "
         "files with --data-dir (data_dir=)",
         (
@@ -53,15 +53,15 @@ KNOWN = {
 
 
 def read_known(name: str, data_dir: Path | None, split: str | None) -> Raw:
-    """Read a data set that has a name.
+    """Read a named data set.
 
     Args:
         name: its key in KNOWN.
-        data_dir: where its files lie, if not at their usual place; torchvision's root is one.
-        split: refused.
+        data_dir: where its files are, if not in the usual place; may be torchvision's root.
+        split: rejected.
 
     Raises:
-        InputError: a file is missing, damaged, or not the one that the name promises.
+        InputError: a file is missing, damaged, or has an unexpected hash.
     """
     refuse_split(split, name)
     known = KNOWN[name]
@@ -84,7 +84,7 @@ def read_known(name: str, data_dir: Path | None, split: str | None) -> Raw:
 
 
 def _at_home(folder: Path) -> Path:
-    """The folder, or the one inside of it where torchvision puts the files."""
+    """The folder, or the subfolder where torchvision puts the files."""
     if folder.is_dir():
         reader = IdxReader()
         homes = [folder, *(folder / home for home in reader.homes)]

@@ -1,4 +1,4 @@
-"""Images in one order: channels x height x width."""
+"""Convert images to one layout: channels x height x width."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bioplaus.errors import InputError
 def channels_first(
     arrays: Sequence[np.ndarray], names: Sequence[str], channels: Channels | None
 ) -> tuple[list[np.ndarray], str]:
-    """Bring [N, H, W, C] to [N, C, H, W]; leave all else.
+    """Convert [N, H, W, C] to [N, C, H, W], and leave everything else unchanged.
 
-    Without a word, the channels are last where the last axis has 1 or 3 elements and the second has
-    neither, or where the last has 4 and the second has none of these numbers.
+    By default, the channels are taken to be last if the last axis has 1 or 3 elements and the
+    second has neither, or if the last has 4 and the second has none of 1, 3 and 4.
 
     Args:
-        arrays: inputs of one shape but for N.
-        names: what messages call them.
-        channels: where they stand; recognised if None.
+        arrays: inputs whose shapes differ only in N.
+        names: their names in messages.
+        channels: position of the channels; None detects it.
 
     Returns:
-        The arrays, and how they were read; "" where there is nothing to say.
+        The arrays, and a note on how they were read, or "".
 
     Raises:
-        InputError: `channels` is given for what has no four dimensions, or is neither of the two.
+        InputError: `channels` is given for arrays without four dimensions, or is not legal.
     """
     if channels not in (None, *get_args(Channels)):
         raise InputError(f'channels={channels!r} is unknown; use "first" or "last"')
@@ -42,7 +42,7 @@ def channels_first(
         return list(arrays), ""
     last = channels == "last"
     if channels is None:
-        # four channels are RGB with transparency, and rarer than images four pixels high
+        # four channels (RGB with transparency) are rarer than images four pixels high
         usual = (1, 3) if shape[3] in (1, 3) else (1, 3, 4)
         last = shape[3] in (1, 3, 4) and shape[1] not in usual
     if not last:

@@ -1,4 +1,4 @@
-"""Data by name, file, folder or loader: found, read, and made a data set."""
+"""Find and read data by name, file, folder or loader, and make a data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bioplaus.data.registry import as_reader, get_reader, locate
 from bioplaus.errors import InputError
 
 Reader = str | AbstractReader | type[AbstractReader] | Callable[[Path], Any]
-"""A reader by name, one, its class, or a function of a path that gives what a reader gives."""
+"""A reader: its name, an object, a class, or a function of a path with a reader's result."""
 
 
 def load_dataset(
@@ -42,24 +42,24 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set by name, from a file or a folder, or from a function.
 
-    A name wins over a folder of the same name; `./mnist` is the folder. A file or a folder is read
-    by the reader that recognises it, see `bioplaus.data.registry.locate`. How values become states
-    is in `bioplaus.data.scaling.scales`.
+    A name takes precedence over a folder of the same name; `./mnist` is the folder. A file or a
+    folder is read by the reader that recognises it, see `bioplaus.data.registry.locate`. For the
+    conversion of values to states see `bioplaus.data.scaling.scales`.
 
     Args:
-        source: "mnist", "fashion-mnist", a file, a folder; or a function that gives a `Dataset`,
+        source: "mnist", "fashion-mnist", a file, a folder; or a function that returns a `Dataset`,
             (x_train, y_train) or (x_train, y_train, x_test, y_test).
-        data_dir: where a named data set's files lie, if not at their usual place.
-        dtype: of the inputs, floating point.
-        train_size: how many training examples to keep, the first ones; all by default.
-        test_size: likewise of the test examples.
+        data_dir: where a named data set's files are, if not in the usual place.
+        dtype: floating-point type of the inputs.
+        train_size: number of training examples to keep, the first ones; all by default.
+        test_size: likewise for the test examples.
         value_range: the values that become 0 and 1, if not those of the files' type.
-        split: which of several data sets in a folder.
-        holdout: share of a training set without a test set that is held out as one.
-        holdout_seed: of that draw.
-        channels: where those of [N, ., ., .] stand; recognised if None.
-        reader: what reads a file or a folder, if not the one that recognises it.
-        needs_test: a data set without a test set is refused.
+        split: selects one of several data sets in a folder.
+        holdout: fraction of a training set to hold out as a test set if there is none.
+        holdout_seed: seed of that draw.
+        channels: position of the channels in [N, ., ., .]; None detects it.
+        reader: reader of the file or folder, if not the one that recognises it.
+        needs_test: whether to reject a data set without a test set.
 
     Raises:
         InputError: a file is missing, damaged, mislabelled or does not fit the others.
@@ -102,10 +102,10 @@ def _assembled(given: object, name: str, dtype: torch.dtype, wishes: Wishes) -> 
 
 
 def as_raw(given: object, name: str) -> Raw:
-    """Take what a reader or a loader gave as what was read.
+    """Convert the result of a reader or a loader to a `Raw`.
 
     Raises:
-        InputError: it is neither a `Raw` nor two or four arrays.
+        InputError: the result is neither a `Raw` nor two or four arrays.
     """
     if isinstance(given, Raw):
         return given
@@ -123,7 +123,7 @@ def as_raw(given: object, name: str) -> Raw:
 
 
 def _raw_of(data: Dataset) -> Raw:
-    """A data set as what a reader has read."""
+    """Convert a data set back to a reader's result."""
     sides = {"train": data.train, "test": data.test}
     parts = [
         Part(
@@ -158,13 +158,13 @@ def _read_by(reader: Reader, place: Path, split: str | None) -> Any:
 
 
 def _place(source: str, data_dir: Path | None) -> Path:
-    """The file or folder that a text names.
+    """The file or folder that a string names.
 
     Raises:
-        InputError: there is none, or `data_dir` is given beside it.
+        InputError: it does not exist, or `data_dir` is given as well.
     """
     place = Path(os.path.expanduser(source))
-    if not source or not os.path.exists(place):  # False, not an error, for any string
+    if not source or not os.path.exists(place):  # returns False, without an error, for any string
         near = difflib.get_close_matches(source, KNOWN, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(

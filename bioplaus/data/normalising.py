@@ -1,4 +1,4 @@
-"""Inputs of mean zero: by what the training set says of each channel, or of all pixels together."""
+"""Normalise inputs to mean zero with statistics of the training set, per channel or jointly."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from bioplaus.data.examples import Examples
 from bioplaus.errors import InputError
 
 Normalise = Literal["none", "standardise", "whiten"]
-"""What is done to inputs."""
+"""How inputs are normalised."""
 FLOOR = 1e-2
-"""Added to the variances of the directions that whitening divides by, in units of their mean."""
+"""Regularises whitening: added to the variance of each direction, in units of their mean."""
 AT_ONCE = 5000
-"""Inputs that are computed together."""
+"""Number of inputs per batch."""
 
 
 @torch.no_grad()
 def normalised(dataset: Dataset, how: Normalise) -> Dataset:
-    """The data set with its inputs, learnt and tested, moved by what the training inputs say.
+    """Normalise the training and test inputs with statistics of the training inputs.
 
-    standardise: (x - m_c) / sd_c, with mean and standard deviation of each channel (of inputs that
-    are no pictures, of all numbers). whiten: E (L + f)^(-1/2) E^T (x - m), with the eigenvectors E
-    and eigenvalues L of the covariance of the pixels (ZCA) and f = FLOOR times the mean of L.
+    standardise: (x - m_c) / sd_c, with the mean and standard deviation of each channel (or of all
+    values if the inputs are not images). whiten: E (L + f)^(-1/2) E^T (x - m), with the
+    eigenvectors E and eigenvalues L of the covariance of the pixels (ZCA), and f = FLOOR times the
+    mean of L.
 
     Raises:
         InputError: all training inputs are equal.

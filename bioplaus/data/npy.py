@@ -1,4 +1,4 @@
-"""numpy's files: one array, or a zip archive of several; nothing in them is unpickled."""
+"""numpy's files: one array, or a zip archive of several; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path} is corrupt or truncated ({said}): {_FRESH}") from None
-    except (RuntimeError, NotImplementedError) as error:  # encrypted; an unknown compression
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or with unknown compression
         raise InputError(f"{path} cannot be unpacked ({error}): save it with numpy.savez") from None
     except OSError as error:
         said = error.strerror or "it is damaged"
@@ -59,11 +59,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _decode(where: str, stream: BinaryIO, limit: int) -> np.ndarray:
-    """Decode one array from a stream of `limit` bytes at most."""
+    """Decode one array from a stream of at most `limit` bytes."""
     fmt = np.lib.format
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a header that Python 2 wrote
+            warnings.simplefilter("ignore", UserWarning)  # for headers written by Python 2
             version = fmt.read_magic(stream)
             if version not in ((1, 0), (2, 0)):
                 raise InputError(
@@ -86,7 +86,7 @@ def _decode(where: str, stream: BinaryIO, limit: int) -> np.ndarray:
             f"bytes, more than the file can hold; {_FRESH}"
         )
     values = read_exactly(stream, count, where, _FRESH)
-    stream.read(1)  # lets a zip archive look at its checksum
+    stream.read(1)  # makes the zip archive verify its checksum
     array = values.view(dtype) if count else np.empty(0, dtype)
     array = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
     return np.ascontiguousarray(array.astype(dtype.newbyteorder("="), copy=False))

@@ -1,4 +1,4 @@
-"""Image files as one array: all grey or all RGB, of one size; Pillow reads them."""
+"""Read image files with Pillow into one array: all grey or all RGB, of one size."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images that were read.
+    """Images read from files.
 
     Attributes:
-        values: [N, H, W] grey or [N, 3, H, W] RGB; uint8, or uint16 where all are of 16 bits.
+        values: [N, H, W] grey or [N, 3, H, W] RGB; uint8, or uint16 if all have 16 bits.
         full: the value of white.
         hashes: sha256 of each file, hexadecimal.
-        said: what was done to some of them.
+        said: notes on conversions of some of them.
     """
 
     values: np.ndarray
@@ -50,18 +50,18 @@ class Pictures:
 def read_pictures(paths: Sequence[Path]) -> Pictures:
     """Read image files.
 
-    They are grey where all are grey, else RGB; of 16 bits where all are, else of 8.
+    The result is grey if all images are, else RGB; it has 16 bits if all images have, else 8.
 
     Raises:
-        InputError: Pillow is not installed, or cannot read one; one is of another size than the
-            first, or too large.
+        InputError: Pillow is not installed or cannot read an image, or an image is too large or
+            differs in size from the first.
     """
     Image = _pillow()
     modes: Counter[str] = Counter()
     said: Counter[str] = Counter()
     images, hashes = [], []
     with warnings.catch_warnings():
-        # half of a bomb is warned of, a whole one refused: both are no image to learn from
+        # Pillow warns of large decompression bombs and rejects larger ones; treat both as errors
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for path in paths:
@@ -104,7 +104,7 @@ def _pillow() -> Any:
 
 
 def _read(Image: Any, path: Path, said: Counter[str]) -> tuple[np.ndarray, str, str]:
-    """One image as [H, W] or [H, W, 3], its kind ("grey", "deep", "RGB") and its file's sha256."""
+    """Read an image as [H, W] or [H, W, 3], its kind ("grey", "deep", "RGB") and its sha256."""
     try:
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
@@ -133,7 +133,7 @@ def _read(Image: Any, path: Path, said: Counter[str]) -> tuple[np.ndarray, str, 
         raise
     except MemoryError:
         raise InputError(f"{path} does not fit into memory: make it smaller") from None
-    except Exception as error:  # Pillow raises many kinds of them for damaged files
+    except Exception as error:  # Pillow raises many types of exceptions for damaged files
         said_of = " ".join(str(error).split()).partition(" <")[0][:120]
         raise InputError(
             f"{path} cannot be read as an image ({type(error).__name__}: {said_of}): replace it, "

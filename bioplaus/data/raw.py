@@ -1,4 +1,4 @@
-"""What a reader hands on: arrays as they are stored, and what is to be told of them."""
+"""The result of a reader: arrays as they are stored, with facts about them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Channels = Literal["first", "last"]
 
 @dataclass(frozen=True)
 class Part:
-    """The examples to learn, or those to be tested on, as they are stored.
+    """The training or the test examples, as they are stored.
 
     Attributes:
         inputs: [N, ...].
         targets: labels [N], or target vectors [N, m].
-        inputs_name: what messages call the inputs: a file, or an argument.
-        targets_name: likewise.
+        inputs_name: name of the inputs in messages: a file or an argument.
+        targets_name: likewise for the targets.
     """
 
     inputs: np.ndarray
@@ -31,22 +31,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a reader has read.
+    """The result of a reader.
 
     Attributes:
-        train: the examples to learn.
-        test: those to be tested on; None where there are none.
-        format: in a few words, e.g. "EMNIST, IDX files".
-        digests: of what was read, hexadecimal, in a fixed order; of the arrays if empty.
-        files: that were read.
-        left_out: what lies beside them and was not read, "NAME: why" or "12 files: why".
-        told: more facts, by name.
-        warnings: what is likely to spoil a training, a line each.
-        class_names: of each label; none where the classes have only numbers.
-        num_classes: where the format says it; 1 + the largest label if None.
-        full: the value that becomes 1, where the arrays' type does not say it.
-        channels: where the channels of [N, ., ., .] stand; to be recognised if None.
-        keep_floats: floats are states as they are, in whatever range.
+        train: the training examples.
+        test: the test examples; None if there are none.
+        format: the format in a few words, e.g. "EMNIST, IDX files".
+        digests: hexadecimal hashes of the data read, in a fixed order; if empty, the arrays are
+            hashed.
+        files: the files read.
+        left_out: neighbouring files that were not read, "NAME: why" or "12 files: why".
+        told: further facts, by name.
+        warnings: what is likely to spoil training, one line each.
+        class_names: name of each label; empty if the classes have only numbers.
+        num_classes: number of classes, if the format specifies it; None means 1 + the largest
+            label.
+        full: the value that becomes 1, if the arrays' type does not determine it.
+        channels: position of the channels in [N, ., ., .]; None detects it.
+        keep_floats: whether floats are used as states unchanged, whatever their range.
     """
 
     train: Part
@@ -65,12 +67,12 @@ class Raw:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The one or two parts."""
+        """The training part and, if there is one, the test part."""
         return (self.train,) if self.test is None else (self.train, self.test)
 
     @property
     def sha256(self) -> str:
-        """Of everything that was read, hexadecimal."""
+        """The hexadecimal hash of all data read."""
         digests = self.digests or tuple(
             digest_of(array) for part in self.parts for array in (part.inputs, part.targets)
         )
@@ -78,7 +80,7 @@ class Raw:
 
 
 def digest_of(array: np.ndarray) -> str:
-    """Sha256 of an array's type, shape and elements, hexadecimal."""
+    """The hexadecimal sha256 of an array's type, shape and elements."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\n".encode())
     digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
     return digest.hexdigest()

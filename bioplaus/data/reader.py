@@ -1,4 +1,4 @@
-"""What a reader is, and what readers share: names in a folder, hashes, damaged files."""
+"""The interface of readers, and their shared functions: folder listings, hashes, errors."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bioplaus.errors import InputError
 class AbstractReader(ABC):
     """Reads one format.
 
-    A reader is found where its class lies in a module of `bioplaus.data.readers`, where an
-    installed package has an entry point of the group `bioplaus.readers` for it, or where the user
-    names it: `--set data.reader=mine.py:Reader`.
+    A reader is found if its class is in a module of `bioplaus.data.readers`, if an installed
+    package has an entry point for it in the group `bioplaus.readers`, or if the user names it:
+    `--set data.reader=mine.py:Reader`.
 
     Attributes:
-        name: how the user calls it.
-        form: what it reads, in a few words.
-        homes: folders in which it looks beside the one that the user names, relative to that, e.g.
-            "MNIST/raw" for one that names torchvision's root.
-        rank: of several readers that recognise a folder the one of the highest rank reads it.
+        name: name for the user.
+        form: the format that it reads, in a few words.
+        homes: further folders to search, relative to the one that the user names, e.g.
+            "MNIST/raw" if the user names torchvision's root.
+        rank: if several readers recognise a folder, the one with the highest rank reads it.
     """
 
     name: ClassVar[str]
@@ -34,37 +34,37 @@ class AbstractReader(ABC):
 
     @abstractmethod
     def recognises(self, place: Path) -> bool:
-        """Tell whether a file or a folder is of this format, by a look at names and first bytes."""
+        """Whether a file or a folder has this format, judged by names and first bytes."""
 
     @abstractmethod
     def read(self, place: Path, split: str | None) -> Any:
         """Read a file or a folder.
 
         Args:
-            place: that this reader has recognised, or that the user has given to it.
-            split: which of several data sets is meant; None if the user does not say.
+            place: a place that this reader has recognised, or that the user has given to it.
+            split: selects one of several data sets; None if the user does not specify it.
 
         Returns:
-            A `Raw`; or arrays, (x_train, y_train) or (x_train, y_train, x_test, y_test), that are
-            taken as `Dataset.from_arrays` takes them.
+            A `Raw`; or arrays, (x_train, y_train) or (x_train, y_train, x_test, y_test), as for
+            `Dataset.from_arrays`.
 
         Raises:
-            InputError: something is missing or damaged, or there is no such split; one line.
+            InputError: something is missing or damaged, or the split does not exist; one line.
         """
 
     def near_miss(self, place: Path) -> str:
-        """Say what a place lacks that this reader does not recognise; "" if it is far from it."""
+        """Say what an unrecognised place lacks for this reader; "" if it does not come close."""
         del place
         return ""
 
 
 def visible(folder: Path) -> tuple[list[str], list[str]]:
-    """List a folder's files and folders, each sorted, without those that begin with a dot.
+    """List a folder's files and subfolders, each sorted, without those that start with a dot.
 
-    A Mac leaves a `._NAME` beside every file that it copies.
+    macOS leaves a `._NAME` beside every file that it copies.
 
     Raises:
-        InputError: it cannot be listed.
+        InputError: the folder cannot be listed.
     """
     files, folders = [], []
     try:
@@ -81,13 +81,13 @@ def visible(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def hidden(folder: Path) -> tuple[str, ...]:
-    """Say how many files of a folder begin with a dot and are not read; nothing if none."""
+    """Report how many files of a folder start with a dot and are not read; empty if none."""
     count = sum(name.startswith(".") for name in os.listdir(folder))
     return (f"{count} {'file' if count == 1 else 'files'}: begin with a dot",) if count else ()
 
 
 def others(names: Sequence[str], read: Sequence[str], why: str = "not read") -> list[str]:
-    """Say which files of a folder are not read; of many, how many."""
+    """Report which files of a folder are not read, or how many if there are many."""
     left = [name for name in names if name not in set(read)]
     if len(left) > 5:
         return [f"{len(left)} files ({left[0]} ... {left[-1]}): {why}"]
@@ -95,7 +95,7 @@ def others(names: Sequence[str], read: Sequence[str], why: str = "not read") -> 
 
 
 def refuse_split(split: str | None, form: str) -> None:
-    """Refuse a split where there are none.
+    """Reject a split for a format that has none.
 
     Raises:
         InputError: one is given.
@@ -117,5 +117,5 @@ def read_bytes(path: Path) -> bytes:
 
 
 def sha256_of(data: bytes) -> str:
-    """Sha256, hexadecimal."""
+    """The hexadecimal sha256 of some data."""
     return hashlib.sha256(data).hexdigest()

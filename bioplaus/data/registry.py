@@ -1,4 +1,4 @@
-"""The readers that there are, and which of them reads a place."""
+"""The available readers, and the choice of one for a place."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bioplaus.errors import InputError
 from bioplaus.registry import added, defined_in, load_added, unknown
 
 GROUP = "bioplaus.readers"
-"""The entry points of installed packages that are readers."""
+"""The entry-point group under which installed packages register readers."""
 _MOST_FOLDERS = 3
-"""How many folders that hold nothing but one folder are looked into."""
+"""How many nested folders are searched if each contains only one folder."""
 
 
 def all_readers() -> tuple[list[AbstractReader], list[str]]:
-    """Find the readers: those of `bioplaus.data.readers`, and those of installed packages.
+    """Find the readers of `bioplaus.data.readers` and of installed packages.
 
     Returns:
-        The readers; and for each package's entry point that gives none, one line that says why.
+        The readers, and for each entry point without a valid reader one line that says why.
     """
     found, broken = list(_own()), []
     for entry in added(GROUP):
@@ -34,7 +34,7 @@ def all_readers() -> tuple[list[AbstractReader], list[str]]:
 
 
 def get_reader(name: str) -> AbstractReader:
-    """Find a reader by its own name, or by that of a package's entry point.
+    """Find a reader by its name or by that of a package's entry point.
 
     Raises:
         InputError: the name is unknown, or the package that adds it cannot be loaded.
@@ -52,13 +52,13 @@ def get_reader(name: str) -> AbstractReader:
 
 
 def locate(place: Path) -> tuple[AbstractReader, Path]:
-    """Find what reads a file or a folder, there or in a folder where its format has its home.
+    """Find the reader of a file or a folder, there or in the reader's `homes`.
 
     Returns:
         The reader, and the place for it.
 
     Raises:
-        InputError: nothing does, or there is more than one data set.
+        InputError: no reader recognises it, or there is more than one data set.
     """
     known, broken = all_readers()
     start = place
@@ -131,10 +131,10 @@ def _own() -> tuple[AbstractReader, ...]:
 
 
 def as_reader(made: object, told: str) -> AbstractReader:
-    """Take a reader's class, or a reader.
+    """Make a reader from a reader or its class.
 
     Raises:
-        InputError: it is neither, or lacks what a reader has.
+        InputError: it is neither, or lacks a reader's attributes.
     """
     if inspect.isclass(made) and issubclass(made, AbstractReader):
         try:

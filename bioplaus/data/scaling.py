@@ -1,4 +1,4 @@
-"""From stored values to states between 0 and 1: by a given range, or by what the values say."""
+"""Scale stored values to states between 0 and 1, by a given range or one found from the values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from bioplaus.errors import InputError
 
 FAR_BELOW = 0.5
-"""Values that end at or below this share of their type's range are scaled by their own highest."""
+"""Values that stay within this fraction of their type's range are scaled by their maximum."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Scale:
     """How the values of one file become states: (v - low) / (high - low).
 
     Attributes:
-        low, high: what becomes 0 and 1.
-        lowest, highest: the values that the file holds.
+        low, high: the values that become 0 and 1.
+        lowest, highest: the smallest and largest value in the file.
     """
 
     low: float
@@ -33,9 +33,9 @@ class Scale:
     def states(self, images: np.ndarray, dtype: torch.dtype) -> Tensor:
         """Flatten images and scale them to [0, 1], [N, pixels]."""
         flat = images.reshape(len(images), -1)
-        if flat.dtype in (np.uint16, np.uint32, np.uint64):  # torch computes with few of them
+        if flat.dtype in (np.uint16, np.uint32, np.uint64):  # torch barely supports these
             flat = flat.astype(np.float64)
-        values = torch.from_numpy(np.array(flat)).to(dtype)  # nobody else's array
+        values = torch.from_numpy(np.array(flat)).to(dtype)  # a private copy
         if self.low:
             values = values.sub_(self.low)
         span = self.high - self.low
@@ -44,12 +44,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Ranges:
-    """How a data set's range is chosen, and how messages say so.
+    """How a data set's range is chosen, and how messages describe it.
 
     Attributes:
-        given: what becomes 0 and 1; by the type of the values if None.
-        full: the value that becomes 1, where a file format says it, not the type of the array.
-        keep_floats: floats are states as they are.
+        given: the values that become 0 and 1; None determines them from the type of the values.
+        full: the value that becomes 1, if the file format and not the array's type determines it.
+        keep_floats: whether floats are used as states unchanged.
         option: how a user gives a range, with {} for its two ends.
     """
 
@@ -59,11 +59,11 @@ class Ranges:
     option: str = "--set data.range=[{}, {}]"
 
     def say(self, low: float, high: float) -> str:
-        """Write how to give a range."""
+        """Format the option that gives a range."""
         return self.option.format(f"{low:g}", f"{high:g}")
 
     def of(self, array: np.ndarray) -> tuple[float, float]:
-        """What becomes 0 and 1."""
+        """The values that become 0 and 1."""
         if self.given is not None:
             return self.given
         if not np.issubdtype(array.dtype, np.integer):
@@ -72,7 +72,7 @@ class Ranges:
 
     @property
     def legal(self) -> str:
-        """What values may be without a range."""
+        """Describe the legal values if no range is given."""
         floats = "any floats" if self.keep_floats else "floats 0 to 1"
         return f"integers 0 to {self.full or 255:g} or {floats}"
 
@@ -80,21 +80,21 @@ class Ranges:
 def scales(
     names: Sequence[str], arrays: Sequence[np.ndarray], ranges: Ranges
 ) -> tuple[list[Scale], list[str]]:
-    """Find how the values of files that belong together are scaled.
+    """Find the scales of files that belong together.
 
-    Integers are grey levels 0 to 255, floats lie in [0, 1]. Where all files end at half of that or
-    below, e.g. grey levels 0 to 16, their own highest value takes the place of 255 or 1.
+    Integers are grey levels 0 to 255, and floats lie in [0, 1]. If no file exceeds half of that
+    range, as with grey levels 0 to 16, their largest value replaces 255 or 1.
 
     Args:
-        names: of the files, for messages.
-        arrays: their images, whole.
-        ranges: what becomes 0 and 1.
+        names: names of the files, for messages.
+        arrays: all their images.
+        ranges: how the range is chosen.
 
     Returns:
-        A scale a file, and what the user should know, a line each.
+        One scale per file, and notes for the user, one line each.
 
     Raises:
-        InputError: values outside the range, or all of them equal.
+        InputError: values are outside the range, or all are equal.
     """
     ends = [(float(a.min()), float(a.max())) for a in arrays]
     if min(low for low, _ in ends) == max(high for _, high in ends):
@@ -111,7 +111,7 @@ def scales(
         return [Scale(0.0, 1.0, *end) for end in ends], []
     fulls = [ranges.of(array) for array in arrays]
     for name, array, (low, high), full in zip(names, arrays, ends, fulls, strict=True):
-        if not (full[0] <= low and high <= full[1]):  # NaN is outside too
+        if not (full[0] <= low and high <= full[1]):  # also true for NaN
             _require_finite([name], [array], ranges)
             raise InputError(_outside(name, array, low, high, ranges))
     notes: list[str] = []
@@ -157,7 +157,7 @@ def _outside(name: str, array: np.ndarray, low: float, high: float, ranges: Rang
 
 
 def _round_up(high: float) -> float:
-    """The largest number of as many bits, as 1023 for 900; 1 below that."""
+    """The largest number with as many bits, such as 1023 for 900; at most 1 gives 1."""
     return 2.0 ** int(np.ceil(np.log2(high + 1))) - 1 if high > 1 else 1.0
 
 

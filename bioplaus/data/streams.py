@@ -1,4 +1,4 @@
-"""What all readers of binary files need: so many bytes, and no more memory than they take."""
+"""Read a given number of bytes without allocating more memory than they take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from bioplaus.errors import InputError
 
 DEFLATE_MAX_RATIO = 1032
-"""Bytes that one compressed byte can stand for: zlib's own bound, no stream grows more."""
+"""The largest number of bytes from one compressed byte: zlib's own bound."""
 
 _CHUNK = 1 << 20
 
@@ -18,13 +18,13 @@ def read_exactly(stream: BinaryIO, count: int, where: object, fix: str) -> np.nd
     """Read `count` bytes, [count], uint8.
 
     Args:
-        stream: at the first of them.
-        count: what the header promises.
-        where: the file, as a message names it.
-        fix: what to do about a file that is cut off.
+        stream: a stream positioned at the first byte.
+        count: number of bytes that the header promises.
+        where: name of the file in messages.
+        fix: what to do about a truncated file.
 
     Raises:
-        InputError: the stream ends earlier.
+        InputError: the stream ends too early.
     """
     values = np.empty(count, np.uint8)
     filled = 0

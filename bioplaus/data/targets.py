@@ -1,4 +1,4 @@
-"""What stands for a target: labels, names of classes, one-hot rows or target vectors."""
+"""Recognise targets: labels, names of classes, one-hot rows or target vectors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Targets:
     """The targets of one or two parts.
 
     Attributes:
-        of: a part each: labels [N], int64 from 0; or vectors [N, m], floating point.
-        num_outputs: classes, or m.
-        class_names: of each label; none where the classes have only numbers.
-        said: how they were read, if not as they stand.
+        of: one array per part: labels [N], int64 from 0; or vectors [N, m], floating point.
+        num_outputs: number of classes, or m.
+        class_names: name of each label; empty if the classes have only numbers.
+        said: how they were read, if they were converted.
     """
 
     of: tuple[np.ndarray, ...]
@@ -35,20 +35,20 @@ def read_targets(
     class_names: tuple[str, ...] = (),
     num_classes: int | None = None,
 ) -> Targets:
-    """Tell what arrays are as targets.
+    """Recognise what kind of targets arrays are.
 
-    Integers [N] are labels from 0, as are true and false; text is names of classes, which are
-    numbered in sorted order; [N, m] are target vectors, but where each row has a single 1 and is
-    0 elsewhere the 1's place is the label.
+    Integers and booleans [N] are labels from 0. Strings are names of classes, which are numbered in
+    sorted order. [N, m] are target vectors, unless each row has a single 1 and is 0 elsewhere; then
+    the position of the 1 is the label.
 
     Args:
-        arrays: of the training set, and of the test set if there is one.
-        names: what messages call them.
-        class_names: of each label, if known.
-        num_classes: how many there are; 1 + the largest label if None.
+        arrays: the targets of the training set, and of the test set if there is one.
+        names: their names in messages.
+        class_names: name of each label, if known.
+        num_classes: number of classes; None means 1 + the largest label.
 
     Raises:
-        InputError: they are none of these, do not fit each other, or a label is out of range.
+        InputError: they are none of these, do not match each other, or a label is out of range.
     """
     arrays = [_plain(array, name) for array, name in zip(arrays, names, strict=True)]
     if arrays[0].ndim == 1 and arrays[0].dtype.kind == "U":
@@ -71,7 +71,7 @@ def read_targets(
 
 
 def _plain(array: np.ndarray, name: str) -> np.ndarray:
-    """The array without a column to no purpose, as integers, floats or text; or an error."""
+    """Drop a superfluous column; return integers, floats or text, or raise an error."""
     kind = array.dtype.kind
     if array.ndim == 2 and array.shape[1] == 1 and kind in "buiSU":
         array = array[:, 0]

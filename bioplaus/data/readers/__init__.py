@@ -1,1 +1,1 @@
-"""Readers, one format a file; `bioplaus.data.registry` finds them."""
+"""Readers, one file per format; `bioplaus.data.registry` finds them."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary versions: labels and 3 x 32 x 32 bytes an image."""
+"""CIFAR-10 and CIFAR-100, binary versions: labels and 3 x 32 x 32 bytes per image."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _PICKLED = ("data_batch_1", "test_batch", "train", "test")
 
 @dataclass(frozen=True)
 class _Labels:
-    """One of the labels in front of each image.
+    """One of the labels that precede each image.
 
     Attributes:
-        column: of the labels.
-        classes: how many there are.
-        names: the file with their names, a line each.
+        column: index of the label.
+        classes: number of classes.
+        names: file with the class names, one per line.
     """
 
     column: int
@@ -44,7 +44,7 @@ class _Labels:
 
 
 class AbstractCifarReader(AbstractReader):
-    """Files of records without a header: one byte a label, then red, green and blue, row by row.
+    """Files of records without header: one byte per label, then red, green and blue, row by row.
 
     Source: Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
     """
@@ -52,7 +52,7 @@ class AbstractCifarReader(AbstractReader):
     labels: ClassVar[Mapping[str, _Labels]]
 
     def sides(self, files: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The files of the training set, and those of the test set."""
+        """The files of the training set and those of the test set."""
         raise NotImplementedError
 
     def read(self, place: Path, split: str | None) -> Raw:
@@ -96,7 +96,7 @@ class AbstractCifarReader(AbstractReader):
         )
 
     def doubts(self, batches: Sequence[str]) -> list[str]:
-        """What the user should know of the files that are there."""
+        """Warnings about the files found."""
         del batches
         return []
 
@@ -179,7 +179,7 @@ class Cifar100Reader(AbstractCifarReader):
 
 
 def _class_names(path: Path, classes: int) -> tuple[str, ...]:
-    """The lines of a file of names; none if it is not there or has another number of them."""
+    """The lines of a file of names; empty if it is missing or has the wrong number of lines."""
     if not path.is_file():
         return ()
     lines = read_bytes(path).decode("utf-8", "replace").split("\n")

@@ -1,4 +1,4 @@
-"""EMNIST: handwritten letters and digits, six data sets beside each other."""
+"""EMNIST: handwritten letters and digits, six data sets in one folder."""
 
 from __future__ import annotations
 

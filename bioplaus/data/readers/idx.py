@@ -1,4 +1,4 @@
-"""MNIST's format and its relatives: IDX files, plain or gzip-compressed."""
+"""IDX files, the format of MNIST and its relatives, plain or gzip-compressed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Roles = Mapping[str, Path]
 
 
 class IdxReader(AbstractReader):
-    """Four IDX files: images and labels, to learn and to test; or the two to learn.
+    """Four IDX files, images and labels for training and test; or only the two for training.
 
     Source: LeCun, Cortes, Burges, "The MNIST database", section "The IDX file format".
     """
@@ -77,10 +77,10 @@ class IdxReader(AbstractReader):
         )
 
     def choose(self, place: Path, split: str | None) -> Roles:
-        """The files of the data set that the user means.
+        """Choose the files of the data set that the user means.
 
         Raises:
-            InputError: several could be meant, none has that name, or files are missing.
+            InputError: the choice is ambiguous, the name does not exist, or files are missing.
         """
         sets = {
             label: roles
@@ -105,7 +105,7 @@ class IdxReader(AbstractReader):
         return _complete(place, next(iter(sets.values())))
 
     def decode(self, role: str, path: Path, array: np.ndarray) -> np.ndarray:
-        """What a file holds, if it can be what its role says.
+        """Convert the array of a file if it fits the file's role.
 
         Raises:
             InputError: it cannot.
@@ -116,12 +116,13 @@ class IdxReader(AbstractReader):
 def find_roles(folder: Path) -> dict[str, dict[str, Path]]:
     """Find the IDX files of a folder, by data set and role.
 
-    A file's name has the words train, or t10k or test; image, images, label or labels; and one that
-    starts with idx or ubyte. What stands before these words is its data set's name, unless all
-    files can be of one data set; the standard names come first. Uncompressed files come before .gz.
+    A file's name contains one of the words train, t10k and test; one of image, images, label and
+    labels; and a word that starts with idx or ubyte. The text before these words is the name of its
+    data set, unless all files can belong to one data set; standard names come first. Uncompressed
+    files take precedence over .gz.
 
     Raises:
-        InputError: two files could be the same one of the same data set.
+        InputError: two files of a data set could have the same role.
     """
     files = visible(folder)[0]
     found: dict[str, dict[str, list[str]]] = {}
@@ -158,7 +159,7 @@ def find_roles(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def _meaning(file_name: str) -> tuple[str, str] | None:
-    """The data set's name and the role that a file's name says; None if it says none."""
+    """Parse a data set's name and a role from a file's name; None if it has no role."""
     words = re.split(r"[^a-z0-9]+", file_name.lower())
     if not any(word.startswith(("idx", "ubyte")) for word in words):
         return None
@@ -171,13 +172,13 @@ def _meaning(file_name: str) -> tuple[str, str] | None:
 
 
 def _common(labels: list[str]) -> str:
-    """The name of a data set whose files have different ones before the words."""
+    """The common name of a data set whose files have different prefixes."""
     named = [label for label in labels if label]
     return named[0] if len(named) == 1 else ""
 
 
 def _short_names(labels: list[str]) -> list[str]:
-    """Names of data sets without the words that all begin with."""
+    """Names of data sets without their common leading words."""
     if len(labels) == 1:
         return [labels[0].rpartition("-")[2]]
     words = [label.split("-") for label in labels]
@@ -188,7 +189,7 @@ def _short_names(labels: list[str]) -> list[str]:
 
 
 def _complete(folder: Path, roles: Roles) -> Roles:
-    """All four roles, or the two of a training set.
+    """Check that all four roles are present, or the two of a training set.
 
     Raises:
         InputError: one is missing.
@@ -208,10 +209,10 @@ def _complete(folder: Path, roles: Roles) -> Roles:
 
 
 def check_role(role: str, path: Path, array: np.ndarray) -> np.ndarray:
-    """Return an array if it can be what its role says.
+    """Return an array if it fits its role.
 
     Raises:
-        InputError: it cannot; names the file.
+        InputError: it does not; the message names the file.
     """
     expected = "2 or more dimensions" if role.endswith("images") else "1 dimension"
     if (array.ndim >= 2) != role.endswith("images"):

@@ -1,4 +1,4 @@
-"""Folders of images, one a class: train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png."""
+"""One folder of images per class: train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bioplaus.errors import InputError
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "t10k", "eval", "val", "valid", "validation")
-"""Names of a test set's folder; a validation set is one where there is no other."""
+"""Names of a test set's folder; a validation set serves if there is no other."""
 
 
 class _Found(NamedTuple):
-    """Images of one part, the classes in turn."""
+    """The images of one part, alternating between classes."""
 
     paths: list[Path]
     labels: np.ndarray
 
 
 class ImageFolderReader(AbstractReader):
-    """A folder a class, in folders train and test, or alone; Pillow reads the images."""
+    """One folder per class, with or without folders train and test; Pillow reads the images."""
 
     name = "images"
     form = "folders of images a class (train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png)"
@@ -87,7 +87,7 @@ def _is_image(name: str) -> bool:
 
 
 def _sides(place: Path) -> dict[str, str]:
-    """The folders of the training set and of the test set, by side; none where classes lie here."""
+    """The folders of the training and the test set; empty if the classes are in `place` itself."""
     folders = [name for name in visible(place)[1] if visible(place / name)[1]]
     by_name = {name.lower(): name for name in reversed(folders)}
     train = next((by_name[name] for name in _TRAIN if name in by_name), None)
@@ -98,7 +98,7 @@ def _sides(place: Path) -> dict[str, str]:
 
 
 def _classes(roots: list[Path]) -> list[str]:
-    """Names of classes, sorted; as numbers where all are whole numbers."""
+    """Names of classes, sorted, by number if all are whole numbers."""
     names = {name for root in roots for name in visible(root)[1]}
     if not names:
         raise InputError(f"{roots[0]} has no folder a class: put each image in one of its class")
@@ -107,12 +107,12 @@ def _classes(roots: list[Path]) -> list[str]:
 
 
 def _images(root: Path, classes: list[str], left_out: Counter[str]) -> _Found:
-    """The images of one part: the first by name of every class, the second of each, and so on.
+    """The images of one part: the first of each class by name, then the second, and so on.
 
-    The first so many of them are then as many of each class, give or take one.
+    Any number of leading images is thus balanced between the classes, up to one image.
 
     Raises:
-        InputError: a class has a folder without images.
+        InputError: the folder of a class has no images.
     """
     found: list[tuple[int, int, Path]] = []
     there = set(visible(root)[1])
@@ -140,7 +140,7 @@ def _images(root: Path, classes: list[str], left_out: Counter[str]) -> _Found:
 
 
 def _digests(place: Path, found: dict[str, _Found], pictures: Pictures) -> tuple[str, ...]:
-    """A hash of each part: of the names and the bytes of its files."""
+    """A hash of each part, over the names and the bytes of its files."""
     hashes = iter(pictures.hashes)
     digests = []
     for each in found.values():

@@ -28,7 +28,7 @@ _ZIP, _NPY = b"PK\x03\x04", b"\x93NUMPY"
 
 
 class NumpyReader(AbstractReader):
-    """Arrays whose names say what they are: x_train, train_images, X and y, trainLabels, ..."""
+    """Arrays recognised by name: x_train, train_images, X and y, trainLabels, ..."""
 
     name = "numpy"
     form = "a .npz file, or a folder of .npz or .npy files (x_train, y_train, x_test, y_test)"
@@ -74,7 +74,7 @@ class NumpyReader(AbstractReader):
 
 
 def _read_all(paths: Iterable[Path]) -> dict[str, np.ndarray]:
-    """The arrays of files by name; where there are several, their names are put before."""
+    """The arrays of files by name; if there are several files, prefixed by the file's name."""
     paths = list(paths)
     arrays: dict[str, np.ndarray] = {}
     for path in paths:
@@ -82,17 +82,17 @@ def _read_all(paths: Iterable[Path]) -> dict[str, np.ndarray]:
             single = file.read(len(_NPY)) == _NPY
         inner = {"arr_0": read_npy(path)} if single else read_npz(path)
         for name, array in inner.items():
-            # numpy.savez calls an array that has no name arr_0
+            # numpy.savez names an unnamed array arr_0
             whole = path.stem if name == "arr_0" else f"{path.stem} {name}"
             arrays[name if len(paths) == 1 and name != "arr_0" else whole] = array
     return arrays
 
 
 def _choose(place: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, str], list[str]]:
-    """Names of arrays by role, "train x" and so on, and what is left out.
+    """The names of arrays by role ("train x" etc.), and those left out.
 
     Raises:
-        InputError: none or several could be one of them.
+        InputError: a role fits no array or several.
     """
     found: dict[str, list[str]] = {}
     for name in arrays:
@@ -123,14 +123,14 @@ def _choose(place: Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, st
 
 
 def _meaning(name: str) -> tuple[str | None, str | None]:
-    """The side and the kind that an array's name says: x_train, trainLabels, X, Ytest."""
+    """Parse the side and the kind from an array's name: x_train, trainLabels, X, Ytest."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     words = [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
     # xtrain, Ytest: one letter before a side
     words = [part for word in words for part in _parted(word)]
     side = next((s for s, names in _SIDES.items() if set(words) & set(names)), None)
     kinds = [k for word in words for k, names in _KINDS.items() if word in names]
-    return side, kinds[-1] if kinds else None  # of "image labels" the last word counts
+    return side, kinds[-1] if kinds else None  # in "image labels" the last word counts
 
 
 def _parted(word: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""QMNIST: MNIST traced back to its source, with 60,000 test images and eight labels an image."""
+"""QMNIST: MNIST rebuilt from its source, with 60,000 test images and eight labels per image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SPLITS = ("test", "test10k", "test50k")
 
 
 class QmnistReader(IdxReader):
-    """IDX files whose labels are 8 integers an image; the class is the first of them.
+    """IDX files with 8 integers per label; the first one is the class.
 
-    The splits test10k and test50k are the test images that MNIST has, and those that it lacks.
+    The splits test10k and test50k are the test images inside and outside of MNIST.
 
     Source: Yadav, Bottou 2019 (arXiv 1905.10498), appendix.
     """
