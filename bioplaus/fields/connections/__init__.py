@@ -1,4 +1,4 @@
-"""What joins layers, one kind a file."""
+"""Connections between layers, one kind per file."""
 
 from bioplaus.fields.connections.base import Connection, Shape, Wire, units
 from bioplaus.fields.connections.conv import Conv

@@ -1,4 +1,4 @@
-"""What joins two layers: a current from a weight and activities, and what follows from it."""
+"""Connections between layers: a current from a weight and activities, and its derivatives."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bioplaus.errors import InputError
 from bioplaus.products import pushforward
 
 Shape = tuple[int, ...]
-"""Units of a layer, or channels x height x width."""
+"""Number of units of a layer, or channels x height x width."""
 
 
 def units(shape: Shape) -> int:
-    """Units of a layer: of its one size, or channels times height times width."""
+    """The number of units of a layer, for channels x height x width their product."""
     return math.prod(shape)
 
 
@@ -30,19 +30,19 @@ def units(shape: Shape) -> int:
 class Connection(metaclass=Answered):
     """A current into the layer `target` from the activities of the layer `source`.
 
-    Layers are counted from 1; 0 is the clamped input. A subclass says the shape of its weight and
-    what the current is; the transposed current, the linear part at a state and the local update
-    follow by `torch.func`. `wire` may give a faster path.
+    Layers are numbered from 1; 0 is the clamped input. A subclass defines the shape of its weight
+    and the current. The transposed current, the linear part at a state and the local update follow
+    by `torch.func`. `wire` may return a faster implementation.
 
     Attributes:
         source, target: the layers.
-        name: of the weight among the parameters; by default `forward.k` from layer k-1 to k,
+        name: name of the weight among the parameters; by default `forward.k` from layer k-1 to k,
             `feedback.k` from k+1 to k, `lateral.k` within k, else `between.i.j`.
         gain: weights are drawn from N(0, gain^2 / fan_in).
-        trainable: whether the weight learns; a fixed one is no parameter.
-        mask: 0 or 1, of the weight's shape (or what broadcasts to it): which synapses exist.
-        signs: Dale's law, +1 or -1 for each unit (or channel) of the source: the sign of all its
-            weights. They are drawn so, and a step that would cross zero ends there.
+        trainable: whether the weight learns; a fixed one is not a parameter.
+        mask: 0 or 1, broadcast to the weight's shape: which synapses exist.
+        signs: Dale's law: +1 or -1 for each unit (or channel) of the source, the sign of all its
+            weights. Weights are drawn with it, and a step that would cross zero stops there.
     """
 
     source: int
@@ -75,40 +75,40 @@ class Connection(metaclass=Answered):
 
     @abstractmethod
     def weight_shape(self, source: Shape, target: Shape) -> Shape:
-        """The weight's shape between layers of these shapes.
+        """The shape of the weight between layers of these shapes.
 
         Raises:
-            InputError: it cannot join them; the message names what it would give.
+            InputError: it cannot connect them; the message names the shape that it would give.
         """
 
     @abstractmethod
     def current(self, weight: Tensor, r: Tensor) -> Tensor:
-        """The current [B, *target] of activities [B, *source]; autograd can go through it."""
+        """The current [B, *target] from activities [B, *source]; differentiable by autograd."""
 
     def fan_in(self, weight: Shape) -> int:
-        """Synapses onto one unit."""
+        """The number of synapses onto one unit."""
         return math.prod(weight[1:])
 
     def sources(self, weight: Shape) -> tuple[int, ...]:
-        """The weight's shape with 1 but for the dimension that counts units of the source."""
+        """The weight's shape with 1 in every dimension except that of the source's units."""
         return (1, weight[1], *(1 for _ in weight[2:]))
 
     def mirrored(self, weight: Tensor) -> Tensor:
-        """The weight as it stands in a connection the other way."""
+        """The weight in the layout of a connection in the opposite direction."""
         return weight.T
 
     def draw(self, shape: Shape, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
-        """A first weight."""
+        """Draw an initial weight."""
         weight = torch.randn(shape, generator=generator, dtype=dtype)
         weight *= self.gain / math.sqrt(self.fan_in(shape))
         return self.constrain(weight, flip=True)
 
     def constrain(self, weight: Tensor, *, flip: bool = False) -> Tensor:
-        """Give a weight, in place, its mask and its signs; what has the other sign becomes 0.
+        """Apply the mask and the signs to a weight in place; entries of the wrong sign become 0.
 
         Args:
-            weight: in the connection's shape.
-            flip: turn the other sign round instead, as at the first draw.
+            weight: a weight in the connection's shape.
+            flip: whether to flip wrong signs instead, as in the initial draw.
         """
         if self.mask is not None:
             weight.mul_(self.mask.to(weight))
@@ -118,11 +118,11 @@ class Connection(metaclass=Answered):
         return weight
 
     def effective(self, weight: Tensor) -> Tensor:
-        """The weight with the synapses that its mask leaves."""
+        """The weight with its mask applied."""
         return weight if self.mask is None else weight * self.mask.to(weight)
 
     def require_fitting(self, weight: Shape) -> None:
-        """Refuse a mask or signs that do not fit the weight."""
+        """Reject a mask or signs that do not fit the weight."""
         if self.mask is not None:
             try:
                 fits = torch.broadcast_shapes(tuple(self.mask.shape), weight) == weight
@@ -140,11 +140,11 @@ class Connection(metaclass=Answered):
             )
 
     def wire(self, weight: Tensor, source: Shape, target: Shape) -> Wire:
-        """The connection with its weight, between layers of these shapes."""
+        """Bind the connection to a weight, between layers of these shapes."""
         return Wire(self, weight, source, target)
 
     def description(self) -> dict[str, Any] | None:
-        """The connection without mask and signs, in what JSON can say; None where it is code."""
+        """Describe the connection, without mask and signs, in JSON values; None if it is code."""
         if not type(self).__module__.startswith(f"{__package__}."):
             return None
         own = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -163,7 +163,7 @@ class Connection(metaclass=Answered):
         return f"{type(self).__name__}({', '.join([*self.ends(), *told])})"
 
     def ends(self) -> list[str]:
-        """What names the layers where the connection is made."""
+        """The constructor's arguments that name the layers."""
         return [str(self.source), str(self.target)]
 
     def __eq__(self, other: object) -> bool:
@@ -180,8 +180,8 @@ class Wire:
     """A connection with its weight: products between flat activities and flat currents.
 
     Attributes:
-        connection: what it is.
-        weight: its tensor, a parameter or a fixed one.
+        connection: the connection.
+        weight: its weight, a parameter or a fixed tensor.
         source, target: shapes of the layers.
     """
 
@@ -200,9 +200,9 @@ class Wire:
         """base + current, [B, n_target].
 
         Args:
-            base: what broadcasts to the current; None is nothing. It may be `out`.
+            base: broadcast to the current; None means zero. It may be `out`.
             r: activities of the source, [B, n_source].
-            out: where the sum is written; without it, autograd can go through.
+            out: receives the sum; without it, the result is differentiable.
         """
         current = self.formula(self.weight, r)
         if base is not None:
@@ -210,17 +210,17 @@ class Wire:
         return current if out is None else out.copy_(current)
 
     def back(self, v: Tensor) -> Tensor:
-        """W^T v, [B, n_source], of a linear wire only; autograd can go through it."""
+        """W^T v, [B, n_source], for linear wires only; differentiable by autograd."""
         rest = v.new_zeros(len(v), units(self.source))
         return vjp(lambda r: self.formula(self.weight, r), rest)[1](v)[0]
 
     def add_transposed(self, base: Tensor | None, v: Tensor, out: Tensor) -> Tensor:
-        """base + W^T v, [B, n_source], written to `out`; of a linear wire only."""
+        """base + W^T v, [B, n_source], written to `out`; for linear wires only."""
         back = self.back(v)
         return out.copy_(back) if base is None else torch.add(base, back, out=out)
 
     def update(self, r: Tensor, post: Tensor) -> Tensor:
-        """(d current / d weight)^T post, summed over the batch, of the weight's shape.
+        """(d current / d weight)^T post, summed over the batch, in the weight's shape.
 
         Args:
             r: activities of the source, [B, n_source].
@@ -238,17 +238,17 @@ class Wire:
         return self if self.connection.linear else Tangent(*_parts(self), r)
 
     def take(self, rows: Tensor | slice) -> Wire:
-        """The same for some of the rows for which it was linearised."""
+        """The same wire for some of the rows for which it was linearised."""
         return self
 
     def with_weight(self, weight: Tensor) -> Self:
-        """The same with another weight."""
+        """The same wire with another weight."""
         return replace(self, weight=weight)
 
 
 @dataclass(eq=False)
 class Tangent(Wire):
-    """The linear part of a wire that is not linear, at activities `r` [B, n_source]."""
+    """The linear part of a nonlinear wire at activities `r` [B, n_source]."""
 
     r: Tensor
 

@@ -1,4 +1,4 @@
-"""Convolutions between layers of channels x height x width, with pooling, and their ways back."""
+"""Convolutions between layers of channels x height x width, with pooling and feedback."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ POOLINGS = ("none", "average", "max", "softmax")
 class Conv(Connection):
     """a = pool(K * r), with kernels K [channels of the target, of the source, kernel, kernel].
 
-    With `feedback` it leads the other way, from a layer above to one below, with kernels of its
-    own, K [channels of the source, of the target, kernel, kernel]: a = K^T upsample(r), each unit
-    repeated over its window. Kernels of the two directions have one shape; with equal ones and
-    average pooling the way back is the transpose times window^2.
+    With `feedback` it runs in the opposite direction, from a layer above to one below, with its own
+    kernels K [channels of the source, of the target, kernel, kernel]: a = K^T upsample(r), where
+    each unit is repeated over its window. Kernels of the two directions have the same shape. If
+    they are equal and pooling is average, feedback is the transpose times window^2.
 
     Attributes:
-        kernel, stride, padding: of the convolution; padding -1 is half of the kernel.
+        kernel, stride, padding: size of the kernel, stride and padding of the convolution;
+            padding -1 means half of the kernel.
         pool: `none`, `average`, `max` or `softmax` (sum of the window's currents weighted by their
-            softmax) over windows without overlap.
+            softmax) over non-overlapping windows.
         window: width of a window.
-        feedback: whether it leads from above to below.
+        feedback: whether it runs from above to below.
 
     Source: Ernoult et al. 2019 (arXiv 1905.13633), appendix; Laborieux et al. 2021
     (arXiv 2006.03824), section 3.3; softmax pooling: Stergiou et al. 2021 (arXiv 2101.00440).
@@ -58,11 +59,11 @@ class Conv(Connection):
         if self.pool == "none":
             object.__setattr__(self, "window", 1)
         if self.feedback and self.pool in ("max", "softmax"):
-            object.__setattr__(self, "pool", "average")  # a way back repeats over the window
+            object.__setattr__(self, "pool", "average")  # feedback repeats over the window
         object.__setattr__(self, "linear", self.pool in ("none", "average"))
 
     def _pooled(self, below: Shape) -> Shape:
-        """Height and width above those of a layer below."""
+        """Height and width of the layer above, given the layer below."""
         sides = []
         for side in below[1:]:
             moved = (side + 2 * self.padding - self.kernel) // self.stride + 1
@@ -126,7 +127,7 @@ class Conv(Connection):
 
 
 def _spread(v: Tensor, window: int) -> Tensor:
-    """Each unit repeated over its window."""
+    """Repeat each unit over its window."""
     if window == 1:
         return v
     return v.repeat_interleave(window, -2).repeat_interleave(window, -1)
@@ -134,7 +135,7 @@ def _spread(v: Tensor, window: int) -> Tensor:
 
 def _window_sums(a: Tensor, window: int) -> Tensor:
     """The sum over each window, [B, C, H, W] -> [B, C, H / w, W / w]."""
-    if a.is_complex():  # which avg_pool2d refuses
+    if a.is_complex():  # avg_pool2d does not support it
         return _windows(a, window).sum(-1)
     return F.avg_pool2d(a, window, divisor_override=1)
 
@@ -155,13 +156,13 @@ def _unwindowed(parts: Tensor, window: int) -> Tensor:
 
 @dataclass(eq=False)
 class _ConvWire(Wire):
-    """Convolution and average pooling as one convolution, with a wider kernel and longer steps.
+    """Convolution and average pooling as one convolution with a wider kernel and a larger stride.
 
     mean_ij sum_ab K_ab r_{s (w m + i) + a} = sum_c K'_c r_{s w m + c}, where K' is the mean of the
-    kernel K moved by s i, 0 <= i < w: a third of the products, and no pooling.
+    kernel K shifted by s i, 0 <= i < w. This takes a third of the products, and no pooling.
 
     Attributes:
-        held: K' where the weight is known to stay as it is, through a phase.
+        held: K' if the weight is known not to change, as during a phase.
     """
 
     held: Tensor | None = None
@@ -185,7 +186,7 @@ class _ConvWire(Wire):
         return total if conv.feedback else total / conv.window**2
 
     def up(self, r: Tensor, shape: Shape) -> Tensor:
-        """K' * r of flat activities below, flat."""
+        """K' * r for flat activities below, flat."""
         conv = self.conv
         step = conv.stride * conv.window
         a = F.conv2d(r.view(len(r), *shape), self.wide, stride=step, padding=conv.padding)
@@ -200,7 +201,7 @@ class _ConvWire(Wire):
         return back.reshape(len(v), -1)
 
     def pull(self, below: Tensor, above: Tensor) -> Tensor:
-        """The slope of above . K' * below by the kernel K; both [B, channels, height, width]."""
+        """The derivative of above . (K' * below) by K; both are [B, channels, height, width]."""
         conv = self.conv
         step, k = conv.stride * conv.window, conv.kernel
         wide = k + (conv.window - 1) * conv.stride
@@ -245,11 +246,11 @@ class _BackWire(_ConvWire):
 
 @dataclass(eq=False)
 class _PoolWire(Wire):
-    """Pooling that depends on the currents: of itself by the formula, at a state by fixed shares.
+    """Pooling that depends on the currents; frozen at a state, it has fixed shares.
 
     Attributes:
-        shares: of each unit before pooling, [B, C, H, W]; None where the pooling is not frozen.
-        kernel: the weight with its mask, where it is frozen.
+        shares: share of each unit before pooling, [B, C, H, W]; None if it is not frozen.
+        kernel: the weight with its mask applied, if the pooling is frozen.
     """
 
     shares: Tensor | None = None
@@ -309,7 +310,7 @@ class _PoolWire(Wire):
         return F.conv2d(r, kernel, stride=conv.stride, padding=conv.padding)
 
     def _before_pooling(self, v: Tensor) -> Tensor:
-        """What flat currents [B, n_target] pull at before the pooling, [B, C, H, W]."""
+        """Backpropagate flat currents [B, n_target] through the pooling, [B, C, H, W]."""
         assert self.shares is not None
         return _spread(v.view(len(v), *self.target), self.conv.window) * self.shares
 

@@ -1,4 +1,4 @@
-"""Every unit to every unit."""
+"""Dense connections: every unit to every unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bioplaus.fields.connections.base import Connection, Shape, Wire, units
 from bioplaus.fields.connections.stacked import StackedWire
 
 NARROW = 32
-"""Below this width a product is faster written by columns, also with a copy into the rows."""
+"""Below this width a product in column layout is faster, even with a copy to row layout."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,14 +27,14 @@ class Dense(Connection):
     def wire(self, weight: Tensor, source: Shape, target: Shape) -> Wire:
         if self.mask is not None:
             return super().wire(weight, source, target)
-        if weight.ndim == 3:  # of many networks, see `bioplaus.fields.ensemble`
+        if weight.ndim == 3:  # weights of many networks, see `bioplaus.fields.ensemble`
             return StackedWire(self, weight, source, target)
         return DenseWire(self, weight, source, target)
 
 
 @dataclass(eq=False)
 class DenseWire(Wire):
-    """Products that add as they multiply; looking up and transposing is done once."""
+    """Fused multiply-add products; looking up and transposing is done once."""
 
     transposed: Tensor = field(init=False)
     narrow: bool = field(init=False)

@@ -1,4 +1,4 @@
-"""Every unit of a layer to every other unit of it."""
+"""Lateral connections: every unit of a layer to every other unit of it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Lateral(Dense):
         mask: Tensor | None = None,
         signs: Tensor | None = None,
     ) -> None:
-        """Join a layer with itself.
+        """Connect a layer to itself.
 
         Args:
-            layer: its number, from 1.
+            layer: number of the layer, from 1.
             name, gain, trainable, mask, signs: see `Connection`.
         """
         super().__init__(layer, layer, name, gain, trainable, mask, signs)

@@ -1,4 +1,4 @@
-"""Dense connections of many networks at once, each with a weight of its own."""
+"""Dense connections of many networks at once, each with its own weight."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from bioplaus.fields.connections.base import Wire
 
 
 class Rows:
-    """Of which member each row of a batch is, where rows are not of all members in turn.
+    """The member of each row of a batch, if the rows do not cycle through all members.
 
     Attributes:
         members: the member of each row, [B].
-        parts: of each member that has rows, its number and where they stand in `order`.
-        order: rows by member; None where they stand so already.
+        parts: for each member that has rows, its index and the position of its rows in `order`.
+        order: the rows sorted by member; None if they are sorted already.
     """
 
     def __init__(self, members: Tensor, count: int) -> None:
-        """Sort the rows.
+        """Sort the rows by member.
 
         Args:
             members: the member of each row, [B].
-            count: how many members there are.
+            count: number of members.
         """
         self.members = members
         self.parts: list[tuple[int, slice]] = []
@@ -41,15 +41,15 @@ class Rows:
 class StackedWire(Wire):
     """The wires of M dense connections, with the weight [M, n_target, n_source].
 
-    Row i of a batch is of member i modulo M, so that all rows of a member are one matrix of a
-    batched product. `rows` says otherwise where some of them have been taken out.
+    Row i of a batch belongs to member i modulo M, so that all rows of a member are one matrix of
+    a batched product. If rows have been removed, `rows` gives the member of each.
     """
 
     rows: Rows | None = None
 
     @property
     def members(self) -> int:
-        """M."""
+        """The number of networks, M."""
         return len(self.weight)
 
     def formula(self, weight: Tensor, r: Tensor) -> Tensor:
@@ -71,11 +71,11 @@ class StackedWire(Wire):
         torch.bmm(by_member(post, self.members).mT, by_member(r, self.members), out=out)
 
     def of_rows(self, rows: Rows | None) -> StackedWire:
-        """The same for other rows."""
+        """The same wire for other rows."""
         return replace(self, rows=rows)
 
     def _times(self, base: Tensor | None, r: Tensor, weights: Tensor, out: Tensor | None) -> Tensor:
-        """base + r W of each row, W that of its member, of `weights` [M, n_in, n_out]."""
+        """base + r W for each row, with its member's W from `weights` [M, n_in, n_out]."""
         if out is None:
             out = r.new_empty(len(r), weights.shape[2])
         if self.rows is not None:
@@ -89,12 +89,12 @@ class StackedWire(Wire):
 
 
 def by_member(t: Tensor, members: int) -> Tensor:
-    """Rows [B M, n] of all members in turn as one matrix a member, [M, B, n], a view."""
+    """View rows [B M, n] that cycle through all members as one matrix per member, [M, B, n]."""
     return t.view(-1, members, t.shape[1]).transpose(0, 1)
 
 
 def _in_parts(base: Tensor | None, r: Tensor, weights: Tensor, out: Tensor, rows: Rows) -> Tensor:
-    """A product a member that has rows."""
+    """Compute one product per member that has rows."""
     order, there = rows.order, out
     if order is not None:
         r, base = r[order], None if base is None else base[order]

@@ -1,4 +1,4 @@
-"""The way back of another connection, with the same weight."""
+"""Tied connections: the transpose of another connection, with the same weight."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tied(Connection):
         raise InputError("a Tied connection has no current without the one that it is tied to")
 
     def tie(self, other: Wire) -> Wire:
-        """The way back of another wire."""
+        """The transpose of another wire."""
         return TiedWire(self, other.weight, other.target, other.source, other)
 
 

@@ -1,4 +1,4 @@
-"""All connections of a field with their weights, sorted by the layers that they join."""
+"""All connections of a field with their weights, sorted by the layers that they connect."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Wires:
     """The connections of a field with their weights.
 
     Attributes:
-        into: of each layer, the sources (by index; -1 is the input) and wires that reach it.
-        within: the same without those from the input.
-        leaving: of each layer, the targets and wires that leave it.
-        products: multiplications that a row takes within the network; inf where kernels move.
+        into: for each layer, the sources (by index; -1 is the input) and wires into it.
+        within: the same without wires from the input.
+        leaving: for each layer, the targets and wires out of it.
+        products: number of multiplications per row within the network; inf with convolutions.
     """
 
     def __init__(self, into: list[list[tuple[int, Wire]]]) -> None:
-        """Sort them."""
+        """Sort the wires."""
         self.into = into
         self.within = [[(j, wire) for j, wire in some if j >= 0] for some in into]
-        # a stacked weight [M, n, m] is a matrix a member; kernels have two dimensions more
+        # a stacked weight [M, n, m] is one matrix per member; kernels have four dimensions
         inner = [wire.weight for some in self.within for _, wire in some]
         self.products = sum(math.prod(w.shape[-2:]) if w.ndim < 4 else math.inf for w in inner)
         self.linear = all(w.connection.linear for some in self.within for _, w in some)
@@ -46,12 +46,12 @@ class Wires:
         """base + sum_j W_j r_j of one layer.
 
         Args:
-            base: what broadcasts to [B, n_layer]; None is nothing.
+            base: broadcast to [B, n_layer]; None means zero.
             layer: index of the layer.
-            r: a tensor a layer.
-            out: where it is written; without it, autograd can go through.
-            rows: B, where nothing else tells it.
-            of: the layers j that are added; None is all.
+            r: activities, one tensor per layer.
+            out: receives the sum; without it, the result is differentiable.
+            rows: B, if nothing else determines it.
+            of: the layers j to add; None means all.
         """
         total, empty = base, True
         for j, wire in self.within[layer]:
@@ -67,13 +67,13 @@ class Wires:
         return base.clone() if base.ndim == 2 else base.expand(rows, -1).clone()
 
     def at(self, r: Sequence[Tensor]) -> Wires:
-        """Their linear parts at activities `r`, a tensor a layer."""
+        """The linear parts of the wires at activities `r`, one tensor per layer."""
         if self.linear:
             return self
         return Wires([[(j, wire.at(r[j])) for j, wire in some] for some in self.within])
 
     def take(self, rows: Tensor | slice) -> Wires:
-        """The same for some of the rows at which they were made."""
+        """The same wires for some of the rows for which they were linearised."""
         if self.linear:
             return self
         return Wires([[(j, wire.take(rows)) for j, wire in some] for some in self.within])
