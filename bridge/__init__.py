@@ -1,6 +1,6 @@
 """What both engines share: configs, seeds, optimizers, progress and the run log.
 
-A name is imported when it is first used: what needs no log needs no h5py.
+Names are imported on first use, so that code that needs no log does not import h5py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A running average of parameters, which is often better than the last of them."""
+"""A running average of the parameters, which is often better than their last values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bridge.errors import InputError
 class Average:
     """avg <- d avg + (1 - d) theta after each step, with d = min(decay, (t + 1) / (t + 10)).
 
-    The smaller first decays let go of the first draw.
+    The smaller decays of the first steps let the average forget the initial parameters.
 
     Source: Polyak and Juditsky 1992 (SIAM J. Control Optim. 30); the warm-up is that of
     tf.train.ExponentialMovingAverage.
     """
 
     def __init__(self, params: Mapping[str, Tensor], decay: float) -> None:
-        """Begin at the parameters as they are.
+        """Begin with the current values of the parameters.
 
         Raises:
             InputError: decay is not in (0, 1).
@@ -34,7 +34,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters after a step."""
+        """Update the average after a step."""
         decay = min(self.decay, (self.steps + 1) / (self.steps + 10))
         for name, value in self.values.items():
             value.lerp_(self.params[name], 1 - decay)
@@ -42,13 +42,13 @@ class Average:
 
     @torch.no_grad()
     def assign(self) -> None:
-        """Give the parameters, in place, their averages."""
+        """Overwrite the parameters, in place, with their averages."""
         for name, value in self.values.items():
             self.params[name].copy_(value)
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
-        """Within the block the parameters are their averages."""
+        """Replace the parameters by their averages within the block."""
         kept = {name: p.clone() for name, p in self.params.items()}
         self.assign()
         try:
@@ -59,14 +59,14 @@ class Average:
                     self.params[name].copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs; the tensors are the average's own."""
+        """Give the state for resuming; the tensors are the average's own, not copies."""
         return {"steps": self.steps, "values": dict(self.values)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave; the tensors are copied.
+        """Continue from the result of `state_dict`; the tensors are copied.
 
         Raises:
-            InputError: they are not of these parameters.
+            InputError: the state belongs to other parameters.
         """
         if state["values"].keys() != self.values.keys():
             raise InputError("the saved average is of other parameters")

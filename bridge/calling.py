@@ -1,4 +1,4 @@
-"""Calls from Python whose arguments do not fit: one line that names the argument and the fix."""
+"""One-line errors for calls from Python: they name the wrong argument and the fix."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _PLAIN: dict[Any, tuple[type, str]] = {
     float: (numbers.Real, "a number, e.g. 0.5"),
     str: (str, "a text"),
 }
-"""By the type that is asked for: what is taken for it, and its name in a message."""
+"""For each expected type: the types that are accepted, and its name in a message."""
 _LISTS = (Sequence, Iterable, list, tuple)
 
 
 def answered(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a public function say in one line which argument it cannot use.
+    """Make a public function say in one line which argument is wrong.
 
-    A call that succeeds costs nothing. One that fails is looked at: arguments that the function
-    does not have, that are missing or of another kind are an InputError, in place of what their
-    use has raised inside.
+    A call that succeeds costs nothing. If a call fails, its arguments are checked: unknown or
+    missing arguments, and arguments of the wrong type, raise an InputError in place of the error
+    from inside the function.
 
     Example:
         >>> @answered
@@ -65,7 +65,7 @@ def answered(function: Callable[P, R]) -> Callable[P, R]:
 def _answer(
     call: Callable[..., R], asked: Callable[[], _Asked], args: Any, kwargs: Mapping[str, Any]
 ) -> R:
-    """Call; if that fails, ask what the arguments should have been."""
+    """Call; if that fails, check the arguments."""
     try:
         return call(*args, **kwargs)
     except InputError:
@@ -77,22 +77,22 @@ def _answer(
 
 
 class Answered(ABCMeta):
-    """A class whose constructor does the same, see `answered`.
+    """A metaclass that does the same for the constructor, see `answered`.
 
-    Numbers, texts and truth values of a dataclass are held against their types at once: a setting
-    of another type would fail where it is used, far from the line that gave it.
+    In dataclasses, numbers, strings and booleans are checked against their types at once. Otherwise
+    a setting of the wrong type would fail only where it is used, far from the line that set it.
     """
 
     if not TYPE_CHECKING:  # constructors keep their own types
 
         @property
         def __signature__(cls) -> inspect.Signature:
-            """That of the constructor, for `inspect.signature`, `help` and what reads them."""
+            """The constructor's signature, for `inspect.signature` and `help`."""
             whole = inspect.signature(cls.__init__)
             return whole.replace(parameters=list(whole.parameters.values())[1:])
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-            """Make an object."""
+            """Construct an object."""
             make, asked = super().__call__, _constructor(cls)
             if dataclasses.is_dataclass(cls) and (mistakes := _mistakes(asked, args, kwargs)):
                 raise InputError(*mistakes)
@@ -102,7 +102,7 @@ class Answered(ABCMeta):
 def unknown_argument(
     name: str, value: Any, owner: str, known: Iterable[str], what: str = "argument"
 ) -> str:
-    """Say that there is no such argument or setting, what is legal, and what was meant."""
+    """Say that the argument does not exist, list the legal ones and guess the one meant."""
     known = list(known)
     near = nearest_key(name, known)
     hint = f"did you mean {near}? " if near else ""
@@ -112,12 +112,12 @@ def unknown_argument(
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """What can be given to a function or a constructor.
+    """The parameters of a function or a constructor.
 
     Attributes:
-        name: how the user calls it.
+        name: the name by which the user calls it.
         signature: without `self`.
-        hints: the types of its arguments; none where only a type checker can tell.
+        hints: the types of its arguments; empty if only a type checker can resolve them.
     """
 
     name: str
@@ -152,12 +152,12 @@ def _hints(of: Any) -> dict[str, Any]:
 def _mistakes(
     asked: _Asked, args: Sequence[Any], kwargs: Mapping[str, Any], strict: bool = False
 ) -> list[str]:
-    """What is wrong with the arguments of a call, a line each.
+    """List the mistakes in the arguments of a call, one line each.
 
     Args:
-        asked: what is called.
-        args, kwargs: what it is given.
-        strict: arguments that are to be lists or objects of a class are looked at, too.
+        asked: the function or constructor.
+        args, kwargs: the arguments of the call.
+        strict: also check arguments that should be lists or objects of a class.
     """
     legal = asked.legal
     if not any(p.kind == p.VAR_KEYWORD for p in asked.signature.parameters.values()):
@@ -179,7 +179,7 @@ def _told(name: str, value: Any, text: str) -> str:
 
 
 def _wrong(hint: Any, value: Any, strict: bool) -> str | None:
-    """What a value should be, as a message goes on; None where it fits or that is not known."""
+    """Say what a value should be, to end a message; None if it fits or this is not known."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _wrong(parts[0], value, strict)
@@ -199,7 +199,7 @@ def _wrong(hint: Any, value: Any, strict: bool) -> str | None:
 
 
 def _wrong_object(hint: Any, origin: Any, parts: Sequence[Any], value: Any) -> str | None:
-    """The same of what is to be a list, a mapping or an object of a class."""
+    """The same for a value that should be a list, a mapping or an object of a class."""
     if origin in _LISTS:
         if isinstance(value, str) or not isinstance(value, Iterable):
             return "a list"

@@ -1,4 +1,4 @@
-"""A data card: what a command has read, told before it works and kept in its log."""
+"""A data card: facts about a command's input, printed before the work and kept in its log."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EVENT = "data"
-"""Kind of a log's event that holds a card."""
+"""Kind of the log event that holds a card."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """Facts of one input.
+    """Facts about one input.
 
     Attributes:
-        source: what was read: a file, a folder or a built-in name.
-        facts: by name, in the order in which they are told; a number, a text, a list of them, or
-            a number by name ({"0": 5923, "1": 6742}). A 0 says that there is nothing of the kind.
-        warnings: what is likely to spoil the result, a line each.
+        source: a file, a folder or a built-in name.
+        facts: by name, in the order in which they are printed; a number, a text, a list of them, or
+            numbers by name ({"0": 5923, "1": 6742}). A 0 means that the input has none of these.
+        warnings: what is likely to spoil the result, one line each.
     """
 
     source: str
@@ -26,17 +26,17 @@ class Card:
     warnings: Sequence[str] = field(default_factory=tuple)
 
     def line(self) -> str:
-        """Tell the card in one line; what there is none of is left out."""
+        """Give the card in one line, without the facts that are 0."""
         told = [f"{name} {_brief(value)}" for name, value in self.facts.items() if _some(value)]
         return f"data: {self.source}: {', '.join(told)}"
 
     def rows(self) -> list[tuple[str, str]]:
-        """Tell the card as a table of two columns, "fact" and "value"."""
+        """Give the card as a table of two columns, "fact" and "value"."""
         facts = [(name, _full(value)) for name, value in self.facts.items()]
         return [("source", self.source), *facts, *(("warning", text) for text in self.warnings)]
 
     def as_event(self) -> dict[str, Any]:
-        """Give the card as a log's event of kind EVENT holds it."""
+        """Give the card as the data of a log event of kind EVENT."""
         return {
             "source": self.source,
             "facts": dict(self.facts),
@@ -45,9 +45,9 @@ class Card:
 
 
 def cards_of(events: Iterable[Mapping[str, Any]]) -> list[Card]:
-    """Find the cards among a log's events, the last one of each source.
+    """Find the cards among a log's events, the last one for each source.
 
-    A log can come from anywhere: what is no card is passed over.
+    A log can come from anywhere: events that hold no valid card are skipped.
     """
     found: dict[str, Card] = {}
     for event in events:
@@ -67,7 +67,7 @@ def _some(value: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    """Write a value in a few words: many numbers as their smallest and largest."""
+    """Abbreviate a value: many numbers become their smallest and largest."""
     if isinstance(value, Mapping):
         if len(value) > 3 and all(isinstance(each, int | float) for each in value.values()):
             return f"{min(value.values()):g} to {max(value.values()):g}"

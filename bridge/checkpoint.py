@@ -1,8 +1,8 @@
-"""Checkpoints: all that a loop needs to go on, in a folder that is whole or does not count.
+"""Checkpoints: all that a loop needs to go on, in a folder that is complete or does not count.
 
-A state is anything made of dicts, lists, tuples, tensors, numbers, texts, bools and None, as
-`state_dict()` gives it. Tensors go into one safetensors file, the rest into JSON; nothing that is
-read can run code. The manifest, with the sha256 of both, is written last.
+A state is any nesting of dicts, lists, tuples, tensors, numbers, texts, bools and None, as
+`state_dict()` returns it. Tensors go into one safetensors file, everything else into JSON; loading
+either cannot run code. The manifest, with the sha256 of both files, is written last.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bridge.state_files import (
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 KEPT = 2
-"""Checkpoints that stay: the newest, and one more in case the disk has damaged it."""
+"""Number of checkpoints kept: the newest, and one more in case the disk has damaged it."""
 
 _NAME = re.compile(r"step-(\d{12})")
 
@@ -60,25 +60,25 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any]) -> Path:
-    """Save a state; a kill at any moment leaves it whole, or leaves nothing that counts.
+    """Save a state; after a kill at any moment the checkpoint is complete or does not count.
 
-    Written into a new folder beside, each file forced to the disk, the manifest last, then
-    renamed, and read back. Only then are those of the same run removed that it replaces: all but
-    the newest, and any of a later step, from which the run did not go on. What else lies in the
+    The files are written into a new folder next to the others and forced to the disk, the manifest
+    last. The folder is then renamed and read back. Only then are older checkpoints of the same run
+    removed, and any of a later step, from which the run did not continue. Everything else in the
     folder stays.
 
     Args:
-        folder: where a run's checkpoints are; made if need be.
+        folder: the folder of a run's checkpoints; created if needed.
         step: steps done, >= 0.
         state: nested dicts, lists, tuples, tensors, numbers, texts, bools and None; the keys of a
-            dict are all texts or all whole numbers.
-        facts: what JSON can say; `run_id` says whose it is.
+            dict are all texts or all integers.
+        facts: JSON values; `run_id` names the run that the checkpoint belongs to.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        TypeError: something in the state that cannot be kept.
+        TypeError: the state holds something that cannot be saved.
         StorageError: the disk is full or fails; older checkpoints stay.
     """
     tensors: dict[str, Tensor] = {}
@@ -110,16 +110,16 @@ def save_checkpoint(folder: Path, step: int, state: Any, facts: Mapping[str, Any
 def place_checkpoint(
     folder: Path, step: int, run_id: str, write: Callable[[Sequence[str], Path], None]
 ) -> Path:
-    """Put a checkpoint that was kept elsewhere back among those of its run.
+    """Put a checkpoint that was stored elsewhere back among those of its run.
 
     Args:
-        folder: where a run's checkpoints are; made if need be.
+        folder: the folder of a run's checkpoints; created if needed.
         step: steps done, >= 0.
-        run_id: whose it is.
-        write: writes the files of these names into a folder.
+        run_id: the run that it belongs to.
+        write: writes the files of the given names into a folder.
 
     Returns:
-        The checkpoint's folder; whether it is whole, `load_checkpoint` finds out.
+        The checkpoint's folder; only `load_checkpoint` checks whether it is complete.
 
     Raises:
         StorageError: the disk is full or fails.
@@ -136,7 +136,7 @@ def place_checkpoint(
 def _place(
     folder: Path, step: int, run_id: str | None, fill: Callable[[Path], Mapping[str, str]]
 ) -> Path:
-    """Make a checkpoint of what `fill` writes and forces; it gives the sha256 of the files."""
+    """Make a checkpoint of the files that `fill` writes and forces; `fill` gives their sha256."""
     final = folder / f"step-{step:012d}"
     temporary = folder / f".{final.name}.{run_id}.{os.getpid()}"
     try:
@@ -163,7 +163,7 @@ def _place(
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a folder, good or not, newest first."""
+    """List the checkpoints of a folder, valid or not, newest first."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
@@ -171,14 +171,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def own_checkpoints(folder: Path, run_id: str | None) -> list[Path]:
-    """Those of a run, newest first, damaged ones too as long as they say whose they are."""
+    """List a run's checkpoints, newest first, with damaged ones whose run can still be read."""
     return [path for path in checkpoints(folder) if _is_of(path, run_id)]
 
 
 def remove_checkpoints(folder: Path, run_id: str, spared: Path | None = None) -> None:
-    """Remove a run's checkpoints, what it had begun to write, and the folder if it is empty then.
+    """Remove a run's checkpoints and unfinished ones, and the folder if that leaves it empty.
 
-    What anyone else has put there stays, and so does the checkpoint that is `spared`.
+    Files of others stay, and so does the checkpoint `spared`.
     """
     if not folder.is_dir():
         return
@@ -193,7 +193,7 @@ def remove_checkpoints(folder: Path, run_id: str, spared: Path | None = None) ->
 
 
 def last_checkpoint(folder: Path, run_id: str) -> tuple[Path, int] | None:
-    """Find the checkpoint of a run's last step, and the step; None if there is none."""
+    """Find the checkpoint of a run's last step, and that step; None if there is none."""
     for path in own_checkpoints(folder, run_id)[:1]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             found = json.loads(read_json(path / STATE))
@@ -207,10 +207,10 @@ def last_checkpoint(folder: Path, run_id: str) -> tuple[Path, int] | None:
 
 
 def whose(path: Path) -> str | None:
-    """The id of the run that a checkpoint is of.
+    """Read the id of the run that a checkpoint belongs to.
 
     Raises:
-        InputError: it does not say, so it is no checkpoint, or very damaged.
+        InputError: it has no id, so it is no checkpoint, or badly damaged.
     """
     if path.is_symlink() or not path.is_dir():
         raise InputError(f"{path}: no checkpoint")
@@ -231,7 +231,7 @@ def _is_of(path: Path, run_id: str | None) -> bool:
 
 
 def _make_way(final: Path, run_id: str | None) -> Path | None:
-    """Free the name of a checkpoint; of this run's own one give the name that it has meanwhile."""
+    """Free the name of a checkpoint; if this run's own one has it, give its temporary name."""
     if not os.path.lexists(final):
         return None
     if not _is_of(final, run_id):
@@ -247,10 +247,10 @@ def _hidden(path: Path, run_id: str | None) -> Path:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint, of whatever run, and no other file that someone has put into it."""
+    """Remove a checkpoint, of whatever run, but no other file that someone has put into it."""
     with contextlib.suppress(OSError):
         if {each.name for each in path.iterdir()} <= {MANIFEST, STATE, TENSORS}:
-            # by one rename, so that no half of it is ever taken for a damaged one
+            # with one rename, so that a half-removed one is never taken for a damaged one
             hidden = _hidden(path, whose(path))
             path.rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
@@ -259,7 +259,7 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def _remove_files(path: Path) -> None:
-    """Remove the files of a checkpoint, and its folder if nothing else is in it."""
+    """Remove the files of a checkpoint, and its folder if that leaves it empty."""
     with contextlib.suppress(OSError):
         for name in (MANIFEST, STATE, TENSORS):
             (path / name).unlink(missing_ok=True)
@@ -274,10 +274,10 @@ def _read_back(path: Path, files: Mapping[str, str]) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Load a checkpoint, every byte of it verified; tensors are on the CPU.
+    """Load a checkpoint and verify every byte of it; tensors are on the CPU.
 
     Raises:
-        InputError: it is not whole, or damaged.
+        InputError: it is incomplete or damaged.
     """
     try:
         manifest = json.loads(read_json(path / MANIFEST))
@@ -304,7 +304,7 @@ def restore(into: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """Copy saved tensors into those of a loop, in place.
 
     Raises:
-        InputError: they are not of the same names, shapes and dtypes.
+        InputError: their names, shapes or dtypes differ.
     """
     have = {name: (tuple(t.shape), t.dtype) for name, t in into.items()}
     given = {name: (tuple(t.shape), t.dtype) for name, t in saved.items()}
@@ -318,10 +318,10 @@ def restore(into: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """While the block puts a state into a loop, say in one error that it is no state of that loop.
+    """Within the block, turn errors of loading a state into one that says it is not of this loop.
 
     Raises:
-        InputError: something is missing in the state, or is of another kind.
+        InputError: part of the state is missing or of the wrong type.
     """
     try:
         yield
@@ -335,7 +335,7 @@ def loading() -> Iterator[None]:
 
 
 def random_states(**generators: torch.Generator) -> dict[str, Tensor]:
-    """Gather the states of a loop's own generators, by name, and of torch's global ones."""
+    """Collect the states of a loop's own generators, by name, and of torch's global ones."""
     states = {name: each.get_state() for name, each in generators.items()}
     states["torch"] = torch.get_rng_state()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -345,7 +345,7 @@ def random_states(**generators: torch.Generator) -> dict[str, Tensor]:
 
 
 def set_random_states(states: Mapping[str, Tensor], **generators: torch.Generator) -> None:
-    """Set generators to what `random_states` gave.
+    """Set generators to the states that `random_states` gave.
 
     Raises:
         InputError: the state of one of them is missing.

@@ -1,7 +1,7 @@
-"""Force what was written to the disk, so that a power cut leaves it there.
+"""Force files to the disk, so that they survive a power cut.
 
-A file that is written and renamed is whole after a power cut only if its content was forced before
-the rename; and its name is there only once the folder was forced, too.
+A file that is written and renamed is complete after a power cut only if its content was forced
+before the rename. Its name survives only once the folder was forced, too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ def force(path: Path) -> None:
     """Force a file's content, or a folder's names, to the disk.
 
     Raises:
-        OSError: the disk fails; a folder that the system cannot force is no failure.
+        OSError: the disk fails; it is no error if the system cannot force folders.
     """
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError:
-        # Some systems do not open folders.
+        # Some systems cannot open folders.
         if path.is_dir():
             return
         raise
@@ -32,7 +32,7 @@ def force(path: Path) -> None:
 
 
 def force_all(folder: Path) -> None:
-    """Force a folder to the disk with all that lies in it.
+    """Force a folder and everything in it to the disk.
 
     Raises:
         OSError: the disk fails.
@@ -44,7 +44,7 @@ def force_all(folder: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those on the way to it, and force their names to the disk.
+    """Create a folder and its parents, and force their names to the disk.
 
     Raises:
         OSError: the system refuses.
@@ -56,13 +56,13 @@ def make_folders(folder: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Give a file new content, all of it or, after a kill or a power cut, none.
+    """Replace the content of a file; after a kill or a power cut it is either all new or all old.
 
     Raises:
-        OSError: the disk is full or fails; the file is then as it was.
+        OSError: the disk is full or fails; the file is then unchanged.
     """
     new = path.with_name(f"{path.name}.new")
-    # A link that stands there is not followed.
+    # An existing link is not followed.
     new.unlink(missing_ok=True)
     new.write_bytes(content)
     force(new)

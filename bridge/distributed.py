@@ -1,7 +1,7 @@
-"""Several processes of one run, as torchrun starts them: who is who, and what they tell each other.
+"""The processes of one run that torchrun starts: their ranks, and how they exchange values.
 
-Nothing here adds floating-point numbers across processes in an order that depends on how many there
-are, but `mean` and `mean_tensors`.
+Only `mean` and `mean_tensors` add floating-point numbers across processes in an order that depends
+on the number of processes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from bridge.errors import RunFailed
 S = TypeVar("S", Sequence[int], Tensor)
 
 joined_before = False
-"""Whether this process has been one of several."""
+"""Whether this process has ever been one of several."""
 
 
 @dataclass
 class Group:
-    """The processes of a run; one alone by default.
+    """The processes of a run; by default, one alone.
 
     Attributes:
-        rank: this one's number.
-        size: how many there are.
-        restarts: how often torchrun has started all of them again, of `max_restarts`.
-        waited: seconds that this one has spent in what all take part in.
+        rank: the number of this process.
+        size: the number of processes.
+        restarts: how often torchrun has restarted all processes, out of `max_restarts`.
+        waited: seconds that this process has spent in collective operations.
     """
 
     rank: int = 0
@@ -46,7 +46,7 @@ class Group:
     waited: float = field(default=0.0, compare=False)
 
     def own_part(self, whole: S) -> S:
-        """This process's part of what all have, in order."""
+        """This process's share of a sequence that all processes have, in order."""
         part = len(whole) // self.size
         return whole[self.rank * part : (self.rank + 1) * part]  # type: ignore[return-value]
 
@@ -79,22 +79,22 @@ class Group:
         return result
 
     def total(self, count: int) -> int:
-        """Sum of a whole number over the processes."""
+        """Sum of an integer over the processes."""
         return self._reduced(count, processes.ReduceOp.SUM)
 
     def largest(self, number: int) -> int:
-        """Largest of a whole number over the processes."""
+        """Largest value of an integer over the processes."""
         return self._reduced(number, processes.ReduceOp.MAX)
 
     def all(self, done: bool) -> bool:
-        """Whether it is so in every process: they leave a loop together."""
+        """Whether it is true in every process, so that all leave a loop together."""
         return self.total(int(done)) == self.size
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[dict[str, Any]]:
-        """Give the first process a dict; what it holds at the end of the block, all others `hear`.
+        """Give the first process a dict; at the end of the block the others `hear` its content.
 
-        JSON must be able to say it. If the block raises, the others end.
+        It must hold JSON values. If the block raises, the other processes end.
         """
         told: dict[str, Any] = {}
         try:
@@ -105,10 +105,10 @@ class Group:
         self._send(json.dumps(told).encode())
 
     def hear(self) -> dict[str, Any]:
-        """What the first process tells the others.
+        """Receive what the first process sends with `telling`.
 
         Raises:
-            SystemExit: it could not go on, and says why itself.
+            SystemExit: the first process failed, and reports why itself.
         """
         length = torch.zeros(1, dtype=torch.int64)
         with self._together():
@@ -136,7 +136,7 @@ class Group:
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:
-        """Count the time, and say in a line that another process has ended."""
+        """Count the time, and report in one line that another process has ended."""
         began = time.perf_counter()
         try:
             yield
@@ -155,7 +155,7 @@ def launched() -> bool:
 
 @contextlib.contextmanager
 def joined(device: str = "cpu") -> Iterator[Group]:
-    """Join the processes that torchrun started, for the length of a block; alone without torchrun.
+    """Join the processes that torchrun started within a block; one alone without torchrun.
 
     Args:
         device: where the processes compute, "cpu" or "cuda".
@@ -179,7 +179,7 @@ def _join(device: str) -> Group:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not processes.is_initialized():
         store, rank, size = next(rendezvous("env://"))
-        # The store outlives a restart; with the old keys gloo would call processes that are dead.
+        # The store outlives a restart; with the old keys gloo would contact dead processes.
         store = PrefixStore(f"restart {restarts}", store)
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         processes.init_process_group(backend, store=store, rank=rank, world_size=size)

@@ -1,13 +1,13 @@
-"""What can go wrong outside the science, and the exit code each kind has on the command line."""
+"""Errors that are not bugs, and the exit code of each kind on the command line."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """A user's value cannot be used (exit 2); one line a mistake: value, what is legal, fix."""
+    """A user's value cannot be used (exit 2); one line per mistake: value, what is legal, fix."""
 
     def __init__(self, *mistakes: str) -> None:
-        """Take one mistake or several."""
+        """Take one or several mistakes."""
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
 
@@ -17,11 +17,11 @@ class RunFailed(RuntimeError):
 
 
 class OutsideFailed(RuntimeError):
-    """What a run needs from outside has failed (exit 1); the run can go on once it works again."""
+    """Something outside the program failed (exit 1); the run can go on once it works again."""
 
 
 class LogGone(RunFailed):
-    """A run's log was deleted, moved or replaced while it was written (exit 1)."""
+    """A run's log was deleted, moved or replaced while it was being written (exit 1)."""
 
 
 class StorageError(OSError):
@@ -29,8 +29,8 @@ class StorageError(OSError):
 
 
 class Stopped(Exception):
-    """A signal has ended a run after a whole step, with a checkpoint written (exit 75)."""
+    """A signal ended a run after a complete step, with a checkpoint written (exit 75)."""
 
 
 class Interrupted(Stopped):
-    """That signal was Ctrl-C."""
+    """The signal was Ctrl-C."""

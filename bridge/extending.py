@@ -1,8 +1,9 @@
-"""A run that becomes longer, or shorter, than it was planned: what that changes, and what not.
+"""Changing the planned length of a run: what that changes, and what it does not.
 
-It goes on from its last state, or from a checkpoint. Where what it has done is what a run of the
-new length would have done, it ends as that one would, bit for bit. A schedule that depends on the
-end has gone otherwise: that is refused, unless it is to be taken over the new end from here on.
+The run continues from its last state or from a checkpoint. If its steps so far are those that a run
+of the new length would have taken, it ends like that run, bit for bit. A schedule that depends on
+the length would have been different: this is refused, unless the user asks to continue the schedule
+over the new length.
 """
 
 from __future__ import annotations
@@ -32,20 +33,22 @@ from bridge.runlog import Run
 from bridge.runlog.keeping import kept_step, take_files
 
 EVENT = "extended"
-"""Kind of the event of a new length; `was` and `now` in units of `key`, `step` is what was done,
-`rescheduled` lists the schedules that do not go as in a run of the new length."""
+"""Kind of the event that records a new length.
+
+`was` and `now` are in units of `key`, `step` is the number of steps done, `rescheduled` lists the
+schedules that differ from those of a run of the new length."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is to be.
+    """The planned length of a run.
 
     Args:
-        config: of the run; `config.length` names what says how long.
-        steps: that one of it takes.
-        was: the config that the log has, if it has another length.
-        reschedule: let schedules go over the new length though they went over the old one.
-        in_passing: whether a table has a row of a step whether the run ends there or not.
+        config: of the run; `config.length` names the key that sets the length.
+        steps: the number of steps that one unit of it takes.
+        was: the config in the log, if its length differs.
+        reschedule: continue schedules over the new length even though they ran over the old one.
+        in_passing: whether a table records a step whether or not the run ends there.
     """
 
     config: Config
@@ -60,10 +63,10 @@ class Plan:
         return self._units(self.config) * self.steps
 
     def extension(self, path: Path, done: int) -> dict[str, Any]:
-        """Tell what changes for a run that has done so many steps, as an event of its log.
+        """Give the event that records the change for a run that has done so many steps.
 
         Raises:
-            InputError: they are not fewer than the new end, or a schedule has gone otherwise.
+            InputError: the steps done reach the new end, or a schedule has run differently.
         """
         assert self.was is not None
         key, was, now = self.config.length, self._units(self.was), self._units(self.config)
@@ -73,7 +76,7 @@ class Plan:
                 f"give {key} more than that, or start another log"
             )
         before, after = self.was.courses(was * self.steps), self.config.courses(self.end)
-        # Most likely they differ in the end.
+        # Most likely they differ at the end.
         differs = [
             name
             for name, course in before.items()
@@ -89,7 +92,7 @@ class Plan:
                 "rescheduled": differs}  # fmt: skip
 
     def kept_rows(self, run: Run, start: Checkpoint | None) -> dict[str, int]:
-        """Count the rows of each table that a run of the new length would have, too."""
+        """Count the rows of each table that a run of the new length would also have."""
         rows = {} if start is None else dict(start.facts["rows"])
         for name in rows:
             steps = run.tables[name]["step"][: rows[name]]
@@ -104,10 +107,10 @@ class Plan:
 
 
 def bring_back(run: Run, plan: Plan) -> None:
-    """Put the last state of a finished run back among its checkpoints, if the run may go on.
+    """Put the last state of a finished run back among its checkpoints, if the run may continue.
 
     Raises:
-        InputError: it may not, see `Plan.extension`, or its last state was not kept, or is damaged.
+        InputError: it may not, see `Plan.extension`; or its last state was not kept or is damaged.
         StorageError: the disk is full or fails.
     """
     path, run_id = run.path, run.meta["run_id"]
@@ -134,13 +137,13 @@ def bring_back(run: Run, plan: Plan) -> None:
 
 
 def of_length(settings: C, other: C) -> C:
-    """Give a config with the length of another one."""
+    """Give a config the length of another one."""
     length = getattr(settings, "length", "")
     return settings.model_copy(update={length: getattr(other, length)} if length else None)
 
 
 def check_same(path: Path, was: BaseModel, now: BaseModel, fix: str) -> None:
-    """Refuse to go on with a log under another config.
+    """Refuse to continue a log with another config.
 
     Raises:
         InputError: names the log, the first key that differs, and the fix.

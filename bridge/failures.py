@@ -1,8 +1,8 @@
-"""Whose code an exception came out of, and what to say of it in a line.
+"""Find whose code raised an exception, and describe it in one line.
 
-A run calls code that its user gave: a judge, a data set, a field. What goes wrong there is the
-user's to mend, who needs to know the place, the call, and how to go on, and not the stack of a
-program that did its part.
+A run calls code that its user supplied: a judge, a data set, a field. Users can fix errors there.
+For that they need the place, the call and the way to go on, not the stack of a program that worked
+as it should.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LIBRARIES = {
     "transformers", "tokenizers", "peft", "datasets", "accelerate", "huggingface_hub", "gguf",
     "submitit", "optuna", "sympy", "networkx", "tensorboard", "tqdm",
 }  # fmt: skip
-"""Top packages of what this program itself stands on."""
+"""Top-level packages that this program itself depends on."""
 _MAX_TEXT = 300
 _MAX_TRACE = 16_000
 
@@ -47,10 +47,10 @@ class Place:
 
 
 def user_place(error: BaseException) -> Place | None:
-    """The innermost line of the code that a user gave, None where no such code was running.
+    """Find the innermost line of the user's code; None if no such code was running.
 
-    That is what this program has called, and what belongs neither to it, nor to Python, nor to a
-    library that this program itself stands on.
+    User code is code that this program called and that belongs neither to it, nor to Python, nor to
+    a library that this program itself depends on.
     """
     last_own, found, root = False, None, None
     for frame, line in _frames(error.__traceback__):
@@ -66,7 +66,7 @@ def user_place(error: BaseException) -> Place | None:
 
 
 def place_of(error: BaseException) -> Place | None:
-    """The innermost line of the user's code, or else of this program's."""
+    """Find the innermost line of the user's code, or else of this program's."""
     found = user_place(error)
     if found is None:
         for frame, line in _frames(error.__traceback__):
@@ -77,9 +77,9 @@ def place_of(error: BaseException) -> Place | None:
 
 
 def describe(error: BaseException) -> str:
-    """Say in a line where it came from and what it says, with the notes that it carries.
+    """Say in one line where the error was raised, its message and its notes.
 
-    A caller that knows more, as which call of a judge it was, adds that by `add_note`.
+    A caller that knows more, such as which call of a judge it was, adds it with `add_note`.
     """
     place = place_of(error)
     text = " ".join(str(error).split())
@@ -91,7 +91,7 @@ def describe(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """The whole traceback as text; of a very long one its end."""
+    """Give the whole traceback as text, or only its end if it is very long."""
     return "".join(traceback.format_exception(error))[-_MAX_TRACE:]
 
 
@@ -110,9 +110,9 @@ def _is_ours(file: Path) -> bool:
 
 
 def _home(file: Path) -> str | None:
-    """What a file belongs to: a package that is installed, or "" for code of no package.
+    """Find the installed package that a file belongs to; "" for code of no package.
 
-    None for Python's own, and for libraries that this program itself may import.
+    None for Python itself, and for libraries that this program may import.
     """
     file = file.resolve()
     for folder in _INSTALLED:
@@ -121,5 +121,5 @@ def _home(file: Path) -> str | None:
             return None if package in _LIBRARIES else package
     if any(file.is_relative_to(folder) for folder in _STANDARD):
         return None
-    # a launcher, as pytest's or torchrun's, is in neither place
+    # a launcher such as pytest or torchrun lies in neither place
     return None if os.fspath(file).startswith(os.path.join(sys.prefix, "bin")) else ""

@@ -1,7 +1,7 @@
 """The headline metric of a run: the one number that it is judged by.
 
-The command that opens a log says which it is. Lists, comparisons, reports and viewers start with
-it, so that none of them has to know what a command measures.
+The command that opens a log names it. Lists, comparisons, reports and viewers show it first, so
+that they need not know what a command measures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Columns = Mapping[str, Collection[str]]
-"""The names of the columns of numbers, by table."""
+"""The names of the numeric columns, by table."""
 _Name = Annotated[str, Field(max_length=400)]
 
 
@@ -22,11 +22,11 @@ class Headline(BaseModel):
     Args:
         metric: "table/column".
         better: whether the lower or the higher value is the better one.
-        unit: as it stands behind a value, e.g. "%".
-        label: what readers call it; the column's name with spaces if empty.
-        over: the column that it is drawn over, e.g. "epoch".
-        where: the rows that count: their values of columns of choices.
-        of_rows: what becomes of several rows of the last step.
+        unit: written after a value, e.g. "%".
+        label: the name that readers see; if empty, the column's name with spaces.
+        over: the column on the x axis of its plot, e.g. "epoch".
+        where: selects rows by their values in columns of choices.
+        of_rows: how several rows of the last step are combined.
 
     Example:
         >>> Headline(metric="epochs/test_error", unit="%", over="epoch").title
@@ -55,7 +55,7 @@ class Headline(BaseModel):
 
     @property
     def name(self) -> str:
-        """What readers call it."""
+        """The name that readers see."""
         return self.label or self.column.replace("_", " ")
 
     @property
@@ -65,10 +65,10 @@ class Headline(BaseModel):
 
 
 def first_of(headlines: Iterable[Headline], columns: Columns) -> Headline | None:
-    """Give the first headline whose column is there, None if there is none.
+    """Give the first headline whose column exists, None if there is none.
 
     Args:
-        headlines: the candidates, the best first.
-        columns: those that a log has.
+        headlines: the candidates, in order of preference.
+        columns: the columns of a log.
     """
     return next((h for h in headlines if h.column in columns.get(h.table, ())), None)

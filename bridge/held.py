@@ -1,13 +1,13 @@
-"""The state after the last whole step, at hand should the next step fail in its middle.
+"""The state after the last complete step, kept in case the next step fails halfway.
 
-After each step its snapshot is held: plain values are copied, tensors only referred to, with the
-number of times that each was changed in place, which torch counts. When a step fails, the held
-state is right if no tensor was changed since: what computes the updates has failed, user's code in
-most cases, and no weight has moved. For what fails later, copies are made every now and then,
-within a small share of the time.
+A snapshot is held after each step. Plain values are copied. Tensors are only referenced, together
+with torch's count of in-place changes. When a step fails, the held state is valid if no tensor has
+changed since. This holds if the computation of the updates failed, usually in user code, before any
+weight moved. For later failures, copies are made now and then, within a small share of the run
+time.
 
-What changes a tensor past autograd, as a captured CUDA graph, must say so by
-`torch.autograd.graph.increment_version`.
+Code that changes a tensor outside autograd, such as a captured CUDA graph, must report the change
+with `torch.autograd.graph.increment_version`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 from torch import Tensor
 
 _COPY_SHARE = 0.002
-"""Of the time that copies may take."""
+"""Share of the run time that copies may take."""
 _COPY_BYTES = 256 << 20
 _SIMPLE = frozenset({int, float, str, bool, bytes, type(None)})
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A state after a step, and the rows that the log had then."""
+    """The state after a step, and the number of rows that the log had then."""
 
     step: int
     state: Any = field(repr=False)
@@ -35,10 +35,10 @@ class Whole:
 
 
 class Held:
-    """Holds the newest whole state of a run that it can."""
+    """Holds the newest valid state of a run that is available."""
 
     def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
-        """Hold nothing yet."""
+        """Start without a state."""
         self._clock = clock
         self._newest: Whole | None = None
         self._tensors: list[Tensor] = []
@@ -47,7 +47,7 @@ class Held:
         self._copy_due = 0.0
 
     def hold(self, step: int, state: Any, rows: Mapping[str, int]) -> None:
-        """Take the state after a step; its tensors may go on being changed."""
+        """Hold the state after a step; its tensors may change later."""
         tensors: list[Tensor] = []
         self._newest = Whole(step, _plain(state, tensors), dict(rows))
         self._tensors = tensors
@@ -63,25 +63,25 @@ class Held:
         self._copy_due = ended + (ended - began) / _COPY_SHARE
 
     def newest(self) -> Whole | None:
-        """The newest state that is whole; None if there is none."""
+        """The newest valid state; None if there is none."""
         if [each._version for each in self._tensors] == self._versions:
             return self._newest
         return self._copy
 
 
 def _plain(value: Any, tensors: list[Tensor], copy: bool = False) -> Any:
-    """The same nested containers, new, with the tensors as they are, or copied.
+    """Rebuild nested containers, with the tensors referenced or copied.
 
-    The former are added to `tensors`.
+    Referenced tensors are appended to `tensors`.
     """
-    # What every step meets most often goes first: this is most of what holding a state costs.
+    # The most frequent types come first: this function is most of the cost of holding a state.
     kind = type(value)
     if kind in _SIMPLE:
         return value
     if kind is dict:
         return {key: _plain(each, tensors, copy) for key, each in value.items()}
     if isinstance(value, Tensor):
-        # Tensors of inference mode count no changes.
+        # Tensors created in inference mode do not count changes.
         if copy or value.is_inference():
             return value.detach().clone()
         tensors.append(value)

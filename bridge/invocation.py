@@ -1,4 +1,4 @@
-"""How this program is called: what hints tell to type, and what logs keep of a command line."""
+"""How this program was called: the command that hints show and the words that logs keep."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NAME = "bioplaus"
-"""The program, installed."""
+"""The installed program."""
 _CHECKOUTS = "cli.py"
 WRITTEN = f"python {_CHECKOUTS}"
-"""The program in docstrings, whose examples --help prints under the name it was called by."""
+"""The program's name in docstrings; --help replaces it by the name used in the call."""
 
 
 def program() -> str:
-    """What to type for this program: `bioplaus`, `python cli.py` or `python -m bioplaus`.
+    """Give the command to call this program: `bioplaus`, `python cli.py`, `python -m bioplaus`.
 
-    It is what this process was started by, so that a hint works where it is read. From Python it
-    is `bioplaus`.
+    It is the command that started this process, so that a hint works where it is read. From Python
+    it is `bioplaus`.
     """
     return shlex.join(_started() or [NAME])
 
 
 def command_words(words: Sequence[str] | None = None) -> list[str]:
-    """The words of a command line as a shell takes them.
+    """Give the words of a command line as a shell takes them.
 
-    Args:
-        words: what follows the program; what this process was given if None. A script of the
-            user's stands there itself, as in sys.argv.
+    words: the words after the program; by default those of this process. A user's own script is
+        among them, as in sys.argv.
     """
     if words is None:
         return [*(_started() or sys.argv[:1]), *sys.argv[1:]]
@@ -36,7 +35,7 @@ def command_words(words: Sequence[str] | None = None) -> list[str]:
 
 
 def without_program(words: Sequence[str]) -> list[str]:
-    """What follows the program in a command line that `command_words` gave, of whatever program."""
+    """Give the words after the program in the result of `command_words`, for any program."""
     first = list(words[:3])
     if first == ["python", "-m", NAME]:
         return list(words[3:])
@@ -45,7 +44,7 @@ def without_program(words: Sequence[str]) -> list[str]:
 
 
 def _started() -> list[str] | None:
-    """The words that started this program; None in a process that is another's."""
+    """The words that started this program; None if another program started the process."""
     path = Path(sys.argv[0])
     if path.name == _CHECKOUTS:
         return ["python", sys.argv[0]]

@@ -1,4 +1,4 @@
-"""Numbers of a run as they come, for whoever watches: TensorBoard, Weights & Biases, Trackio."""
+"""Live metrics of a run for TensorBoard, Weights & Biases and Trackio."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bridge.runlog.tensorboard import records, version_record
 
 
 class Watcher(Protocol):
-    """Is told of every record of a run, while it goes on."""
+    """Receives every record of a run while it goes on."""
 
     def log(self, table: str, step: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of one record."""
+        """Receive the numbers of one record."""
         ...
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write buffered values and close."""
         ...
 
 
 class TensorBoard:
-    """Appends to an event file that TensorBoard reads as it grows; nothing needs installing."""
+    """Appends to an event file that TensorBoard reads as it grows; needs no extra package."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin a file in a folder."""
+        """Create a file in a folder."""
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,13 @@ class TensorBoard:
 
 
 class Service:
-    """Weights & Biases or Trackio, which have one interface."""
+    """Weights & Biases or Trackio, which share one interface."""
 
     def __init__(self, kind: str, name: str, config: Mapping[str, Any]) -> None:
-        """Begin a run of the service's default project, or the one that its environment names.
+        """Start a run in the service's default project, or in the one that its environment sets.
 
         Raises:
-            InputError: the package is not installed, or refuses.
+            InputError: the package is not installed, or it refuses.
         """
         try:
             self._module: Any = importlib.import_module(kind)
@@ -72,7 +72,7 @@ class Service:
         project = os.environ.get(f"{kind.upper()}_PROJECT", "bioplaus")
         try:
             self._module.init(project=project, name=name, config=dict(config))
-        except Exception as error:  # a service fails in its own ways
+        except Exception as error:  # services raise errors of their own
             said = " ".join(str(error).split())[:200]
             raise InputError(f"report_to={kind}: {type(error).__name__}: {said}") from None
 
@@ -89,10 +89,10 @@ WATCHERS = ("tensorboard", "wandb", "trackio")
 
 
 class Watchers:
-    """Several as one; a record's numbers are told, its texts are not."""
+    """Several watchers as one; they receive the numbers of a record, not its texts."""
 
     def __init__(self, names: Sequence[str], log: Path, config: Mapping[str, Any]) -> None:
-        """Begin with each of WATCHERS that is named; TensorBoard's folder is beside the log."""
+        """Start each named member of WATCHERS; TensorBoard's folder is next to the log."""
         self._all: list[Watcher] = []
         for kind in names:
             if kind == "tensorboard":
@@ -101,7 +101,7 @@ class Watchers:
                 self._all.append(Service(kind, log.stem, config))
 
     def log(self, table: str, record: Any) -> None:
-        """Tell of a record with a step."""
+        """Pass on a record that has a step."""
         values = {
             name: value
             for name, value in vars(record).items()

@@ -1,4 +1,4 @@
-"""Optimizers for gradients that autograd did not make, over torch.optim; THE sign of an update."""
+"""Optimizers over torch.optim for updates that autograd did not make; defines the update sign."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Optimizer(metaclass=Answered):
     decay after Loshchilov and Hutter 2019 (arXiv 1711.05101).
 
     Attributes:
-        members: whose parameters they are, counted by the first dimension; 0 where by none.
+        members: whose parameters they are, along the first dimension; 0 if there are no members.
     """
 
     members: int = 0
@@ -57,7 +57,7 @@ class Optimizer(metaclass=Answered):
         factor: float = 0.1,
         clip_norm: float | None = None,
     ) -> None:
-        """Take hold of the parameters.
+        """Set up the optimizer for these parameters.
 
         Args:
             params: floating-point tensors by name, changed in place by `step`.
@@ -78,7 +78,7 @@ class Optimizer(metaclass=Answered):
             clip_norm: largest Euclidean norm of all updates together, > 0; None means no limit.
 
         Raises:
-            InputError: a value outside its range, or a key of `rates` that fits no parameter.
+            InputError: a value outside its range, or a key of `rates` that matches no parameter.
         """
         _check(method, learning_rate, momentum, betas, weight_decay, clip_norm)
         self.params = dict(params)
@@ -95,24 +95,24 @@ class Optimizer(metaclass=Answered):
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step, before the multipliers of single parameters."""
+        """The rate of the next step, before the multipliers of individual parameters."""
         return self.base_rate * self._schedule(self.steps)
 
     @property
     def learning_rates(self) -> list[float]:
-        """The same of each member."""
+        """The same for each member."""
         return [self.learning_rate]
 
     @torch.no_grad()
     def step(self, updates: Mapping[str, Tensor]) -> None:
-        """Move every parameter by + rate * update (see the class); the updates stay as they are.
+        """Move every parameter by + rate * update (see the class); the updates stay unchanged.
 
         Args:
-            updates: one tensor a parameter, of its name, shape, dtype and device.
+            updates: one tensor per parameter, with its name, shape, dtype and device.
 
         Raises:
-            InputError: updates are missing, too many or of another shape.
-            RunFailed: the norm of the updates is not finite (looked at only with `clip_norm`).
+            InputError: updates are missing, unknown or of the wrong shape.
+            RunFailed: the norm of the updates is not finite (checked only with `clip_norm`).
         """
         if updates.keys() != self.params.keys() or any(
             updates[name].shape != param.shape for name, param in self.params.items()
@@ -121,7 +121,7 @@ class Optimizer(metaclass=Answered):
         if self.clip_norm is not None:
             updates = _clipped(updates, self.clip_norm, self.steps)
         rate = self.learning_rate
-        # The fused kernels count no change of what they move; `bridge.held` goes by the count.
+        # The fused kernels do not count their in-place changes, which `bridge.held` relies on.
         for param in self.params.values():
             torch.autograd.graph.increment_version(param)
         for i, (multiplier, names) in enumerate(self._groups):
@@ -133,7 +133,7 @@ class Optimizer(metaclass=Answered):
                 if self.weight_decay:
                     param.mul_(1.0 - own_rate * self.weight_decay)
                 if self._inner is None:
-                    # Cheaper than torch.optim.SGD, whose step also keeps hooks and checks.
+                    # Cheaper than torch.optim.SGD, whose step also runs hooks and checks.
                     param.add_(updates[name], alpha=own_rate)
                 else:
                     param.grad = updates[name]
@@ -144,13 +144,13 @@ class Optimizer(metaclass=Answered):
 
     @torch.no_grad()
     def step_on_device(self, updates: Mapping[str, Tensor], rate: Tensor) -> None:
-        """A step as in `step`, of device work alone, so that it can be recorded and done again.
+        """Take a step with device operations only, so that it can be captured and replayed.
 
-        The caller says `counted`. One `step` must have been done: it makes the buffers.
+        The caller must call `counted` afterwards. `step` must have run once: it makes the buffers.
 
         Args:
             updates: as for `step`, within `clip_norm`, see `clipped_on_device`.
-            rate: the `learning_rate`, a tensor []; of joined optimizers one a member, [M].
+            rate: the `learning_rate`, a tensor []; for joined optimizers one per member, [M].
         """
         for multiplier, names in self._groups:
             own = rate * multiplier
@@ -164,7 +164,7 @@ class Optimizer(metaclass=Answered):
                 param.addcmul_(moved, wide)
 
     def counted(self) -> None:
-        """Count a step that was done on the device, and that it has changed the parameters."""
+        """Count a step that was taken on the device, and its change of the parameters."""
         for param in self.params.values():
             torch.autograd.graph.increment_version(param)
         self.steps += 1
@@ -172,7 +172,7 @@ class Optimizer(metaclass=Answered):
     def clipped_on_device(
         self, updates: Mapping[str, Tensor]
     ) -> tuple[Mapping[str, Tensor], Tensor | None]:
-        """Updates within `clip_norm`, and how many norms are not finite, a tensor [].
+        """Clip updates to `clip_norm`; also count the norms that are not finite, a tensor [].
 
         Args:
             updates: as for `step_on_device`.
@@ -187,7 +187,7 @@ class Optimizer(metaclass=Answered):
         return within, (~torch.isfinite(norm)).sum()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs: {"steps": int, "buffers": {"parameter/buffer": tensor}}.
+        """Give the state for resuming: {"steps": int, "buffers": {"parameter/buffer": tensor}}.
 
         The tensors are the optimizer's own, not copies.
         """
@@ -201,7 +201,7 @@ class Optimizer(metaclass=Answered):
         return {"steps": self.steps, "buffers": buffers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave; the tensors are copied.
+        """Continue from the result of `state_dict`; the tensors are copied.
 
         Raises:
             InputError: the buffers are not those of this method and these parameters.
@@ -225,17 +225,17 @@ class Optimizer(metaclass=Answered):
 
 
 class Joined(Optimizer):
-    """The optimizers of many members as one, each with rates of its own.
+    """The optimizers of many members as one, each with its own rates.
 
-    Its tensors have one more dimension in front. Those of the members become parts of them, so that
-    a step of either is one of the other; it takes steps on the device alone.
+    Its tensors have an additional first dimension. The members' tensors become views of them, so
+    that a step of the joined optimizer is a step of each member. It takes steps only on the device.
     """
 
     def __init__(self, some: Sequence[Optimizer]) -> None:
         """Join optimizers.
 
         Args:
-            some: of the same settings but for rate and schedule, which have done a step each.
+            some: with equal settings except rate and schedule; each has taken one step.
         """
         first = some[0]
         vars(self).update(vars(first))
@@ -286,7 +286,7 @@ def _check(
 def _groups(
     params: Mapping[str, Tensor], rates: Mapping[str, float]
 ) -> list[tuple[float, list[str]]]:
-    """Sort the parameters by the multiplier of their learning rate."""
+    """Group the parameters by the multiplier of their learning rate."""
     groups: dict[float, list[str]] = {}
     used = set()
     for name in params:
@@ -316,7 +316,7 @@ def _inner(
 ) -> torch.optim.Optimizer | None:
     if method == "sgd":
         return None
-    # The fused kernels negate nothing, read the update once and leave it as it is.
+    # The fused kernels negate nothing, read the update once and leave it unchanged.
     settings: dict[str, Any] = {"lr": 0.0, "maximize": True, "weight_decay": 0.0, "fused": True}
     listed = [{"params": [params[name] for name in names]} for _, names in groups]
     if method == "momentum":
@@ -325,9 +325,9 @@ def _inner(
 
 
 def _moved(inner: torch.optim.Optimizer, param: Tensor, update: Tensor) -> Tensor:
-    """What a parameter moves by, before the rate, after a step of momentum's or adam's buffers.
+    """Give the direction of a parameter's step, before the rate, from momentum's or adam's buffers.
 
-    They are those of torch.optim with maximize=True, which hold the opposite of the updates.
+    The buffers are those of torch.optim with maximize=True, which hold the negated updates.
     """
     own, settings = inner.state[param], inner.param_groups[0]
     if "momentum_buffer" in own:
@@ -342,7 +342,7 @@ def _moved(inner: torch.optim.Optimizer, param: Tensor, update: Tensor) -> Tenso
 
 
 def _joined(some: Sequence[Tensor]) -> Tensor:
-    """The tensors as one, [M, ...], of which each of them is a part from now on."""
+    """Stack the tensors into one, [M, ...]; each becomes a view of it."""
     whole = torch.stack(list(some))
     for each, part in zip(some, whole, strict=True):
         each.data = part
@@ -350,13 +350,13 @@ def _joined(some: Sequence[Tensor]) -> Tensor:
 
 
 def _wide(values: Tensor, like: Tensor) -> Tensor:
-    """A number, or one a member [M], so that it broadcasts to [M, ...]."""
+    """Reshape a number, or one number per member [M], so that it broadcasts to [M, ...]."""
     return values.view(-1, *(1 for _ in like.shape[1:])) if values.ndim else values
 
 
 def _clipped(updates: Mapping[str, Tensor], limit: float, step: int) -> Mapping[str, Tensor]:
     norms = [torch.linalg.vector_norm(update) for update in updates.values()]
-    # of tensors in shards, float() would give this process's part
+    # for sharded tensors, float() would give this process's part only
     whole = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
     norm = float(torch.linalg.vector_norm(torch.stack(whole)))
     if not math.isfinite(norm):

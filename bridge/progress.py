@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, plain lines elsewhere, on stderr."""
+"""Progress of a long command: a bar on a terminal, plain lines elsewhere, on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts the work done and passes it on every now and then, so that a step costs little."""
+    """Counts the work done and reports it now and then, so that each step costs little."""
 
     def __init__(
         self,
@@ -23,10 +23,10 @@ class Progress:
     ) -> None:
         """Start at zero.
 
-        Args:
+        show: receives the units done and a text of the newest values; None shows nothing.
             show: takes the units done and a text of the newest values; None shows nothing.
             period: seconds between two calls of `show`.
-            clock: gives the time in seconds.
+            clock: returns the time in seconds.
         """
         self.done = 0
         self._show = show
@@ -36,7 +36,7 @@ class Progress:
         self._next = clock() + period
 
     def advance(self, n: int = 1, **shown: Any) -> None:
-        """Add n units of work, and values to show beside them, e.g. error=2.1."""
+        """Add n units of work, and values to show with them, e.g. error=2.1."""
         self.done += n
         self._shown.update(shown)
         if self._show is not None and self._clock() >= self._next:
@@ -49,7 +49,7 @@ class Progress:
         return " ".join(f"{name} {_short(value)}" for name, value in self._shown.items())
 
     def close(self) -> None:
-        """Show where it ended."""
+        """Show the final count."""
         if self._show is not None and self.done:
             self._show(self.done, self.text)
 
@@ -63,15 +63,15 @@ def progress(
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress]:
-    """Show progress while the block runs: rate and time left.
+    """Show progress while the block runs: rate and remaining time.
 
     Args:
-        total: units of work in all; None where it is not known.
-        description: what is going on, in a word or two.
+        total: units of work in all; None if unknown.
+        description: names the work in a word or two.
         quiet: show nothing.
         stream: where to; sys.stderr by default. A terminal gets a bar, anything else a plain
             line about every ten seconds and one at the end.
-        clock: gives the time in seconds.
+        clock: returns the time in seconds.
     """
     target: TextIO = stream or sys.stderr
     if quiet:
@@ -108,7 +108,7 @@ def _bar(
         TextColumn("{task.fields[shown]}"),
         console=Console(file=stream),
         refresh_per_second=4,
-        # Rows for a pipe must reach the pipe, though the bar is on the terminal.
+        # Table rows must reach a pipe on stdout even while the bar is on the terminal.
         redirect_stdout=sys.stdout.isatty(),
         transient=True,
     )

@@ -1,7 +1,7 @@
-"""One file a process of a run: where its time goes; merged into the run's log at the end.
+"""One file per process with its time use; merged into the run's log at the end.
 
-The first process writes the run's log RUN.h5, and every process, the first too, RUN.rankN.h5. What
-a run that died has left of them is gone on with, or replaced, when the run is.
+The first process writes the run's log RUN.h5. Every process, including the first, writes
+RUN.rankN.h5. When an interrupted run is resumed or replaced, so are these files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TABLE = "ranks"
 
 @dataclass(frozen=True)
 class RankRecord:
-    """One step of one process: seconds that it computed, and that it spent with the others."""
+    """One step of one process: seconds spent computing, and in exchanges with the others."""
 
     step: int
     rank: int
@@ -36,10 +36,10 @@ class RankRecord:
 
 
 class Unwritten:
-    """A run's log in a process that does not write it: takes everything, keeps nothing."""
+    """A run's log in a process that does not write it: accepts everything, keeps nothing."""
 
     def __init__(self, path: Path, run_id: str) -> None:
-        """Name the log that another process writes."""
+        """Set the path of the log that another process writes."""
         self.path, self.run_id = path, run_id
         self.status = "running"
         self.defers_loss, self.gone = False, None
@@ -60,7 +60,7 @@ class Unwritten:
         """Do nothing."""
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -68,16 +68,16 @@ class Unwritten:
 
 
 class RankLog:
-    """A process's file, open for writing."""
+    """One process's file, open for writing."""
 
     def __init__(self, log: RunLog, group: Group) -> None:
-        """Take over a file; made by `open_rank`."""
+        """Take over a file; called by `open_rank`."""
         self.log = log
         self._group = group
         self._before = (time.perf_counter(), group.waited)
 
     def step(self, step: int) -> None:
-        """Note a step that is done."""
+        """Record a completed step."""
         now, waited = time.perf_counter(), self._group.waited
         together = waited - self._before[1]
         alone = now - self._before[0] - together
@@ -94,13 +94,13 @@ def open_rank(
     seed: int,
     overwrite: bool = False,
 ) -> RankLog:
-    """Open this process's file, new or where the run goes on.
+    """Open this process's file, new or where the run continues.
 
     Args:
         path: the run's log.
         group: the processes.
         run_id: of the run.
-        step: steps done when the run goes on; 0 for a new one.
+        step: steps done when the run continues; 0 for a new run.
         config: of the run.
         seed: of the run.
         overwrite: replace the file of another run.
@@ -114,7 +114,7 @@ def open_rank(
     found = _rank_file(mine) if mine.exists() else None
     if found is not None and found.meta["parent"] == run_id and step:
         rows = int(np.searchsorted(found.table(TABLE)["step"], step, "right"))
-        # Its config stays, also where that of the run has become longer.
+        # Its config stays the same even if the run has become longer.
         log = reopen_run(mine, tables=tables, config=found.config, rows={TABLE: rows}, step=step)
     else:
         log = open_run(
@@ -129,7 +129,7 @@ def open_rank(
 
 
 def merge_ranks(log: RunLog) -> None:
-    """Add the rows of all processes to the run's log, by step and rank."""
+    """Add the rows of all processes to the run's log, sorted by step and rank."""
     tables = [run.table(TABLE) for run in rank_files(log.path, log.run_id).values()]
     names = [each.name for each in fields(RankRecord)]
     columns = [np.concatenate([table[name] for table in tables]).tolist() for name in names]
@@ -138,7 +138,7 @@ def merge_ranks(log: RunLog) -> None:
 
 
 def rank_files(path: Path, run_id: str) -> dict[Path, Run]:
-    """Find the files of a run's processes beside its log."""
+    """Find the files of a run's processes next to its log."""
     name = re.compile(rf"{re.escape(path.stem)}\.rank\d+\.h5")
     found = {}
     for each in sorted(path.parent.iterdir()):
@@ -151,7 +151,7 @@ def rank_files(path: Path, run_id: str) -> dict[Path, Run]:
 
 
 def _rank_file(path: Path) -> Run | None:
-    """The file of a process of this run or of another one; None where it is something else."""
+    """Read a process's file, of this run or another one; None if it is something else."""
     with contextlib.suppress(InputError):
         run = read_run(path)
         if list(run.tables)[:1] == [TABLE]:

@@ -1,4 +1,4 @@
-"""Where a run goes on from: its log and its checkpoints, or its checkpoints alone."""
+"""Find where a run continues: from its log and checkpoints, or from its checkpoints alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bridge.runlog.provenance import provenance
 from bridge.usercode import remember
 
 WITHOUT_LOG = "resumed without log"
-"""Kind of the event in a new log of a run whose old one was lost; `step` is where it goes on."""
+"""Kind of the event in the new log of a run that lost its old one; `step` is where it goes on."""
 
 _SETTINGS = {
     "threads": "--threads",
@@ -29,25 +29,25 @@ _SETTINGS = {
 
 
 def checkpoint_folder(path: Path) -> Path:
-    """Give the folder of a log's checkpoints, which lies beside it."""
+    """Give the folder of a log's checkpoints, which lies next to it."""
     return path.with_name(f"{path.name}.checkpoints")
 
 
 def find_start(
     run: Run, here: Mapping[str, Any] | None = None, warn: Callable[[str], None] = lambda text: None
 ) -> Checkpoint | None:
-    """Find the newest good checkpoint of a run whose rows are all in its log.
+    """Find the newest valid checkpoint of a run whose rows are all in its log.
 
     Args:
-        run: the run, as its log tells it.
-        here: where it is to go on: device, processes; what is left out may be any.
-        warn: told of each checkpoint that cannot be used.
+        run: the run, as read from its log.
+        here: where the run is to continue: device, processes; missing entries are not checked.
+        warn: receives a message for each checkpoint that cannot be used.
 
     Returns:
         The checkpoint; None to start from the first step.
 
     Raises:
-        InputError: the newest good checkpoint was made elsewhere.
+        InputError: the newest valid checkpoint was made in another place.
     """
     begun = max((e.get("step", 0) for e in run.events if e["kind"] == WITHOUT_LOG), default=0)
     for found in _good(run.path, warn):
@@ -65,14 +65,13 @@ def find_start(
 
 
 def find_without_log(path: Path) -> Checkpoint | None:
-    """Find the newest good checkpoint of a run whose log is not there.
+    """Find the newest valid checkpoint of a run whose log is missing.
 
     Returns:
-        The checkpoint, whose facts have the `run`; None where there is none at all.
+        The checkpoint, whose facts include the `run`; None if there is no checkpoint at all.
 
     Raises:
-        InputError: there are checkpoints, but none of them can be used, or they are of several
-            runs.
+        InputError: there are checkpoints, but none is usable, or they belong to several runs.
     """
     folder, said = checkpoint_folder(path), []
     if not left_behind(path):
@@ -91,17 +90,17 @@ def find_without_log(path: Path) -> Checkpoint | None:
 
 
 def readable_log(path: Path, warn: Callable[[str], None] = lambda text: None) -> Run | None:
-    """Read the log to go on with; one that is damaged is moved aside for a sound checkpoint.
+    """Read the log to continue; move a damaged one aside if a valid checkpoint can replace it.
 
     Args:
         path: the log.
-        warn: told of what was moved, and where to.
+        warn: receives a message that says what was moved, and where to.
 
     Returns:
-        The run; None where there is no log, or none any more.
+        The run; None if there is no log, or if it was moved aside.
 
     Raises:
-        InputError: it is no log, or damaged, and there is no checkpoint to go on from without it.
+        InputError: it is no log, or it is damaged and no checkpoint can replace it.
     """
     if not path.exists():
         return None
@@ -128,16 +127,16 @@ def readable_log(path: Path, warn: Callable[[str], None] = lambda text: None) ->
 def logged(
     path: Path, warn: Callable[[str], None]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """The config and the facts of the run to go on with at `path`; None where there is none.
+    """Read the config and the facts of the run to continue at `path`; None if there is none.
 
-    They are those of its log, or where that is lost, of its checkpoints.
+    They come from its log or, if that is lost, from its checkpoints.
 
     Args:
         path: the log.
         warn: see `readable_log`.
 
     Raises:
-        InputError: what is there cannot be read.
+        InputError: the log or the checkpoints cannot be read.
     """
     run = readable_log(path, warn)
     if run is not None:
@@ -148,7 +147,7 @@ def logged(
 
 
 def _has_lost(run: Run) -> bool:
-    """Tell whether a checkpoint that could be gone on from counts rows that the log has lost."""
+    """Tell whether a usable checkpoint counts rows that the log has lost."""
     with contextlib.suppress(InputError):
         found = find_without_log(run.path)
         if found is not None and found.facts["run_id"] == run.meta["run_id"]:
@@ -163,7 +162,7 @@ def _aside(path: Path) -> Path:
 
 
 def left_behind(path: Path) -> list[Path]:
-    """The checkpoints of other runs that lie where those of a new log at `path` would."""
+    """List the checkpoints of other runs in the place for those of a new log at `path`."""
     found = []
     for each in checkpoints(checkpoint_folder(path)):
         with contextlib.suppress(InputError):
@@ -176,7 +175,7 @@ def require_free(path: Path, overwrite: bool) -> None:
     """Refuse to start a log where another run's checkpoints lie.
 
     Raises:
-        InputError: so it is, and `overwrite` is off.
+        InputError: there are such checkpoints, and `overwrite` is off.
     """
     found = [] if overwrite else left_behind(path)
     if found:
@@ -187,10 +186,10 @@ def require_free(path: Path, overwrite: bool) -> None:
 
 
 def require_same_place(start: Checkpoint, here: Mapping[str, Any]) -> None:
-    """Refuse to go on where the numbers would be others.
+    """Refuse to continue where the results would differ.
 
     Raises:
-        InputError: the checkpoint was made on another device, or in another number of processes.
+        InputError: the checkpoint was made on another device, or with another number of processes.
     """
     for name, value in here.items():
         made = start.facts.get(name)
@@ -203,7 +202,7 @@ def require_same_place(start: Checkpoint, here: Mapping[str, Any]) -> None:
 
 
 def _good(path: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
-    """A log's checkpoints that can be read, newest first."""
+    """Give a log's checkpoints that can be read, newest first."""
     for each in checkpoints(checkpoint_folder(path)):
         try:
             found = load_checkpoint(each)
@@ -218,16 +217,16 @@ def _good(path: Path, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
 
 
 def settings_here() -> dict[str, Any]:
-    """The settings of this process that a run's last bits depend on."""
+    """Give the settings of this process that affect the last bits of a run's results."""
     now = provenance()
     return {name: now[name] for name in _SETTINGS}
 
 
 def require_resumable(run: Run) -> None:
-    """Refuse to go on with a run that has finished, or with other settings than it had.
+    """Refuse to continue a run that has finished, or that had other settings.
 
     Raises:
-        InputError: so it is.
+        InputError: the run has finished, or its settings differ.
     """
     if run.status == "finished":
         raise InputError(f"{run.path}: finished; nothing to resume, replace it with --overwrite")
@@ -235,10 +234,10 @@ def require_resumable(run: Run) -> None:
 
 
 def require_settings(path: Path, was: Mapping[str, Any]) -> None:
-    """Refuse other settings than a run had.
+    """Refuse settings that differ from those of a run.
 
     Raises:
-        InputError: so it is.
+        InputError: they differ.
     """
     now = settings_here()
     for name, option in _SETTINGS.items():

@@ -1,4 +1,4 @@
-"""How the learning rate goes over a run, as a factor between 0 and 1."""
+"""Learning-rate schedules: the factor between 0 and 1 over a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def learning_rate_schedule(
     milestones: Sequence[float] = (0.5, 0.75),
     factor: float = 0.1,
 ) -> Schedule:
-    """Make the function from a step (0 is the first) to the factor of the learning rate.
+    """Make the function from the step (0 is the first) to the factor of the learning rate.
 
     With w warm-up steps, T total steps and u = (t - w) / (T - w) in [0, 1]:
 
@@ -33,14 +33,14 @@ def learning_rate_schedule(
         step:     factor ** (number of milestones <= u)
         inverse:  1 / (1 + 99 u), so that noise is averaged away (Robbins and Monro 1951)
 
-    Cosine and linear would be 0 at t = T, one step past the last.
+    Cosine and linear would reach 0 at t = T, one step past the last.
 
     Args:
         name: one of SCHEDULES.
-        total_steps: T >= 1; only `constant` does without.
+        total_steps: T >= 1; only `constant` can do without it.
         warmup_steps: w, from 0 to T.
-        milestones: where `step` multiplies by `factor`, as shares of the run.
-        factor: what `step` multiplies by, in (0, 1].
+        milestones: where `step` multiplies by `factor`, as fractions of the run.
+        factor: the factor of `step`, in (0, 1].
 
     Returns:
         The factor as a function of the step; steps past the end keep the last value.
@@ -76,7 +76,7 @@ def learning_rate_schedule(
 
 
 def course(name: str, total_steps: int, warmup_steps: int) -> dict[str, Schedule]:
-    """Give an optimizer's schedule for `Config.courses`; nothing where the end is all one to it."""
+    """Give an optimizer's schedule for `Config.courses`; empty if it does not depend on the end."""
     if name == "constant":
         return {}
     made = learning_rate_schedule(name, total_steps, warmup_steps=warmup_steps)

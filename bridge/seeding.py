@@ -1,4 +1,4 @@
-"""One root seed, and as many independent named streams of random numbers as a run has uses."""
+"""One root seed, from which every use of randomness in a run gets its own named stream."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 def seed_for(root_seed: int, name: str) -> int:
-    """Derive the seed of one named stream: the first 63 bits of sha256("root_seed:name").
+    """Derive the seed of a named stream: the first 63 bits of sha256("root_seed:name").
 
-    Streams with different names are independent, so that a new use of randomness (a new name)
-    leaves the numbers of all others as they were. The value is the same on every machine.
+    Streams with different names are independent, so that a new use of randomness (a new name) does
+    not change the numbers of the others. The value is the same on every machine.
 
     Args:
-        root_seed: the run's seed, a whole number >= 0.
+        root_seed: the run's seed, an integer >= 0.
         name: the stream, e.g. "weights" or "batches".
 
     Returns:
-        A whole number in [0, 2^63).
+        An integer in [0, 2^63).
 
     Raises:
-        InputError: root_seed is no whole number >= 0.
+        InputError: root_seed is not an integer >= 0.
     """
     if isinstance(root_seed, bool) or not isinstance(root_seed, int) or root_seed < 0:
         raise InputError(f"seed={root_seed!r} is no seed; use a whole number >= 0")
@@ -34,10 +34,10 @@ def seed_for(root_seed: int, name: str) -> int:
 
 
 def generator(root_seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Make the random generator of one named stream.
+    """Make the random generator of a named stream.
 
     Args:
-        root_seed: the run's seed, a whole number >= 0.
+        root_seed: the run's seed, an integer >= 0.
         name: the stream, e.g. "weights" or "batches".
         device: where the numbers are drawn; CPU and GPU draw different numbers.
 

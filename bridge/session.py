@@ -1,8 +1,8 @@
-"""What makes any training loop resumable: its log, its checkpoints, and an orderly stop.
+"""What makes any training loop resumable: its log, its checkpoints and a clean stop.
 
-A loop takes part in four lines. It can say what it needs to go on (`snapshot`, nested dicts and
-tensors, see `bridge.checkpoint`), can start from that, and calls `after_step` when a step is whole,
-its rows logged:
+A loop needs four lines for it. It gives the state from which it can continue (`snapshot`, nested
+dicts and tensors, see `bridge.checkpoint`), can start from such a state, and calls `after_step`
+after each complete step, once its rows are logged:
 
     with training_session(path, tables=..., config=..., seed=..., resume=resume) as session:
         loop.load(session.start)                          # None for a fresh run
@@ -10,10 +10,10 @@ its rows logged:
             session.log.log("metrics", loop.step())
             session.after_step(step, loop.snapshot)
 
-The rows that a resumed run writes and the weights that it ends with are those of a run that was
-never stopped, bit for bit, if the snapshot holds all that a step depends on and changes: the
-parameters, the optimizer's state, the states of random generators (`checkpoint.random_states`), the
-place in the data, and running sums. What is derived from the config is built again.
+A resumed run writes the same rows and ends with the same weights as a run that never stopped, bit
+for bit, if the snapshot holds everything that a step depends on and changes: the parameters, the
+optimizer's state, the states of random generators (`checkpoint.random_states`), the position in the
+data, and running sums. What follows from the config is rebuilt.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ from bridge.signals import noted
 from bridge.starting import start_log
 
 SECONDS = 60.0
-"""Between checkpoints, unless they are asked for by steps."""
-_SHARE = 0.02  # of the time that checkpoints may take
+"""Time between checkpoints, unless the user sets a number of steps."""
+_SHARE = 0.02  # share of the run time that checkpoints may take
 KEPT_BYTES = 256 << 20
-"""A last state of more bytes stays beside its run's log; it is not put into it."""
+"""A last state of more bytes stays next to the run's log instead of in it."""
 
 
 class Session:
-    """A run under way: its log, where it starts, and when it is saved; see the module."""
+    """A run in progress: its log, where it starts, and when it is saved; see the module."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Session:
         ranks: RankLog | None = None,
         end: int | None = None,
     ) -> None:
-        """Take over a log; made by `training_session`."""
+        """Take over a log; called by `training_session`."""
         self.log = log
         self.start = None if start is None else start.state
         self.step = 0 if start is None else start.step
@@ -105,15 +105,15 @@ class Session:
         A signal to one process stops all of them after the same step.
 
         Args:
-            step: steps done; all their rows are logged.
-            snapshot: gives what is needed to go on after this step. It is held until the next one,
-                see `bridge.held`, so it costs little: references to tensors, not copies. None
-                where it cannot be had: the run is then gone on with from its start.
+            step: steps done, whose rows are all logged.
+            snapshot: returns the state to continue from. It is called after each step, so it must
+                be cheap: references to tensors, not copies, see `bridge.held`. None if there is no
+                such state: the run then resumes from its start.
 
         Raises:
             Stopped: after a signal of `bridge.signals.STOPPING`, once the checkpoint is written
                 and the log sealed.
-            LogGone: the log is not where it was.
+            LogGone: the log was deleted, moved or replaced.
             StorageError: the disk is full or fails.
         """
         if self._ranks is not None:
@@ -134,7 +134,7 @@ class Session:
             self._stop(step, signal.Signals(stop).name)
 
     def rescue(self) -> None:
-        """Save the newest whole state after a failure, which a failure to save does not hide."""
+        """Save the newest valid state after a failure; an error in saving does not hide it."""
         whole = self._held.newest()
         if self._group.rank == 0 and whole is not None and whole.step > self._saved:
             with contextlib.suppress(StorageError):
@@ -142,17 +142,17 @@ class Session:
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal has asked this process to stop; then the next `after_step` does."""
+        """Whether a signal has asked this process to stop, which the next `after_step` does."""
         return bool(self._signals)
 
     @property
     def saved(self) -> int:
-        """The step of the newest checkpoint; 0 where there is none."""
+        """The step of the newest checkpoint; 0 if there is none."""
         return self._saved
 
     def _save(self, step: int, state: Any, rows: Mapping[str, int]) -> None:
         began = time.monotonic()
-        # The rows that the checkpoint counts must survive whatever the checkpoint survives.
+        # The rows that a checkpoint counts must be as safe on the disk as the checkpoint itself.
         if self.log.gone is None:
             self.log.sync()
         facts = {**self._facts, "end": self._end, "run_id": self.log.run_id, "rows": dict(rows)}
@@ -163,7 +163,7 @@ class Session:
 
     @property
     def advice(self) -> str:
-        """How to go on."""
+        """Say how to continue the run."""
         return f"go on with --resume {self._log_option} {self.log.path}"
 
     def _stop(self, step: int, name: str) -> None:
@@ -171,9 +171,9 @@ class Session:
             log.status = "stopped"
             log.event("stopped", step=step, signal=name)
             log.close()
-        self._group.all(True)  # torchrun ends all where one has ended
+        self._group.all(True)  # torchrun ends all processes once one has ended
         if self._group.rank:
-            raise Stopped  # the first process says it
+            raise Stopped  # the first process reports it
         kind = Interrupted if name == "SIGINT" else Stopped
         raise kind(f"stopped by {name} after step {step}; {self.advice}")
 
@@ -202,37 +202,38 @@ def training_session(
     warn: Callable[[str], None] = lambda text: None,
     signals: Sequence[int] | None = None,
 ) -> Iterator[Session]:
-    """Open a run's log, new or where its last good checkpoint stands, for the length of a block.
+    """Open a run's log, new or at its last valid checkpoint, for the length of a block.
 
-    On leaving the log is sealed: "finished", and then it takes in the last state and the
-    checkpoints are removed; or "failed" or "stopped", and they stay. What fails in the block is
-    told in one line, with the user's code that it came out of, and a checkpoint of the last whole
-    step is written. In a group of processes the first one writes log and checkpoints, and all must
-    have the same snapshot; the log of the others takes everything and writes nothing.
+    On leaving, the log is sealed. As "finished", it takes in the last state and the checkpoints are
+    removed. As "failed" or "stopped", they stay. An error in the block is reported in one line,
+    with the line of user code that raised it, and a checkpoint of the last complete step is
+    written. In a group of processes the first one writes the log and the checkpoints, and all must
+    have the same snapshot; the log of the others accepts everything and writes nothing.
 
     Args:
         path: the log.
         tables: see `open_run`, as are config, seed, overwrite, command, dataset, weights, parent
             and headline.
-        resume: go on with the log if there is one, otherwise start it.
-        checkpoint_every: steps between checkpoints; None for about one a minute, less often where
-            they would take more than 2 % of the time.
-        device: where the loop computes; a checkpoint goes on only on the same kind.
-        log_option: what the command line writes before the log's path, for the advice on stopping.
-        group: the processes of the run; this one alone if None.
-        ranks: add a table of where each process's time goes, see `bridge.ranks`.
-        processes: their number, if results depend on it; a checkpoint goes on only in as many.
-        plan: how long the run is to be, if it may become longer; see `bridge.extending`.
-        warn: told in a line what may change the last bits of a resumed run's numbers.
-        signals: those that someone else notes for several sessions at once, as they come; None
-            has this one note its own.
+        resume: continue the log if there is one, otherwise start it.
+        checkpoint_every: steps between checkpoints; None for about one per minute, fewer if they
+            would take more than 2 % of the time.
+        device: where the loop computes; a checkpoint continues only on the same kind.
+        log_option: the option before the log's path on the command line, for the advice on
+            stopping.
+        group: the processes of the run; None means this one alone.
+        ranks: add a table with the time use of each process, see `bridge.ranks`.
+        processes: their number, if results depend on it; a checkpoint continues only with the same.
+        plan: the planned length of the run, if it may change; see `bridge.extending`.
+        warn: receives one line about what may change the last bits of a resumed run's results.
+        signals: a list to which the caller adds signals as they come, for several sessions at once;
+            None lets this session note its own.
 
     Raises:
-        InputError: see `open_run` and `reopen_run`; the log is finished, or this process computes
-            with other threads, determinism, TF32, on another device or in other processes.
+        InputError: see `open_run` and `reopen_run`; the log is finished, or this process has other
+            settings of threads, determinism or TF32, another device or another number of processes.
         StorageError: the disk is full or fails.
         RunFailed: another process has ended, or something in the block has failed.
-        Stopped: by a signal, or Ctrl-C, with a checkpoint.
+        Stopped: a signal or Ctrl-C came; a checkpoint is written.
     """
     path, group = Path(path), group or Group()
     tables = {**tables, **({TABLE: RankRecord} if ranks else {})}
@@ -241,7 +242,7 @@ def training_session(
     new: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "command": command}
     new |= {"parent": parent, "headline": headline}
     facts = {"device": device, "processes": processes}
-    # Noted from here on, a signal cannot end the process between the making of a file and its name.
+    # From here on a signal cannot end the process between creating a file and naming it.
     with _watched(group, signals) as signals:
         if group.rank == 0:
             with group.telling() as told:
@@ -278,7 +279,7 @@ def training_session(
 
 @contextlib.contextmanager
 def _rescuing(session: Session) -> Iterator[None]:
-    """Save what is whole if the block fails, and note in the log how it did."""
+    """Save the last complete step if the block fails, and record the failure in the log."""
     try:
         yield
     except Stopped:
@@ -293,9 +294,9 @@ def _rescuing(session: Session) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _said_how_it_failed() -> Iterator[list[Session]]:
-    """Turn what ends a run's block into one line: what failed, where, and how to go on.
+    """Turn an error that ends a run's block into one line: what failed, where, and how to go on.
 
-    Gives a list for the run, once it is open.
+    Yields a list that receives the session once it is open.
     """
     session: list[Session] = []
     try:
@@ -332,15 +333,15 @@ def _kept(session: Session) -> str:
 
 
 def _is_own(error: BaseException) -> bool:
-    """Whether it is one of this program's errors, which say what to do."""
+    """Whether it is one of this program's errors, whose messages say what to do."""
     return type(error).__module__.partition(".")[0] in ("bridge", "bioplaus", "nlhf")
 
 
 def tidy(path: Path) -> None:
-    """Do for a finished run what its process did not live to do: seal its log, remove the rest.
+    """Complete a finished run whose process was killed: seal its log, remove the other files.
 
     Raises:
-        InputError: no log, or a damaged one.
+        InputError: there is no log, or it is damaged.
         StorageError: the disk is full or fails.
     """
     run_id = read_run(path).meta["run_id"]
@@ -349,7 +350,7 @@ def tidy(path: Path) -> None:
 
 
 def _to_keep(path: Path, run_id: str) -> tuple[Path, int] | None:
-    """The last state of a finished run that its sealed log takes in, and its step."""
+    """Find the last state of a finished run for its sealed log, and its step."""
     last = last_checkpoint(checkpoint_folder(path), run_id)
     return None if last is None or size_of(last[0]) > KEPT_BYTES else last
 
@@ -364,7 +365,7 @@ def _remove_parts(path: Path, run_id: str) -> None:
 
 @contextlib.contextmanager
 def _watched(group: Group, signals: Sequence[int] | None) -> Iterator[Sequence[int]]:
-    """Give the signals that have come; where nobody else looks after that, and after the screen."""
+    """Give the received signals; note them, and protect the screen, unless the caller does."""
     if signals is not None:
         yield signals
         return
@@ -374,16 +375,17 @@ def _watched(group: Group, signals: Sequence[int] | None) -> Iterator[Sequence[i
 
 @contextlib.contextmanager
 def _noted_signals(group: Group) -> Iterator[list[int]]:
-    """Note what asks to stop in a list; a second Ctrl-C interrupts the step.
+    """Note the signals that ask to stop in a list; a second Ctrl-C interrupts the step.
 
-    A second SIGTERM does not: Slurm, srun and whoever passes signals on send it more than once. In
-    a group no second one does: torchrun passes on a Ctrl-C that the terminal has sent to all.
+    A second SIGTERM does not: Slurm, srun and others that forward signals send it more than once.
+    In a group no second signal does: torchrun forwards a Ctrl-C that the terminal has sent to all
+    processes.
     """
 
     def give_in(number: int, before: dict[int, Any]) -> None:
         if number == signal.SIGINT and group.size == 1:
             signal.signal(number, before[number])
 
-    # As torchrun ends a group, each process still has its last word to say.
+    # When torchrun ends a group, each process still has to print its last message.
     with noted(give_in, restore=group.size == 1) as signals:
         yield signals

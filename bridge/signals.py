@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop in good order: they are noted, and the step is finished first."""
+"""Signals that ask a run to stop cleanly: they are noted, and the current step is finished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOPPING = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
-"""A request to end, Ctrl-C, a terminal that closes, what schedulers send before a limit."""
+"""Requests to end, Ctrl-C, a terminal that closes, and what schedulers send before a limit."""
 
 
 @contextlib.contextmanager
@@ -23,20 +23,20 @@ def noted(
     restore: bool = True,
     signals: Iterable[int] = STOPPING,
 ) -> Iterator[list[int]]:
-    """Within the block note signals in a list, instead of being ended by them.
+    """Within the block, note signals in a list instead of being ended by them.
 
-    What is ignored, as by nohup or a shell's background jobs, stays so.
+    Signals that are ignored, as under nohup or in a shell's background jobs, stay ignored.
 
     Args:
-        on_note: told of each, with the handlers that were there before.
-        restore: put those back at the end.
-        signals: which.
+        on_note: called for each signal, with the handlers that were set before.
+        restore: reinstall those handlers at the end.
+        signals: the signals to note.
     """
     found: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield found
         return
-    # what C code has set cannot be put back from here
+    # a handler set by C code cannot be restored from here
     before = {n: signal.getsignal(n) or signal.SIG_DFL for n in signals}
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Which name is meant by one that there is not."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALIASES = {
     "nonlinearity": "activation",
     "kl_coef": "tau",
 }
-"""What keys are called elsewhere: by the last part of a key."""
+"""Names that other programs use for keys, by the last part of a key."""
 
 
 def nearest_key(key: str, keys: Sequence[str], cutoff: float = 0.6) -> str | None:

@@ -1,4 +1,4 @@
-"""Open a run's log, new or to go on with, and find where the run starts."""
+"""Open a run's log, new or to continue it, and find where the run starts."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def start_log(
     warn: Callable[[str], None],
     plan: Plan | None,
 ) -> tuple[RunLog, Checkpoint | None]:
-    """Open a log, new or to go on with, and find where it starts.
+    """Open a log, new or to continue it, and find where the run starts.
 
     Args:
         path: the log.
-        resume: go on with it, or with its checkpoints where it is lost.
-        of_run: what `open_run` and `reopen_run` take.
-        new: what `open_run` takes besides.
+        resume: continue the log, or continue from its checkpoints if the log is lost.
+        of_run: the arguments that `open_run` and `reopen_run` share.
+        new: the other arguments of `open_run`.
         facts: where the loop computes.
-        warn: told in a line what may change the last bits of a resumed run's numbers.
-        plan: how long the run is to be.
+        warn: receives one line about what may change the last bits of a resumed run's results.
+        plan: the planned length of the run.
 
     Raises:
         InputError: see `bridge.session.training_session`.
@@ -80,7 +80,7 @@ def _go_on(
     warn: Callable[[str], None],
     longer: Plan | None,
 ) -> tuple[RunLog, Checkpoint | None]:
-    """Open a log that can be read where its newest good checkpoint stands."""
+    """Open a readable log at its newest valid checkpoint."""
     finished = longer is not None and run.status == "finished"
     if longer is not None and finished:
         require_settings(run.path, run.meta)

@@ -1,4 +1,4 @@
-"""A state as files: tensors in safetensors, the rest in JSON; nothing that is read runs code."""
+"""A state as files: tensors in safetensors, the rest in JSON; loading cannot run code."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DTYPES = {
 
 
 def plain(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Say a state in JSON, tensors as references; those are put into `tensors`.
+    """Convert a state to JSON values; tensors become references and are added to `tensors`.
 
     Raises:
-        TypeError: something that cannot be kept.
+        TypeError: the state holds something that cannot be saved.
     """
     if isinstance(value, Tensor):
         tensors[path] = value.detach()
@@ -55,7 +55,7 @@ def plain(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def nested(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Make the state again of what `plain` gave."""
+    """Rebuild the state from the result of `plain`."""
     if isinstance(value, list):
         return [nested(each, tensors) for each in value]
     if not isinstance(value, dict):
@@ -74,8 +74,8 @@ def nested(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file and give its sha256.
 
-    Piece by piece, so that neither a second copy is made in memory, as by safetensors' own
-    `save`, nor the file read again for its sha256.
+    It is written piece by piece, so that no second copy is made in memory, as safetensors' own
+    `save` does, and the file need not be read again for its sha256.
 
     Source: https://github.com/huggingface/safetensors#format
     """
@@ -108,10 +108,10 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file of that sha256, onto the CPU.
+    """Read a safetensors file with the given sha256, onto the CPU.
 
     Raises:
-        ValueError: it is damaged, or no file.
+        ValueError: it is damaged, or not a regular file.
         OSError: it cannot be read.
     """
     from safetensors import SafetensorError
@@ -128,16 +128,16 @@ def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def _require_file(path: Path) -> None:
-    """Refuse a pipe, which would be waited for, or a device, which may have no end."""
+    """Refuse a pipe, where reading would block, or a device, which may have no end."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path.name} is no file")
 
 
 def read_json(path: Path) -> bytes:
-    """Read a JSON file's text, unless it is too large or no file.
+    """Read the text of a JSON file.
 
     Raises:
-        ValueError: so it is.
+        ValueError: it is too large, or not a regular file.
         OSError: it cannot be read.
     """
     _require_file(path)
@@ -149,7 +149,7 @@ def read_json(path: Path) -> bytes:
 
 
 def write_bytes(file: BinaryIO, data: bytes) -> str:
-    """Write, and give the sha256."""
+    """Write the data and give its sha256."""
     file.write(data)
     return hashlib.sha256(data).hexdigest()
 

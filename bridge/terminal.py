@@ -1,9 +1,9 @@
-"""The one owner of stdout and stderr: whatever happens to them, the program goes on.
+"""Takes over stdout and stderr: whatever happens to them, the program goes on.
 
-`own` puts streams in the place of Python's that never raise. One that is missing leads to the null
-device; one that nobody reads any more, or whose disk is full, swallows what it is given; a
-character that its encoding lacks becomes an escape. What was lost of a command's result is
-remembered, for its exit code: see `loss`.
+`own` replaces Python's streams by ones that never raise. A missing stream leads to the null device.
+A stream that nobody reads any more, or whose disk is full, drops its text. A character that the
+encoding lacks becomes an escape. If part of a command's result was lost, this is remembered for the
+exit code: see `loss`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO, errno.ENXIO, errno.ESHUTDOWN)
-"""What a reader, or a terminal, that has gone away leaves behind."""
-_PIECE = 512  # what POSIX lets a pipe that says it is ready take at once
+"""Errors after a reader, or a terminal, has gone away."""
+_PIECE = 512  # bytes that POSIX lets a pipe accept at once when it reports ready
 _PATIENCE = 1.0  # seconds that a run waits for a reader that has stopped reading
 
 _owned: dict[str, _Stream] = {}
@@ -32,12 +32,12 @@ _missing: set[int] = set()
 
 
 class _Raw(io.RawIOBase):
-    """A file descriptor that takes everything, and says nothing of what it could not pass on."""
+    """A file descriptor that accepts everything, and does not report what it could not write."""
 
     def __init__(self, fd: int, mode: int) -> None:
         super().__init__()
         self._fd = fd
-        # A disk is full for good; a pipe and a terminal have a reader, who may pause.
+        # A full disk stays full; a pipe and a terminal have a reader, who may only have paused.
         self._has_reader = not (stat.S_ISREG(mode) or stat.S_ISBLK(mode))
         self._stalled = False
         self.waits = True
@@ -67,7 +67,7 @@ class _Raw(io.RawIOBase):
         return len(whole)
 
     def _ready(self) -> bool:
-        """Whether a reader takes more; where the run does not wait for it, text is left out."""
+        """Whether the reader accepts more; if the run does not wait for it, text is dropped."""
         if self.waits or not self._has_reader or not hasattr(select, "poll"):
             return True
         poll = select.poll()
@@ -77,7 +77,7 @@ class _Raw(io.RawIOBase):
 
 
 class _Through(io.BufferedIOBase):
-    """Bytes straight to a descriptor: a Ctrl-C while they go must not have them go twice."""
+    """Unbuffered bytes to a descriptor, so that a Ctrl-C during a write cannot repeat them."""
 
     def __init__(self, raw: _Raw) -> None:
         self._raw = raw
@@ -110,7 +110,7 @@ class _Stream(io.TextIOWrapper):
 
 
 class _Ascii(_Stream):
-    """One whose encoding is ASCII; where click sees a buffer below such, it writes UTF-8 there."""
+    """A stream with ASCII encoding; given a buffer below it, click would write UTF-8 there."""
 
     @property
     def buffer(self) -> Any:  # type: ignore[override]
@@ -118,11 +118,11 @@ class _Ascii(_Stream):
 
 
 def own() -> None:
-    """Put streams that never raise in the place of stdout and stderr; once a process.
+    """Replace stdout and stderr by streams that never raise; once per process.
 
-    A standard descriptor that is closed is opened on the null device first, so that no file that
-    the program opens later gets its number, and with it what is meant for the terminal. Streams
-    that someone else has put there, as tests do, stay.
+    A closed standard descriptor is opened on the null device first. Otherwise a file that the
+    program opens later would get its number, and with it the text meant for the terminal. Streams
+    that someone else has installed, as tests do, stay.
     """
     _kept.clear()
     for fd in (0, 1, 2):
@@ -144,24 +144,24 @@ def own() -> None:
 
 
 def kept_in(log: Path) -> None:
-    """Note that a log has the result too: that a full disk takes what is printed is no failure."""
+    """Note that a log holds the result too, so that losing the printed one is no failure."""
     _kept["log"] = log
 
 
 def require() -> None:
-    """Note that what is printed was asked for, in a log or not, as by --json."""
+    """Note that the output was asked for, as by --json, whether or not a log holds it."""
     _kept["required"] = True
 
 
 def loss() -> tuple[str, bool]:
-    """What the system said when it refused to store what was written to stdout.
+    """Give the system's error if what was written to stdout could not be stored.
 
-    A reader that has gone away, as `head` does, has had what it wanted: that is no loss. Nor is a
-    stdout that was closed from the start, but for what has no other place.
+    A reader that has gone away, such as `head`, has read what it wanted: that is no loss. Nor is a
+    stdout that was closed from the start, unless the output has no other place.
 
     Returns:
-        Why, and where the result is besides, "" if nothing was lost; and whether it was the
-        command's result.
+        The reason and where else the result is, "" if nothing was lost; and whether the command's
+            result was lost.
     """
     stream = _owned.get("stdout")
     if stream is None or sys.stdout is not stream:
@@ -178,7 +178,7 @@ def loss() -> tuple[str, bool]:
 
 
 def flush() -> None:
-    """Pass on what is still in the streams' buffers."""
+    """Write what is still in the streams' buffers."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -187,9 +187,9 @@ def flush() -> None:
 
 @contextlib.contextmanager
 def unwaiting() -> Iterator[None]:
-    """Within the block leave out text that a stopped reader does not take, as a pager's.
+    """Within the block, drop text that a paused reader, such as a pager, does not accept.
 
-    A run must not stand still because a screen does. Its log has everything.
+    A run must not stop because a screen does. Its log has everything.
     """
     for stream in _owned.values():
         stream.raw.waits = False

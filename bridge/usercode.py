@@ -1,4 +1,4 @@
-"""Users' code by name: `module:name` or `file.py:name`, and the file and hash that a log keeps."""
+"""Load users' code by `module:name` or `file.py:name`; note its file and hash for the log."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from bridge.errors import InputError
 from bridge.failures import describe, user_place
 
 EVENT = "code"
-"""Kind of a log's event that holds a provenance."""
+"""Kind of the log event that holds a provenance."""
 
 _loaded: dict[str, tuple[Path, str]] = {}
 """Modules that this loader has imported: file and sha256."""
 
 
 _homes: dict[str, Path] = {}
-"""Files of code that logs have named, by how they name it."""
+"""Code files that logs have named, by their specification."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an object of the user's comes from.
+    """Where a user's object comes from.
 
     Attributes:
         what: which setting named it, e.g. "dataset".
-        spec: how it was named.
-        file: that defines it; "" where there is none, as for code in C.
+        spec: its specification, as the user wrote it.
+        file: the file that defines it; "" if there is none, as for code in C.
         sha256: of the file, hexadecimal; "" without a file.
     """
 
@@ -47,33 +47,33 @@ class Provenance:
     sha256: str
 
     def as_event(self) -> dict[str, str]:
-        """Give it as a log's event of kind EVENT holds it."""
+        """Give the data of a log event of kind EVENT."""
         return asdict(self)
 
 
 def names_code(text: str) -> bool:
-    """Tell whether a text is `module:name` or `file.py:name` and not a file or a folder."""
+    """Tell whether a text is `module:name` or `file.py:name` rather than a file or a folder."""
     return ":" in text and not os.path.exists(text)
 
 
 def load_object(spec: str, what: str, also: type | tuple[type, ...] = ()) -> tuple[Any, Provenance]:
-    """Import what `module:name` or `file.py:name` names; the name may be dotted.
+    """Import the object that `module:name` or `file.py:name` names; the name may be dotted.
 
-    A module is looked for in the working folder first, as `python -m` does; a file's own folder is
-    where its imports are looked for, as `python file.py` does. A file that has changed since this
-    process imported it is imported again.
+    A module is searched for in the working folder first, as `python -m` does. The imports of a file
+    are searched for in its own folder first, as `python file.py` does. A file that has changed
+    since this process imported it is imported again.
 
     Args:
         spec: of the object, which must be callable: a function or a class.
         what: the setting that names it, for messages: "dataset", "field".
-        also: kinds of objects that need not be callable.
+        also: types of objects that need not be callable.
 
     Returns:
-        The object, and where it comes from.
+        The object and its provenance.
 
     Raises:
-        InputError: no such module, file or name, code that fails when it is imported, or an object
-            that cannot be called; one line.
+        InputError: there is no such module, file or name, the code fails on import, or the object
+            cannot be called; one line.
     """
     told = f"{what}={spec[:200]!r}"
     place, _, name = spec.rpartition(":")
@@ -97,13 +97,13 @@ def load_object(spec: str, what: str, also: type | tuple[type, ...] = ()) -> tup
 
 
 def provenance_of(found: Any, what: str, spec: str, module: ModuleType | None = None) -> Provenance:
-    """Tell where an object comes from.
+    """Find where an object comes from.
 
     Args:
         found: the object.
         what: which setting named it.
-        spec: how.
-        module: where it was found, which stands for its file where it has none of its own.
+        spec: its specification.
+        module: where it was found; stands in for the object's file if it has none of its own.
     """
     file = _file_of(found, module)
     digest = _sha256(file) if file else ""
@@ -111,10 +111,10 @@ def provenance_of(found: Any, what: str, spec: str, module: ModuleType | None = 
 
 
 def remember(events: Iterable[Mapping[str, Any]]) -> None:
-    """Look for code that is not found from here where a log says that it lay.
+    """Also search for code in the places that a log has noted.
 
     Args:
-        events: of the log, whose paths and modules are those of the folder where it was begun.
+        events: of the log; their paths and modules are relative to the folder where it was begun.
     """
     for each in events:
         if each["kind"] == EVENT and each.get("file"):
@@ -122,12 +122,12 @@ def remember(events: Iterable[Mapping[str, Any]]) -> None:
 
 
 def remembered() -> list[dict[str, str]]:
-    """What `remember` was told, for the other processes of a run."""
+    """Give what `remember` has stored, for the other processes of a run."""
     return [{"kind": EVENT, "spec": spec, "file": str(file)} for spec, file in _homes.items()]
 
 
 def _home(spec: str) -> Path | None:
-    """The file that a log has named for this, where it is the one that is imported."""
+    """Find the file that a log has noted for this name, if it is the one to import."""
     file, place = _homes.get(spec), spec.rpartition(":")[0]
     if file is None or not file.is_file():
         return None
@@ -138,10 +138,10 @@ def _home(spec: str) -> Path | None:
 def changes(
     origins: Iterable[Provenance], events: Iterable[Mapping[str, Any]]
 ) -> Iterator[tuple[Provenance, str]]:
-    """What a log has noted of code, and what is another now.
+    """Compare the code that a log has noted with the code of now.
 
     Returns:
-        What has changed; and one line that says so.
+        The changed code; and one line that describes the changes.
     """
     was = {(e["what"], e["spec"]): e["sha256"] for e in events if e["kind"] == EVENT}
     for each in origins:
@@ -160,13 +160,13 @@ def record_origins(
     note: Callable[..., None],
     warn: Callable[[str], None],
 ) -> None:
-    """Note in a log where its code comes from, and say what has changed since it did so last.
+    """Note in a log where its code comes from, and report what has changed since the last note.
 
     Args:
         origins: of the code that runs now.
-        events: what the log has noted already; none of a new one.
+        events: the events already in the log; empty for a new one.
         note: writes an event, as `RunLog.event` does.
-        warn: told of each file that has changed.
+        warn: receives a message for each file that has changed.
     """
     origins, events = tuple(origins), tuple(events)
     known = {(e["what"], e["spec"]) for e in events if e["kind"] == EVENT}
@@ -180,13 +180,13 @@ def record_origins(
 
 @contextmanager
 def running(told: str) -> Iterator[None]:
-    """Turn what users' code raises inside into one line that names its place.
+    """Within the block, turn an error in users' code into one line that names its place.
 
     Args:
-        told: what the line begins with, e.g. "dataset='mine:load'".
+        told: how the line begins, e.g. "dataset='mine:load'".
 
     Raises:
-        InputError: users' code has failed; what other code raises is handed on.
+        InputError: users' code has failed; exceptions of other code pass through.
     """
     try:
         yield
@@ -205,7 +205,7 @@ def _import_file(path: Path, told: str) -> ModuleType:
         near = get_close_matches(path.name, _python_files(path.parent), 1)
         hint = f"did you mean {near[0]}?" if near else "check the path"
         raise InputError(f"{told}: {path} cannot be read ({reason}); {hint}") from None
-    # Another name than the file's: a user's data.py or test.py must not hide an installed module.
+    # Not the file's own name: a user's data.py or test.py must not hide an installed module.
     identity = hashlib.sha256(os.fsencode(path) + code).hexdigest()
     name = f"{path.stem}_{identity[:12]}"
     if name in sys.modules:
@@ -214,7 +214,7 @@ def _import_file(path: Path, told: str) -> ModuleType:
     module.__file__ = str(path)
 
     def execute() -> None:
-        # What is run is what was hashed, and no bytecode of an earlier second.
+        # Execute the text that was hashed, not bytecode cached within the same second.
         exec(compile(code, str(path), "exec", dont_inherit=True), module.__dict__)
 
     try:
@@ -243,7 +243,7 @@ def _import_module(name: str, told: str, home: Path | None = None) -> ModuleType
 
 
 def _is_found(name: str) -> bool:
-    """Whether there is such a module, from the working folder."""
+    """Whether such a module exists, as seen from the working folder."""
     first = name.partition(".")[0]
     here = Path.cwd() / first
     return (
@@ -255,7 +255,7 @@ def _is_found(name: str) -> bool:
 
 
 def _forget_stale(name: str) -> None:
-    """Drop a module of an earlier call whose file has changed, or lies in another folder."""
+    """Drop a module of an earlier call if its file has changed or lies in another folder."""
     if name in _loaded and name in sys.modules:
         file, digest = _loaded[name]
         if not file.is_relative_to(Path.cwd()) or _sha256(file) != digest:
@@ -284,7 +284,7 @@ def _run(execute: Callable[[], Any], folder: Path, told: str, name: str) -> Any:
         raise InputError(
             f"{told}: {Path(error.filename or name).name}:{error.lineno}: {error.msg}; mend it"
         ) from None
-    except BaseException as error:  # whatever the user's module does when it is imported
+    except BaseException as error:  # whatever the user's module raises on import
         raise InputError(f"{told}: fails when it is imported: {describe(error)}") from None
     finally:
         if added and here in sys.path:
@@ -317,7 +317,7 @@ def _python_files(folder: Path) -> list[str]:
 
 
 def _file_of(found: Any, module: ModuleType | None) -> Path | None:
-    """The source file that defines an object, or else the module that names it."""
+    """Find the source file that defines an object, or else its module's file."""
     try:
         file = inspect.getsourcefile(inspect.unwrap(found))
     except (TypeError, OSError):
