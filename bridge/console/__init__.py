@@ -1,4 +1,4 @@
-"""What every command shares: options, tables, devices, and errors as one line and an exit code."""
+"""What all commands share: options, tables, devices, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ EXIT_INTERRUPTED = 130
 
 
 class _Out(click.Path):
-    """A log's path, or the folder of the logs where the command makes many."""
+    """A log's path, or the folder of the logs if the command makes many."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        # What is not given stands there as a mark of click's own, which is true.
+        # click marks a missing value with an object of its own, which is truthy.
         seeds, sweeps = (ctx.params.get(n) if ctx else None for n in ("seeds", "sweeps"))
         many = isinstance(seeds, str) or (isinstance(sweeps, tuple) and bool(sweeps))
         kind: click.Path = click.Path(file_okay=not many, dir_okay=many, path_type=Path)
@@ -93,7 +93,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Only kernels that give the same bits each time; a GPU needs it to resume exactly.",
     ),
-    # Eager, since what --out may be depends on them.
+    # Eager, since the meaning of --out depends on them.
     "seeds": click.option(
         "--seeds",
         is_eager=True,
@@ -152,19 +152,19 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 # click before 8.2 has no such error: it prints the help itself
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 SWEEPING = ("seeds", "sweep", "jobs", "launcher", "slurm")
-"""Names of the options of commands that run many points."""
+"""Names of the options of commands that run several points."""
 _COMMON = ("json", "seed", "out", "overwrite", "device", "threads", "quiet")
 
 
 def common_options(*names: str) -> Callable[[F], F]:
-    """Decorate a command with the options that commands share.
+    """Decorate a command with shared options.
 
-    The command takes `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
-    whatever else is named: `sets`, `resume`, `reschedule`, `checkpoint_every`, `deterministic`,
-    `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`, `together`, `print_config`.
+    The command receives `as_json`, `seed`, `out`, `overwrite`, `device`, `threads`, `quiet`; and
+    whichever of these are named: `sets`, `resume`, `reschedule`, `checkpoint_every`,
+    `deterministic`, `seeds`, `sweeps`, `jobs`, `launcher`, `slurm`, `together`, `print_config`.
 
     Args:
-        names: some of OPTIONS; none at all means those that every command has.
+        names: some of OPTIONS; without any, those that every command has.
     """
 
     def decorate(command: F) -> F:
@@ -176,11 +176,11 @@ def common_options(*names: str) -> Callable[[F], F]:
 
 
 class Commands(click.Group):
-    """A group of commands that ends every foreseen mistake with one line on stderr.
+    """A group of commands that reports every expected mistake in one line on stderr.
 
     Exit codes: 1 RunFailed and OutsideFailed, 2 usage or input, 74 StorageError, 75 Stopped, 130
-    interrupted. A command that wants another one calls `ctx.exit(code)`. Anything else is a bug and
-    keeps its traceback.
+    interrupted. A command that needs another one calls `ctx.exit(code)`. Any other exception is a
+    bug and keeps its traceback.
     """
 
     group_class = type
@@ -191,11 +191,11 @@ class Commands(click.Group):
         key_for: Callable[[str, str], str | None] = lambda command, option: None,
         **kwargs: Any,
     ) -> None:
-        """Make the group.
+        """Create the group.
 
         Args:
             args: as click.Group.
-            key_for: finds the key of a command's config that an unknown option seems to mean.
+            key_for: finds the key of a command's config that an unknown option probably means.
             kwargs: as click.Group.
         """
         super().__init__(*args, **kwargs)
@@ -204,7 +204,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a subcommand, or name the nearest."""
+        """Find a subcommand, or suggest the nearest."""
         looked_up = args and not args[0].startswith("-") and not ctx.resilient_parsing
         if looked_up and self.get_command(ctx, args[0]) is None:
             names = self.list_commands(ctx)
@@ -215,7 +215,7 @@ class Commands(click.Group):
         return name, None if command is None else _as_called(command), rest
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
-        """Run, and leave the process with the right exit code."""
+        """Run, and exit the process with the right code."""
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
         terminal.own()
@@ -245,7 +245,7 @@ class Commands(click.Group):
                 click.echo(str(stop), err=True)
             _leave(EXIT_STOPPED)
         except OSError as error:
-            # only a user gives such a name
+            # only users pass such a name
             if error.errno != errno.ENAMETOOLONG:
                 raise
             _complain(f"{str(error.filename)[:60]}...: {error.strerror}; give a shorter name")
@@ -262,14 +262,14 @@ class Commands(click.Group):
 
 
 def _as_called(command: click.Command) -> click.Command:
-    """The same command, whose examples call this program as it was called."""
+    """The same command, with examples that call this program by the name that the user typed."""
     command = copy.copy(command)
     command.help = (command.help or "").replace(WRITTEN, program()) or None
     return command
 
 
 def resolve_device(name: str) -> str:
-    """Turn "auto", "cpu" or "cuda" into a device that exists here: "cpu" or "cuda".
+    """Resolve "auto", "cpu" or "cuda" to a device that exists here: "cpu" or "cuda".
 
     Raises:
         InputError: another name, or "cuda" without a usable GPU.
@@ -286,10 +286,10 @@ def resolve_device(name: str) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Let torch use that many CPU threads, 1 if None; give the number.
+    """Let torch use so many CPU threads, 1 if None; give the number.
 
-    One is the default because products of the usual sizes gain little from more, and lose a
-    factor of ten where another process holds one of the cores.
+    The default is one because matrix products of the usual sizes gain little from more threads, and
+    become ten times slower if another process uses one of the cores.
     """
     import torch
 
@@ -298,7 +298,7 @@ def set_threads(threads: int | None) -> int:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value to stdout; NaN and infinite numbers, which JSON lacks, become null."""
+    """Print one JSON value to stdout; NaN and infinities, which JSON lacks, become null."""
     terminal.require()
     click.echo(json.dumps(_finite(value), allow_nan=False))
 
@@ -316,7 +316,7 @@ def _finite(value: Any) -> Any:
 
 
 def _refuse_unsayable(words: Sequence[str]) -> None:
-    """Refuse what no file can be called by, or what could not be printed or logged."""
+    """Refuse words that no file name can hold, or that could not be printed or logged."""
     for word in words:
         if "\0" in word:
             raise click.UsageError(f"{word[:60]}: has a NUL character; no name or text can hold it")
@@ -332,7 +332,7 @@ def _usage_text(
     if not isinstance(error, click.NoSuchOption) or context is None:
         return text
     names = [o for p in context.command.get_params(context) for o in p.opts if o[:2] == "--"]
-    for alike in (0.8, 0.5):  # a slip of the fingers; a key of the config; something like it
+    for alike in (0.8, 0.5):  # a typing error; a key of the config; any similar name
         close = difflib.get_close_matches(error.option_name, names, 1, cutoff=alike)
         if close:
             return f"no such option {error.option_name}; did you mean {close[0]}?"
@@ -344,9 +344,9 @@ def _usage_text(
 def _leave(code: int) -> NoReturn:
     """End the process, at once if it was one of several.
 
-    A thread of gloo may still have to let go of a tensor, and aborts the process if Python has been
-    taken down by then (torch 2.13: "terminate called without an active exception", one exit in ten
-    on a busy machine). All logs are sealed by now.
+    A gloo thread may still have to release a tensor, and aborts the process if Python has been shut
+    down by then (torch 2.13: "terminate called without an active exception", one exit in ten on a
+    busy machine). All logs are sealed by now.
     """
     code = _stored(code)
     distributed = sys.modules.get("bridge.distributed")
@@ -357,7 +357,7 @@ def _leave(code: int) -> NoReturn:
 
 
 def _stored(code: int) -> int:
-    """The exit code, once it is known whether stdout took what was the command's result."""
+    """Give the exit code, once it is known whether stdout stored the command's result."""
     lost, required = terminal.loss()
     if lost and required:
         _complain(f"stdout: the result cannot be written: {lost}")
@@ -368,6 +368,6 @@ def _stored(code: int) -> int:
 
 
 def _complain(text: str) -> None:
-    rank = os.environ.get("RANK", "0")  # torchrun's
+    rank = os.environ.get("RANK", "0")  # set by torchrun
     where = "error" if rank == "0" else f"error in process {rank}"
     click.echo(f"{where}: {visible(text)}", err=True)

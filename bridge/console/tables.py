@@ -1,4 +1,4 @@
-"""The one printer of tables: what is in a cell steers no terminal."""
+"""Print tables; no text in a cell can control the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 Shortening = tuple[str, Literal["middle", "end"], int]
-"""A column, which part its long cells lose, and how many letters they keep at least."""
+"""A column, which part of its long cells is cut, and how many characters they keep at least."""
 _GAP = 2
 
 
@@ -18,16 +18,16 @@ def table(
     title: str | None = None,
     shorten: Sequence[Shortening] = (),
 ) -> None:
-    """Print a whole table to stdout; four digits.
+    """Print a whole table to stdout; numbers have four digits.
 
-    On a terminal the columns are padded, with numbers, and "-" for none, to the right. Elsewhere
-    the cells are whole, with a tab between two.
+    On a terminal the columns are padded, and numbers, and "-" for none, are right-aligned.
+    Elsewhere the cells are not shortened and are separated by tabs.
 
     Args:
         columns: the headings.
-        rows: one value a column.
-        title: a line above.
-        shorten: what may be shortened, one after the other, where a terminal is too narrow.
+        rows: one value per column.
+        title: a line above the table.
+        shorten: the columns to shorten, in this order, if the terminal is too narrow.
     """
     rows = [list(row) for row in rows]
     numeric = [
@@ -64,7 +64,7 @@ def _shorten(
     least: int,
     width: int,
 ) -> None:
-    """Shorten cells of a column so that a line of the table fits, if that is enough."""
+    """Shorten the cells of a column so that the table's lines fit, if that is enough."""
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     most = max(widths[place] - max(excess, 0), least, len(heads[place]))
@@ -73,7 +73,7 @@ def _shorten(
 
 
 def shortened(text: str, most: int, part: str = "middle") -> str:
-    """Take the middle or the end out of a text that is longer than so many letters."""
+    """Cut the middle or the end out of a text that is longer than so many characters."""
     if len(text) <= most:
         return text
     kept = (most - 1) * 2 // 3 if part == "middle" else 0
@@ -81,13 +81,13 @@ def shortened(text: str, most: int, part: str = "middle") -> str:
 
 
 class RowTable:
-    """A table that grows by one line at a time, for rows that come in slowly."""
+    """A table that grows line by line, for rows that arrive slowly."""
 
     def __init__(self, columns: Mapping[str, str], quiet: bool = False) -> None:
-        """Choose the columns; the heading is printed with the first row.
+        """Set the columns; the heading is printed with the first row.
 
         Args:
-            columns: heading and format of each, e.g. {"epoch": "d", "test error": ".2f"}.
+            columns: heading and number format, e.g. {"epoch": "d", "test error": ".2f"}.
             quiet: print nothing.
         """
         self._columns = dict(columns)
@@ -95,7 +95,7 @@ class RowTable:
         self._started = False
 
     def row(self, *values: Any) -> None:
-        """Print one row, a value a column."""
+        """Print one row, one value per column."""
         if self._quiet:
             return
         widths = [max(len(name), 8) for name in self._columns]
@@ -115,5 +115,5 @@ def _cell(value: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """Write what would end the line or steer the terminal as an escape: a name can hold it."""
+    """Escape characters that would end the line or control the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
