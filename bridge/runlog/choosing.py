@@ -1,4 +1,4 @@
-"""Choose and order the rows of a list of runs, and say which settings tell them apart."""
+"""Filter and sort the rows of a list of runs, and find the settings that tell them apart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FACTS = (
     "log", "command", "status", "alive", "age", "started", "seconds", "rows", "step", "seed",
     "note", "result", "metric",
 )  # fmt: skip
-"""What rows are sorted and filtered by, beside the keys of the configs."""
+"""What rows can be sorted and filtered by, besides the keys of the configs."""
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -33,12 +33,12 @@ _CONDITION = re.compile(r"([^=<>!]+)(=|!=|<=|>=|<|>)(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Condition:
-    """What a row must be like.
+    """A condition on a row.
 
     Args:
         key: one of FACTS, or a dotted key of the config.
         compare: one of = != < <= > >=.
-        value: as it was written.
+        value: as the user wrote it.
     """
 
     key: str
@@ -47,10 +47,10 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Read e.g. "status=finished" or "optimizer.learning_rate<0.1".
+        """Parse a text such as "status=finished" or "optimizer.learning_rate<0.1".
 
         Raises:
-            InputError: it is no condition.
+            InputError: it is not a condition.
         """
         found = _CONDITION.fullmatch(text)
         if found is None:
@@ -58,7 +58,7 @@ class Condition:
         return cls(found[1].strip(), found[2], found[3].strip())
 
     def holds(self, value: Any) -> bool:
-        """Tell whether a value meets it; no value meets only !=."""
+        """Tell whether a value meets the condition; a missing value meets only !=."""
         if value is None:
             return (self.compare == "!=") != (self.value in ("", "null"))
         try:
@@ -75,7 +75,7 @@ def chosen(rows: Iterable[Row], conditions: Sequence[Condition]) -> list[Row]:
     """Give the rows that meet all conditions, in their order.
 
     Raises:
-        InputError: a key that no row has; names the nearest.
+        InputError: no row has such a key; names the nearest.
     """
     listed = list(rows)
     for each in conditions:
@@ -84,17 +84,17 @@ def chosen(rows: Iterable[Row], conditions: Sequence[Condition]) -> list[Row]:
 
 
 def ordered(rows: Iterable[Row], key: str, reverse: bool = False) -> list[Row]:
-    """Sort rows by a fact or a setting; those without it come last.
+    """Sort rows by a fact or a setting; rows without it come last.
 
-    Results are sorted by metric, and the best comes first.
+    Results are sorted by metric, the best first.
 
     Args:
         rows: the rows.
         key: one of FACTS, or a dotted key of the config.
-        reverse: the other way round, those without it still last.
+        reverse: reverse the order; rows without the key still come last.
 
     Raises:
-        InputError: a key that no row has; names the nearest.
+        InputError: no row has such a key; names the nearest.
     """
     listed = list(rows)
     _require(listed, "--sort", key)
@@ -106,10 +106,10 @@ def ordered(rows: Iterable[Row], key: str, reverse: bool = False) -> list[Row]:
 
 
 def differing(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Give for each row the settings in which the rows of its command differ, the seed last.
+    """Give for each row the settings that differ among the rows of its command, the seed last.
 
     Returns:
-        Values by dotted key, a dict a row; without what a row's config does not have.
+        One dict per row, values by dotted key; without keys that the row's config lacks.
     """
     settings = [flatten(row.get("config") or {}) for row in rows]
     commands = [row.get("command") for row in rows]
@@ -126,31 +126,31 @@ def differing(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def named(settings: Mapping[str, Any]) -> str:
-    """Say settings in words, each by the last part of its key where that is enough."""
+    """Write settings in words, each by the last part of its key where that is unambiguous."""
     names = short_names(list(settings)).values()
     return ", ".join(f"{n} {short_value(v)}" for n, v in zip(names, settings.values(), strict=True))
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Give each key's last part where no other one has it."""
+    """Shorten each key to its last part where no other key has the same."""
     ends = [short_key(key) for key in keys]
     return {k: end if ends.count(end) == 1 else k for k, end in zip(keys, ends, strict=True)}
 
 
 def short_key(key: str) -> str:
-    """Give the last part of a key, or the one before where that only says "name"."""
+    """Give the last part of a key, or the one before if the last is only "name"."""
     *above, last = key.split(".")
     return above[-1] if above and last == "name" else last
 
 
 def short_value(value: Any) -> str:
-    """Say a setting's value in at most 24 letters."""
+    """Write a setting's value in at most 24 characters."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else text[:23] + "…"
 
 
 def _varies(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
-    """Tell whether configs differ in a key; a version that lacks the key says nothing."""
+    """Tell whether configs differ in a key; a config that lacks the key does not count."""
     return len({repr(each[key]) for each in settings if key in each}) > 1
 
 

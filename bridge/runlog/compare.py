@@ -1,4 +1,4 @@
-"""Lay logs side by side: where they differ, by how much, and what they say together."""
+"""Compare logs: where they differ, by how much, and what they show together."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from bridge.runlog.thin import Exact, largest_difference, read_thinned
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one config that differ in nothing but the seed.
+    """Runs of one config that differ only in the seed.
 
     Args:
         label: a letter, A for the first config.
-        members: places of its runs in the comparison.
-        seeds: their seeds, each once.
+        members: indices of its runs in the comparison.
+        seeds: their seeds, without repeats.
     """
 
     label: str
@@ -56,11 +56,11 @@ class Metric:
 
     Args:
         name: "table/column".
-        curves: of each run.
-        steps: those that all runs have.
+        curves: one per run.
+        steps: the steps that all runs have.
         values: [runs, steps].
         spreads: by the label of a config.
-        exact: what holds of all rows, where the others are of some.
+        exact: values from all rows, if the other fields use only some of them.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Metric:
 
     @property
     def common_steps(self) -> int:
-        """How many steps all runs have."""
+        """Number of steps that all runs have."""
         return self.exact.steps if self.exact else len(self.steps)
 
     @property
@@ -82,9 +82,9 @@ class Metric:
 
     @property
     def largest_difference(self) -> tuple[float, int]:
-        """The largest difference of any two runs at a common step, and that step.
+        """The largest difference between any two runs at a common step, and that step.
 
-        NaN against NaN is none; NaN against a number is infinite.
+        Two NaNs do not differ; NaN and a number differ by infinity.
         """
         if self.exact:
             return self.exact.difference, self.exact.at_step
@@ -93,7 +93,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Excess:
-    """A metric outside its tolerance."""
+    """A metric that exceeds its tolerance."""
 
     metric: str
     difference: float
@@ -109,7 +109,7 @@ class Excess:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several logs say side by side.
+    """The comparison of several logs.
 
     Args:
         runs: in the order given.
@@ -117,11 +117,11 @@ class Comparison:
         config_differences: the values of each run, by dotted key; only keys that differ, without
             the seed.
         metrics: by name.
-        ranking: estimators of the gradient by angle, best first; empty without such a table.
-        exceeded: what lies outside its tolerance.
-        verdict: the headline of the configs, where all runs have the same.
-        sampled: long tables, of whose rows (so many at most a run) only some are in `runs` and
-            `metrics`, see `thin`; what is counted and the largest differences are of all.
+        ranking: gradient estimators by angle, best first; empty without a table of angles.
+        exceeded: the metrics that exceed their tolerances.
+        verdict: the headline of the configs, if all runs have the same.
+        sampled: long tables of which `runs` and `metrics` hold only some rows, with the most rows
+            of any run, see `thin`; counts and largest differences are over all rows.
     """
 
     runs: tuple[Run, ...]
@@ -144,17 +144,17 @@ def compare_runs(
     """Compare logs.
 
     Args:
-        paths: the logs; one alone is only described.
-        metrics: names of metrics, see `series.match`; all that the logs have in common if empty.
-        tolerances: largest difference of any two runs at a common step, by name of a metric.
+        paths: the logs; a single one is only described.
+        metrics: names of metrics, see `series.match`; if empty, all that the logs have in common.
+        tolerances: largest allowed difference between any two runs at a common step, by metric.
         known: headlines by command, for logs of programs that did not write theirs.
 
     Returns:
         The comparison.
 
     Raises:
-        InputError: no logs, a log that cannot be read or lacks a metric that was asked for, runs
-            without a step in common, or a tolerance that is no number >= 0.
+        InputError: there are no logs, a log cannot be read or lacks a requested metric, the runs
+            have no step in common, or a tolerance is not a number >= 0.
     """
     tolerances = tolerances or {}
     _check(paths, tolerances)
@@ -191,10 +191,10 @@ def compare_runs(
 
 
 def parse_tolerances(texts: Sequence[str]) -> dict[str, float]:
-    """Read "NAME=VALUE" texts.
+    """Parse "NAME=VALUE" texts.
 
     Raises:
-        InputError: one that is not that.
+        InputError: a text is not of this form.
     """
     tolerances = {}
     for text in texts:
@@ -249,11 +249,11 @@ def over_seeds(given: Sequence[Curve], seeds: Sequence[int]) -> tuple[NDArray[np
     """Average one metric over the runs of one config.
 
     Args:
-        given: a curve a run, at least one.
+        given: one curve per run, at least one.
         seeds: the seed of each; runs of equal seed are averaged first.
 
     Returns:
-        The steps that all have, and the mean with its confidence interval there.
+        The steps that all runs have, and the mean with its confidence interval there.
     """
     steps = common_steps(given)
     values = np.stack([at(curve, steps) for curve in given])
@@ -262,7 +262,7 @@ def over_seeds(given: Sequence[Curve], seeds: Sequence[int]) -> tuple[NDArray[np
 
 
 def _spread(values: NDArray[np.float64], seeds: Sequence[int], group: Group) -> Spread:
-    # Of infinite values the mean and the spread are NaN, and need no warning.
+    # With infinite values the mean and the spread are NaN; that needs no warning.
     with np.errstate(invalid="ignore"):
         return _interval(values, seeds, group)
 

@@ -1,7 +1,7 @@
-"""What lists say of a log, kept in it when it is sealed, so that none of its rows need be read.
+"""A log's summary, stored when it is sealed, so that lists need not read any of its rows.
 
-It is JSON in the dataset `/summary`. The root's attribute `summary` says where it lies in the file,
-how long it is, and its CRC-32; both can be read without HDF5.
+It is JSON in the dataset `/summary`. The root's attribute `summary` holds its position in the file,
+its length and its CRC-32; both can be read without HDF5.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from bridge.runlog import guard, superblock
 from bridge.runlog.facts import Figures, Summary, TableFigures, summary_from_json
 
 NAME = "summary"
-# How far from a file's beginning the root's attributes are looked for.
+# The root's attributes are searched for in so many bytes at a file's beginning.
 _HEAD = 1 << 14
 _MAX_BYTES = 16 << 20
 _PLACE = re.compile(rb"summary at (\d{20}), (\d{12}) bytes, CRC-32 ([0-9a-f]{8})")
 
 
 def command_of(command_line: str) -> str:
-    """Give the command's name, the first word after the program's that is no option."""
+    """Give the command's name, the first word after the program that is not an option."""
     try:
         words = shlex.split(command_line)
     except ValueError:
-        # A quote that is left open.
+        # An unclosed quote.
         words = command_line.split()
     return next(
         (w for w in without_program(words) if not w.startswith("-")), words[0] if words else ""
@@ -42,7 +42,7 @@ def command_of(command_line: str) -> str:
 
 
 def note_of(events: Sequence[Mapping[str, Any]]) -> str:
-    """Say how a run failed, "" if it did not, or went on since."""
+    """Say how a run failed; "" if it did not, or has continued since."""
     resumed = max((i for i, e in enumerate(events) if e["kind"] == "resumed"), default=0)
     failures = [event for event in events[resumed:] if event["kind"] == "exception"]
     if not failures:
@@ -51,7 +51,7 @@ def note_of(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def figures_of(values: NDArray[Any]) -> Figures:
-    """Give first, last, smallest and largest finite value; of texts and bools the ends only."""
+    """Give first, last, smallest and largest finite value; for texts and bools only the ends."""
     if not len(values):
         return Figures()
     ends = Figures(first=values[0].item(), last=values[-1].item())
@@ -66,7 +66,7 @@ def figures_of(values: NDArray[Any]) -> Figures:
 
 
 def joined(before: Figures, after: Figures) -> Figures:
-    """Give the figures of a column of which two parts have these."""
+    """Combine the figures of two consecutive parts of a column."""
     low = [each.min for each in (before, after) if each.min is not None]
     high = [each.max for each in (before, after) if each.max is not None]
     first = after.first if before.first is None else before.first
@@ -81,7 +81,7 @@ def table_figures(columns: Mapping[str, NDArray[Any]]) -> TableFigures:
 
 
 def join_figures(before: TableFigures, after: TableFigures) -> TableFigures:
-    """Give the figures of a table of which two parts have these."""
+    """Combine the figures of two consecutive parts of a table."""
     return TableFigures(
         rows=before.rows + after.rows,
         columns={c: joined(each, after.columns[c]) for c, each in before.columns.items()},
@@ -97,7 +97,7 @@ def summarise(
     headline: Headline | None,
     result: float | None,
 ) -> Summary:
-    """Put a log's summary together."""
+    """Build a log's summary."""
     steps = [table.columns["step"].last for table in tables.values()]
     return Summary(
         run_id=meta["run_id"],
@@ -116,12 +116,12 @@ def summarise(
 
 
 def place_summary(file: h5py.File) -> None:
-    """Keep room, among the first of a new file's attributes, for where the summary will lie."""
+    """Reserve room for the summary's position among the first attributes of a new file."""
     file.attrs[NAME] = np.bytes_(_place(0, b""))
 
 
 def write_summary(file: h5py.File, summary: Summary) -> None:
-    """Keep a summary in a file that is about to be sealed, after `place_summary`."""
+    """Store a summary in a file that is about to be sealed, after `place_summary`."""
     text = summary.model_dump_json().encode()
     dtype = h5py.string_dtype("utf-8", len(text))
     found = file.create_dataset(NAME, data=np.array(text, dtype), dtype=dtype)
@@ -134,13 +134,13 @@ def _place(offset: int, text: bytes) -> str:
 
 
 def read_summary(fd: int) -> Summary | None:
-    """Read a sealed log's summary; None where it is not found at once, or damaged.
+    """Read a sealed log's summary; None if it is not found directly, or damaged.
 
     Args:
-        fd: the file, open to read.
+        fd: the file, open for reading.
 
     Raises:
-        ValueError: it is whole, but says what no summary says.
+        ValueError: it is undamaged, but no valid summary.
     """
     head = os.pread(fd, _HEAD, 0)
     block = head[: superblock.SIZE]
@@ -152,10 +152,10 @@ def read_summary(fd: int) -> Summary | None:
 
 
 def has_summary(file: h5py.File, fd: int) -> bool:
-    """Tell whether a sealed log has a summary, which then is whole.
+    """Tell whether a sealed log has a summary, and verify it.
 
     Raises:
-        Damaged: it is not.
+        Damaged: the summary is damaged.
     """
     there = NAME in file
     if not there and not h5py.h5a.exists(file.id, NAME.encode()):

@@ -1,4 +1,4 @@
-"""A log's tables in the formats of other programs: CSV, Parquet, TensorBoard."""
+"""Export a log's tables to the formats of other programs: CSV, Parquet, TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from bridge.runlog.tensorboard import records, version_record
 def export_run(
     run: Run | Path | str, form: str, folder: Path, tables: Sequence[str] = ()
 ) -> list[Path]:
-    """Write a log's tables into a new folder, whole or not at all; rows go by in blocks.
+    """Write a log's tables into a new folder, completely or not at all, in blocks of rows.
 
-    CSV and Parquet have a file a table with all its rows and columns, numbers without loss.
-    TensorBoard has one file of scalars of 32 bits, each at the moment of its step as wall time, see
-    `bridge.runlog.moments`; of several rows of one step it has the mean.
+    CSV and Parquet have one file per table with all its rows and columns, numbers without loss.
+    TensorBoard has one file of 32-bit scalars. Their wall time is the moment of their step, see
+    `bridge.runlog.moments`; several rows of one step are averaged.
 
     Args:
         run: the log, or a run that was read from it.
         form: csv, parquet or tensorboard.
-        folder: to be made; an empty one may be there.
-        tables: names of tables; all if empty.
+        folder: created; it may exist if it is empty.
+        tables: names of tables; if empty, all.
 
     Returns:
-        The files.
+        The files written.
 
     Raises:
-        InputError: no log or a damaged one, an unknown format or table, a folder with something in
-            it or that cannot be made, or Parquet without pyarrow.
+        InputError: the log is missing or damaged, the format or a table is unknown, the folder is
+            not empty or cannot be created, or Parquet is asked for without pyarrow.
         StorageError: the disk is full or fails.
     """
     if form not in FORMATS:

@@ -1,7 +1,7 @@
-"""What a log may say about its run: typed, and checked before anything believes it.
+"""What a log may state about its run: typed, and checked before it is used.
 
-A checksum says that a file is as it was written, not who wrote it. A stranger's log can have right
-checksums and any content.
+A checksum shows that a file is as it was written, not who wrote it. A log from an unknown source
+can have correct checksums and any content.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from bridge.runlog.schema import (
 )
 
 MAX_DEPTH = 64
-"""How deep lists and objects may be nested; a config has less than ten levels."""
+"""Largest depth of nested lists and objects; a config has less than ten levels."""
 _LATEST = 253402214400.0
 """The last day of the year 9999, in seconds since 1970."""
 _MAX_TABLES, _MAX_COLUMNS = 1000, 20_000
 
 
 def from_json(text: str | bytes, *, plain: bool = False) -> Any:
-    """Read JSON that may be anyone's.
+    """Parse JSON from an untrusted source.
 
-    Half of a surrogate pair, which no file can hold, becomes the text of its escape.
+    An unpaired surrogate, which no file can hold, becomes the text of its escape.
 
     Args:
         text: the JSON.
-        plain: refuse NaN and infinite numbers, which JSON lacks.
+        plain: refuse NaN and infinities, which JSON lacks.
 
     Raises:
-        ValueError: no JSON, nested too deep, or with a number of too many digits.
+        ValueError: it is not JSON, is nested too deeply, or has a number of too many digits.
     """
     try:
         value = json.loads(text, parse_constant=_no_number if plain else None)
@@ -115,7 +115,7 @@ Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class Facts(BaseModel):
-    """The facts about a run that every log has; there may be more of them, texts and numbers."""
+    """The facts about a run that every log has; further texts and numbers are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -145,7 +145,7 @@ def check_facts(meta: Mapping[str, Any]) -> None:
     """Check the facts of a log.
 
     Raises:
-        InputError: names the first that is not what it must be.
+        InputError: names the first invalid fact.
     """
     try:
         Facts.model_validate(dict(meta))
@@ -173,10 +173,10 @@ _TABLES = TypeAdapter(Annotated[list[_Table], Field(min_length=1, max_length=_MA
 
 
 def schemas_from_json(text: str) -> tuple[TableSchema, ...]:
-    """Read what `schema.schemas_to_json` wrote, and add the log's own tables.
+    """Parse the result of `schema.schemas_to_json`, and add the log's own tables.
 
     Raises:
-        ValueError: it is not that, or has names or kinds that no log has.
+        ValueError: it is malformed, or has names or kinds that no log has.
     """
     try:
         tables = _TABLES.validate_python(from_json(text, plain=True))
@@ -242,14 +242,14 @@ _EVENTS: Mapping[str, type[_Event]] = {
 
 
 def event(moment: float, text: bytes) -> dict[str, Any]:
-    """Read an event.
+    """Parse an event.
 
     Args:
         moment: when it happened, in seconds since 1970.
         text: its JSON.
 
     Raises:
-        ValueError: no object of JSON with a kind, or without what an event of its kind has.
+        ValueError: it is no JSON object with a kind, or lacks what an event of its kind has.
     """
     found = from_json(text)
     if not isinstance(found, dict):
@@ -264,10 +264,10 @@ def event(moment: float, text: bytes) -> dict[str, Any]:
 
 
 def check_time(moment: float) -> float:
-    """Give a time in seconds since 1970 back.
+    """Check a time in seconds since 1970, and return it.
 
     Raises:
-        ValueError: no time that a clock of this world shows.
+        ValueError: no clock could show this time.
     """
     if not 0 <= moment <= _LATEST:
         raise ValueError(f"/status: {moment} is no time")
@@ -286,7 +286,7 @@ class Figures(BaseModel):
 
 
 class TableFigures(BaseModel):
-    """What there is to say about a table in a few numbers."""
+    """Number of rows and figures of a table."""
 
     model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -300,19 +300,19 @@ class Summary(BaseModel):
     Args:
         run_id: of the run.
         command: the command's name.
-        start_time: with its zone.
+        start_time: with its time zone.
         seed: the root seed.
         status: as last written.
-        heartbeat: when that was, in seconds since 1970.
-        step: the largest, None without rows.
+        heartbeat: when the status was written, in seconds since 1970.
+        step: the largest step; None without rows.
         note: how the run failed, if it did.
         tables: figures by table.
-        config: as JSON; None in logs of older programs, as the two that follow.
-        headline: the metric that `result` is of.
+        config: as JSON; None in logs of older programs, like the next two.
+        headline: the metric of `result`.
         result: its value at the last step.
     """
 
-    # What later programs add is left out.
+    # Fields that later programs add are ignored.
     model_config = ConfigDict(strict=True, extra="ignore", ser_json_inf_nan="constants")
 
     run_id: Annotated[Name, Field(min_length=1)]
@@ -330,10 +330,10 @@ class Summary(BaseModel):
 
 
 def summary_from_json(text: bytes) -> Summary:
-    """Read a summary.
+    """Parse a summary.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is invalid.
     """
     try:
         return Summary.model_validate(from_json(text))
@@ -342,7 +342,7 @@ def summary_from_json(text: bytes) -> Summary:
 
 
 def _first(error: ValidationError) -> str:
-    """Say the first mistake in one line, with what was given if that is short."""
+    """Describe the first mistake in one line, with the given value if that is short."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = "/".join(map(str, first["loc"]))
     said = " ".join(first["msg"].removeprefix("Value error, ").split())

@@ -1,4 +1,4 @@
-"""What the disk or HDF5 complained about, in a few words."""
+"""Errors of the disk or HDF5 in a few words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SYSTEM_MESSAGE = re.compile(r"error message = '([^']+)'")
 
 
 def reason(error: BaseException) -> str:
-    """Give the system's own words out of an error of HDF5, or its first line."""
+    """Extract the system's message from an HDF5 error, or else its first line."""
     text = str(error)
     found = _SYSTEM_MESSAGE.search(text)
     if found:

@@ -1,4 +1,4 @@
-"""Open a stranger's HDF5 file without being led astray: no links out of it, no claims believed."""
+"""Open an untrusted HDF5 file safely: no links out of it are followed, no claims believed."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from bridge.runlog.faults import reason
 T = TypeVar("T")
 
 MAX_BYTES = 4 << 30
-# A log that is written changes under the reader; a torn read is seen by its checksum.
+# A log that is being written changes under the reader; its checksum reveals a torn read.
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.01
 _FLETCHER32 = 3
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError)
-"""What h5py raises on files that are damaged or are not what they seem."""
+"""What h5py raises for files that are damaged or malformed."""
 
 
 class Damaged(InputError):
-    """The file does not hold what it must; a log that is being written may be read again."""
+    """The file's content is invalid; if the log is being written, reading it again may succeed."""
 
 
 @contextmanager
 def descriptor(path: Path) -> Iterator[int]:
-    """Open a file to read for the length of a block, and give its descriptor.
+    """Open a file for reading within a block, and give its descriptor.
 
     Raises:
-        InputError: it cannot be read, or is no regular file: a pipe would be waited for, and a
+        InputError: it cannot be read, or is no regular file: reading a pipe would block, and a
             device may have no end.
     """
     try:
@@ -60,13 +60,13 @@ def descriptor(path: Path) -> Iterator[int]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
-    """Open a log to read, whether sealed, still written, or left behind by a crash.
+    """Open a log for reading, whether sealed, being written, or left behind by a crash.
 
-    Gives it as HDF5, and as a descriptor of the same file.
+    Gives the HDF5 file, and a descriptor of the same file.
 
     Raises:
-        InputError: no such file, or no log of this program.
-        Damaged: HDF5 cannot make sense of it, here or inside the block; see `patiently`.
+        InputError: there is no such file, or it is no log of this program.
+        Damaged: HDF5 cannot read it, here or inside the block; see `patiently`.
     """
     with ExitStack() as stack:
         fd = stack.enter_context(descriptor(path))
@@ -75,7 +75,7 @@ def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
         except InputError as error:
             prefix = f"{path}: "
             raise type(error)(prefix + str(error).removeprefix(prefix)) from None
-        except StorageError:  # of what the block writes elsewhere
+        except StorageError:  # for what the block writes elsewhere
             raise
         except DAMAGE as error:
             raise Damaged(f"{path}: damaged log: {reason(error)}") from None
@@ -84,15 +84,15 @@ def opened(path: Path) -> Iterator[tuple[h5py.File, int]]:
 def patiently(
     path: Path, read: Callable[[], T], is_whole: Callable[[T], bool] = lambda _: True
 ) -> T:
-    """Read a log that may change under the reader: what a writer tears is read once more.
+    """Read a log that may change under the reader; retry after a torn read.
 
     Args:
         path: the log.
-        read: opens it, reads, and raises Damaged where a checksum is wrong.
-        is_whole: tells whether what was read can be all that there is.
+        read: opens the log, reads, and raises Damaged if a checksum is wrong.
+        is_whole: tells whether the result can be complete.
 
     Raises:
-        Damaged: again and again, or of a file that nobody writes.
+        Damaged: every attempt failed, or nobody writes the file.
     """
     for attempt in range(_ATTEMPTS):
         before = _version(path)
@@ -111,14 +111,14 @@ def patiently(
 
 
 def _is_lasting(path: Path, before: object, attempt: int) -> bool:
-    """Tell whether another attempt would read the same: of a file that was closed all the time."""
+    """Tell whether another attempt would read the same: the file was closed all the time."""
     if attempt == _ATTEMPTS - 1:
         return True
     return before == _version(path) and not is_open_for_writing(path)
 
 
 def _version(path: Path) -> object:
-    """Which file it is, and whether it is being written; once it is not, it stays as it is."""
+    """Identify the file and whether it is being written; a closed file does not change."""
     with descriptor(path) as fd:
         found = os.fstat(fd)
         writing = superblock.is_open_for_writing(os.pread(fd, superblock.SIZE, 0))
@@ -126,13 +126,13 @@ def _version(path: Path) -> object:
 
 
 def is_open_for_writing(path: Path) -> bool:
-    """Tell whether a log is written, or was left behind by a writer that died."""
+    """Tell whether a log is being written, or was left open by a writer that died."""
     with descriptor(path) as fd:
         return superblock.is_open_for_writing(os.pread(fd, superblock.SIZE, 0))
 
 
 def group(parent: h5py.Group, name: str) -> h5py.Group:
-    """Get a group that lies in this very file.
+    """Get a group that lies in this file itself.
 
     Raises:
         InputError: there is none.
@@ -144,15 +144,15 @@ def group(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
-    """Get a dataset whose data lie in this very file, unfiltered but for a checksum.
+    """Get a dataset whose data lie in this file itself, with no filter except a checksum.
 
     Raises:
-        InputError: there is none, or it is of another make.
+        InputError: there is none, or it has another layout.
     """
     found = _member(parent, name)
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{_where(parent, name)} is no dataset; this is no run log")
-    # Not by h5py's properties and indexing, which take most of the time of reading a log.
+    # h5py's properties and indexing are avoided: they take most of the time of reading a log.
     settings = found.id.get_create_plist()
     if settings.get_external_count() or settings.get_layout() == h5py.h5d.VIRTUAL:
         raise InputError(
@@ -168,12 +168,12 @@ def dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def check_size(found: h5py.Dataset, nbytes: int, limit: int = MAX_BYTES) -> None:
-    """Refuse to read more than there is, or than a reader can want.
+    """Refuse to read more than the file has, or more than a reader could need.
 
     Args:
         found: a dataset.
-        nbytes: how much of it is to be read.
-        limit: how much is read at most.
+        nbytes: the number of bytes to be read.
+        limit: the largest number that is allowed.
 
     Raises:
         InputError: nbytes is over the limit.
@@ -191,7 +191,7 @@ def read_scalar(found: h5py.Dataset, limit: int) -> Any:
     """Read a single value.
 
     Raises:
-        InputError: the dataset has another shape, or the value more bytes than the limit.
+        InputError: the dataset has another shape, or the value has more bytes than the limit.
     """
     if found.id.shape != ():
         raise InputError(f"{found.name} is no single value; this is no run log")
@@ -202,10 +202,10 @@ def read_scalar(found: h5py.Dataset, limit: int) -> Any:
 
 
 def whole_number(parent: h5py.Group, name: str) -> int:
-    """Read an attribute that is one whole number.
+    """Read an attribute that is a single integer.
 
     Raises:
-        InputError: it is missing, or something else.
+        InputError: it is missing or of another type.
     """
     place = name.encode()
     if not h5a.exists(parent.id, place):
@@ -219,7 +219,7 @@ def whole_number(parent: h5py.Group, name: str) -> int:
 
 
 def short_text(parent: h5py.Group, name: str) -> bytes:
-    """Read an attribute that is a text of fixed length, at most 1000 bytes; "" if it is not."""
+    """Read an attribute that is a fixed-length text of at most 1000 bytes; "" if it is not."""
     place = name.encode()
     if not h5a.exists(parent.id, place):
         return b""
@@ -235,7 +235,7 @@ def column(parent: h5py.Group, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
     """Get a column of a table.
 
     Raises:
-        InputError: there is none, or it is of another make.
+        InputError: there is none, or it has another layout.
     """
     found = dataset(parent, name)
     if found.dtype != dtype or found.ndim != 1:
@@ -246,16 +246,16 @@ def column(parent: h5py.Group, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
 def read_column(
     parent: h5py.Group, name: str, dtype: np.dtype[Any], rows: int | None = None
 ) -> NDArray[Any]:
-    """Read a column of a table as far as it can be read.
+    """Read as much of a table's column as is readable.
 
     Args:
         parent: the table's group.
         name: the column.
-        dtype: what it must be of.
-        rows: how many rows are wanted; all that the column has if not given.
+        dtype: its required dtype.
+        rows: the number of rows to read; by default all that the column has.
 
     Returns:
-        The values, fewer than wanted if the column has fewer, or if one of its chunks is damaged.
+        The values, fewer than asked for if the column has fewer, or if a chunk is damaged.
     """
     found = column(parent, name, dtype)
     rows = found.shape[0] if rows is None else min(rows, found.shape[0])
@@ -267,14 +267,14 @@ def read_column(
 
 
 def stored_rows(found: h5py.Dataset) -> int:
-    """Bound the rows of a column by the bytes that the file holds of it."""
+    """Bound the rows of a column by the bytes that the file stores for it."""
     return min(found.shape[0], found.id.get_storage_size() // max(found.id.dtype.itemsize, 1))
 
 
 def _readable_chunks(found: h5py.Dataset, rows: int) -> NDArray[Any]:
-    """Read chunk by chunk, past wrong checksums: of a torn chunk most rows are right.
+    """Read chunk by chunk, ignoring wrong checksums: most rows of a torn chunk are right.
 
-    Which ones, the rows' own CRCs tell.
+    The CRCs of the rows tell which.
     """
     step = (found.chunks or (1,))[0]
     parts: list[NDArray[Any]] = [np.empty(0, found.dtype)]
@@ -304,7 +304,7 @@ def _as_hdf5(path: Path, fd: int, stack: ExitStack) -> h5py.File:
     if superblock.is_open_for_writing(block):
         view = stack.enter_context(superblock.ClosedView(fd, block))
         return stack.enter_context(h5py.File(view, "r"))
-    # By its name once more, which a sealed log or the next run's may have taken meanwhile.
+    # Reopened by its name, which a sealed log or the next run's may have taken meanwhile.
     file = stack.enter_context(h5py.File(path, "r"))
     if not os.path.samestat(os.fstat(fd), os.fstat(file.id.get_vfd_handle())):
         raise Damaged("another file has taken its name; read it again")

@@ -1,16 +1,16 @@
-"""The rows of a growing log in the order of their writing; what is written is never changed.
+"""The rows of a growing log in the order in which they were written, append-only.
 
-HDF5 changes headers, indices and chunks in place. A power cut leaves any part of what was not
-forced to the disk, so it can leave a header without the page that it points to, or half of an
-index: then rows that were forced long ago cannot be found. So a row goes first into a journal. It
-lies inside the same file, in segments that HDF5 has set aside and never touches again, and is only
-ever added to: whatever a power cut takes, what was forced before is there, and says by its
-checksums what it is. The datasets of a table are filled from it, for other programs.
+HDF5 changes headers, indices and chunks in place. After a power cut any part of what was not forced
+to the disk may be missing: a header may be there without the page that it points to, or only half
+of an index. Rows that were forced long ago could then not be found. So each row first goes into a
+journal. The journal lies inside the same file, in segments that HDF5 has allocated and never
+touches again, and is append-only. What was forced to it survives a power cut, and its checksums
+identify it. The datasets of a table are filled from the journal, for other programs.
 
-A segment: a head (magic, number, tables, own address, address of the next segment, rows of each
-table before it, CRC-32), then records one after another. A record: CRC-32, number of the table, the
-packed row. A record's CRC is the row's, continued over the number of segment and table and the
-run's id, so that nothing but this record is right in its place.
+A segment is a head (magic, number, tables, own address, address of the next segment, rows of each
+table before it, CRC-32), followed by records. A record is a CRC-32, the number of its table and the
+packed row. A record's CRC is the row's CRC, continued over the number of its segment, the number of
+its table and the run's id, so that no other record is valid in its place.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ RECORD = struct.Struct("<IH")
 _CRC = struct.Struct("<I")
 _MAX_SEGMENT = 1 << 26
 _LAST_WORDS = _PAGE
-"""Bytes of a segment left for the log's own tables: on a full disk they say how the run ends."""
+"""Bytes of a segment for the log's own tables, to record the run's end even on a full disk."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a journal lies, and of which run and tables.
+    """The position of a journal in the file, with its run and tables.
 
     Args:
         start: address of the first segment.
@@ -58,32 +58,32 @@ class Place:
 
     @property
     def head_size(self) -> int:
-        """Bytes before a segment's first record."""
+        """Number of bytes before a segment's first record."""
         return _HEAD.size + 8 * len(self.sizes) + _CRC.size
 
     def head(self, number: int, address: int, after: int, rows: Sequence[int]) -> bytes:
-        """Make a segment's head."""
+        """Build a segment's head."""
         head = _HEAD.pack(_MAGIC, number, len(self.sizes), address, after)
         head += struct.pack(f"<{len(rows)}Q", *rows)
         return head + _CRC.pack(zlib.crc32(head, zlib.crc32(self.run_id.encode())))
 
     def marks(self, number: int) -> list[bytes]:
-        """Give what a record's CRC is continued over, by the number of its table."""
+        """Give the bytes that continue a record's CRC, by the number of its table."""
         run = self.run_id.encode()
         return [struct.pack("<QH", number, table) + run for table in range(len(self.sizes))]
 
 
 def first_segment(schemas: Sequence[TableSchema]) -> int:
-    """Give the bytes of each of the two segments that a journal begins with."""
+    """Compute the size in bytes of the two segments that a journal begins with."""
     largest = max(schema.packing.size for schema in schemas)
     return max(_SEGMENT, -(-4 * (largest + 8 * len(schemas)) // _PAGE) * _PAGE)
 
 
 def create_journal(file: h5py.File, schemas: Sequence[TableSchema]) -> None:
-    """Set the first two segments of a journal aside.
+    """Allocate the first two segments of a journal.
 
     Args:
-        file: takes the group.
+        file: the file that receives the group.
         schemas: of all tables, in the order of their numbers.
     """
     size = first_segment(schemas)
@@ -100,12 +100,12 @@ def create_journal(file: h5py.File, schemas: Sequence[TableSchema]) -> None:
 
 
 class Journal:
-    """Adds records; a record that `append` has written survives a kill of the process."""
+    """Appends records; a record that `append` has written survives a kill of the process."""
 
     def __init__(
         self, file: h5py.File, schemas: Sequence[TableSchema], run_id: str, reserve: Reserve
     ) -> None:
-        """Begin the journal that `create_journal` has made room for."""
+        """Begin the journal that `create_journal` has allocated."""
         group = guard.group(file, GROUP)
         sizes = tuple(schema.packing.size for schema in schemas)
         start, size = (guard.whole_number(group, name) for name in ("start", "size"))
@@ -120,7 +120,7 @@ class Journal:
         self._begin()
 
     def append(self, table: int, packed: bytes | bytearray, row_crc: int) -> None:
-        """Add a row.
+        """Append a row.
 
         Args:
             table: number of its table.
@@ -140,7 +140,7 @@ class Journal:
         self._rows[table] += 1
 
     def append_all(self, table: int, packed: bytes, row_crcs: Sequence[int]) -> None:
-        """Add many rows with few writes, in the order that they are packed in."""
+        """Append many rows with few writes, in the order in which they are packed."""
         size, done = self.place.sizes[table], 0
         while done < len(row_crcs):
             fit = (self._end - _LAST_WORDS - self._at) // (RECORD.size + size)
@@ -158,7 +158,7 @@ class Journal:
             done += count
 
     def _begin(self) -> None:
-        """Begin the next segment, and set one aside to come after it."""
+        """Begin the next segment, and allocate the one after it."""
         self._full = True
         self._reserve.hold(2 * self.place.size)
         address, number = self._after, self._number + 1
@@ -183,11 +183,11 @@ def _address(found: h5py.h5d.DatasetID, offset: int) -> int:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a journal whose head is right.
+    """A segment of a journal with a valid head.
 
     Args:
         number: counted from 0.
-        address: where it lies.
+        address: its position in the file.
         before: rows of each table in the segments before it.
     """
 
@@ -199,7 +199,7 @@ class Segment:
 def find_journal(
     file: h5py.File, run_id: str, schemas: Sequence[TableSchema], nbytes: int
 ) -> Place | None:
-    """Find where a log's journal lies; None where there is none, as in a sealed log.
+    """Find the position of a log's journal; None if it has none, like a sealed log.
 
     Args:
         file: the log.
@@ -219,11 +219,11 @@ def find_journal(
 
 
 def segments(fd: int, place: Place) -> Iterator[Segment]:
-    """Walk from segment to segment by their heads, up to the first that is not right.
+    """Follow the heads from segment to segment, up to the first that is invalid.
 
     Args:
-        fd: the file, open to read.
-        place: where the journal lies.
+        fd: the file, open for reading.
+        place: the position of the journal.
     """
     address, number = place.start, 0
     nbytes = os.fstat(fd).st_size

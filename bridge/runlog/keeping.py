@@ -1,7 +1,7 @@
-"""Files that a sealed log holds: the last state of its run, from which it can be made longer.
+"""Files inside a sealed log: the last state of its run, from which it can be extended.
 
-They stand, byte by byte, in the group `/last_state`, whose attribute `step` says what they belong
-to. Whether they are whole, their reader must know.
+They are stored byte by byte in the group `/last_state`, whose attribute `step` is their step. Their
+reader must check whether they are complete.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def put_files(file: h5py.File, folder: Path, step: int) -> None:
 
     Args:
         file: the log.
-        folder: holds files only, none of them empty.
-        step: what they belong to, >= 0.
+        folder: holds only files, none of them empty.
+        step: the step of the files, >= 0.
     """
     group = file.create_group(_GROUP)
     group.attrs["NX_class"] = "NXcollection"
@@ -39,15 +39,15 @@ def put_files(file: h5py.File, folder: Path, step: int) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Count the bytes of a folder's files."""
+    """Add up the bytes of a folder's files."""
     return sum(each.stat().st_size for each in folder.iterdir())
 
 
 def kept_step(path: Path) -> int | None:
-    """What step the files in a log belong to; None where it has none.
+    """Give the step of the files in a log; None if it holds none.
 
     Raises:
-        InputError: no log, or a damaged one.
+        InputError: the log is missing or damaged.
     """
     with guard.opened(path) as (file, _):
         if file.get(_GROUP, getlink=True) is None:
@@ -56,15 +56,15 @@ def kept_step(path: Path) -> int | None:
 
 
 def take_files(path: Path, names: Sequence[str], folder: Path) -> None:
-    """Write files of a log into a folder, as they were.
+    """Write files stored in a log into a folder, unchanged.
 
     Args:
         path: the log.
-        names: which.
-        folder: where they go.
+        names: of the files.
+        folder: the folder to write to.
 
     Raises:
-        InputError: the log has no such file, or a damaged one.
+        InputError: the log lacks such a file, or it is damaged.
         OSError: the disk is full or fails.
     """
     with guard.opened(path) as (file, _):

@@ -1,9 +1,9 @@
-"""Where things stand in a log's file, and with which checksums.
+"""The layout of a log's file, and its checksums.
 
 A kill may tear a write where it crosses a page of memory, and HDF5 rewrites a whole chunk with its
-checksum for every row. So a growing log is made of pages: what is smaller than one never crosses.
-Without that, half of all chunks and one header in fifteen do, and some kills in a thousand cost
-acknowledged rows (measured by tests.bridge.killing).
+checksum for every row. So a growing log is made of pages, and nothing smaller than a page crosses a
+boundary. Otherwise half of all chunks and one header in fifteen would, and some kills in a thousand
+would lose acknowledged rows (measured by tests.bridge.killing).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from bridge.headline import Headline
 from bridge.runlog.schema import Column, TableSchema
 
-# Every HDF5 since 1.10 reads these formats, and their metadata carry checksums.
+# Every HDF5 since 1.10 reads these formats, and their metadata have checksums.
 LIBVER = ("v110", "v110")
 GROWING: Mapping[str, Any] = {"libver": LIBVER, "fs_strategy": "page", "fs_page_size": 4096}
 CRC = Column("crc", "int")
@@ -44,14 +44,14 @@ def create_root(file: h5py.File, tables: Sequence[str], headline: Headline | Non
 def create_table(
     file: h5py.File, schema: TableSchema, rows: int = 0, headline: Headline | None = None
 ) -> dict[str, h5py.Dataset]:
-    """Create one dataset a column, and `crc`, with NeXus attributes that say what is drawn.
+    """Create one dataset per column, and `crc`, with NeXus attributes that say what to plot.
 
-    Viewers draw one signal, for others have other units: the headline, or the first float.
+    Viewers plot a single signal, because others have other units: the headline, or the first float.
 
     Args:
-        file: takes the group.
+        file: the file that receives the group.
         schema: the table.
-        rows: how many rows it starts with; they are yet to be written.
+        rows: how many rows it starts with; they are written later.
         headline: of the run.
     """
     group = file.create_group(schema.name)
@@ -84,7 +84,7 @@ def create_table(
 
 
 def create_meta(file: h5py.File, meta: Meta) -> None:
-    """Write the facts about a run, once: texts of fixed length, numbers, and their CRC."""
+    """Write the facts about a run, once: fixed-length texts, numbers, and their CRC."""
     group = file.create_group("meta")
     group.attrs["NX_class"] = "NXcollection"
     for name, value in meta.items():
@@ -98,11 +98,11 @@ def create_meta(file: h5py.File, meta: Meta) -> None:
 
 
 def meta_crc(meta: Meta) -> int:
-    """Compute the CRC-32 of all facts: of their JSON with sorted keys."""
+    """Compute the CRC-32 of all facts, from their JSON with sorted keys."""
     return zlib.crc32(json.dumps(dict(meta), sort_keys=True).encode())
 
 
 def chunk_rows(column: Column, rows: int = 0) -> int:
-    """As many rows as a page holds beside their checksum; more for a column of `rows` already."""
+    """Give as many rows as fit into a page with their checksum; more if the column has `rows`."""
     page = min(_PAGE_ROWS, (4096 - 4) // stored_dtype(column).itemsize)
     return max(page, min(rows, _MAX_CHUNK_ROWS))

@@ -1,4 +1,4 @@
-"""What logs are there and what is in them, as plain values for a table or JSON."""
+"""List logs and their contents, as plain values for a table or JSON."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from bridge.runlog.results import Known, headline_of, numbers_in, result_of
 from bridge.runlog.stream import LogFile, open_log
 
 _SMALL = 8 << 20
-"""Bytes of a log that is not sealed up to which a list reads it whole, and so sees damage."""
+"""A list reads unsealed logs of at most so many bytes completely, and so detects damage."""
 
 
 def find_logs(places: Sequence[Path]) -> list[Path]:
-    """List the files given, and the .h5 files in the folders given, oldest first.
+    """List the given files, and the .h5 files in the given folders, oldest first.
 
     Raises:
-        InputError: a place that is not there, or a folder that cannot be read.
+        InputError: a path does not exist, or a folder cannot be read.
     """
     found: list[Path] = []
     for place in places:
@@ -58,9 +58,9 @@ def _changed(path: Path) -> float:
 
 
 def list_runs(logs: Iterable[Path], known: Known | None = None) -> list[dict[str, Any]]:
-    """Give a row a log.
+    """Give one row per log.
 
-    Of a sealed log only its summary is read, or its head and tail if it has none.
+    Only the summary of a sealed log is read, or its first and last rows if it has none.
 
     Args:
         logs: the logs.
@@ -68,10 +68,10 @@ def list_runs(logs: Iterable[Path], known: Known | None = None) -> list[dict[str
 
     Returns:
         Each row has log, command, state, alive, age, started, seconds, rows, step, seed, note,
-        config, result, metric, label, unit and better. The age is the seconds since the log was
-        last heard of: its newest heartbeat, or its end. The result is the value of the headline
-        `metric` at the last step; None where there is none yet. A log that cannot be read has log,
-        the state "unreadable", and why in its note.
+            config, result, metric, label, unit and better. The age is the seconds since the last
+            sign of life: the newest heartbeat, or the end. The result is the value of the headline
+            `metric` at the last step; None if there is none yet. A log that cannot be read has log,
+            the state "unreadable", and the reason in its note.
     """
     rows = []
     for path in logs:
@@ -94,13 +94,13 @@ def _listed(path: Path, known: Known) -> dict[str, Any]:
 
 
 def _says_all(summary: Summary, known: Known) -> bool:
-    """Tell whether a summary has the config and the result, as older programs' have not."""
+    """Tell whether a summary has the config and the result, which older programs left out."""
     has_result = summary.headline is not None or not known.get(summary.command)
     return summary.config is not None and has_result
 
 
 def _ends(log: LogFile, name: str) -> TableFigures:
-    """Give the number of a table's rows, and its first and last ones, without those between."""
+    """Give the number of a table's rows, and its first and last rows, without those between."""
     rows = log.rows(name)
     first, last = log.slice(name, 0, min(rows, 1)), log.slice(name, max(rows - 1, 0), rows)
     figures = join_figures(table_figures(first), table_figures(last))
@@ -117,17 +117,17 @@ def _row_of(log: LogFile, tables: Mapping[str, TableFigures], known: Known) -> d
 
 
 def describe_log(path: Path, known: Known | None = None) -> dict[str, Any]:
-    """Give all about a run but its rows, of which it has number, columns and figures.
+    """Describe a run without its rows: their number, and the columns with their figures.
 
-    The figures of a sealed log are those of its summary. Without one the rows are read in blocks,
-    but for a large log that is not sealed, of which first and last ones are told only.
+    The figures of a sealed log come from its summary. Without one the rows are read in blocks. For
+    a large log that is not sealed, only the first and last values are given.
 
     Args:
         path: the log.
         known: see `list_runs`.
 
     Raises:
-        InputError: no log, or a damaged one.
+        InputError: the log is missing or damaged.
     """
     summary, size = _summary(path)
     small = size <= _SMALL
@@ -142,7 +142,7 @@ def describe_log(path: Path, known: Known | None = None) -> dict[str, Any]:
 
 
 def _summary(path: Path) -> tuple[Summary | None, int]:
-    """Give a sealed log's summary, and a log's size."""
+    """Give a sealed log's summary, and the size of a log."""
     with guard.descriptor(path) as fd:
         try:
             return read_summary(fd), os.fstat(fd).st_size
@@ -151,7 +151,7 @@ def _summary(path: Path) -> tuple[Summary | None, int]:
 
 
 def _fits(summary: Summary, log: LogFile) -> bool:
-    """Tell whether a summary is of the tables that the log has."""
+    """Tell whether a summary describes the tables of the log."""
     has = {n: ([c.name for c in s.columns], log.rows(n)) for n, s in log.schemas.items()}
     says = {n: (list(table.columns), table.rows) for n, table in summary.tables.items()}
     return summary.run_id == log.meta["run_id"] and has == says

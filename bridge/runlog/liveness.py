@@ -1,4 +1,4 @@
-"""Whether the process that writes a log still runs."""
+"""Tell whether the process that writes a log is still running."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bridge.runlog.provenance import process_identity
 HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 120.0
 
-# Runs that this very process writes, by run id: it lives, but a run of it may have ended badly.
+# Runs that this process writes, by run id: the process lives, but a run may have ended badly.
 open_here: set[str] = set()
 
 
 def require_in_place(path: Path, fd: int) -> None:
-    """Make sure that an open file still has its name.
+    """Check that an open file still has its name.
 
     Raises:
         LogGone: it was deleted or moved, or another file has the name.
@@ -31,7 +31,7 @@ def require_in_place(path: Path, fd: int) -> None:
     except (FileNotFoundError, NotADirectoryError):
         how = "moved" if mine.st_nlink else "deleted"
     except OSError:
-        return  # a network's trouble, not an answer
+        return  # a network error, not an answer
     else:
         if os.path.samestat(mine, found):
             return
@@ -42,8 +42,8 @@ def require_in_place(path: Path, fd: int) -> None:
 def is_alive(meta: Mapping[str, Any], status: str, heartbeat: float) -> bool:
     """Tell whether a log is still being written.
 
-    On the machine that writes it the answer is sure; elsewhere a heartbeat of the last two
-    minutes counts as life.
+    On the machine that writes the log the answer is certain; elsewhere a log counts as alive if its
+    last heartbeat is at most two minutes old.
 
     Args:
         meta: the log's facts.

@@ -1,4 +1,4 @@
-"""When the rows of a log were written, as far as the log says."""
+"""Estimate when the rows of a log were written."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from bridge.runlog.stream import LogFile
 
 Knots = list[tuple[int, float]]
-"""Steps, and moments in seconds since 1970."""
+"""Steps, and their moments in seconds since 1970."""
 
 
 def moment_of(log: LogFile) -> Callable[[int], float]:
-    """Find out when each step of a log was done, in seconds since 1970.
+    """Make a function that gives the moment of each step of a log, in seconds since 1970.
 
-    Rows have no clock. What has one is the start, each event of a step, the end, and each row with
-    a column `seconds`, which counts from the start and leaves out the time between a stop and a
-    resumption. Between two of them steps are taken to be equally long.
+    Rows have no time stamp. Known are the moments of the start, of each event with a step, of the
+    end, and of each row with a column `seconds`, which counts from the start without the time
+    between a stop and a resumption. Between two known moments all steps are assumed to take equally
+    long.
     """
     start = datetime.fromisoformat(log.meta["start_time"]).timestamp()
     noted = [
@@ -48,7 +49,7 @@ def moment_of(log: LogFile) -> Callable[[int], float]:
 
 
 def _timed(log: LogFile, begun: Sequence[tuple[int, float]]) -> Knots:
-    """The moments of rows that count seconds since the start.
+    """Give the moments of rows that count the seconds since the start.
 
     Args:
         log: the log.
@@ -74,7 +75,7 @@ def _placed(
     begun: Sequence[tuple[int, float]],
     end: float,
 ) -> Knots:
-    """Give rows their moments; none where `seconds` is no time since the start."""
+    """Assign moments to rows; none if `seconds` is not the time since the start."""
     counted = np.concatenate([[0.0], seconds])
     if not (np.isfinite(counted).all() and (np.diff(counted) >= 0).all()):
         return []
@@ -83,7 +84,7 @@ def _placed(
     known = np.concatenate([[0], steps]).astype(np.float64)
     offsets = [time - float(np.interp(step, known, counted)) for step, time in begun]
     firsts = [step for step, _ in begun]
-    parts = np.searchsorted(firsts, steps, "left") - 1  # a row of the step it resumed at is before
+    parts = np.searchsorted(firsts, steps, "left") - 1  # the step it resumed at counts before
     return [
         (int(step), float(offsets[max(part, 0)] + each))
         for step, each, part in zip(steps, seconds, parts, strict=True)

@@ -1,4 +1,4 @@
-"""Open a new log: whole from its first moment, and never over another one unasked."""
+"""Create a new log: complete from its first moment, and replacing another only on request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from bridge.runlog.stream import open_log
 from bridge.runlog.weights import as_array, create_weights
 from bridge.runlog.writer import RunLog
 
-# What a dataset without data takes; generous, for what is too much is given back.
+# Bytes of a dataset without data; a generous estimate, for the excess is given back.
 _HEADER_BYTES = 1024
 
 
@@ -59,28 +59,28 @@ def open_run(
     run_id: str | None = None,
     headline: Headline | None = None,
 ) -> RunLog:
-    """Open a new log, complete from its first moment: either FILE is there with all facts, or not.
+    """Create a log that is complete from its first moment: FILE has all its facts or is not there.
 
     Args:
-        path: the file to make; folders on the way are made too.
-        tables: a record dataclass a table, see `schema.table_schema`.
+        path: the file to create; missing parent folders are created too.
+        tables: one record dataclass per table, see `schema.table_schema`.
         config: the resolved config.
         seed: the root seed.
-        overwrite: replace a file that is there, once the new one is complete.
-        command: the command line; this process's if not given, see `command_words`.
+        overwrite: replace an existing file once the new one is complete.
+        command: the command line; by default that of this process, see `command_words`.
         dataset: facts about the data, e.g. {"name": ..., "sha256": ...}.
-        weights: tensors of the names, shapes and dtypes that `save_weights` will get.
-        parent: run id of the run that this one continues or came from.
-        run_id: of a run that goes on without its old log; a new one if not given.
-        headline: the metric that the run is judged by; viewers, lists and comparisons open with
-            it. Without one, viewers open the first table.
+        weights: tensors with the names, shapes and dtypes that `save_weights` will get.
+        parent: run id of the run that this one continues or is derived from.
+        run_id: of a run that continues without its old log; by default a new one.
+        headline: the metric that the run is judged by; viewers, lists and comparisons show it
+            first. Without one, viewers open the first table.
 
     Returns:
         The log; use it in a `with` statement.
 
     Raises:
-        InputError: the file exists and `overwrite` is off, is being written by a living process,
-            or its folder cannot be written. Nothing is touched then.
+        InputError: the file exists and `overwrite` is off, a living process is writing it, or its
+            folder is not writable. Nothing is touched then.
         TypeError, ValueError: records or weights that a log cannot hold, or a headline that no
             table has.
     """
@@ -126,10 +126,10 @@ def publish_log(
     run_id: str,
     overwrite: bool,
 ) -> RunLog:
-    """Make a log beside its place and give it its name; on failure nothing is left behind.
+    """Write a log under a temporary name and rename it; on failure nothing is left behind.
 
     Raises:
-        InputError: a file of that name has come in between, and `overwrite` is off.
+        InputError: a file of that name was created meanwhile, and `overwrite` is off.
         StorageError: the disk is full or fails.
     """
     file = None
@@ -150,10 +150,10 @@ def publish_log(
 
 
 def check_new_log(path: Path | str, overwrite: bool = False) -> None:
-    """Refuse early what `open_run` would refuse after the costly part of a command's start.
+    """Refuse what `open_run` would refuse, before the expensive part of a command's start.
 
     Raises:
-        InputError: as `open_run`; nothing is made or touched.
+        InputError: as for `open_run`; nothing is created or changed.
     """
     path = Path(path)
     refuse(path, overwrite)
@@ -177,14 +177,14 @@ def lay_out(
     weights: Mapping[str, NDArray[Any]] | None,
     fill: Callable[[h5py.File], None] = lambda file: None,
 ) -> h5py.File:
-    """Create everything that the log will ever hold; while it grows, nothing can be added.
+    """Create everything that the log will ever hold; nothing can be added while it grows.
 
     Args:
-        path: the file to make.
+        path: the file to create.
         schemas: of its tables.
         meta: its facts.
-        weights: tensors as those that will be saved.
-        fill: writes what the log starts with.
+        weights: tensors with the names, shapes and dtypes to be saved.
+        fill: writes the initial content of the log.
     """
     file = h5py.File(path, "w", **GROWING)
     try:
@@ -210,10 +210,10 @@ def lay_out(
 
 @contextlib.contextmanager
 def folder_of(path: Path) -> Iterator[Path]:
-    """Make the file's folder and keep other processes from opening logs in it meanwhile.
+    """Create the file's folder and keep other processes from opening logs in it meanwhile.
 
-    What a killed process has begun to write there under the same name is removed. Gives the path
-    of an empty file beside it, which is removed at the end if it is still there.
+    Unfinished files of the same name, left by a killed process, are removed. Gives the path of an
+    empty file next to the new one; it is removed at the end if it is still there.
     """
     temporary = path.with_name(f"{path.name}.new.{os.getpid()}")
     try:
@@ -247,10 +247,10 @@ def _unwritable(path: Path, error: OSError) -> Exception:
 
 
 def refuse(path: Path, overwrite: bool) -> None:
-    """Refuse to write a log where something is that must not be replaced.
+    """Refuse to write a log over something that must not be replaced.
 
     Raises:
-        InputError: a folder, a file without `overwrite`, or a log that is being written.
+        InputError: it is a folder, a file without `overwrite`, or a log that is being written.
     """
     if path.is_dir():
         raise InputError(f"{path}: a folder; give a file, e.g. --out {path / 'run.h5'}")

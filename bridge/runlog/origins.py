@@ -1,4 +1,4 @@
-"""Where the numbers of several logs come from, as tables."""
+"""Tables of where the numbers of several logs come from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bridge.runlog.compare import Comparison
 from bridge.runlog.reader import Run
 from bridge.runlog.summary import Table
 
-# Not facts about where a number comes from, or shown elsewhere.
+# Not facts about the origin of a number, or shown elsewhere.
 _LEFT_OUT = ("config", "config_sha256", "tables", "process", "pid", "run_id", "seed", "start_time")
 
 
 def provenance_tables(found: Comparison) -> list[Table]:
-    """Tell each log's file and run; the facts that differ by log; and those that all share."""
+    """List each log's file and run, the facts that differ between logs, and those they share."""
     numbers = [f"#{i + 1}" for i in range(len(found.runs))]
     letters = {i: group.label for group in found.groups for i in group.members}
     heads = ("", "config", "seed", "log", "state", "started", "seconds", "run", "sha256 of the log")
@@ -65,7 +65,7 @@ def provenance_tables(found: Comparison) -> list[Table]:
 
 
 def _data_tables(found: Comparison, numbers: list[str]) -> list[Table]:
-    """Tell what the runs have read, each data card once."""
+    """List the data that the runs have read, each data card once."""
     told: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for number, run in zip(numbers, found.runs, strict=True):
         for card in cards_of(run.events):
@@ -74,7 +74,7 @@ def _data_tables(found: Comparison, numbers: list[str]) -> list[Table]:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a file; "" if it cannot be read any more."""
+    """Hash a file; "" if it can no longer be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

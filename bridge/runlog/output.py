@@ -1,4 +1,4 @@
-"""New files and folders beside logs: whole or not at all, and never over another one unasked."""
+"""New files and folders: complete or not there at all, and replacing others only on request."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def check_new_file(option: str, path: Path, overwrite: bool = False) -> None:
-    """Refuse early what `new_file` would refuse after the work.
+    """Refuse what `new_file` would refuse, before the work is done.
 
     Args:
-        option: what the user wrote the path behind, for the message.
-        path: the file to be.
-        overwrite: whether a file may be replaced.
+        option: the option that the user gave the path with, for the message.
+        path: the file to create.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        InputError: it is a folder, it exists, or there is no folder that it could be made in.
+        InputError: it is a folder, it exists, or its folder does not exist.
     """
     if path.is_dir():
         raise InputError(f"{option} {path}: a folder; give a file")
@@ -40,13 +40,13 @@ def check_new_file(option: str, path: Path, overwrite: bool = False) -> None:
 
 @contextlib.contextmanager
 def new_file(option: str, path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Give the path of a temporary file beside the new one, which gets its name after the block.
+    """Give the path of a temporary file, which is renamed to the new one after the block.
 
     Args:
-        option, path, overwrite: as `check_new_file`.
+        option, path, overwrite: as for `check_new_file`.
 
     Raises:
-        InputError: as `check_new_file`.
+        InputError: as for `check_new_file`.
         StorageError: the disk is full or fails.
     """
     check_new_file(option, path, overwrite)
@@ -66,10 +66,10 @@ def new_file(option: str, path: Path, overwrite: bool = False) -> Iterator[Path]
 
 
 def check_new_folder(option: str, folder: Path) -> None:
-    """Refuse a folder that something is in, or that cannot be made.
+    """Refuse a folder that is not empty or cannot be created.
 
     Raises:
-        InputError: so it is.
+        InputError: it is not empty or cannot be created.
     """
     if folder.is_dir() and not folder.is_symlink():
         with contextlib.suppress(OSError):
@@ -87,13 +87,13 @@ def check_new_folder(option: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(option: str, folder: Path) -> Iterator[Path]:
-    """Give the path of a temporary folder beside the new one, which gets its name after the block.
+    """Give the path of a temporary folder, which is renamed to the new one after the block.
 
     Args:
-        option, folder: as `check_new_folder`.
+        option, folder: as for `check_new_folder`.
 
     Raises:
-        InputError: as `check_new_folder`.
+        InputError: as for `check_new_folder`.
         StorageError: the disk is full or fails.
     """
     check_new_folder(option, folder)
@@ -114,17 +114,17 @@ def new_folder(option: str, folder: Path) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path, overwrite: bool) -> None:
-    """Give a file its name, in one step.
+    """Give a file its final name, in one step.
 
     Raises:
-        InputError: there is one of that name, and it may not be replaced.
+        InputError: a file of that name exists, and may not be replaced.
         OSError: the system refuses.
     """
     if overwrite:
         os.replace(temporary, path)
         return
     try:
-        # Unlike a rename, a link never takes the place of a file that has come in between.
+        # Unlike a rename, a link never replaces a file that was created meanwhile.
         os.link(temporary, path)
     except FileExistsError:
         raise InputError(f"{path}: exists; choose another name") from None

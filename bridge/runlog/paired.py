@@ -1,4 +1,4 @@
-"""The headline of several configs: over seeds, and as paired differences from the first config."""
+"""The headline of several configs: over seeds, and as paired differences from the first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.runlog.results import Known, headline_of, last_value, result_of
 from bridge.runlog.stream import open_log
 
 CONFIDENCE = 0.95
-# Of a value: a smaller error is one of rounding.
+# Relative to a value: smaller errors are due to rounding.
 _LEAST = 1e-12
 
 
@@ -41,10 +41,10 @@ class Outcome:
 
     Args:
         label: of the config.
-        by_seed: the value at the last step of each seed; of runs of equal seed the mean.
+        by_seed: the value at the last step of each seed; runs of equal seed are averaged.
         estimate: their mean.
-        difference: from the first config, over the seeds that both have; None of the first config
-            itself, and where no seed is in both.
+        difference: from the first config, over the seeds that both have; None for the first config
+            itself, and if they share no seed.
         steps: the smallest and the largest last step of its runs.
     """
 
@@ -55,9 +55,9 @@ class Outcome:
     steps: tuple[int, int]
 
     def verdict(self, headline: Headline) -> str:
-        """Say whether it is better than the first config, "unclear" if the interval has zero in it.
+        """Say whether it is better than the first config; "unclear" if the interval contains zero.
 
-        With fewer than two pairs of runs nothing is said.
+        With fewer than two pairs of runs the result is empty.
         """
         found = self.difference
         if found is None or not abs(found.mean) > found.half_width:
@@ -67,14 +67,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The headline of all configs; those that have no row of it yet are left out."""
+    """The headline of all configs, without those that have no row of it yet."""
 
     headline: Headline
     outcomes: tuple[Outcome, ...]
 
 
 def half_widths(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give half of the 95 % confidence interval of the mean, over the first axis; NaN for one."""
+    """Half the 95 % confidence interval of the mean over the first axis; NaN for one value."""
     from scipy.special import stdtrit
 
     n = len(values)
@@ -85,7 +85,7 @@ def half_widths(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def common_headline(runs: Sequence[Run], known: Known) -> Headline | None:
-    """Give the headline that all runs have, None if they have not one in common."""
+    """Give the headline that all runs share; None if they do not share one."""
     found = [_headline(run, known) for run in runs]
     first = found[0]
     same = first is not None and all(h is not None and h.metric == first.metric for h in found)
@@ -98,13 +98,13 @@ def judged(
     headline: Headline,
     thinned: Mapping[str, int],
 ) -> Verdict:
-    """Compare the headline of configs.
+    """Compare configs by their headline.
 
     Args:
         runs: the runs.
-        groups: places of the runs of each config, by its label.
-        headline: what all of them have.
-        thinned: the tables of which the runs have some rows only.
+        groups: indices of the runs of each config, by its label.
+        headline: the headline that all of them have.
+        thinned: the tables of which the runs hold only some rows.
     """
     outcomes: list[Outcome] = []
     for label, members in groups.items():
@@ -126,7 +126,7 @@ def judged(
 
 
 def with_error(mean: float, half_width: float) -> str:
-    """Write a value with as many digits as its error allows: two of the error.
+    """Write a value with as many digits as its error allows: two digits of the error.
 
     Example:
         >>> with_error(2.31415, 0.0423), with_error(2.0213e-9, 1.2e-10)
@@ -148,7 +148,7 @@ def _fixed(mean: float, half_width: float) -> str:
 
 def _estimate(values: Sequence[float]) -> Estimate:
     array = np.asarray(values, float)
-    # Of infinite values the mean and the spread are NaN, and need no warning.
+    # With infinite values the mean and the spread are NaN; that needs no warning.
     with np.errstate(invalid="ignore"):
         return Estimate(float(array.mean()), float(half_widths(array)), len(values))
 

@@ -21,9 +21,9 @@ _OPTIONAL = ("transformers", "peft", "brian2", "datasets")
 
 
 def provenance() -> dict[str, str | int | bool]:
-    """Gather the facts about code, machine and process that a log keeps.
+    """Collect the facts about code, machine and process that a log stores.
 
-    torch is asked only if the program has imported it.
+    torch is queried only if the program has imported it.
     """
     commit, dirty = _git()
     pid = os.getpid()
@@ -45,10 +45,10 @@ def provenance() -> dict[str, str | int | bool]:
 
 
 def process_identity(pid: int) -> str:
-    """Give what tells a process from a later one of the same number, or "" if there is none.
+    """Identify a process even if its number is reused later; "" if it does not exist.
 
-    On Linux it is the machine's boot and the process's start in clock ticks after it; elsewhere
-    only that the process exists.
+    On Linux it is the machine's boot id and the start of the process in clock ticks after boot;
+    elsewhere it only says that the process exists.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -57,7 +57,7 @@ def process_identity(pid: int) -> str:
         if Path("/proc/self/stat").exists():
             return ""
     else:
-        # A zombie has ended; only its parent has not looked yet.
+        # A zombie has ended, but its parent has not collected it yet.
         return "" if fields[0] == "Z" else f"{boot}:{fields[19]}"
     try:
         os.kill(pid, 0)
@@ -69,9 +69,9 @@ def process_identity(pid: int) -> str:
 
 
 def _launch() -> str:
-    """Name the start of torchrun that this process comes from; "" if it comes from none.
+    """Name the torchrun launch that this process belongs to; "" if there is none.
 
-    Processes that torchrun starts again, after one of them has died, have the same.
+    Processes that torchrun restarts, after one of them has died, have the same name.
     """
     run_id, agent = os.environ.get("TORCHELASTIC_RUN_ID"), os.getppid()
     return "" if run_id is None else f"{run_id}:{agent}:{process_identity(agent)}"
@@ -79,7 +79,7 @@ def _launch() -> str:
 
 @lru_cache(maxsize=1)
 def _git() -> tuple[str, bool]:
-    """Give the commit of the code that runs, if it runs from its repository, and whether edited."""
+    """Give the commit of the running code, if it runs from its repository, and whether edited."""
     here = Path(__file__)
     try:
         _run_git("ls-files", "--error-unmatch", here.name)

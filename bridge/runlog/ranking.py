@@ -1,4 +1,4 @@
-"""Which estimate of the gradient comes nearest to the true one, by the angle between them."""
+"""Rank gradient estimates by their angle to the true gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.runlog.reader import Run
 
-# What an approximation is told from another by, as far as a table has it.
+# Columns that distinguish approximations, as far as a table has them.
 _IDENTITY = ("estimator", "nudging", "beta", "coordinates")
 _Identity = tuple[tuple[str, Any], ...]
 
@@ -24,13 +24,13 @@ class Rank:
 
     Args:
         estimator: its name.
-        settings: what else tells it from others, e.g. {"beta": 0.01}.
+        settings: what else distinguishes it, e.g. {"beta": 0.01}.
         angle_degrees: mean angle to the true gradient over all checks of all logs.
         smallest: the smallest of these angles.
         largest: the largest.
-        checks: how many there are.
-        unconverged: how many more there are that were left out, because a phase of theirs had not
-            converged: such an angle says nothing about the approximation.
+        checks: the number of checks.
+        unconverged: the number of further checks that were left out because one of their phases had
+            not converged: such an angle says nothing about the approximation.
     """
 
     estimator: str
@@ -45,9 +45,9 @@ class Rank:
 def rank_estimators(runs: Sequence[Run]) -> tuple[Rank, ...]:
     """Rank approximations by their mean angle, best first; those without a valid check last.
 
-    Counts tables with the columns `estimator` and `angle_degrees`; of those with a column
-    `parameter` only the rows of `overall`. A check is valid if its angle is finite and its
-    `converged`, the share of converged rows where a table has it, is 1.
+    Uses tables with the columns `estimator` and `angle_degrees`; if they have a column `parameter`,
+    only the rows of `overall`. A check is valid if its angle is finite and its `converged` (the
+    share of converged rows, if the table has it) is 1.
     """
     valid: dict[_Identity, list[float]] = {}
     invalid: dict[_Identity, int] = {}
@@ -68,10 +68,10 @@ def rank_estimators(runs: Sequence[Run]) -> tuple[Rank, ...]:
 
 
 def overall(parameters: Iterable[Any]) -> str:
-    """Which value of a column `parameter` speaks for an estimate: "feedforward", else "all".
+    """Choose the value of a column `parameter` for a whole estimate: "feedforward", else "all".
 
-    Some rules give feedback weights a copy of the feedforward update, which stands for no gradient
-    of theirs: over "all" the copies count as errors of the rule.
+    Some rules give the feedback weights a copy of the feedforward update, which is not an estimate
+    of their gradient: over "all", the copies would count as errors of the rule.
     """
     return "feedforward" if "feedforward" in set(parameters) else "all"
 

@@ -1,4 +1,4 @@
-"""Read a log, whether sealed, still written, or left behind by a crash; every row checked."""
+"""Read a log, whether sealed, being written, or left behind by a crash; verify every row."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _MAX_META_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a log holds but weights, as it stands in the file.
+    """Everything in a log except weights, as stored in the file.
 
     Args:
         meta: the facts about the run.
         schemas: of all tables, the log's own (events, status) last.
-        columns: by table and column, `crc` among them; only rows whose CRC is right.
-        dropped: by table, rows that are there but cannot be trusted; none is left out.
+        columns: by table and column, including `crc`; only rows with a correct CRC.
+        dropped: by table, the number of damaged rows; a table without any is left out.
         sealed: whether the log was sealed.
     """
 
@@ -48,18 +48,19 @@ class Contents:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its log tells it.
+    """A run as read from its log.
 
     Args:
         path: the log.
         meta: the facts about the run: command_line, seed, git_commit, packages, host, ...
         config: the resolved config.
         status: running, finished, failed or stopped, as last written.
-        alive: whether a process is still writing the log; a running one that is not alive died.
+        alive: whether a process is still writing the log; a run that is "running" but not alive
+            died.
         heartbeat: when the status was last written, in seconds since 1970.
         sealed: whether the log is an ordinary HDF5 file.
         events: what happened: {"time": seconds since 1970, "kind": ..., ...}.
-        dropped: by table, rows that were there but damaged, and are left out.
+        dropped: by table, the number of damaged rows, which are left out.
         tables: the columns of each table, see `table`.
     """
 
@@ -76,7 +77,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """The status, but "died" for a run that is running with no process behind it."""
+        """The status, but "died" for a running run without a process."""
         return "died" if self.status == "running" and not self.alive else self.status
 
     def table(self, name: str = "metrics") -> Mapping[str, NDArray[Any]]:
@@ -91,7 +92,7 @@ class Run:
         return self.tables[name]
 
     def weights(self) -> tuple[int, dict[str, NDArray[Any]]]:
-        """Read the newest weights that were saved whole.
+        """Read the newest weights that were saved completely.
 
         Returns:
             The step they belong to, and the tensors by name.
@@ -109,11 +110,11 @@ def read_run(path: Path | str) -> Run:
         path: a file that `open_run` made; it may still be written.
 
     Returns:
-        The run; all rows that were acknowledged before the call, each verified.
+        The run; it has all rows that were acknowledged before the call, each verified.
 
     Raises:
-        InputError: no log, or a damaged one. Of an unsealed log the rows before the damage are
-            given and those after it counted in `dropped`; a sealed one is refused.
+        InputError: the log is missing or damaged. For an unsealed log the rows before the damage
+            are given and those after it counted in `dropped`; a damaged sealed log is refused.
     """
     path = Path(path)
     contents = read_contents(path)
@@ -137,11 +138,11 @@ def read_run(path: Path | str) -> Run:
 
 
 def read_contents(path: Path) -> Contents:
-    """Read and verify all that a log holds but weights; see `read_run`."""
+    """Read and verify everything in a log except weights; see `read_run`."""
     reads = itertools.count()
 
     def is_whole(found: Contents) -> bool:
-        """Whether no row was read half, while its writer was at it, or just before it ended."""
+        """Whether no row was read incompletely because its writer was busy, or had just ended."""
         lost = any(found.dropped.values())
         again = next(reads) == 0 or is_alive(found.meta, *newest_status(found.columns))
         return found.sealed or not (lost and again)
@@ -153,7 +154,7 @@ def newest_status(tables: Mapping[str, Mapping[str, NDArray[Any]]]) -> tuple[str
     """Give the newest status, and when it was written in seconds since 1970.
 
     Args:
-        tables: columns as they are stored, by table.
+        columns: as stored, by table.
     """
     columns = decode(STATUS, tables[STATUS.name])
     return str(columns["status"][-1]), float(columns["time"][-1])
@@ -166,7 +167,7 @@ def decoded(contents: Contents, name: str) -> dict[str, NDArray[Any]]:
 
 
 def decode(schema: TableSchema, stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Give columns as they are meant, without `crc`: choices as texts."""
+    """Decode columns, without `crc`: choices become texts."""
     columns = {}
     for column in schema.columns:
         values = stored[column.name]
@@ -184,7 +185,7 @@ def _contents(path: Path) -> Contents:
         if place is None:
             found = {s.name: read_table(file, fd, s, sealed) for s in schemas}
         else:
-            # Before the journal, which never has less than the datasets.
+            # Before the journal, which never has fewer rows than the datasets.
             claims = {s.name: claimed_rows(file, s) for s in schemas}
             pieces = read_rows(fd, place)
             found = {
@@ -200,12 +201,12 @@ def _contents(path: Path) -> Contents:
 
 
 def read_head(file: h5py.File) -> tuple[dict[str, Any], tuple[TableSchema, ...]]:
-    """Read the facts about a run, checked, and the schemas of all tables, the log's own last.
+    """Read and check the facts about a run, and the schemas of all tables, the log's own last.
 
     Raises:
-        InputError: no log, or one of a newer program.
+        InputError: it is not a log, or it was written by a newer program.
         Damaged: their checksum is wrong.
-        ValueError: they say what no log says.
+        ValueError: they are invalid.
     """
     meta = _meta(guard.group(file, "meta"))
     return meta, facts.schemas_from_json(str(meta["tables"]))
@@ -214,14 +215,14 @@ def read_head(file: h5py.File) -> tuple[dict[str, Any], tuple[TableSchema, ...]]
 def place_of_journal(
     file: h5py.File, fd: int, meta: Mapping[str, Any], schemas: tuple[TableSchema, ...]
 ) -> Place | None:
-    """Find the journal of a log that is not sealed; None where it cannot be found any more."""
+    """Find the journal of a log that is not sealed; None if it can no longer be found."""
     with contextlib.suppress(InputError, *guard.DAMAGE):
         return find_journal(file, meta["run_id"], schemas, os.fstat(fd).st_size)
     return None
 
 
 def claimed_rows(file: h5py.File, schema: TableSchema) -> int:
-    """Tell how many rows a table's datasets claim to have; 0 where they cannot be read."""
+    """Give the number of rows that a table's datasets claim; 0 if they cannot be read."""
     with contextlib.suppress(InputError, *guard.DAMAGE):
         group = guard.group(file, schema.name)
         return guard.stored_rows(guard.dataset(group, schema.commit.name))
@@ -231,7 +232,7 @@ def claimed_rows(file: h5py.File, schema: TableSchema) -> int:
 def _joined(
     file: h5py.File, fd: int, schema: TableSchema, pieces: list[Rows], claimed: int
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Join a table's rows from the journal; where it is damaged, from the datasets too."""
+    """Join a table's rows from the journal; where it is damaged, use the datasets too."""
     end = max([claimed, *(piece.end for piece in pieces)])
     if len(pieces) == 1 and (pieces[0].first, pieces[0].end) == (0, end):
         return unpacked(schema, pieces[0]), 0
@@ -249,7 +250,7 @@ def _joined(
 
 
 def unpacked(schema: TableSchema, rows: Rows) -> dict[str, NDArray[Any]]:
-    """Give the columns of rows from the journal as they are stored, `crc` among them."""
+    """Convert rows from the journal to columns as stored, including `crc`."""
     columns = schema.unpacked(rows.packed)
     check_values(schema, columns)
     return {**columns, CRC.name: np.array(rows.crcs, stored_dtype(CRC))}
@@ -258,16 +259,16 @@ def unpacked(schema: TableSchema, rows: Rows) -> dict[str, NDArray[Any]]:
 def read_table(
     file: h5py.File, fd: int, schema: TableSchema, sealed: bool
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Read the rows up to the first wrong one, and count those from there to the last."""
+    """Read the rows up to the first wrong one, and count the rows from there to the last."""
     group = guard.group(file, schema.name)
-    # What the commit column counts has been flushed before it; the others may be longer.
+    # Rows that the commit column counts were flushed before it; other columns may be longer.
     commit = schema.commit
     claimed = guard.dataset(group, commit.name).shape[0]
     columns = (*schema.columns, CRC)
     if not sealed:
         stored = [guard.stored_rows(guard.dataset(group, c.name)) for c in columns]
         claimed = min([claimed, *stored])
-    # Columns that are links to one dataset could claim it again and again.
+    # If columns are links to one dataset, they could claim its size again and again.
     total = claimed * sum(stored_dtype(c).itemsize for c in columns)
     if total > os.fstat(fd).st_size:
         raise guard.Damaged(f"/{schema.name} claims {total} bytes, but the file has fewer")
@@ -284,7 +285,7 @@ def read_table(
 
 
 def check_values(schema: TableSchema, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse codes that mean nothing, whatever their checksums say."""
+    """Refuse codes without a meaning, even with correct checksums."""
     for column in schema.columns:
         if column.kind in ("choice", "bool") and len(columns[column.name]):
             legal = len(column.names) if column.kind == "choice" else 2
@@ -310,13 +311,13 @@ def _meta(group: h5py.Group) -> dict[str, Any]:
 
 
 def events_of(path: Path, columns: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Any], ...]:
-    """Put the pieces of each event's JSON together; one that was cut off is left out.
+    """Join the pieces of each event's JSON; an event that was cut off is left out.
 
     Raises:
-        InputError: one says what no event says.
+        InputError: an event is invalid.
     """
     events: list[dict[str, Any]] = []
-    # By moment too: once, a number was given again after an event that the disk had cut off.
+    # Grouped by moment too: old logs reused the number of an event that the disk had cut off.
     pieces: dict[tuple[int, float], bytes] = {}
     rows = (columns[name].tolist() for name in ("time", "event", "last", "json"))
     try:

@@ -1,8 +1,8 @@
-"""Go on with the log of a run that was stopped or killed, from the rows of a checkpoint.
+"""Continue the log of a run that was stopped or killed, from the rows of a checkpoint.
 
-The log is written anew beside the old one: the rows up to the checkpoint, then whatever comes.
-The new file takes the old one's name once it is whole, so that at every moment one of the two is
-there, and readers of the old one are not disturbed.
+The log is rewritten next to the old one: first the rows up to the checkpoint, then the new ones.
+Once complete, the new file takes the old one's name. So one of the two is there at every moment,
+and readers of the old one are not disturbed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from bridge.runlog.stream import LogFile, open_log
 from bridge.runlog.weights import as_array, weights_in, write_weights
 from bridge.runlog.writer import RunLog
 
-# What says which process writes the log, and what started it.
+# Facts about which process writes the log, and what started it.
 _PROCESS = ("host", "pid", "process", "launch")
-# What else may differ without the user's doing, and is noted.
+# Other facts that may differ without the user's doing, and are noted.
 _MACHINE = ("cpu", "gpu", "packages", "git_commit", "git_dirty")
 
 
@@ -48,25 +48,25 @@ def reopen_run(
     was: BaseModel | Mapping[str, Any] | None = None,
     events: Sequence[Mapping[str, Any]] = (),
 ) -> RunLog:
-    """Open a log of a run that has ended or died, to go on after its first rows.
+    """Open the log of a run that has ended or died, to continue after its first rows.
 
-    Facts, events and statuses stay; rows past `rows` are dropped, and so are weights of a later
-    step. An event "resumed" is added.
+    Facts, events and statuses stay. Rows past `rows` and weights of a later step are dropped. An
+    event "resumed" is added.
 
     Args:
         path: the log, sealed or not.
-        tables: as it was opened with.
-        config: as it was opened with.
-        rows: how many rows of each table stay.
-        step: steps done, of which these rows tell.
-        dataset: as it was opened with.
-        weights: as it was opened with.
-        was: the config that it was opened with, if it is to have another one from now on.
-        events: what it is to tell from the moment at which it has its name.
+        tables: those that it was opened with.
+        config: the one that it was opened with.
+        rows: how many rows of each table to keep.
+        step: the number of steps that these rows cover.
+        dataset: the one that it was opened with.
+        weights: those that it was opened with.
+        was: the config that it was opened with, if the run has another one from now on.
+        events: events to record once it has its name.
 
     Raises:
-        InputError: no log, one that is still being written, one of other tables or of another
-            config or data set, or with fewer rows than are to stay. Nothing is touched then.
+        InputError: it is not a log, it is still being written, it has other tables, another config
+            or another data set, or fewer rows than are to stay. Nothing is touched then.
         StorageError: the disk is full or fails; the old log stays.
     """
     path = Path(path)
@@ -122,7 +122,7 @@ def reopen_run(
 
 
 def machine_differences(meta: Meta) -> list[str]:
-    """Tell what of the machine that a run's results depend on in the last bits is not as it was."""
+    """List the changes of the machine that may affect the last bits of a run's results."""
     now = provenance()
     return [name for name in ("cpu", "gpu", "packages") if meta[name] != now[name]]
 
@@ -146,9 +146,9 @@ def _require_same(
 
 
 def _same_config(was: str, config: BaseModel | Mapping[str, Any]) -> bool:
-    """Whether a log's config is this one, also where the log has another version's keys.
+    """Whether a log's config equals this one, even if another version's keys differ.
 
-    What no number depends on may differ.
+    Settings that no number depends on may differ.
     """
     now = config_json(config)
     if was == now or not isinstance(config, BaseModel):
@@ -161,7 +161,7 @@ def _same_config(was: str, config: BaseModel | Mapping[str, Any]) -> bool:
 
 
 def _counts(old: LogFile, rows: Mapping[str, int]) -> dict[str, int]:
-    """Count by table the rows that stay."""
+    """Count the rows to keep, by table."""
     counts = {name: rows.get(name, 0) for name in old.schemas}
     for name, n in counts.items():
         if n > old.rows(name):
@@ -170,7 +170,7 @@ def _counts(old: LogFile, rows: Mapping[str, int]) -> dict[str, int]:
 
 
 def _fill(file: h5py.File, old: LogFile, counts: Mapping[str, int]) -> None:
-    """Write the first rows, while the file is not yet shared with readers."""
+    """Write the first rows, before the file is shared with readers."""
     schemas = {**old.schemas, EVENTS.name: EVENTS, STATUS.name: STATUS}
     sizes = {
         name: sum(stored_dtype(c).itemsize for c in (*s.columns, CRC))

@@ -17,12 +17,12 @@ from bridge.runlog.journal import RECORD, Place, Segment, segments
 
 @dataclass
 class Rows:
-    """Rows of a table that follow one another.
+    """Consecutive rows of a table.
 
     Args:
-        first: number of the first one.
-        packed: all of them.
-        crcs: of each.
+        first: number of the first row.
+        packed: all rows, packed.
+        crcs: one per row.
     """
 
     first: int
@@ -35,11 +35,11 @@ class Rows:
         return self.first + len(self.crcs)
 
     def part(self, start: int, end: int, size: int) -> Rows:
-        """Give the rows of these numbers, as far as they are here.
+        """Give the rows with these numbers, as far as they are here.
 
         Args:
-            start: of the first.
-            end: of the one after the last.
+            start: number of the first row.
+            end: number after the last row.
             size: bytes of a packed row.
         """
         first, last = max(start - self.first, 0), max(end - self.first, 0)
@@ -47,15 +47,15 @@ class Rows:
         return Rows(self.first + first, packed, self.crcs[first:last])
 
     def add(self, more: Rows) -> None:
-        """Put more rows to the end, which follow on these."""
+        """Append more rows, which must follow directly."""
         self.packed += more.packed
         self.crcs += more.crcs
 
 
 def rows_of(fd: int, place: Place, segment: Segment) -> list[list[Rows]]:
-    """Read a segment: by the number of the table its rows, in one piece where nothing is damaged.
+    """Read a segment: the rows by number of their table, in one piece if nothing is damaged.
 
-    What is damaged is left out; what comes after it in the segment is found again.
+    Damaged rows are left out; undamaged rows after them in the segment are found again.
     """
     data = os.pread(fd, place.size, segment.address)
     end = len(data.rstrip(b"\0"))
@@ -82,7 +82,7 @@ def rows_of(fd: int, place: Place, segment: Segment) -> list[list[Rows]]:
 
 
 def _pieces(rows: list[memoryview], crcs: list[int], size: int) -> list[Rows]:
-    """Cut rows where one is missing."""
+    """Split rows where one is missing."""
     packed = b"".join(rows)
     numbers = np.ndarray(len(rows), "<u8", packed, strides=(size,)) if rows else np.empty(0, "<u8")
     cuts = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(rows)]
@@ -97,11 +97,11 @@ def read_rows(fd: int, place: Place) -> list[list[Rows]]:
     """Read a journal.
 
     Args:
-        fd: the file, open to read.
-        place: where the journal lies.
+        fd: the file, open for reading.
+        place: the position of the journal.
 
     Returns:
-        By the number of the table, its rows; in one piece where nothing is damaged.
+        The rows by number of their table; in one piece if nothing is damaged.
     """
     found: list[list[Rows]] = [[] for _ in place.sizes]
     for segment in segments(fd, place):
@@ -116,14 +116,14 @@ def read_rows(fd: int, place: Place) -> list[list[Rows]]:
 
 
 class Replay:
-    """A journal as it stood at a moment, of which any rows can be read; nothing is held."""
+    """A journal at a given moment, of which any rows can be read; nothing is kept in memory."""
 
     def __init__(self, fd: int, place: Place) -> None:
-        """Look where the rows lie.
+        """Find the positions of the rows.
 
         Args:
-            fd: the file, open to read; it stays open as long as this is used.
-            place: where the journal lies.
+            fd: the file, open for reading; it must stay open as long as this is used.
+            place: the position of the journal.
 
         Raises:
             Damaged: there is no segment.
@@ -138,19 +138,19 @@ class Replay:
             pieces[0].end if pieces and pieces[0].first == before else before
             for pieces, before in zip(newest, last.before, strict=True)
         ]
-        """How many each table has."""
+        """Number of rows of each table."""
         self._befores = [[s.before[t] for s in self._segments] for t in range(len(place.sizes))]
 
     def read(self, table: int, start: int, end: int) -> Rows:
-        """Read some rows, each verified.
+        """Read some rows and verify each.
 
         Args:
             table: number of the table.
             start: number of the first row.
-            end: of the one after the last.
+            end: number after the last row.
 
         Raises:
-            Damaged: one cannot be read.
+            Damaged: a row cannot be read.
         """
         found, before = Rows(start), self._befores[table]
         at = max(bisect_right(before, start) - 1, 0)
@@ -167,13 +167,13 @@ class Replay:
         """Read all rows once.
 
         Raises:
-            Damaged: one cannot be read.
+            Damaged: a row cannot be read.
         """
         ends = [each.before for each in self._segments[1:]] + [tuple(self.rows)]
         for segment, end in zip(self._segments, ends, strict=True):
             found = rows_of(self._fd, self._place, segment)
             for start, stop, pieces in zip(segment.before, end, found, strict=True):
-                # Of the last segment there may be more by now.
+                # The last segment may have grown by now.
                 whole = len(pieces) == 1 and pieces[0].first == start and pieces[0].end >= stop
                 if not whole and (pieces or start != stop):
                     raise guard.Damaged(f"damaged log: /journal, segment {segment.number}")

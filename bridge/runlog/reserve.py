@@ -1,8 +1,8 @@
-"""Hold room on the disk for what HDF5 is about to write.
+"""Reserve disk space for what HDF5 is about to write.
 
-After a write that failed, HDF5 can neither close the file nor let the process end: it crashes, and
-the log cannot be read (measured). So no write may fail for want of room: the room is taken first,
-and if there is none, the log stops while the file is still whole.
+After a failed write, HDF5 can neither close the file nor let the process end: it crashes, and the
+log cannot be read (measured). So no write may fail for lack of space. The space is reserved first,
+and if there is none, the log stops while the file is still intact.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import h5py
 
 from bridge.runlog import superblock
 
-# For closing, and for what a block's indices need beside its rows.
+# For closing, and for the chunk indices that a block needs besides its rows.
 _MARGIN = 1 << 16
 
 
 class Reserve:
-    """Room past the end of a growing file; on file systems that copy on write it is a guess."""
+    """Space past the end of a growing file; on copy-on-write file systems it is a guess."""
 
     def __init__(self, file: h5py.File) -> None:
-        """Take hold of a file.
+        """Take a file.
 
         Args:
             file: open for writing, with the system's own driver.
@@ -32,13 +32,13 @@ class Reserve:
         self._start = 0
 
     def hold(self, nbytes: int) -> None:
-        """Make sure that so many more bytes can be written, and the file be closed after them.
+        """Make sure that so many more bytes can be written, and the file closed afterwards.
 
         Args:
-            nbytes: beyond what HDF5 has taken already.
+            nbytes: in addition to what HDF5 has already allocated.
 
         Raises:
-            OSError: there is no such room.
+            OSError: there is not enough space.
         """
         if not hasattr(os, "posix_fallocate"):
             return
@@ -49,7 +49,7 @@ class Reserve:
 
 
 def give_back(path: Path) -> None:
-    """Cut off the room that a closed file did not need."""
+    """Cut off the space that a closed file did not need."""
     with path.open("r+b") as file:
         end = superblock.end(file.read(superblock.SIZE))
         if end < os.fstat(file.fileno()).st_size:

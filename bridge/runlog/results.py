@@ -14,19 +14,19 @@ from bridge.runlog.schema import TableSchema
 from bridge.runlog.stream import Columns, LogFile
 
 Known = Mapping[str, Sequence[Headline]]
-"""Headlines by command, for logs that do not say theirs; the best first."""
+"""Headlines by command, in order of preference, for logs that do not name theirs."""
 _FIRST_LOOK = 64
 _OF_ROWS = {"mean": np.mean, "smallest": np.fmin.reduce, "largest": np.fmax.reduce}
 
 
 def declared(meta: Mapping[str, Any]) -> Headline | None:
-    """Give the headline that a log's facts say, None if they say none."""
+    """Give the headline in a log's facts, None if they name none."""
     text = meta.get("headline")
     return Headline.model_validate_json(text) if text else None
 
 
 def numbers_in(schemas: Iterable[TableSchema]) -> Names:
-    """Give the names of the columns of numbers, by table."""
+    """Give the names of the numeric columns, by table."""
     kinds = ("int", "float", "bool")
     return {s.name: [c.name for c in s.columns if c.kind in kinds] for s in schemas}
 
@@ -34,12 +34,12 @@ def numbers_in(schemas: Iterable[TableSchema]) -> Names:
 def headline_of(
     meta: Mapping[str, Any], names: Names, known: Sequence[Headline] = ()
 ) -> Headline | None:
-    """Give the headline of a log: what it says, else the first that is known and that it has.
+    """Give a log's headline: its own, or else the first known one whose column it has.
 
     Args:
         meta: its facts.
-        names: of its columns of numbers, by table.
-        known: those of its command.
+        names: of its numeric columns, by table.
+        known: the headlines of its command.
     """
     said = declared(meta)
     found = first_of([*([said] if said else ()), *known], names)
@@ -58,7 +58,7 @@ def counted(columns: Mapping[str, NDArray[Any]], headline: Headline) -> NDArray[
 
 
 def last_value(columns: Mapping[str, NDArray[Any]], headline: Headline) -> float | None:
-    """Give the value of the last step of some rows that count; None without such a row."""
+    """Give the value at the last step among the rows that count; None without such a row."""
     rows = counted(columns, headline)
     steps, values = columns["step"][rows], columns[headline.column][rows].astype(np.float64)
     if not len(steps):
@@ -70,7 +70,7 @@ def result_of(log: LogFile, headline: Headline | None) -> float | None:
     """Give a log's result; only the last rows of the table are read.
 
     Raises:
-        Damaged: one of them cannot be read.
+        Damaged: one of these rows cannot be read.
     """
     if headline is None:
         return None

@@ -1,4 +1,4 @@
-"""What a log holds: tables of typed columns, made from record dataclasses; one CRC-32 a row."""
+"""The tables of a log: typed columns, made from record dataclasses, with one CRC-32 per row."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Column:
 
     Args:
         name: its name in the file.
-        kind: int (64 bits), float (64 bits), bool, choice (a code for one of `names`), or bytes
-            of fixed length.
-        names: what the codes 0, 1, ... of a choice mean.
-        length: bytes of a value; only of kind bytes.
+        kind: int (64 bits), float (64 bits), bool, choice (a code for one of `names`), or bytes of
+            fixed length.
+        names: the meanings of the codes 0, 1, ... of a choice.
+        length: bytes of a value; only for kind bytes.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Column:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """How the column is stored; little-endian on every machine."""
+        """The dtype in the file; little-endian on every machine."""
         return np.dtype(f"S{self.length}" if self.kind == "bytes" else _CODES[self.kind][0])
 
     @property
@@ -62,8 +62,8 @@ class Column:
 class TableSchema:
     """The columns of one table, in order, and how its rows are packed and checked.
 
-    A row's CRC-32 is taken over its number (64 bits) and its packed values, so that a row that is
-    right but in the wrong place is wrong.
+    A row's CRC-32 is computed from its number (64 bits) and its packed values, so that a correct
+    row in the wrong place is detected.
     """
 
     name: str
@@ -71,12 +71,12 @@ class TableSchema:
 
     @property
     def commit(self) -> Column:
-        """The column that is written last: a row that has it is whole."""
+        """The column that is written last: a row that has it is complete."""
         return next((c for c in self.columns if c.name == "step"), self.columns[0])
 
     @cached_property
     def packing(self) -> struct.Struct:
-        """Row number, then the values in the order of the columns, little-endian, unpadded."""
+        """Row number, then the values in column order, little-endian, without padding."""
         return struct.Struct("<Q" + "".join(column.code for column in self.columns))
 
     @cached_property
@@ -89,9 +89,9 @@ class TableSchema:
         """Pack a row and give its CRC.
 
         Args:
-            buffer: takes the packed row, `packing.size` bytes.
+            buffer: receives the packed row, `packing.size` bytes.
             row: number of the row in its table, 0 for the first.
-            values: one a column; choices as their names.
+            values: one per column; choices as their names.
 
         Raises:
             ValueError: a value does not fit its column.
@@ -109,14 +109,14 @@ class TableSchema:
     def good_rows(
         self, columns: Mapping[str, NDArray[Any]], crc: NDArray[Any], first: int = 0
     ) -> int:
-        """Count the rows up to the first whose CRC is wrong; see `packed`."""
+        """Count the rows before the first wrong CRC; see `packed`."""
         n = min([len(crc), *(len(columns[column.name]) for column in self.columns)])
         found = self.crcs({c.name: columns[c.name][:n] for c in self.columns}, first)
         wrong = np.flatnonzero(found != crc[:n])
         return int(wrong[0]) if len(wrong) else n
 
     def packed(self, columns: Mapping[str, NDArray[Any]], first: int = 0) -> bytes:
-        """Pack whole columns, of which the first value belongs to row number `first`."""
+        """Pack whole columns whose first value belongs to row number `first`."""
         rows = np.empty(len(columns[self.columns[0].name]), self.dtype)
         rows["#"] = np.arange(first, first + len(rows))
         for column in self.columns:
@@ -124,7 +124,7 @@ class TableSchema:
         return rows.tobytes()
 
     def unpacked(self, packed: bytes | bytearray) -> dict[str, NDArray[Any]]:
-        """Give the columns of packed rows."""
+        """Convert packed rows to columns."""
         rows = np.frombuffer(packed, self.dtype)
         return {column.name: np.ascontiguousarray(rows[column.name]) for column in self.columns}
 
@@ -137,7 +137,7 @@ class TableSchema:
 
     @cached_property
     def _checked(self) -> list[tuple[int, Column]]:
-        """The columns whose values struct does not check well enough."""
+        """The columns whose values struct does not check strictly enough."""
         return [(i, c) for i, c in enumerate(self.columns) if c.kind in ("choice", "bool")]
 
     def _misfit(self, values: Sequence[Any]) -> str:
@@ -150,16 +150,16 @@ class TableSchema:
 
 
 def table_schema(name: str, record: type) -> TableSchema:
-    """Read the columns of a table off a record's fields.
+    """Derive the columns of a table from a record's fields.
 
     Args:
         name: the table's name in the file, e.g. "metrics".
-        record: a dataclass whose fields are int, float, bool or Literal[...] of texts, among
-            them `step: int`.
+        record: a dataclass whose fields are int, float, bool or Literal[...] of texts, among them
+            `step: int`.
 
     Raises:
-        TypeError: a field of another type, no dataclass, or no `step: int`.
-        ValueError: a name that HDF5 or this log cannot have.
+        TypeError: a field has another type, it is no dataclass, or it has no `step: int`.
+        ValueError: HDF5 or this log does not allow a name.
     """
     check_name(name)
     if name in RESERVED:
@@ -174,7 +174,7 @@ def table_schema(name: str, record: type) -> TableSchema:
 
 
 def values_of(record: type) -> Callable[[Any], tuple[Any, ...]]:
-    """Make the function that takes the values off a record, in the order of the columns."""
+    """Make the function that reads the values of a record, in column order."""
     names = [f.name for f in _fields(record)]
     get = operator.attrgetter(*names)
     return get if len(names) > 1 else lambda instance: (get(instance),)
@@ -204,10 +204,10 @@ def _column(where: str, name: str, hint: Any) -> Column:
 
 
 def check_name(name: Any) -> Any:
-    """Give a name of a table or column back.
+    """Check the name of a table or column, and return it.
 
     Raises:
-        ValueError: HDF5 or this log cannot have it.
+        ValueError: HDF5 or this log does not allow it.
     """
     legal = isinstance(name, str) and name.isprintable() and set("/#").isdisjoint(name)
     if not legal or name in ("", ".", "..", "crc"):
@@ -240,12 +240,12 @@ STATUS = TableSchema("status", (Column("time", "float"), Column("status", "choic
 
 
 def event_rows(moment: float, number: int, data: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Cut an event's JSON into rows of EVENTS.
+    """Split an event's JSON into rows of EVENTS.
 
     Args:
         moment: when it happened, in seconds since 1970.
-        number: how many events there are before it.
-        data: what happened, as JSON can say it.
+        number: the number of events before it.
+        data: what happened, as JSON values.
     """
     text = json.dumps(data, default=str).encode()
     length = EVENTS.columns[-1].length

@@ -1,4 +1,4 @@
-"""Make an ordinary HDF5 file of a log: at the end of a run, or after a crash."""
+"""Turn a log into an ordinary HDF5 file, at the end of a run or after a crash."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ from bridge.runlog.schema import EVENTS, STATUS, TableSchema, event_rows
 from bridge.runlog.stream import Columns, LogFile, open_log
 from bridge.runlog.weights import create_weights, weights_in, write_weights
 
-# A dataset's header and the index of its chunks; generous, for what is too much is given back.
+# Bytes of a dataset's header and chunk index; a generous estimate, for the excess is given back.
 _DATASET_BYTES = 4096
 
 
 def seal(path: Path, keep: tuple[Path, int] | None = None) -> None:
-    """Replace a closed log by a compact copy that any HDF5 reader opens.
+    """Replace a closed log by a compact copy that any HDF5 reader can open.
 
-    The copy is made beside it, as FILE.tmp.PID, verified on the way, forced to the disk and then
-    renamed: at every moment FILE is one of the two.
+    The copy is written next to it as FILE.tmp.PID, verified on the way, forced to the disk and then
+    renamed. At every moment FILE is one of the two.
 
     Args:
         path: the log.
-        keep: a folder whose files go into it, and what step they belong to, see `keeping`.
+        keep: a folder whose files are added to the log, and their step, see `keeping`.
 
     Raises:
-        StorageError: the disk is full or fails, or a row that was written cannot be read back;
-            FILE is then left as it is.
+        StorageError: the disk is full or fails, or a row that was written cannot be read back; FILE
+            then stays as it is.
     """
     try:
         with open_log(path, whole=False) as log:
@@ -73,19 +73,19 @@ def seal(path: Path, keep: tuple[Path, int] | None = None) -> None:
 
 
 def recover(path: Path | str, keep: tuple[Path, int] | None = None) -> Mapping[str, int]:
-    """Seal the log of a run that was killed; one that is sealed already stays as it is.
+    """Seal the log of a run that was killed; a sealed log stays as it is.
 
     The log's status becomes "failed" if it was "running", and an event "recovered" is added.
 
     Args:
         path: the log.
-        keep: see `seal`; put into a sealed log too, if it has none.
+        keep: see `seal`; also added to a sealed log that has none.
 
     Returns:
-        By table, rows that were damaged and are left out; empty after a mere kill.
+        By table, the number of damaged rows, which are left out; empty after a mere kill.
 
     Raises:
-        InputError: no log, or one that is still being written.
+        InputError: it is not a log, or it is still being written.
         StorageError: the disk is full or fails.
     """
     path = Path(path)
@@ -107,7 +107,7 @@ def recover(path: Path | str, keep: tuple[Path, int] | None = None) -> Mapping[s
 
 
 def copy_as_it_stands(log: LogFile, target: Path) -> None:
-    """Write what a log holds now into a new, ordinary HDF5 file elsewhere.
+    """Write the current content of a log into a new, ordinary HDF5 file elsewhere.
 
     Raises:
         StorageError: the disk is full or fails.
@@ -122,7 +122,7 @@ def copy_as_it_stands(log: LogFile, target: Path) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the files that killed processes had begun to make a log, or a sealed one, of."""
+    """Remove unfinished logs and sealed copies that killed processes have left."""
     for kind in ("tmp", "new"):
         for leftover in path.parent.glob(f"{path.name}.{kind}.*"):
             pid = leftover.name.rpartition(".")[2]
@@ -164,17 +164,17 @@ def write_sealed(
     weights: tuple[int, dict[str, NDArray[Any]]] | None,
     more: int = 0,
 ) -> None:
-    """Write a sealed log into a new file, a piece at a time.
+    """Write a sealed log into a new file, piece by piece.
 
     Args:
         file: the file.
-        log: what it is a copy of, but for the log's own tables and the weights.
-        own: events and status, as they are stored.
-        weights: their step and the tensors; None if there are none.
-        more: bytes that will be written after it.
+        log: the log to copy, except its own tables and the weights.
+        own: events and status, as stored.
+        weights: their step, and the tensors; None if there are none.
+        more: number of bytes that will be written after it.
 
     Raises:
-        Damaged: a row that cannot be read.
+        Damaged: a row cannot be read.
     """
     schemas = {**log.schemas, EVENTS.name: EVENTS, STATUS.name: STATUS}
     rows = {name: log.rows(name) for name in log.schemas}
@@ -233,7 +233,7 @@ def _room(
 
 
 def _longer(schema: TableSchema, columns: Columns, rows: list[tuple[Any, ...]]) -> Columns:
-    """Add rows to a table."""
+    """Append rows to a table."""
     found = {}
     for i, column in enumerate(schema.columns):
         values = [column.names.index(row[i]) if column.names else row[i] for row in rows]

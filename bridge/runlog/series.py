@@ -1,4 +1,4 @@
-"""The curves in a log: one value a step, by name."""
+"""The curves in a log, by name: one value per step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from bridge.errors import InputError
 from bridge.runlog.reader import Run
 
 _TELLING_APART = ("rank",)
-"""Columns of numbers that say whose a row is, as choices do."""
+"""Numeric columns that identify what a row belongs to, as choices do."""
 _REMARKS = ("reason",)
-"""Columns of choices that say what is wrong with a row, not whose it is."""
+"""Columns of choices that say what is wrong with a row, rather than what it belongs to."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One value a step.
+    """One value per step.
 
     Args:
-        steps: rising, each once.
-        values: of the same length; of several rows of one step the mean.
+        steps: strictly increasing.
+        values: of the same length; several rows of one step are averaged.
     """
 
     steps: NDArray[np.int64]
@@ -34,13 +34,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve and where it comes from.
+    """A curve and its origin.
 
     Args:
         table: its table.
         column: its column.
         keys: what its rows have in common, e.g. {"estimator": "asym-ep", "parameter": "all"}.
-        curve: itself.
+        curve: the curve itself.
     """
 
     table: str
@@ -56,11 +56,11 @@ class Series:
 
 
 def series(run: Run, by: Sequence[str] = ()) -> Iterator[Series]:
-    """Give every curve of a run: of each table, each numeric column, each combination of choices.
+    """Give every curve of a run: for each table, numeric column and combination of choices.
 
     Args:
         run: the run.
-        by: more columns by whose values rows are told apart, as by choices.
+        by: additional columns that separate rows by their values, as choices do.
     """
     return series_of(run.tables, by)
 
@@ -82,9 +82,9 @@ def series_of(
 
 
 def curves(run: Run) -> dict[str, Curve]:
-    """Give every curve of a run as "table/column".
+    """Give every curve of a run by its name "table/column".
 
-    A table with columns of choices has a curve for each combination of them that occurs, named
+    A table with columns of choices has one curve for each combination that occurs, named
     "table/column[estimator=asym-ep,parameter=all]".
     """
     return {each.name: each.curve for each in series(run)}
@@ -99,9 +99,9 @@ def match(name: str, curves: Mapping[str, Curve], where: object) -> list[str]:
     """Find the curves that a user means by a name.
 
     Args:
-        name: a curve's whole name; or "table/column", which is all its combinations; or "column",
-            which is that of the first table that has it.
-        curves: those that a log has.
+        name: the full name of a curve; or "table/column" for all its combinations; or "column" for
+            that column of the first table that has it.
+        curves: those of a log.
         where: the log, for the message.
 
     Raises:
@@ -131,7 +131,7 @@ def _combinations(
     if not choices:
         yield {}, np.ones(n, np.bool_)
         return
-    # NaN, which a setting that does not apply has, is unequal to itself but one combination
+    # NaN marks a setting that does not apply; it is unequal to itself, but one combination here
     rows = [
         tuple(map(repr, row)) for row in zip(*(columns[c].tolist() for c in choices), strict=True)
     ]
@@ -150,5 +150,5 @@ def common_steps(given: Sequence[Curve]) -> NDArray[np.int64]:
 
 
 def at(curve: Curve, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give a curve's values at some of its steps."""
+    """Give a curve's values at the given steps, all of which it must have."""
     return curve.values[np.searchsorted(curve.steps, steps)]

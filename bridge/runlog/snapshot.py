@@ -1,4 +1,4 @@
-"""Hand a log to a program that knows HDF5 only, whoever is writing it."""
+"""Make a log readable for programs that know only HDF5, even while it is being written."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bridge.runlog.stream import open_log
 
 @contextlib.contextmanager
 def snapshot(path: Path) -> Iterator[BinaryIO]:
-    """Open a log as an ordinary HDF5 file, every row in it verified.
+    """Open a log as an ordinary HDF5 file, with every row verified.
 
-    A sealed log is opened itself; of another the rows there are now are copied into a temporary
-    file, as sealing would.
+    A sealed log is opened directly. For any other log the present rows are copied into a temporary
+    file, as sealing would do.
 
     Raises:
-        InputError: no log, or a damaged one.
+        InputError: it is not a log, or it is damaged.
         StorageError: there is no room for the copy.
     """
     with tempfile.TemporaryDirectory(prefix="run-log-") as folder:

@@ -1,4 +1,4 @@
-"""Read a log piece by piece, so that its rows need not fit into memory."""
+"""Read a log piece by piece, for logs whose rows do not fit into memory."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from bridge.runlog.replay import Replay
 from bridge.runlog.schema import EVENTS, STATUS, TableSchema
 
 BLOCK = 1 << 16
-"""Rows that are in memory at a time."""
+"""Number of rows that are in memory at a time."""
 
 Columns = dict[str, NDArray[Any]]
 
 
 class Source(Protocol):
-    """Where rows come from."""
+    """A source of rows."""
 
     def rows(self, schema: TableSchema) -> int:
         """Count a table's rows."""
         ...
 
     def read(self, schema: TableSchema, start: int, end: int) -> Columns:
-        """Give some rows as they are stored, `crc` among the columns, each verified."""
+        """Read and verify some rows, as stored, including the column `crc`."""
         ...
 
 
 class _Held:
-    """All rows, in memory."""
+    """All rows of a log, in memory."""
 
     def __init__(self, contents: Contents) -> None:
         self._columns = contents.columns
@@ -91,7 +91,7 @@ class _Sealed:
 
 
 class _Growing:
-    """The journal of a log that is not sealed, with the rows that there were at opening."""
+    """The journal of a log that is not sealed, with the rows that it had when it was opened."""
 
     def __init__(self, replay: Replay, schemas: Sequence[TableSchema]) -> None:
         self.replay = replay
@@ -105,7 +105,7 @@ class _Growing:
 
 
 class LogFile:
-    """A log that is read piece by piece, sealed or not; made by `open_log`."""
+    """A log that is read piece by piece, sealed or not; created by `open_log`."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class LogFile:
         self.own: Mapping[str, Columns] = {
             s.name: source.read(s, 0, source.rows(s)) for s in (EVENTS, STATUS)
         }
-        """The log's own tables, events and status, as they are stored."""
+        """The log's own tables, events and status, as stored."""
         if not len(self.own[STATUS.name][CRC.name]):
             raise guard.Damaged("damaged log: it has no status")
         self.status, self.heartbeat = newest_status(self.own)
@@ -144,7 +144,7 @@ class LogFile:
         """Refuse a log that is being written.
 
         Raises:
-            InputError: it is; says who does and the remedy.
+            InputError: it is being written; names the writer and the remedy.
         """
         if self.alive:
             writer = f"process {self.meta['pid']} on {self.meta['host']}"
@@ -166,11 +166,11 @@ class LogFile:
         return self._source.rows(self.schema(table))
 
     def whole(self, table: str) -> Columns:
-        """Give all rows of a table at once, each verified; choices as texts.
+        """Read and verify all rows of a table at once; choices become texts.
 
         Raises:
-            InputError: it has more bytes than are read.
-            Damaged: a row whose CRC is wrong.
+            InputError: it has more bytes than the limit.
+            Damaged: a row has a wrong CRC.
         """
         rows, size = self.rows(table), self.schema(table).dtype.itemsize
         if rows * size > guard.MAX_BYTES:
@@ -178,7 +178,7 @@ class LogFile:
         return self.slice(table, 0, rows)
 
     def run(self, tables: Mapping[str, Columns]) -> Run:
-        """Give the run, with these rows of its tables."""
+        """Give the run with these rows of its tables."""
         return Run(
             path=self.path,
             meta=self.meta,
@@ -193,10 +193,10 @@ class LogFile:
         )
 
     def blocks(self, table: str, size: int = BLOCK) -> Iterator[Columns]:
-        """Give a table's columns, so many rows at a time, each row verified; choices as texts.
+        """Read and verify a table's columns in blocks of `size` rows; choices become texts.
 
         Raises:
-            Damaged: a row whose CRC is wrong.
+            Damaged: a row has a wrong CRC.
         """
         rows = self.rows(table)
         for start in range(0, rows, size):
@@ -206,7 +206,7 @@ class LogFile:
         """Read all rows once.
 
         Raises:
-            Damaged: one cannot be read.
+            Damaged: a row cannot be read.
         """
         if isinstance(self._source, _Growing):
             self._source.replay.verify()
@@ -216,23 +216,23 @@ class LogFile:
                 pass
 
     def slice(self, table: str, start: int, end: int) -> Columns:
-        """Give some rows of a table, each verified; choices as texts.
+        """Read and verify some rows of a table; choices become texts.
 
         Raises:
-            Damaged: a row whose CRC is wrong.
+            Damaged: a row has a wrong CRC.
         """
         schema = self.schema(table)
         return decode(schema, self._source.read(schema, start, end))
 
     def stored(self, table: str, rows: int | None = None) -> Iterator[tuple[int, Columns]]:
-        """Give a table's first rows in blocks as they are stored, with the number of the first.
+        """Read a table's first rows in blocks as stored, each with the number of its first row.
 
         Args:
             table: its name.
-            rows: how many; all if not given.
+            rows: number of rows; by default all.
 
         Raises:
-            Damaged: a row whose CRC is wrong.
+            Damaged: a row has a wrong CRC.
         """
         own = {EVENTS.name: EVENTS, STATUS.name: STATUS}
         schema = own.get(table) or self.schema(table)
@@ -241,7 +241,7 @@ class LogFile:
             yield start, self._source.read(schema, start, min(start + BLOCK, rows))
 
     def windows(self, table: str, size: int = BLOCK) -> Iterator[Columns]:
-        """Give blocks that are cut where the step changes, so that a step is whole in one."""
+        """Read blocks that are cut where the step changes, so that no step is split."""
         kept: Columns = {}
         for block in self.blocks(table, size):
             rows = {n: np.concatenate([kept[n], block[n]]) for n in kept} if kept else block
@@ -255,15 +255,15 @@ class LogFile:
 
 @contextmanager
 def open_log(path: Path | str, whole: bool = True) -> Iterator[LogFile]:
-    """Open a log to be read piece by piece.
+    """Open a log for reading piece by piece.
 
     Args:
         path: the log.
-        whole: of a log that is not sealed read all rows once, so that those past a damaged one are
-            counted in `dropped`; else damage is met when its row is read.
+        whole: read all rows of an unsealed log once, so that rows past a damaged one are counted in
+            `dropped`; otherwise damage is noticed only when its row is read.
 
     Raises:
-        InputError: no log, or a damaged one; here or inside the block.
+        InputError: it is not a log, or it is damaged; raised here or inside the block.
     """
     path = Path(path)
     with ExitStack() as stack:
@@ -277,7 +277,7 @@ def open_log(path: Path | str, whole: bool = True) -> Iterator[LogFile]:
 
 
 def held(path: Path, contents: Contents) -> LogFile:
-    """Give what was read whole as if it were read piece by piece."""
+    """Present contents that were read completely as a log that is read piece by piece."""
     return LogFile(
         path,
         _Held(contents),
@@ -289,7 +289,7 @@ def held(path: Path, contents: Contents) -> LogFile:
 
 
 def _opened(path: Path, stack: ExitStack) -> LogFile | None:
-    """Open a log until the stack ends; None if rows must be looked for in more than one place."""
+    """Open a log until the stack ends; None if its rows are spread over more than one place."""
     with ExitStack() as ours:
         file, fd = ours.enter_context(guard.opened(path))
         meta, schemas = read_head(file)
@@ -298,7 +298,7 @@ def _opened(path: Path, stack: ExitStack) -> LogFile | None:
             log = LogFile(path, _Sealed(file, fd), meta, schemas, True)
         else:
             place = place_of_journal(file, fd, meta, schemas)
-            # Before the journal, which never has less than the datasets.
+            # Before the journal, which never has fewer rows than the datasets.
             claims = [claimed_rows(file, schema) for schema in schemas]
             if place is None:
                 return None

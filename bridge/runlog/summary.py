@@ -15,7 +15,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]
 
 
 def comparison_tables(found: Comparison) -> list[Table]:
-    """Give title, columns and rows of each table that has something to say."""
+    """Give title, columns and rows of each table that is not empty."""
     numbers = [f"#{i + 1}" for i in range(len(found.runs))]
     tables = (
         verdict_table(found),
@@ -31,8 +31,8 @@ def comparison_tables(found: Comparison) -> list[Table]:
 def verdict_table(found: Comparison) -> Table:
     """Give the headline of each config over its seeds, and its paired difference from the first.
 
-    The interval is one of 95 % (Student's t). Without a headline that all runs have, there are no
-    rows.
+    The interval is a 95 % confidence interval (Student's t). If the runs share no headline, the
+    table is empty.
     """
     verdict = found.verdict
     if verdict is None or not verdict.outcomes:
@@ -78,7 +78,7 @@ def _pairs(difference: Estimate | None) -> int:
 
 
 def _settings(found: Comparison) -> list[str]:
-    """Say the settings of each config that others have otherwise."""
+    """List the settings of each config that differ between configs."""
     firsts = [group.members[0] for group in found.groups]
     return [
         named({key: values[i] for key, values in found.config_differences.items()}) for i in firsts
@@ -86,11 +86,11 @@ def _settings(found: Comparison) -> list[str]:
 
 
 def final_tables(found: Comparison) -> list[Table]:
-    """Give the last values of each config: a table for each of the log's, with a row a metric.
+    """Give the last values of each config: one table per table of the log, one row per metric.
 
-    A value is that of the last step that the runs of the config share: the mean over its seeds with
-    half of the confidence interval. Rows that are written at other moments, such as those of a step
-    and those of an epoch, are not in one table.
+    A value belongs to the last step that the runs of the config share: the mean over seeds with
+    half the confidence interval. Rows written at different times, such as per step and per epoch,
+    are in different tables.
     """
     seeds = [run.meta["seed"] for run in found.runs]
     of_runs = [curves(run) for run in found.runs]
@@ -125,7 +125,7 @@ def _last(given: Sequence[Curve], seeds: Sequence[int]) -> str:
 
 
 def comparison_json(found: Comparison, *, with_curves: bool) -> dict[str, Any]:
-    """Give the comparison as JSON can say it.
+    """Give the comparison as JSON values.
 
     Args:
         found: the comparison.
@@ -215,9 +215,10 @@ def _configs(found: Comparison) -> Table:
 
 
 def _metrics(found: Comparison, numbers: Sequence[str]) -> list[Table]:
-    """The metrics at the last common step, those of each of the log's tables by themselves.
+    """Give the metrics at the last common step, one table per table of the log.
 
-    With several seeds there is a column a config, with the 95 % confidence interval of its mean.
+    With several seeds there is one column per config, with the 95 % confidence interval of its
+    mean.
     """
     several = any(len(group.seeds) > 1 for group in found.groups)
     heads = [f"{g.label} ({len(g.seeds)} seeds)" for g in found.groups] if several else numbers

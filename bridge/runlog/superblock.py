@@ -1,8 +1,8 @@
-"""Read a file that HDF5 calls open for writing, because it is, or because its writer was killed.
+"""Read a file that HDF5 regards as open for writing: it is, or its writer was killed.
 
 HDF5's own way is `swmr=True`, which repeats a read until its checksum is right: on a damaged file
 it never returns. Here the first 48 bytes are replaced by those of a closed file, everything else is
-read as it lies on the disk, and a wrong checksum is an error at once.
+read from the disk unchanged, and a wrong checksum is an error at once.
 
 Source: HDF5 File Format Specification 3.0, section II.A (superblock version 3).
 """
@@ -24,7 +24,7 @@ _MASK = 0xFFFFFFFF
 
 
 def is_superblock(block: bytes) -> bool:
-    """Tell whether a file begins as every log does: superblock 3, addresses of 8 bytes."""
+    """Tell whether a file begins as every log does: superblock 3, 8-byte addresses."""
     return len(block) == SIZE and block[:_FLAGS] == SIGNATURE + _VERSION_AND_SIZES
 
 
@@ -34,17 +34,17 @@ def is_intact(block: bytes) -> bool:
 
 
 def is_open_for_writing(block: bytes) -> bool:
-    """Tell whether the superblock says that someone writes the file, or has died doing so."""
+    """Tell whether the superblock marks the file as being written; its writer may have died."""
     return len(block) == SIZE and bool(block[_FLAGS] & _WRITING)
 
 
 def end(block: bytes) -> int:
-    """Give the size that a closed file must have at least."""
+    """Give the minimum size of the closed file."""
     return struct.unpack("<Q", block[_END : _END + 8])[0]
 
 
 def closed(block: bytes, size: int) -> bytes:
-    """Give the superblock that the file would have if it had been closed at that size."""
+    """Give the superblock of the file as if it had been closed at that size."""
     new = bytearray(block)
     new[_FLAGS] = 0
     new[_END : _END + 8] = struct.pack("<Q", size)
@@ -56,11 +56,11 @@ class ClosedView(io.RawIOBase):
     """A file as it would be if it were closed now; for h5py.File(view, "r")."""
 
     def __init__(self, file: Path | int, block: bytes) -> None:
-        """Open it.
+        """Open the file.
 
         Args:
             file: the file, or a descriptor of it.
-            block: its superblock, an intact one.
+            block: its superblock, undamaged.
         """
         super().__init__()
         self._fd = os.dup(file) if isinstance(file, int) else os.open(file, os.O_RDONLY)
@@ -69,24 +69,24 @@ class ClosedView(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return True: it is readable."""
         return True
 
     def seekable(self) -> bool:
-        """Say that it can be read from anywhere."""
+        """Return True: it is seekable."""
         return True
 
     def tell(self) -> int:
-        """Give the place of the next read."""
+        """Give the position of the next read."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a place; the end is where it was at opening."""
+        """Move to a position; the end is where it was at opening."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         return self._at
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill the buffer; past the end with zeros, which no checksum takes for data."""
+        """Fill the buffer; past the end with zeros, which no checksum accepts as data."""
         view = memoryview(buffer).cast("B")
         data = os.pread(self._fd, len(view), self._at)
         view[: len(data)] = data
@@ -98,7 +98,7 @@ class ClosedView(io.RawIOBase):
         return len(view)
 
     def close(self) -> None:
-        """Close it; more than once is no mistake."""
+        """Close it; closing again does nothing."""
         if not self.closed:
             os.close(self._fd)
         super().close()
@@ -124,7 +124,7 @@ def _rotate(x: int, k: int) -> int:
 
 def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
     for k in (4, 6, 8, 16, 19, 4):
-        # One line of lookup3.c: a -= c; a ^= rot(c, k); c += b; then a, b, c change places.
+        # One line of lookup3.c: a -= c; a ^= rot(c, k); c += b; then rotate the names a, b, c.
         new_a = (a - c & _MASK) ^ _rotate(c, k)
         new_c = c + b & _MASK
         a, b, c = b, new_c, new_a
@@ -133,7 +133,7 @@ def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
 
 def _finish(a: int, b: int, c: int) -> int:
     for k in (14, 11, 25, 16, 4, 14, 24):
-        # c ^= b; c -= rot(b, k); then a, b, c change places.
+        # c ^= b; c -= rot(b, k); then rotate the names a, b, c.
         new_c = ((c ^ b) - _rotate(b, k)) & _MASK
         a, b, c = b, new_c, a
     return b

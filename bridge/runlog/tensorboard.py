@@ -1,4 +1,4 @@
-"""TensorBoard's event files, without TensorBoard.
+"""Write TensorBoard's event files without TensorBoard.
 
 A file is a sequence of records: length (64 bits), its masked CRC-32C, a message, its masked
 CRC-32C; all little-endian. A message is the protocol buffer `Event`.
@@ -17,7 +17,7 @@ _CASTAGNOLI = 0x82F63B78
 
 
 def version_record(moment: float) -> bytes:
-    """Give the record that a file begins with.
+    """Encode the record that begins a file.
 
     Args:
         moment: its wall time, in seconds since 1970.
@@ -26,11 +26,11 @@ def version_record(moment: float) -> bytes:
 
 
 def records(moment: float, steps: Mapping[int, Mapping[str, float]]) -> Iterator[bytes]:
-    """Give the records of scalars.
+    """Encode scalars as records.
 
     Args:
         moment: the wall time of all events, in seconds since 1970.
-        steps: by step, the value of each tag; stored in 32 bits, as TensorBoard has it.
+        steps: by step, the value of each tag; stored in 32 bits, as in TensorBoard.
     """
     for step, values in sorted(steps.items()):
         summary = b"".join(
@@ -40,7 +40,7 @@ def records(moment: float, steps: Mapping[int, Mapping[str, float]]) -> Iterator
 
 
 def crc32c(data: bytes) -> int:
-    """Compute the CRC-32C (Castagnoli), as RFC 3720 defines it."""
+    """Compute the CRC-32C (Castagnoli) defined in RFC 3720."""
     table, crc = _table(), 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)

@@ -1,9 +1,9 @@
-"""Long runs in short: the rows that show a curve's extremes, and differences over all rows.
+"""Thin out long runs: keep the rows that show a curve's extremes; compare runs over all rows.
 
-Of a table with more than LIMIT rows only some are held in memory: where a curve has its smallest,
-its largest or its first value that is not finite, in each of STRETCHES stretches; where another run
-has such; and the ends. What is counted and how far runs differ is told of all rows, which go by in
-windows of equal steps.
+For a table with more than LIMIT rows only some are held in memory: in each of STRETCHES stretches,
+the rows where a curve has its smallest, its largest or its first non-finite value; the rows at the
+same steps in the other runs; and both ends. Counts and differences between runs are over all rows,
+which are read in windows of equal steps.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from bridge.runlog.stream import Columns, LogFile, open_log
 
 LIMIT = 50_000
 STRETCHES = 400
-# Whoever counts checks of estimators counts them all; a check costs too much for there to be many.
+# Checks of estimators are all counted, so all are read; they are too expensive to be many.
 _WHOLE = {"estimator", "angle_degrees"}
 
 
 @dataclass
 class Exact:
-    """What is told of a metric over all steps that all runs have.
+    """Values of a metric over all steps that all runs have.
 
     Args:
-        steps: how many there are.
-        last: the last one.
-        difference: the largest of any two runs.
-        at_step: where that is.
+        steps: the number of these steps.
+        last: the last of them.
+        difference: the largest difference between any two runs.
+        at_step: the step of that difference.
     """
 
     steps: int = 0
@@ -46,12 +46,12 @@ class Exact:
 
 @dataclass
 class Thinned:
-    """Runs of which long tables are held in part.
+    """Runs whose long tables are held in part.
 
     Args:
         runs: in the order given.
-        exact: of metrics of those tables, by name.
-        rows: of those tables, how many the longest run has.
+        exact: for metrics of the long tables, by name.
+        rows: of the long tables, the number of rows of the longest run.
     """
 
     runs: tuple[Run, ...]
@@ -60,10 +60,10 @@ class Thinned:
 
 
 def read_thinned(paths: Sequence[Path | str]) -> Thinned:
-    """Read logs, their long tables in part.
+    """Read logs, with only part of their long tables.
 
     Raises:
-        InputError: a log that cannot be read.
+        InputError: a log cannot be read.
     """
     with ExitStack() as stack:
         logs = [stack.enter_context(open_log(path)) for path in paths]
@@ -90,7 +90,7 @@ def read_thinned(paths: Sequence[Path | str]) -> Thinned:
 def _telling_steps(
     logs: Sequence[LogFile], table: str, rows: int, exact: dict[str, Exact], wanted: int
 ) -> NDArray[np.int64]:
-    """Find the steps to keep, and on the way compare all rows."""
+    """Find the steps to keep, and compare all rows on the way."""
     keep: set[int] = set()
     ends: dict[tuple[int, str], int] = {}
     width = math.ceil(rows / STRETCHES)
@@ -160,14 +160,14 @@ def _compare(found: Sequence[Mapping[str, Curve]], exact: dict[str, Exact]) -> N
 
 
 def largest_difference(values: NDArray[np.float64], steps: NDArray[np.int64]) -> tuple[float, int]:
-    """Give the largest difference of any two runs, and its step; values are [runs, steps].
+    """Give the largest difference between any two runs, and its step; values are [runs, steps].
 
-    NaN against NaN is none; NaN against a number is infinite.
+    Two NaNs do not differ; NaN and a number differ by infinity.
     """
     missing = np.isnan(values)
     with np.errstate(invalid="ignore"):
         spread = values.max(axis=0) - values.min(axis=0)
-    # Infinities of one sign differ by nothing, as NaNs do.
+    # Infinities of the same sign do not differ, nor do NaNs.
     same = missing.all(axis=0) | (values == values[0]).all(axis=0)
     spread = np.where(same, 0.0, np.where(np.isnan(spread), math.inf, spread))
     worst = int(np.argmax(spread))

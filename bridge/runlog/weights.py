@@ -1,4 +1,4 @@
-"""Weights in a log: two slots written in turn, so that a kill spares the last good one."""
+"""Weights in a log: two slots are written in turn, so that a kill leaves the last valid one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def as_array(tensor: Any) -> NDArray[Any]:
-    """Give a tensor of torch, on any device, or of NumPy as a contiguous array."""
+    """Convert a tensor of torch, on any device, or of NumPy to a contiguous array."""
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu().numpy()
     return np.asarray(tensor, order="C")
@@ -32,12 +32,12 @@ def create_weights(
     """Create a dataset [slots, *shape] a tensor, and a slot's step, number of saving and CRC.
 
     Args:
-        file: takes the group.
-        tensors: of the shapes and dtypes to come.
-        slots: 2 while running, 1 when sealed.
+        file: the file that receives the group.
+        tensors: with the shapes and dtypes to be saved.
+        slots: 2 while the run goes on, 1 when sealed.
 
     Raises:
-        ValueError: a name that HDF5 cannot have, or a dtype other than whole and real numbers.
+        ValueError: HDF5 does not allow a name, or a dtype is neither integer nor real.
     """
     group = file.create_group("weights")
     group.attrs["NX_class"] = "NXcollection"
@@ -57,15 +57,15 @@ def create_weights(
 
 
 def write_weights(file: h5py.File, step: int, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write weights over the older slot; until the last flush the other one is the newest.
+    """Write weights to the older slot; until the last flush the other slot is the newest.
 
     Args:
         file: a log with a group of weights.
-        step: what they belong to.
-        tensors: the names, shapes and dtypes that the group was made for.
+        step: the step of the weights.
+        tensors: with the names, shapes and dtypes that the group was created for.
 
     Raises:
-        ValueError: they are not those.
+        ValueError: they differ from those.
     """
     group = guard.group(file, "weights")
     inner = guard.group(group, "tensors")
@@ -77,8 +77,8 @@ def write_weights(file: h5py.File, step: int, tensors: Mapping[str, NDArray[Any]
         raise ValueError(f"weights {given} are not those that the log was opened for: {expected}")
     saved = facts["saved"][:]
     slot, number = int(np.argmin(saved)), int(np.max(saved)) + 1
-    # The first time every slot gets its chunks: later no index changes, which a power cut could
-    # tear, and with it the weights that were forced to the disk before.
+    # The first save allocates the chunks of every slot. Afterwards no index changes: a power cut
+    # could tear it, and with it weights that were forced to the disk before.
     for each in range(len(saved)) if not number else (slot,):
         for name, tensor in tensors.items():
             datasets[name][each] = tensor
@@ -90,15 +90,15 @@ def write_weights(file: h5py.File, step: int, tensors: Mapping[str, NDArray[Any]
 
 
 def read_weights(file: h5py.File, last: int | None = None) -> tuple[int, dict[str, NDArray[Any]]]:
-    """Read the newest slot whose CRC is right.
+    """Read the newest slot with a correct CRC.
 
     Args:
         file: a log.
-        last: leave out what belongs to a later step.
+        last: ignore weights of a later step.
 
     Raises:
         InputError: the log has no weights, or none was ever saved.
-        Damaged: weights were saved, but none of them is whole.
+        Damaged: weights were saved, but no slot is undamaged.
     """
     if file.get("weights", getlink=True) is None:
         raise InputError("a log without weights")
@@ -120,11 +120,11 @@ def read_weights(file: h5py.File, last: int | None = None) -> tuple[int, dict[st
 
 
 def weights_in(path: Path, last: int | None = None) -> tuple[int, dict[str, NDArray[Any]]] | None:
-    """Read the newest whole weights of a log; None where there are none that can be read.
+    """Read the newest undamaged weights of a log; None if none can be read.
 
     Args:
         path: the log.
-        last: leave out what belongs to a later step.
+        last: ignore weights of a later step.
     """
 
     def read() -> tuple[int, dict[str, NDArray[Any]]]:

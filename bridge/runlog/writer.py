@@ -1,4 +1,4 @@
-"""Write a log that survives: every row is acknowledged only when a kill can no longer take it."""
+"""Write a log that survives: a row is acknowledged only once no kill can lose it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from bridge.runlog.seal import seal
 from bridge.runlog.weights import SLOTS, as_array, write_weights
 
 SHOW_SECONDS = 1.0
-"""How long a row may wait until programs that read the datasets themselves see it."""
+"""Seconds until programs that read the datasets themselves see a row, at most."""
 
 _SHOW_SHARE = 0.01
-"""The part of the time that showing rows may take."""
+"""Share of the time that showing rows to such programs may take."""
 _FIRST_ROWS = 16
 """Rows of a table that are shown at once, so that there is something to see from the start."""
 
 _KEPT_ROWS = 1 << 14
-"""Rows of a log that is gone on with that are in memory at a time."""
+"""Rows of a continued log that are in memory at a time."""
 # Pages that a block of a column may take: its chunk, and blocks of its index.
 _COLUMN_BYTES = 3 * 4096
 
 
 class RunLog:
-    """A run's log, open for writing; made by `open_run` and used as a context manager.
+    """A run's log, open for writing; created by `open_run` and used as a context manager.
 
-    Leaving the block sets the status: "finished", "failed" after an exception, "stopped" after an
-    interrupt, or what `status` was set to. Then the log is sealed.
+    On leaving the block the status becomes "finished", "failed" after an exception, "stopped" after
+    an interrupt, or what `status` was set to. Then the log is sealed.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class RunLog:
         last_step: Mapping[str, int] | None = None,
         saved: int = 0,
     ) -> None:
-        """Take over a file that `open_run` or `reopen_run` has laid out; not for others to call.
+        """Take over a file that `open_run` or `reopen_run` has laid out; not for other callers.
 
-        The file has `kept` rows by table already, of which `last_step` by table is the last;
+        The file already has `kept` rows by table, whose last steps are `last_step` by table;
         `kept["event"]` counts the events; weights were saved `saved` times.
         """
         kept = kept or {}
         self.path = path
         self.run_id = run_id
-        # What finishes its step first looks for itself whether the file is gone.
+        # Code that completes its step first checks itself whether the file is gone.
         self.defers_loss = False
         self.gone: LogGone | None = None
-        # A folder whose files the sealed log takes in, and the step that they belong to.
+        # A folder whose files go into the sealed log, and their step.
         self.keep: tuple[Path, int] | None = None
         self._file = file
         self._inode = os.fstat(file.id.get_vfd_handle()).st_ino
@@ -87,7 +87,7 @@ class RunLog:
 
     @property
     def status(self) -> str:
-        """running, or what the run ended as: finished, failed, stopped."""
+        """running, or how the run ended: finished, failed, stopped."""
         return self._status
 
     @status.setter
@@ -97,17 +97,17 @@ class RunLog:
         self._status = status
 
     def log(self, table: str, record: Any) -> None:
-        """Add a row; when this returns, no kill of the process can lose it.
+        """Add a row; once this returns, no kill of the process can lose it.
 
         Args:
             table: the table's name.
-            record: an instance of the very class that the table was opened with; its step is not
-                smaller than the row's before.
+            record: an instance of the class that the table was opened with; its step is not smaller
+                than that of the row before.
 
         Raises:
             KeyError: there is no such table.
-            TypeError: a record of another class.
-            ValueError: a value that does not fit its column, or a smaller step.
+            TypeError: the record is of another class.
+            ValueError: a value does not fit its column, or the step is smaller.
             StorageError: the disk is full or fails.
         """
         kind, values = self._records[table]
@@ -122,43 +122,44 @@ class RunLog:
             self._after_row(full)
 
     def event(self, kind: str, **data: Any) -> None:
-        """Note that something happened.
+        """Record an event.
 
         Args:
-            kind: what, in a word or two.
-            data: more about it, as JSON can say it; anything else becomes its text.
+            kind: what happened, in a word or two.
+            data: more about it, as JSON values; anything else becomes its text.
 
         Raises:
             StorageError: the disk is full or fails.
         """
         with self._storage():
             full, number = False, self._events
-            # The number is gone even if the disk refuses a part: no other event goes on with it.
+            # The number is used up even if part of the event cannot be written: no other event
+            # reuses it.
             self._events += 1
             for row in event_rows(time.time(), number, {"kind": kind, **data}):
                 full = self._writers[EVENTS.name].append(row)
             self._after_row(full)
 
     def save_weights(self, step: int, weights: Mapping[str, Any]) -> None:
-        """Keep weights; the ones before stay until these are whole.
+        """Save weights; the previous ones stay until these are complete.
 
         Args:
-            step: what they belong to, >= 0.
-            weights: tensors of the names, shapes and dtypes that the log was opened with.
+            step: the step of the weights, >= 0.
+            weights: tensors with the names, shapes and dtypes that the log was opened with.
 
         Raises:
-            ValueError: the log was opened without weights, or for others.
+            ValueError: the log was opened without weights, or with others.
             StorageError: the disk is full or fails.
         """
         if "weights" not in self._file:
             raise ValueError("the log has no place for weights; give open_run(weights=...)")
         arrays = {name: as_array(tensor) for name, tensor in weights.items()}
         with self._storage():
-            # Both slots get their room as the first weights are written.
+            # Both slots get their room when the first weights are written.
             if not self._saved:
                 nbytes = SLOTS * sum(array.nbytes for array in arrays.values())
                 self._reserve.hold(nbytes + nbytes // 8)
-            # What was saved last must be on the disk before the slot of what was forced is reused.
+            # The last save must be on the disk before the slot of the last forced save is reused.
             if not self._weights_forced:
                 self._force()
             write_weights(self._file, step, arrays)
@@ -169,11 +170,11 @@ class RunLog:
 
     @property
     def rows(self) -> dict[str, int]:
-        """How many rows each table has, without events and status."""
+        """Number of rows of each table, without events and status."""
         return {name: self._writers[name].rows for name in self._records}
 
     def sync(self) -> None:
-        """Force everything to the disk, so that not even a power cut takes it.
+        """Force everything to the disk, so that it survives even a power cut.
 
         Raises:
             StorageError: the disk is full or fails.
@@ -185,8 +186,8 @@ class RunLog:
         """End the run ("finished" unless `status` says otherwise) and seal the log.
 
         Raises:
-            LogGone: it is not where it was.
-            StorageError: the disk is full or fails; what was acknowledged is still in the log.
+            LogGone: the log was deleted, moved or replaced.
+            StorageError: the disk is full or fails; acknowledged rows are still in the log.
         """
         if self.run_id not in liveness.open_here:
             return
@@ -210,7 +211,7 @@ class RunLog:
         seal(self.path, self.keep)
 
     def __enter__(self) -> Self:
-        """Give the log itself."""
+        """Return the log itself."""
         return self
 
     def __exit__(
@@ -219,11 +220,11 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the log; an exception passes through and is noted as an event."""
+        """Close the log; an exception is recorded as an event and passes through."""
         if error is None or self.run_id not in liveness.open_here:
             self.close()
             return
-        # What went wrong first is what the user must read.
+        # The user must see the first error.
         with contextlib.suppress(StorageError):
             if self._status == "running":
                 stopped = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -233,7 +234,7 @@ class RunLog:
             self.close()
 
     def _after_row(self, full: bool) -> None:
-        """Show rows to other programs: the first ones, many, or such as have waited."""
+        """Show rows to other programs if they are the first, many, or have waited long enough."""
         now = time.monotonic()
         if full or now >= self._next_show:
             self._show()
@@ -255,7 +256,7 @@ class RunLog:
         """Write the status and force everything to the disk, against a power cut.
 
         Raises:
-            LogGone: the file is not where it was, once it is `named`.
+            LogGone: the file was deleted, moved or replaced, if it was already `named`.
         """
         self._writers[STATUS.name].append((time.time(), self._status))
         self._show()
@@ -287,10 +288,10 @@ class RunLog:
 
 
 class _TableWriter:
-    """Adds rows to the journal, and fills one table's datasets from it, for other programs.
+    """Appends rows to the journal, and copies them into one table's datasets for other programs.
 
-    The commit column goes last and alone says how many rows there are. The other columns are longer
-    by up to a block, which readers cut off.
+    The commit column is written last and alone defines the number of rows. The other columns are
+    longer by up to a block, which readers cut off.
     """
 
     def __init__(
@@ -325,7 +326,7 @@ class _TableWriter:
             journal.append_all(number, schema.packed(kept, start), kept[CRC.name].tolist())
 
     def append(self, values: Sequence[Any]) -> bool:
-        """Add a row; tell whether it must not wait to be shown."""
+        """Add a row; tell whether it must be shown at once."""
         crc = self._schema.pack_into(self._buffer, self.rows, values)
         self._journal.append(self._number, self._buffer, crc)
         self._waiting += self._buffer
@@ -334,7 +335,7 @@ class _TableWriter:
         return self.rows <= _FIRST_ROWS or len(self._crcs) >= self._block
 
     def show(self) -> None:
-        """Put the rows that wait into the datasets."""
+        """Copy the waiting rows into the datasets."""
         if not self._crcs:
             return
         start, end = self._shown, self.rows
@@ -345,12 +346,12 @@ class _TableWriter:
         if longer:
             blocks = -(-end // self._block) - self._end // self._block
             self._reserve.hold(blocks * _COLUMN_BYTES * len(values))
-            # Longer by a block: to make a column longer costs as much as a value.
+            # Extended by a whole block: extending a column costs as much as writing a value.
             self._end = -(-end // self._block) * self._block
             for _, dataset, _ in self._others:
                 dataset.set_extent((self._end,))
         memory = h5py.h5s.create_simple((end - start,))
-        # h5py's own dataset[rows] = values costs ten times as much as this.
+        # h5py's own dataset[rows] = values costs ten times as much.
         for name, dataset, kind in self._others:
             dataset.write(memory, _place(self._end, start, end), values[name], kind)
         h5py.h5f.flush(self._file)
@@ -366,7 +367,7 @@ class _TableWriter:
 
 
 def _place(rows: int, start: int, end: int) -> h5py.h5s.SpaceID:
-    """Select rows of a column of so many."""
+    """Select rows of a column of the given length."""
     place = h5py.h5s.create_simple((rows,), (h5py.h5s.UNLIMITED,))
     place.select_hyperslab((start,), (end - start,))
     return place
