@@ -1,1 +1,1 @@
-"""Figures; matplotlib is imported where one is drawn."""
+"""Figures and reports; matplotlib is imported only when a figure is drawn."""

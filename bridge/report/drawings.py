@@ -1,6 +1,6 @@
-"""Drawings that are no curves: intervals of items, a heat map of pairs, and a graph of cycles.
+"""Drawings other than curves: intervals of items, a heat map of pairs, and a graph of cycles.
 
-They share the page's style sheet: text as text, colours by class, sharp at any size and in print.
+They use the page's style sheet: real text, colours by class, sharp at any size and in print.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_CELLS = 40
 
 @dataclass(frozen=True)
 class Interval:
-    """One row of a forest: a value with its interval, and a word beside it; NaN is not drawn."""
+    """One row of a forest plot: a value with its interval, and a note; NaN is not drawn."""
 
     name: str
     value: float
@@ -32,12 +32,12 @@ class Interval:
 
 
 def forest(rows: Sequence[Interval], label: str, zero: bool = True) -> str:
-    """Draw a value a row with its interval.
+    """Draw a forest plot: one row per value, with its interval.
 
     Args:
-        rows: from the top.
+        rows: from top to bottom.
         label: of the horizontal axis.
-        zero: whether the axis shows zero.
+        zero: whether the axis includes zero.
     """
     numbers = np.array([[r.value, r.low, r.high] for r in rows], dtype=float)
     finite = numbers[np.isfinite(numbers)]
@@ -80,12 +80,12 @@ def forest(rows: Sequence[Interval], label: str, zero: bool = True) -> str:
 
 
 def heat_map(names: Sequence[str], shares: NDArray[np.float64], counts: NDArray[np.float64]) -> str:
-    """Draw win rates of row against column, with the number of battles in each cell.
+    """Draw the win rates of row against column, with the number of battles in each cell.
 
     Args:
-        names: K of them, the best first; of many only the first are drawn.
+        names: K of them, the best first; if there are many, only the first are drawn.
         shares: P(row > column), [K, K].
-        counts: battles of each pair, [K, K]; NaN or 0 leaves a pair empty.
+        counts: battles of each pair, [K, K]; the cell of a pair with NaN or 0 stays empty.
     """
     k = min(len(names), _MOST_CELLS)
     size = max(16, min(46, 660 // max(k, 1)))
@@ -122,7 +122,7 @@ def _cell(
         told, share = f"{names[i]} against {names[j]}: never compared", 0.5
     else:
         told = f"{names[i]} against {names[j]}: {share:.3f}, {counted}"
-    # blue where the row wins, orange where it loses; both keep apart in print and for the eye
+    # blue if the row wins, orange if it loses; both are distinct on screen and in print
     kind, strength = ("c0" if share > 0.5 else "c1"), min(abs(share - 0.5) * 1.8, 0.9)
     parts = [
         f'<g><title>{escape(told)}</title><rect class="heat {kind}" x="{x}" y="{y}" '
@@ -151,9 +151,9 @@ class Edge:
 
 
 def graph(names: Sequence[str], edges: Sequence[Edge], mark: str = "arrow") -> str:
-    """Draw items on a circle and arrows from who beats whom; the surer, the darker.
+    """Draw items on a circle with arrows from winner to loser; the more certain, the darker.
 
-    `mark` is the id of the arrow's head, which a page must have once only.
+    `mark` is the id of the arrowhead, which must be unique on a page.
     """
     n, radius, middle = len(names), 120, (_WIDTH / 2, 165)
     places = [
@@ -198,7 +198,7 @@ def _text(x: float, y: float, text: str, anchor: str, whole: str = "") -> str:
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     return (
         f'<svg class="still" viewBox="0 0 {width:g} {height:g}" role="img" '
-        # its text is neither too small to read on a telephone nor blown up on a wide screen
+        # its text is neither too small on a phone nor too large on a wide screen
         f'style="min-width:{0.7 * width:.0f}px;max-width:{1.2 * width:.0f}px" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )

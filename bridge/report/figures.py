@@ -1,4 +1,4 @@
-"""Which figures a comparison of logs has: its metrics as panels, in sections."""
+"""Choose the figures of a comparison of logs: its metrics as panels, in sections."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bridge.runlog.series import Curve, Series, at, common_steps, series
 _GAME = ("exploitability", "certificate", "kl_to_equilibrium", "kl_from_equilibrium")
 _SYMMETRY = ("asymmetry", "alignment", "weight_angle", "spectral_radius")
 _GRADIENT = ("angle_degrees", "relative_error", "sign_agreement", "norm_ratio")
-# Columns that only count on.
+# Columns that are only counters.
 _CLOCKS = ("epoch", "seconds", "context")
 _MOST_CONTEXTS = 8
 _MOST_KEYS = 3
 _DECADES = 1.7
 MOST_POINTS = 300
-"""Points of a line; of more rows each point is the mean of several, or an extreme of them."""
+"""Points per line; with more rows, each point is the mean or an extreme of several rows."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Section:
 
 
 def sections(found: Comparison) -> tuple[Section, ...]:
-    """Make the figures of a comparison; each config has one colour and dash throughout.
+    """Build the figures of a comparison; each config keeps one colour and dash style throughout.
 
-    A config that was run with several seeds is drawn as the mean over them with the 95 %
-    confidence band of Student's t, its runs thin behind it. What never changes has no figure, see
-    `constants`.
+    A config with several seeds is drawn as the mean over them with a 95 % confidence band
+    (Student's t), and its runs as thin lines behind it. Metrics that never change have no figure,
+    see `constants`.
     """
     by_place = _by_place(found)
     never = constants(found)
@@ -72,12 +72,12 @@ def sections(found: Comparison) -> tuple[Section, ...]:
 
 
 def sentence(text: str) -> str:
-    """Begin a text with a capital letter."""
+    """Capitalize the first letter of a text."""
     return text[:1].upper() + text[1:]
 
 
 def _of_headline(found: Comparison, headline: Headline, runs: _Runs) -> list[Panel]:
-    """Draw the headline over what it is meant to be drawn over."""
+    """Draw the headline over its declared x axis."""
     over = []
     for run, of_run in zip(found.runs, runs, strict=True):
         columns = run.tables.get(headline.table, {})
@@ -91,12 +91,12 @@ def _of_headline(found: Comparison, headline: Headline, runs: _Runs) -> list[Pan
 
 
 def _over(curve: Curve, place: Mapping[Any, Any]) -> Curve:
-    """Put a curve over other numbers than its steps, which each of them has."""
+    """Replace a curve's steps by other numbers, which must exist for each of them."""
     return Curve(np.array([place[step] for step in curve.steps.tolist()]), curve.values)
 
 
 def constants(found: Comparison) -> dict[str, float]:
-    """Give the metrics that have one value in all rows of all runs, where there are several."""
+    """Give the metrics that have one value in all rows of all runs, if there are several rows."""
     values: dict[str, set[float]] = {}
     rows: dict[str, int] = {}
     for run in found.runs:
@@ -115,7 +115,7 @@ def constants(found: Comparison) -> dict[str, float]:
 
 
 def labels(found: Comparison) -> dict[str, str]:
-    """Say what each config is: its letter, the first settings that it differs in, its seeds."""
+    """Describe each config: its letter, the first settings in which it differs, its seeds."""
     return {group.label: _label(found, group) for group in found.groups}
 
 
@@ -123,7 +123,7 @@ _Runs = list[list[Series]]
 
 
 def _by_place(found: Comparison) -> dict[tuple[str, str], _Runs]:
-    """Collect the series of each run by table and column, the shortest tables first."""
+    """Collect each run's series by table and column, the shortest tables first."""
     places: dict[tuple[str, str], _Runs] = {}
     sizes: dict[str, int] = {}
     for i, run in enumerate(found.runs):
@@ -149,7 +149,7 @@ def _kind(table: str, column: str, runs: _Runs) -> str | None:
 
 
 def _by_context(column: str, runs: _Runs) -> Iterator[tuple[str, _Runs]]:
-    """Give one panel's series a context for what is worth it, and the mean over contexts else."""
+    """Split a panel's series by context if it is worth it; otherwise average over contexts."""
     contexts = sorted({s.keys["context"] for run in runs for s in run if "context" in s.keys})
     if len(contexts) < 2:
         yield "", runs
@@ -193,18 +193,18 @@ def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, n
 
 
 def _counted(of_run: list[Series]) -> list[Series]:
-    """Keep of the parameters' curves those that speak for the estimate."""
+    """Keep those of the parameters' curves that represent the whole estimate."""
     chosen = overall(each.keys.get("parameter") for each in of_run)
     return [each for each in of_run if each.keys.get("parameter", chosen) == chosen]
 
 
 def _once(of_run: list[Series]) -> list[Series]:
-    """Keep what does not depend on an estimate only once."""
+    """Keep one copy of values that do not depend on the estimate."""
     return [replace(of_run[0], keys={})] if of_run and "estimator" in of_run[0].keys else of_run
 
 
 def _averaged(of_run: list[Series], key: str) -> list[Series]:
-    """Average over the values of a key, at the steps that all have."""
+    """Average over the values of a key, at the steps that all series have."""
     averaged = []
     for keys, group in _without(of_run, key):
         steps, spread = over_seeds([each.curve for each in group], range(len(group)))
@@ -215,7 +215,7 @@ def _averaged(of_run: list[Series], key: str) -> list[Series]:
 def _over_beta(of_run: list[Series]) -> list[Series]:
     """Turn the values of one step at several betas into a curve over beta.
 
-    An estimator that has no beta is the same at each.
+    An estimator without a beta has the same value at each.
     """
     given = {each.keys["beta"] for each in of_run if "beta" in each.keys}
     betas: Any = np.array(sorted(beta for beta in given if np.isfinite(beta)) or [1.0])
@@ -244,7 +244,7 @@ def _lines(found: Comparison, runs: _Runs, sampled: bool) -> Iterator[Line]:
     names = labels(found)
     of_runs = [{repr(shown(s.keys)): s for s in of_run} for of_run in runs]
     combinations = {place: shown(s.keys) for of_run in of_runs for place, s in of_run.items()}
-    # Where each config has one combination, the config says it all.
+    # If each config has a single combination, the config's label is enough.
     by_config = all(
         len({place for i in group.members for place in of_runs[i]}) <= 1 for group in found.groups
     )
@@ -286,7 +286,7 @@ def _line(
 def _sampled(
     label: str, curves: Sequence[Curve], seeds: Sequence[int], style: int
 ) -> Iterator[Line]:
-    """Give the lines of rows that are extremes, of which no mean must be taken."""
+    """Give the lines of sampled rows; these are extremes, so no mean over them is valid."""
     steps, spread = over_seeds(curves, seeds)
     alone = spread.n < 2
     for curve in curves:
@@ -304,7 +304,7 @@ def _starts(n: int, stretches: int) -> NDArray[np.int64]:
 
 
 def _extremes(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Find the smallest, the largest and a missing value of each of half as many stretches."""
+    """Find the smallest, the largest and a missing value in each of half as many stretches."""
     if len(values) <= MOST_POINTS:
         return np.arange(len(values))
     chosen = set()
@@ -327,7 +327,7 @@ def _range(values: NDArray[np.float64]) -> tuple[Any, Any]:
 
 
 def _binned(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve:
-    """Average over stretches of so many points that MOST_POINTS are left."""
+    """Average over equally long stretches so that MOST_POINTS points remain."""
     starts = _starts(len(steps), MOST_POINTS)
     counts = np.diff(np.append(starts, len(steps)))
     x, y = (np.add.reduceat(each.astype(float), starts) / counts for each in (steps, values))
@@ -335,7 +335,7 @@ def _binned(steps: NDArray[Any], values: NDArray[np.float64]) -> Curve:
 
 
 def _varying(keys: Sequence[Mapping[str, Any]]) -> Any:
-    """Give the function that leaves out of keys what all have alike, and the betas of a run."""
+    """Make the function that removes from keys what all have in common, and a run's betas."""
     values: dict[str, set[str]] = {}
     for each in keys:
         for key, value in each.items():
@@ -345,7 +345,7 @@ def _varying(keys: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _spans_decades(lines: Sequence[Line]) -> bool:
-    """Tell whether a logarithmic axis shows more: nothing below zero, and a wide range."""
+    """Tell whether a logarithmic axis shows more: no values below zero, and a wide range."""
     values = np.concatenate([np.asarray(line.y, float) for line in lines] or [np.empty(0)])
     values = values[np.isfinite(values)]
     positive = values[values > 0]

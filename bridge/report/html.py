@@ -1,7 +1,7 @@
-"""A comparison as one page that needs nothing but itself: no network, no other file.
+"""A comparison as one self-contained page: no network, no other file.
 
-The drawings are inline SVG made here, and the script only adds to them: plotly's would weigh 4.8 MB
-a report and draw nothing in print without it, matplotlib's SVG has fixed sizes and no values.
+The drawings are inline SVG made here, and the script only enhances them. plotly would add 4.8 MB to
+each report and print nothing without its script; matplotlib's SVG has fixed sizes and no values.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _Rows = Iterable[Sequence[Any]]
 
 
 def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str:
-    """Write a comparison as a page of HTML.
+    """Render a comparison as an HTML page.
 
     Args:
         found: the comparison.
-        command: the command line that asked for it.
-        title: of the page; from the logs' commands if empty.
+        command: the command line that asked for the report.
+        title: of the page; if empty, made from the logs' commands.
 
     Returns:
-        The page; its content security policy lets it load nothing and run its own script only.
+        The page; its content security policy allows no requests and only its own script.
     """
     chosen = sections(found)
     main = [*_results(found), *_sections(chosen), *_last_values(found), *_provenance(found)]
@@ -49,7 +49,7 @@ def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str
 
 
 def live_parts(found: Comparison) -> list[str]:
-    """Write what a page shows of runs that go on: what they have reached, and their figures."""
+    """Render the changing parts of a page on running runs: their progress, and their figures."""
     return [
         f"<h2>{escape(_title(found))}</h2>{_legend(found)}",
         *_verdict(found),
@@ -64,14 +64,14 @@ def document(
     command: Sequence[str] = (),
     refresh: float | None = None,
 ) -> str:
-    """Put a page together from its parts.
+    """Assemble a page from its parts.
 
     Args:
-        title: of the page, as text.
+        title: of the page, as plain text.
         header: HTML below the title.
-        main: HTML, a part each.
-        command: the command line that asked for it.
-        refresh: seconds after which the page fetches itself anew; never if not given.
+        main: HTML, one string per part.
+        command: the command line that asked for the page.
+        refresh: seconds after which the page reloads itself; by default never.
     """
     script = _resource("script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -170,9 +170,9 @@ def _sections(chosen: Sequence[Section]) -> Iterator[str]:
 
 
 def figure(panel: Panel) -> str:
-    """Draw curves as a figure of a page, with its legend and the values for the script."""
+    """Render curves as a figure with its legend and the values for the script."""
     data = {"axis": svg.placing(panel), "lines": svg.values(panel.lines)}
-    # < cannot end the element then, whatever a log has put into a name.
+    # With < escaped, no name in a log can end the element.
     block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     note = f'<span class="note">{escape(panel.note)}</span>' if panel.note else ""
     return (
@@ -184,7 +184,7 @@ def figure(panel: Panel) -> str:
 
 
 def _entries(panel: Panel) -> Iterable[str]:
-    """One entry a line that has a label; it switches the runs behind a mean as well."""
+    """Render one legend entry per labelled line; it also toggles the runs behind a mean."""
     numbered = list(enumerate(zip(panel.lines, styles(panel.lines), strict=True)))
     for n, (line, style) in numbered:
         if line.faint:
@@ -205,7 +205,7 @@ def _provenance(found: Comparison) -> list[str]:
 
 
 def rows_table(columns: Sequence[str], rows: _Rows) -> str:
-    """Write a table of a page; columns of numbers stand to the right."""
+    """Render a table; numeric columns are right-aligned."""
     listed = [list(row) for row in rows]
     numeric = [
         all(_is_number(row[i]) for row in listed) and bool(listed) for i in range(len(columns))
@@ -256,7 +256,7 @@ def _footer(command: Sequence[str]) -> str:
 
 
 def write_page(path: Path, text: str, overwrite: bool = False) -> None:
-    """Write the page, whole or not at all.
+    """Write the page, completely or not at all.
 
     Raises:
         InputError, StorageError: see `bridge.runlog.output.new_file`.
@@ -266,7 +266,7 @@ def write_page(path: Path, text: str, overwrite: bool = False) -> None:
 
 
 def figure_names(chosen: Sequence[Section]) -> Mapping[str, Panel]:
-    """Give each figure of a report a file name's stem, each once."""
+    """Give each figure of a report a unique stem for a file name."""
     names: dict[str, Panel] = {}
     for panel in (panel for section in chosen for panel in section.panels):
         stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in panel.name).strip(".-")

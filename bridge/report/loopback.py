@@ -1,4 +1,4 @@
-"""A server that answers this machine only, under a path that cannot be guessed."""
+"""A server for this machine only, under a secret path."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
 
 
 class Loopback(ThreadingHTTPServer):
-    """Listens on 127.0.0.1.
+    """An HTTP server on 127.0.0.1.
 
-    Everything lies under a secret path, so that other users of the machine and pages of other sites
-    cannot read what is served.
+    Everything is under a secret path, so that neither other users of the machine nor pages of other
+    sites can read what is served.
     """
 
     daemon_threads = True
     policy = "default-src 'none'"
-    """The content security policy of every answer."""
+    """The content security policy of every response."""
 
     def __init__(self, port: int, handler: type[Handler]) -> None:
-        """Start to listen; `serve_forever` answers.
+        """Start listening; `serve_forever` answers requests.
 
         Args:
-            port: 0 for a free one.
-            handler: answers.
+            port: 0 for any free port.
+            handler: the class that answers requests.
 
         Raises:
-            InputError: a port that cannot be had.
+            InputError: the port is not available.
         """
         self.secret = secrets.token_urlsafe(16)
         try:
@@ -48,15 +48,15 @@ class Loopback(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page."""
+        """The URL of the page."""
         return f"http://{HOST}:{self.server_port}/{self.secret}/"
 
     @contextmanager
     def doorway(self) -> Iterator[Path]:
-        """Give a page that leads to the address, which nobody else can read.
+        """Give a local page that leads to the URL and that no other user can read.
 
-        A browser is started with its address as an argument, and every user of the machine can list
-        the arguments of all processes; so it is told of this file instead.
+        A browser is started with an address as its argument, and every user of the machine can list
+        the arguments of all processes. So the browser gets the address of this file instead.
         """
         with tempfile.TemporaryDirectory(prefix="run-log-") as folder:
             page = Path(folder) / "open.html"
@@ -69,11 +69,11 @@ class Loopback(ThreadingHTTPServer):
             yield page
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be silent about a browser that hung up."""
+        """Ignore errors of a browser that has disconnected."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for what lies under the secret path, and refuses all else."""
+    """Answers GET and HEAD requests under the secret path, and refuses all others."""
 
     server: Loopback  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
@@ -82,21 +82,21 @@ class Handler(BaseHTTPRequestHandler):
 
     @abstractmethod
     def give(self, name: str) -> None:
-        """Answer for a name under the secret path."""
+        """Respond to a name under the secret path."""
 
     def do_GET(self) -> None:
-        """Answer with head and body."""
+        """Respond with head and body."""
         self._answer()
 
     def do_HEAD(self) -> None:
-        """Answer with the head alone."""
+        """Respond with the head only."""
         self._answer()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _answer(self) -> None:
-        # A page of another site whose name was pointed at this address has its own name here.
+        # If another site's name points to this address, its requests carry that name as the host.
         hosts = (f"{HOST}:{self.server.server_port}", f"localhost:{self.server.server_port}")
         root = f"/{self.server.secret}/"
         if self.headers.get("Host") not in hosts:
@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.NOT_FOUND)
 
     def refuse(self, status: HTTPStatus, why: str = "") -> None:
-        """Answer with an error and what is wrong."""
+        """Respond with an error and its reason."""
         data = (why or status.phrase).encode()
         self.head(status, TEXT, len(data))
         self.body(data)
@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
     def head(
         self, status: HTTPStatus, kind: str, size: int, more: Mapping[str, str] | None = None
     ) -> None:
-        """Send the head of an answer."""
+        """Send the head of a response."""
         self.send_response(status)
         fixed = {
             "Content-Type": kind,
@@ -131,6 +131,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def body(self, data: bytes) -> None:
-        """Send the body of an answer, unless the head alone was asked for."""
+        """Send the body of a response, unless only the head was requested."""
         if self.command != "HEAD":
             self.wfile.write(data)

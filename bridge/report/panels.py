@@ -1,4 +1,4 @@
-"""Panels of curves, dots or images: told apart by colour and dash, and named where they end."""
+"""Panels of curves, dots or images, distinguished by colour and dash and named at their ends."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 _WIDTH, _HEIGHT, _MORE = 3.6, 3.0, 1.2
-"""Of a panel without the names at its right, in inches; and what it has more without them."""
+"""Size of a panel without the names on its right, in inches; and the width added without them."""
 _LONGEST, _MOST = 30, 16
-"""Letters of a name, and names, beyond which a legend stands below instead."""
+"""Length of a name, and number of names, above which a legend below is used instead."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve, with a band from `low` to `high` where both are given.
+    """A curve, with a band from `low` to `high` if both are given.
 
     Args:
-        label: what it is.
-        x, y: its points; NaN breaks it.
-        low, high: ends of the band at each point; NaN leaves it out.
-        style: number of its colour and dash; its place in the panel if not given.
-        faint: drawn thin and without a label, as one of several runs behind their mean.
-        points: drawn as marks that are not joined.
-        mark: of these points, as matplotlib names it.
+        label: its name.
+        x, y: its points; NaN interrupts it.
+        low, high: limits of the band at each point; NaN interrupts it.
+        style: number of its colour and dash style; by default its index in the panel.
+        faint: draw it thin and without a label, as one of several runs behind their mean.
+        points: draw markers that are not connected.
+        mark: matplotlib's name of the marker.
     """
 
     label: str
@@ -52,21 +52,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one axis.
+    """Curves on common axes.
 
     Args:
-        title: what is drawn.
-        x_label: what it is drawn over.
+        title: what the panel shows.
+        x_label: the horizontal quantity.
         lines: the curves.
-        logarithmic: whether the vertical axis is; values <= 0 are then not drawn.
-        x_logarithmic: whether the horizontal axis is.
-        name: short and unique, for a file's name.
-        note: what a reader must know to read it right.
-        y_label: the quantity and its unit; the title if empty. Panels of a figure that give the
-            same one have the same vertical axis, so that they can be compared by eye.
-        references: heights of horizontal lines, and what they mean.
-        events: places of vertical lines, and what happens there.
-        categories: names of the places 0, 1, ... of a horizontal axis that counts nothing.
+        logarithmic: whether the vertical axis is logarithmic; values <= 0 are then not drawn.
+        x_logarithmic: whether the horizontal axis is logarithmic.
+        name: short and unique, for a file name.
+        note: what a reader must know to read it correctly.
+        y_label: the quantity and its unit; by default the title. Panels of a figure with the same
+            y_label have the same vertical axis, so that they can be compared by eye.
+        references: heights of horizontal lines, and their meanings.
+        events: positions of vertical lines, and what happens there.
+        categories: names of the positions 0, 1, ... of a categorical horizontal axis.
     """
 
     title: str
@@ -84,10 +84,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Images:
-    """Arrays as small images side by side, all on one scale of colours about zero.
+    """Arrays as small images side by side, on one colour scale about zero.
 
     Args:
-        title: what is drawn.
+        title: what the panel shows.
         arrays: [N, height, width].
         label: the quantity.
     """
@@ -98,21 +98,21 @@ class Images:
 
 
 def styles(lines: Sequence[Line]) -> list[int]:
-    """Give the number of each line's style: its own, or its place."""
+    """Give the number of each line's style: its own, or its index."""
     return [i if line.style is None else line.style for i, line in enumerate(lines)]
 
 
 def over_runs(label: str, x: ArrayLike, runs: ArrayLike, number: int | None = None) -> Line:
-    """Make the line of several runs: their mean, with a band from the least to the largest.
+    """Make the line of several runs: their mean, with a band from the smallest to the largest.
 
     Args:
-        label: what it is.
-        x: [N] places.
+        label: its name.
+        x: [N] positions.
         runs: [R, N]; NaN where a run has no number.
         number: of its style.
 
     Returns:
-        A line that is broken where no run has a number, and has no band where there is one run.
+        A line that is interrupted where no run has a number, and has no band for a single run.
 
     Example:
         >>> line = over_runs("a", [0, 1], [[1.0, 2.0], [3.0, float("nan")]])
@@ -131,14 +131,14 @@ def over_runs(label: str, x: ArrayLike, runs: ArrayLike, number: int | None = No
 
 
 def said_of_runs(runs: int, what: str = "seed") -> str:
-    """Say what lines and bands of `over_runs` are, for a figure's caption."""
+    """Explain the lines and bands of `over_runs`, for a figure's caption."""
     return f"one {what}" if runs == 1 else f"lines: mean of {runs} {what}s; bands: their range"
 
 
 def draw_panels(
     path: Path, panels: Sequence[Panel | Images], columns: int = 2, caption: str = ""
 ) -> None:
-    """Draw panels in rows and write a PNG, SVG or PDF by the name's ending.
+    """Draw panels in rows and write a PNG, SVG or PDF according to the file name.
 
     Args:
         path: the picture.
@@ -160,14 +160,14 @@ def drawn(
 ) -> Figure:
     """Draw panels in rows, as a matplotlib figure.
 
-    Lines are named where they end. Where names are long or many, or belong to points, a legend
+    Lines are named at their ends. If the names are long or many, or belong to points, a legend
     below the panels names them.
 
     Args:
-        panels: what is drawn.
-        columns: panels a row.
-        option: what asks for the figure, for messages.
-        caption: what is said below of all panels; the note of a panel that is alone if empty.
+        panels: what to draw.
+        columns: panels per row.
+        option: the option that asks for the figure, for messages.
+        caption: a text below all panels; by default the note of a single panel.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -195,14 +195,14 @@ def drawn(
 
 
 def _named(panel: Panel) -> list[tuple[Line, int]]:
-    """Lines that a reader must be able to tell apart, with the numbers of their styles."""
+    """Lines that a reader must be able to distinguish, with the numbers of their styles."""
     obvious = {"", panel.title, panel.y_label}
     numbered = zip(panel.lines, styles(panel.lines), strict=True)
     return [(line, n) for line, n in numbered if not line.faint and line.label not in obvious]
 
 
 def _direct(panel: Panel) -> bool:
-    """Whether there is room to name lines where they end."""
+    """Whether there is room to name lines at their ends."""
     named = _named(panel)
     short = all(len(line.label) <= _LONGEST and not line.points for line, _ in named)
     return short and len(named) + len(panel.references) <= _MOST
@@ -224,7 +224,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
 
 
 def _positive(values: ArrayLike) -> bool:
-    """Whether a logarithmic axis has something to show."""
+    """Whether a logarithmic axis has anything to show."""
     return bool((np.asarray(values, float) > 0).any())
 
 
@@ -249,7 +249,7 @@ def _draw_line(axis: Axes, line: Line, number: int) -> None:
 
 
 def _draw_images(axis: Axes, panel: Images) -> None:
-    """Tile images as nearly into a square as they go."""
+    """Arrange images in a grid that is as nearly square as possible."""
     n, height, width = panel.arrays.shape
     columns = math.ceil(math.sqrt(n * height / width))
     rows = math.ceil(n / columns)
@@ -271,7 +271,7 @@ def _draw_images(axis: Axes, panel: Images) -> None:
 
 
 def _finish(pairs: Sequence[tuple[Axes, Panel]]) -> None:
-    """Set limits, those of panels that are compared alike, and the ticks in them."""
+    """Set the limits, equal for panels that are compared, and the ticks."""
     compared: dict[tuple[str, bool], list[Axes]] = {}
     for n, (axis, panel) in enumerate(pairs):
         compared.setdefault((panel.y_label or str(n), panel.logarithmic), []).append(axis)
@@ -293,7 +293,7 @@ def _finish(pairs: Sequence[tuple[Axes, Panel]]) -> None:
 
 
 def _ends(axis: Axes, panel: Panel, direct: bool) -> list[style.End]:
-    """What stands at the right of a panel: its references, and its lines if not in a legend."""
+    """Give the labels at the right of a panel: its references, and its lines if not in a legend."""
     ends = []
     for line, number in _named(panel) if direct else []:
         x, y = np.ravel(np.asarray(line.x, float)), np.ravel(np.asarray(line.y, float))
@@ -308,10 +308,10 @@ def _ends(axis: Axes, panel: Panel, direct: bool) -> list[style.End]:
 
 
 def _legend(figure: Figure, pairs: Sequence[tuple[Axes, Panel]]) -> Legend | None:
-    """Name lines below the panels: once where a name looks alike in all, else panel by panel.
+    """Add legends below: one for all panels if each name looks the same in all, else one per panel.
 
     Returns:
-        The legend of all, if there is one.
+        The common legend, if there is one.
     """
     looks: dict[str, set[tuple[int, str]]] = {}
     handles: dict[str, Any] = {}

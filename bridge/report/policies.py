@@ -1,4 +1,4 @@
-"""Policies over time: curves, and the path on the simplex where there are three actions."""
+"""Plots of policies over time: curves, and for three actions a path on the simplex."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_drawing(option: str) -> None:
-    """Tell before a long run whether pictures can be drawn.
+    """Check before a long run that pictures can be drawn.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -30,15 +30,15 @@ def check_drawing(option: str) -> None:
 
 
 def check_picture(path: Path, overwrite: bool = False) -> None:
-    """Tell before a long run whether a picture can be drawn.
+    """Check before a long run that a picture can be drawn and written.
 
     Args:
         path: of the picture.
-        overwrite: whether a file that is there may be replaced.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        InputError: matplotlib is not installed, the ending is unknown, the folder is not there or
-            cannot be written, or there is a file already.
+        InputError: matplotlib is not installed, the extension is unknown, the folder does not exist
+            or is not writable, or the file already exists.
     """
     check_drawing("--plot")
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -54,7 +54,7 @@ def plot_policies(
     policies: NDArray[Any],
     equilibria: NDArray[Any],
 ) -> None:
-    """Draw one panel a context and write a PNG, SVG or PDF by the name's ending.
+    """Draw one panel per context and write a PNG, SVG or PDF according to the file name.
 
     Args:
         path: the picture.
@@ -73,7 +73,7 @@ def plot_policies(
     rows = math.ceil(len(contexts) / columns)
     figure = style.new_figure(rows, columns, 5.0, 3.4)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel().tolist()
-    # one colour an action, the same in every panel; beyond the palette the rare ones are left out
+    # one colour per action, the same in every panel; beyond the palette, rare actions are left out
     most = -np.maximum(policies.max((0, 1)), equilibria.max(0))
     shown = np.argsort(most, kind="stable")[: len(style.COLOURS)]
     ends = []
@@ -101,7 +101,7 @@ def _curves(
     equilibrium: NDArray[Any],
     shown: NDArray[Any],
 ) -> list[style.End]:
-    """Draw the policy of a context; give what is to be written at the ends."""
+    """Draw the policy in one context; give the labels for the ends."""
     ends = []
     for colour, each in zip(style.COLOURS, shown, strict=False):
         k = int(each)
@@ -125,7 +125,7 @@ def _simplex(
     policy: NDArray[Any],
     equilibrium: NDArray[Any],
 ) -> None:
-    """Draw the way of a policy over three actions as a path in their triangle."""
+    """Draw a policy over three actions as a path in their triangle."""
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, math.sqrt(3) / 2]])
     panel.plot(*np.vstack([corners, corners[:1]]).T, color="#888888", linewidth=1)
     for corner, name, side in zip(corners, actions, ("top", "top", "bottom"), strict=True):

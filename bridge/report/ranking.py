@@ -1,4 +1,4 @@
-"""A ranking as one page: what is decided in words, and the drawings it rests on."""
+"""A ranking as one page: what the battles decide, in words, and the drawings behind it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bridge.report.panels import Line, Panel
 
 @dataclass(frozen=True)
 class RankingView:
-    """What a page shows of one context.
+    """What a page shows for one context.
 
     Attributes:
         name: of the context.
         verdict: in a few words.
         words: sentences that say what is decided.
-        scores: a row an item, with its ranks beside it.
-        lottery: a row an item, with the share of resamples in which it has weight.
+        scores: one row per item, with its ranks.
+        lottery: one row per item, with the share of resamples in which it has weight.
         names: of the items in the order of `shares` and `counts`.
         shares, counts: win rates and battles, [K, K].
-        taus: regularisations, decreasing.
-        paths: weights of items along tau, by name.
-        members: items of the cycles that are drawn, and `edges` between them.
+        taus: regularization strengths, decreasing.
+        paths: weights of items as functions of tau, by name.
+        members: items of the drawn cycles, and `edges` between them.
         cycles: rows of the table of cycles.
     """
 
@@ -52,13 +52,13 @@ class RankingView:
 def ranking_page(
     title: str, card: Card, views: Sequence[RankingView], command: Sequence[str] = ()
 ) -> str:
-    """Write a ranking as a page of HTML that needs nothing but itself.
+    """Render a ranking as a self-contained HTML page.
 
     Args:
         title: of the page.
-        card: what was read.
-        views: a context each.
-        command: the command line that asked for it.
+        card: describes the data.
+        views: one per context.
+        command: the command line that asked for the page.
     """
     links = "".join(f'<a href="#c{n}">{escape(v.name)}</a>' for n, v in enumerate(views))
     verdicts = "".join(f"<li>{escape(view.verdict)}</li>" for view in views)

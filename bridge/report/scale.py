@@ -1,4 +1,4 @@
-"""Axes: which part of the numbers is shown, where the ticks stand, and what they say."""
+"""Axes: the range of numbers shown, the positions of the ticks, and their texts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _TICKS = 5
-# Ends whose difference, and whose room at the margins, still are numbers.
+# Limits whose difference and margins are still finite numbers.
 _FAR, _NEAR = 4e307, 1e-300
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps low..high onto 0..1, linearly or by logarithm.
+    """Maps low..high to 0..1, linearly or logarithmically.
 
     Args:
-        low, high: ends, low < high; > 0 if logarithmic.
-        logarithmic: by logarithm.
-        ticks: where the axis has marks.
-        texts: what they say.
+        low, high: limits, low < high; > 0 if logarithmic.
+        logarithmic: whether the map is logarithmic.
+        ticks: positions of the ticks.
+        texts: their labels.
     """
 
     low: float
@@ -32,7 +32,7 @@ class Scale:
     texts: tuple[str, ...]
 
     def __call__(self, values: ArrayLike) -> NDArray[Any]:
-        """Give the place of values, NaN for those that have none."""
+        """Give the positions of values, NaN for those that have none."""
         given = np.asarray(values, float)
         given = np.where(np.isfinite(given), given.clip(-_FAR, _FAR), np.nan)
         ends = np.array([self.low, self.high])
@@ -43,12 +43,12 @@ class Scale:
 
 
 def scale(values: ArrayLike, logarithmic: bool = False, margin: float = 0.04) -> Scale:
-    """Make the axis that shows all finite values; of a logarithmic one all positive ones.
+    """Make an axis that shows all finite values; if logarithmic, all positive ones.
 
     Args:
-        values: any numbers, also none.
-        logarithmic: by logarithm.
-        margin: room at each end, as a part of the range.
+        values: any numbers, possibly none.
+        logarithmic: whether the axis is logarithmic.
+        margin: space at each end, as a fraction of the range.
     """
     finite = np.asarray(values, float).ravel()
     finite = finite[np.isfinite(finite)]
@@ -76,7 +76,7 @@ def _linear(low: float, high: float, margin: float) -> Scale:
 
 def _logarithmic(low: float, high: float) -> Scale:
     bottom, top = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    # Powers that doubles have, and a range that is not empty.
+    # Powers within the range of doubles, and a non-empty interval.
     bottom, top = max(min(bottom, 307), -323), max(min(top, 308), -322)
     if bottom == top:
         top += 1

@@ -1,4 +1,4 @@
-"""How matplotlib figures look: sizes, colours, axes, ticks, and labels at the ends of lines."""
+"""The style of matplotlib figures: sizes, colours, axes, ticks, and labels at line ends."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito's palette, which colour-blind readers tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
-"""Of what is not data: references, captions."""
+"""Colour of what is not data: references, captions."""
 DPI = 160
 SIZE = 10.0
-"""Of letters, in points: a figure shown at half its pixels still has eight to each."""
+"""Font size in points: at half the pixels it still has eight pixels."""
 LINE = 1.8
 FEW = 6
-"""So many places on an axis are its ticks."""
+"""An axis with at most so many positions has a tick at each."""
 _CONTRAST = 0.18
-"""The largest luminance of a colour that letters are written in: 4.5 to 1 on white."""
+"""The largest luminance of a text colour: a contrast of 4.5 to 1 on white."""
 
 
 def ink(colour: str) -> str:
-    """Darken a colour until letters in it can be read on white.
+    """Darken a colour until text in it is readable on white.
 
     Example:
         >>> ink("#000000"), ink("#F0E442")
@@ -56,7 +56,7 @@ def _luminance(parts: NDArray[np.float64]) -> float:
 
 
 def plain(value: float) -> str:
-    """Write a tick as people do: 0.01, 6, 12,000; and 1e-7 where zeros would have to be counted.
+    """Write a tick value for people: 0.01, 6, 12,000; and 1e-7 instead of many zeros.
 
     Example:
         >>> [plain(x) for x in (0.01, 6.0, 12000.0, 1e-7)]
@@ -75,11 +75,11 @@ def _powers(value: float) -> tuple[str, str]:
 
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> Figure:
-    """Make an empty figure.
+    """Create an empty figure.
 
     Args:
-        rows, columns: of panels.
-        width, height: of a panel with all that belongs to it, in inches.
+        rows, columns: number of panels.
+        width, height: of a panel with its labels, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -89,7 +89,7 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> Figure:
 
 
 def dress(axis: Axes, title: str, x_label: str, y_label: str) -> None:
-    """Give a panel its texts, and leave of frame and grid what helps to read it."""
+    """Set a panel's texts, and keep only as much frame and grid as helps to read it."""
     room = axis.get_figure(root=True).get_figwidth() / axis.get_gridspec().ncols  # type: ignore[union-attr]
     width = max(10, int((room - 0.8) * 72 / (0.73 * SIZE)))
     axis.set_title(textwrap.fill(title, width), loc="left", fontsize=SIZE + 1, fontweight="bold")
@@ -103,7 +103,7 @@ def dress(axis: Axes, title: str, x_label: str, y_label: str) -> None:
 
 
 def mark_event(axis: Axes, place: float, text: str) -> None:
-    """Draw a vertical line, and write at the left of its upper end what happens there."""
+    """Draw a vertical line, with a text to the left of its upper end."""
     axis.axvline(place, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
     axis.annotate(
         text,
@@ -120,11 +120,11 @@ def mark_event(axis: Axes, place: float, text: str) -> None:
 
 
 def tick(axis: Axis, values: NDArray[np.float64]) -> None:
-    """Set an axis's ticks: at the values where they are few and apart, else at round numbers.
+    """Set an axis's ticks: at the values if they are few and far apart, else at round numbers.
 
     Args:
-        axis: whose scale and limits are set already.
-        values: where something was measured, if that is what the axis counts.
+        axis: its scale and limits must be set already.
+        values: the measured positions, if the axis has such.
     """
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -149,19 +149,19 @@ def tick(axis: Axis, values: NDArray[np.float64]) -> None:
 
 
 def _apart(values: NDArray[np.float64], logarithmic: bool) -> bool:
-    """Whether ticks at all values leave room for their numbers."""
+    """Whether ticks at all values leave room for their labels."""
     places = np.log(values) if logarithmic else values
     return bool(np.diff(places).min() > 0.16 * (places[-1] - places[0]))
 
 
 @dataclass(frozen=True)
 class End:
-    """What is written at the end of a line.
+    """The label at the end of a line.
 
     Args:
-        text: what the line is.
+        text: the line's name.
         x, y: its last point.
-        colour: of the line.
+        colour: the line's colour.
     """
 
     text: str
@@ -171,9 +171,9 @@ class End:
 
 
 def label_ends(figure: Figure, ends: Sequence[tuple[Axes, Sequence[End]]]) -> None:
-    """Write what lines are at their ends, right of each panel, none upon another.
+    """Label lines at their ends, to the right of each panel, without overlaps.
 
-    Lines that end far from the right have it beside their last point.
+    Lines that end far from the right edge have the label next to their last point.
     """
     placed: list[tuple[Axes, list[tuple[End, Annotation]]]] = []
     for axis, of_axis in ends:
@@ -220,7 +220,7 @@ def _in_margin(axis: Axes, end: End) -> Annotation:
 
 
 def _spread(axis: Axes, ends: Sequence[tuple[End, Annotation]]) -> None:
-    """Move labels as little as keeps each clear of the next."""
+    """Move labels as little as possible so that none overlap."""
     if not ends:
         return
     pixels = axis.transData.transform([(end.x, end.y) for end, _ in ends])
@@ -231,16 +231,16 @@ def _spread(axis: Axes, ends: Sequence[tuple[End, Annotation]]) -> None:
 
 
 def apart(wanted: Sequence[float] | NDArray[np.float64], gap: float) -> list[float]:
-    """Find the places nearest to those wanted in 0..1, in the same order, that are a gap apart.
+    """Find the positions closest to those wanted in 0..1, in the same order and a gap apart.
 
-    Nearest by the sum of squares, so that those which crowd spread about their mean.
+    Closest in the sum of squares, so that crowded positions spread about their mean.
 
     Args:
-        wanted: places, in any order.
-        gap: between neighbours.
+        wanted: positions, in any order.
+        gap: distance between neighbours.
 
     Returns:
-        Places in the order given. More than fit are spread over more than 0..1.
+        Positions in the given order. If too many to fit, they extend beyond 0..1.
 
     Example:
         >>> apart([0.5, 0.5, 0.9], 0.1)
@@ -263,7 +263,7 @@ def apart(wanted: Sequence[float] | NDArray[np.float64], gap: float) -> list[flo
 
 
 def caption(figure: Figure, text: str, legend: Legend | None = None) -> None:
-    """Write below the panels what a reader must know of all of them: above a legend, if any."""
+    """Write a note on all panels below them, above the legend if there is one."""
     if not text:
         return
     width = int(figure.get_figwidth() * 72 / (0.5 * SIZE))
@@ -276,7 +276,7 @@ def caption(figure: Figure, text: str, legend: Legend | None = None) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, SVG or PDF by the name's ending.
+    """Write a PNG, SVG or PDF according to the file name.
 
     Raises:
         StorageError: the picture cannot be written.

@@ -1,7 +1,7 @@
-"""A panel as an SVG drawing that a page holds inline: sharp at any size, text as text.
+"""A panel as an inline SVG drawing: sharp at any size, with real text.
 
-Colours are classes c0, c1, ... that the page's style sheet gives, so that they follow its dark mode
-and its print; dashes tell lines apart without them.
+Colours are classes c0, c1, ... of the page's style sheet, so that they follow its dark mode and its
+print style; dashes distinguish lines without colours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLOURS = 8
 def drawing(panel: Panel) -> str:
     """Draw a panel as an svg element.
 
-    Lines have the attribute data-line, their number in the panel.
+    Each line has the attribute data-line, its index in the panel.
     """
     across, up = _scales(panel)
     parts = [*_grid(across, up), *_axis_texts(across, up)]
@@ -34,7 +34,7 @@ def drawing(panel: Panel) -> str:
         f'text-anchor="middle">{escape(panel.x_label)}</text>'
     )
     numbered = list(enumerate(zip(panel.lines, styles(panel.lines), strict=True)))
-    # Runs first, so that means and their bands lie on top.
+    # Runs first, so that means and their bands are on top.
     for n, (line, style) in sorted(numbered, key=lambda each: not each[1][0].faint):
         parts += _line(n, line, style, across, up)
     parts.append(f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="-9" x2="-9"/>')
@@ -45,14 +45,14 @@ def drawing(panel: Panel) -> str:
 
 
 def placing(panel: Panel) -> dict[str, Any]:
-    """Say how the drawing's horizontal axis maps numbers, for the page's script."""
+    """Describe how the horizontal axis maps numbers, for the page's script."""
     across, _ = _scales(panel)
     place = {"width": WIDTH, "left": LEFT, "length": WIDTH - LEFT - RIGHT}
     return {"low": across.low, "high": across.high, "log": across.logarithmic, **place}
 
 
 def sample(style: int) -> str:
-    """Draw the sample of a line that a legend shows."""
+    """Draw the sample of a line for a legend."""
     return (
         f'<svg class="sample" viewBox="0 0 28 8" aria-hidden="true"><line x1="1" y1="4" x2="27" '
         f'y2="4" {_look(style)}/></svg>'
@@ -75,7 +75,7 @@ def _x(places: NDArray[Any]) -> NDArray[Any]:
 
 
 def _y(places: NDArray[Any]) -> NDArray[Any]:
-    # What lies below a logarithmic axis, as the low end of a band may, ends at its foot.
+    # Values below a logarithmic axis, such as the low end of a band, end at its bottom.
     return HEIGHT - BOTTOM - np.clip(places, 0, 1) * (HEIGHT - TOP - BOTTOM)
 
 
@@ -123,7 +123,7 @@ def _line(n: int, line: Line, style: int, across: Scale, up: Scale) -> list[str]
 
 
 def _trace(places: NDArray[Any]) -> str:
-    """Join points by straight lines, broken where one is missing."""
+    """Connect points by straight lines, interrupted where one is missing."""
     parts, pen = [], "M"
     for x, y in places.tolist():
         if x != x or y != y:
@@ -137,7 +137,7 @@ def _trace(places: NDArray[Any]) -> str:
 def _outlines(
     x: NDArray[Any], low: NDArray[Any], high: NDArray[Any], across: Scale, up: Scale
 ) -> list[str]:
-    """Give the outline of each unbroken stretch of a band."""
+    """Give the outline of each uninterrupted stretch of a band."""
     if up.logarithmic:
         low = np.where(np.isfinite(low), np.maximum(low, up.low), np.nan)
     right = _x(across(x))
@@ -161,7 +161,7 @@ def _look(style: int, faint: bool = False) -> str:
 
 
 def values(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Give the points of lines, as JSON can say them; of faint ones none."""
+    """Give the points of lines as JSON values; none for faint lines."""
     return [
         {
             name: [] if line.faint else _rounded(getattr(line, name))

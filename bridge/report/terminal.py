@@ -1,4 +1,4 @@
-"""Curves in a terminal, of a log that is being written."""
+"""Curves in a terminal, for a log that is being written."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _MOST_CHARTS = 6
 _CHART_ROWS = 6
 _LABEL = 10
 _CLOCKS = ("epoch", "seconds", "context")
-# A dot's bit in a braille letter, by column and row.
+# The bit of each dot in a braille character, by column and row.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-# Reading may take this part of the time at most.
+# Reading may take at most this share of the time.
 _LOAD = 0.2
 
 
 @dataclass(frozen=True)
 class View:
-    """What there is to see of a log at a moment.
+    """What a log shows at a given moment.
 
     Args:
         run: the run.
-        curves: the chosen ones, by name.
+        curves: the selected ones, by name.
     """
 
     run: Run
@@ -61,16 +61,16 @@ def watch(
 
     Args:
         path: the log.
-        metrics: names of metrics, see `series.match`; the first of each table if empty.
-        interval: seconds between two looks at least.
-        sleep: waits.
+        metrics: names of metrics, see `series.match`; if empty, the first of each table.
+        interval: minimum seconds between two reads.
+        sleep: the function that waits.
 
     Yields:
-        The state, at first at once, then whenever there are new rows, and at the end; of long
-        tables the rows of their extremes, see `thin`.
+        The state, once immediately, then whenever there are new rows, and at the end; for long
+            tables only the rows of their extremes, see `thin`.
 
     Raises:
-        InputError: no log, or one without such a metric.
+        InputError: it is not a log, or it lacks such a metric.
     """
     rows = -1
     while True:
@@ -91,9 +91,9 @@ def screen(view: View, width: int, height: int, encoding: str = "utf-8") -> str:
 
     Args:
         view: the state.
-        width: columns of the terminal.
-        height: its rows; as many charts are drawn as fit.
-        encoding: of the terminal; one without braille gets stars.
+        width: width of the terminal in characters.
+        height: its height in lines; as many charts are drawn as fit.
+        encoding: of the terminal; without braille characters, stars are used.
     """
     run = view.run
     age = max(time.time() - run.heartbeat, 0.0)
@@ -115,12 +115,12 @@ def screen(view: View, width: int, height: int, encoding: str = "utf-8") -> str:
 
 
 def chart(curve: Curve, columns: int, rows: int, encoding: str = "utf-8") -> list[str]:
-    """Draw a curve into lines of text, with two dots across and four up a letter.
+    """Draw a curve into lines of text, each character two dots wide and four high.
 
     Args:
-        curve: at least one finite value; others leave gaps.
-        columns, rows: letters.
-        encoding: what the letters must be in.
+        curve: has at least one finite value; other values leave gaps.
+        columns, rows: in characters.
+        encoding: the one that the characters must exist in.
     """
     grid = np.zeros((4 * rows, 2 * columns), bool)
     steps, values = curve.steps.astype(float), curve.values
@@ -128,7 +128,7 @@ def chart(curve: Curve, columns: int, rows: int, encoding: str = "utf-8") -> lis
     low, high = float(values[finite].min()), float(values[finite].max())
     span = steps[-1] - steps[0]
     across = (steps - steps[0]) / (span or 1.0) * (2 * columns - 1)
-    # A value's height, from the top; in the middle where all are equal.
+    # A value's height, from the top; in the middle if all are equal.
     height = (high - values) / (high - low) if high > low else np.full(len(values), 0.5)
     place = np.where(finite, height, 0.0) * (4 * rows - 1)
     before: tuple[int, int] | None = None
@@ -158,7 +158,7 @@ def show_live(views: Iterator[View]) -> None:
 
 
 def line(view: View) -> str:
-    """Say the newest values in one line."""
+    """Give the newest values in one line."""
     values = "  ".join(f"{name.partition('/')[2]} {v:.4g}" for name, v in view.newest.items())
     return (
         f"{view.run.state}  step {view.step if view.step is not None else '-'}  {values}".rstrip()
@@ -171,7 +171,7 @@ def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
         return {full: found[full] for name in metrics for full in match(name, found, run.path)}
     plain = plain_names(found)
     whole = {name.partition("/")[0] for name in plain}
-    # Of a table whose rows all have a kind, such as a phase, every kind.
+    # For a table whose rows have a kind, such as a phase, select every kind.
     plain += [name for name in found if name.partition("/")[0] not in whole | {"gradients"}]
     names = [name for name in plain if name.partition("/")[2].partition("[")[0] not in _CLOCKS]
     names += [name for name in found if name.startswith("gradients/angle") and "=all" in name]
@@ -181,7 +181,7 @@ def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
 
 
 def _spread_out(names: Sequence[str]) -> list[str]:
-    """Take the first of each table, then the second of each, and so on."""
+    """Take the first name of each table, then the second of each, and so on."""
     tables: dict[str, list[str]] = {}
     for name in names:
         tables.setdefault(name.partition("/")[0], []).append(name)

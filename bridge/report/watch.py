@@ -1,4 +1,4 @@
-"""The report of all running runs of a folder, served on this machine's own address."""
+"""The live report on all runs of a folder, served to this machine only."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bridge.runlog.compare import Comparison, compare_runs
 from bridge.runlog.listing import find_logs, list_runs
 from bridge.runlog.results import Known
 
-# Reading and drawing may take this part of the time at most.
+# Reading and drawing may take at most this share of the time.
 _LOAD = 0.2
 _NEWEST = 10
 
 
 class Watch(Loopback):
-    """Serves one page: the runs of a folder that are being written, and those that were."""
+    """Serves one page on the runs of a folder that are being written, and those that were."""
 
     # The page's own policy, in its head, is stricter; this one keeps it out of frames.
     policy = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -33,16 +33,16 @@ class Watch(Loopback):
     def __init__(
         self, folder: Path, port: int = 0, interval: float = 5.0, known: Known | None = None
     ) -> None:
-        """Start to listen; `serve_forever` answers.
+        """Start listening; `serve_forever` answers requests.
 
         Args:
-            folder: where logs lie, in it or below.
-            port: 0 for a free one.
-            interval: seconds between two looks at least.
+            folder: where the logs are, directly or in subfolders.
+            port: 0 for any free port.
+            interval: minimum seconds between two reads.
             known: headlines by command, for logs of programs that did not write theirs.
 
         Raises:
-            InputError: no folder, or a port that cannot be had.
+            InputError: there is no such folder, or the port is not available.
         """
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; say where the logs are")
@@ -53,7 +53,7 @@ class Watch(Loopback):
         super().__init__(port, _Handler)
 
     def page(self) -> str:
-        """Give the page; drawn anew when `interval` seconds have passed since the last time."""
+        """Give the page; it is redrawn if `interval` seconds have passed since the last time."""
         with self._lock:
             began = time.monotonic()
             if began >= self._until:
@@ -70,7 +70,7 @@ class Watch(Loopback):
             rows = list_runs(find_logs(_folders(self.folder)), self.known)
         except InputError as error:
             return _header(str(error)), []
-        # In an order that stays, so that each run keeps its letter and colour.
+        # In a fixed order, so that each run keeps its letter and colour.
         rows.sort(key=lambda row: (row.get("started", ""), row["log"]))
         self._seen |= {row["log"] for row in rows if row.get("alive")}
         running = sum(bool(row.get("alive")) for row in rows)
@@ -94,7 +94,7 @@ class _Handler(Handler):
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Give the folder and those below it, but for checkpoints."""
+    """Give the folder and its subfolders, except checkpoints."""
     below = (each for each in sorted(folder.rglob("*")) if each.is_dir())
     return [folder, *(each for each in below if ".checkpoints" not in str(each))]
 
