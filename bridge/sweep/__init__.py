@@ -1,8 +1,8 @@
-"""Many runs of one command: the points of a sweep, their runs, and an index of what came out.
+"""Many runs of one command: the points of a sweep, their runs, and an index of the results.
 
-Each point has a log of its own in one folder, NAME.h5, and the model that it saves, if it saves
-one, beside it in NAME; both are named after the point alone, so that a sweep can be gone on with,
-and made larger, in the same folder.
+All logs are in one folder. Each point has its own log NAME.h5 and, if it saves a model, the folder
+NAME next to it. Both names depend only on the point, so that a sweep can be continued, and
+extended, in the same folder.
 """
 
 from bridge.sweep.index import INDEX

@@ -1,4 +1,4 @@
-"""What a cluster's job does: run a command, pass signals on to it, and note how it ended."""
+"""Wrap the command of a cluster job: run it, forward signals, and record how it ended."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SAID_BYTES = 10_000
 def attend(command: Sequence[str], environment: Mapping[str, str], report: str) -> None:
     """Run a command to its end.
 
-    SIGTERM, and SIGUSR2 by which submitit tells of a limit that is near, become one SIGTERM for
-    the command, which may then write its checkpoint. Slurm sends its own to all processes of a
-    job: the command does not see SIGUSR2, and must bear a second SIGTERM.
+    SIGTERM, and SIGUSR2 (submitit's warning of a near time limit), are forwarded to the command as
+    one SIGTERM, after which it may write its checkpoint. Slurm sends its own signals to all
+    processes of a job: the command does not see SIGUSR2, and must tolerate a second SIGTERM.
 
     Args:
         command: program and arguments.
-        environment: what is set besides that of the job.
-        report: a JSON file to make: exit_code, said (the end of stderr), signalled.
+        environment: variables set in addition to those of the job.
+        report: a JSON file to write: exit_code, said (the end of stderr), signalled.
     """
     signalled: list[int] = []
     process: subprocess.Popen[bytes] | None = None
@@ -35,7 +35,7 @@ def attend(command: Sequence[str], environment: Mapping[str, str], report: str) 
         signalled.append(number)
 
     signal.signal(signal.SIGTERM, pass_on)
-    # What is ignored is inherited, what is handled is not.
+    # Ignored signals are inherited, handlers are not.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -51,7 +51,7 @@ def attend(command: Sequence[str], environment: Mapping[str, str], report: str) 
         process.wait()
         said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
         text = said.read().decode("utf-8", "replace")
-    # the job's own output may have no room, or no reader
+    # the job's own output may have no space left, or no reader
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text)
     with open(f"{report}.new", "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The index of a sweep's folder: what each run is, and what became of it."""
+"""The index of a sweep's folder: the point of each run, and how it ended."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bridge.errors import InputError, StorageError
 from bridge.sweep.job import Job
 
 INDEX = "index"
-"""The name of a sweep's index in its folder, without its ending."""
+"""File name of a sweep's index, without extension."""
 _MAX_BYTES = 1 << 28
 
 Entries = dict[str, dict[str, Any]]
 
 
 def read_index(folder: Path) -> Entries:
-    """The entries of an index by the name of their log; empty if there is none.
+    """Read the entries of an index by the name of their log; empty if there is no index.
 
     Raises:
-        InputError: a file of that name that no sweep has written, or whose logs are elsewhere.
+        InputError: a file of that name does not come from a sweep, or its logs are elsewhere.
     """
     path = folder / f"{INDEX}.json"
     table = folder / f"{INDEX}.csv"
@@ -41,7 +41,7 @@ def read_index(folder: Path) -> Entries:
         found = {}
         for entry in json.loads(text)["runs"]:
             name = entry["log"]
-            # of this folder, and sayable in the table
+            # in this folder, and printable in the table
             if Path(name).name != name or not (name.endswith(".h5") and name.isprintable()):
                 raise ValueError
             found[name] = {**entry, "point": dict(entry["point"])}
@@ -55,13 +55,13 @@ def read_index(folder: Path) -> Entries:
 
 
 def write_index(folder: Path, command: str, jobs: Sequence[Job], earlier: Entries) -> None:
-    """Write index.json and index.csv anew.
+    """Rewrite index.json and index.csv.
 
     Args:
-        folder: where they go.
-        command: name of the command that is run.
+        folder: where they are written.
+        command: name of the command of the runs.
         jobs: the runs of this sweep.
-        earlier: entries of an earlier sweep; kept where their log is still there.
+        earlier: entries of an earlier sweep; kept if their log still exists.
 
     Raises:
         StorageError: the disk is full or fails.
@@ -96,10 +96,10 @@ def write_index(folder: Path, command: str, jobs: Sequence[Job], earlier: Entrie
 
 @contextlib.contextmanager
 def storage(folder: Path) -> Iterator[None]:
-    """Say in one line what the system refuses in a sweep's folder.
+    """Report in one line what the system refuses in a sweep's folder.
 
     Raises:
-        StorageError: that line.
+        StorageError: with that line.
     """
     try:
         yield
@@ -108,7 +108,7 @@ def storage(folder: Path) -> Iterator[None]:
 
 
 def _scalars(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number and text under a dotted key; lists of other things than tables as JSON."""
+    """Give every number and text with its dotted key; lists of anything but tables as JSON."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             yield from _scalars(each, f"{key}.{name}" if key else str(name))

@@ -1,4 +1,4 @@
-"""One run of a sweep, and what starts and stops runs."""
+"""One run of a sweep, and the interface of what starts and stops runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 EXIT_USAGE, EXIT_STORAGE, EXIT_STOPPED = 2, 74, 75
-# Libraries of linear algebra start these many threads each, whatever torch is told.
+# Linear-algebra libraries start so many threads each, whatever torch is set to.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass
 class Job:
-    """One run of a sweep: where its log goes, how it is started, and what became of it.
+    """One run of a sweep: where its log goes, how it is started, and how it ended.
 
-    `saved` is the folder of the model that it saves; `job_id` is what a cluster calls it.
+    `saved` is the folder of the model that it saves; `job_id` is its id on a cluster.
     """
 
     log: Path
@@ -32,12 +32,12 @@ class Job:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     def end(self, exit_code: int, said: str, asked_to_stop: bool) -> None:
-        """Note how the run ended.
+        """Record how the run ended.
 
         Args:
-            exit_code: of its process; minus the signal that ended it.
-            said: what it wrote to stderr.
-            asked_to_stop: whether it was sent a signal, so that death by one is no failure.
+            exit_code: of its process; if a signal ended it, minus the signal's number.
+            said: its output on stderr.
+            asked_to_stop: whether it was sent a signal, so that death by a signal is no failure.
         """
         self.exit_code, self.message = exit_code, ""
         killed = asked_to_stop and exit_code in (-signal.SIGTERM, -signal.SIGKILL)
@@ -53,40 +53,40 @@ class Job:
 
 
 class AbstractLauncher(ABC):
-    """Starts runs and tells of their end; what still runs is stopped where the block is left.
+    """Starts runs and reports their end; runs that are still active at the end of the block stop.
 
     Attributes:
-        poll_seconds: how often it is worth asking for those that have ended.
+        poll_seconds: how often to ask for runs that have ended.
     """
 
     poll_seconds: float
 
     def __enter__(self) -> AbstractLauncher:
-        """Start the block."""
+        """Enter the block."""
         return self
 
     @abstractmethod
     def __exit__(self, *exception: object) -> None:
-        """Stop what runs."""
+        """Stop active runs."""
 
     @property
     @abstractmethod
     def running(self) -> int:
-        """How many have been started and have not been told to have ended."""
+        """Number of runs that have started and are not yet reported as ended."""
 
     @abstractmethod
     def start(self, job: Job) -> None:
-        """Start a run; sets its status."""
+        """Start a run and set its status."""
 
     @abstractmethod
     def stop(self, at_once: bool) -> None:
-        """Ask all that run to stop in good order, or end them; asking again changes nothing."""
+        """Ask all active runs to stop cleanly, or end them at once; repeating it has no effect."""
 
     @abstractmethod
     def ended(self) -> list[Job]:
-        """Those that have ended since it was last asked, their end noted."""
+        """Give the runs that have ended since the last call, with their end recorded."""
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """What the environment of a run with so many threads must say."""
+    """Give the environment variables for a run with so many threads."""
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))

@@ -1,4 +1,4 @@
-"""Run the points of a sweep, some at a time, and keep the index in step with them."""
+"""Run the points of a sweep, some at a time, and keep the index up to date."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def run_jobs(
     parallel: int,
     on_end: Callable[[Job], None] = lambda job: None,
 ) -> None:
-    """Run what is not finished, some at a time; keep the index in step with it.
+    """Run what is not finished, some at a time; keep the index up to date.
 
     Args:
-        jobs: those with status "finished" are not run.
-        folder: of the logs and the index.
-        command: name for the index.
+        jobs: those with status "finished" are skipped.
+        folder: the folder of the logs and the index.
+        command: its name, for the index.
         launcher: starts them.
-        parallel: how many at a time.
+        parallel: number of simultaneous runs.
         on_end: called when a run has ended.
 
     Raises:
-        Stopped: after a signal of `bridge.signals.STOPPING`, once every run has ended; or a run
-            was stopped.
-        RunFailed: some runs failed; the others have been run to their end.
-        InputError: some runs failed, each for a user's value; the index is foreign, or
-            another sweep runs in the folder.
-        StorageError: the disk refused a log or the index; what ran was stopped.
+        Stopped: after a signal of `bridge.signals.STOPPING`, once every run has ended; or a run was
+            stopped.
+        RunFailed: some runs failed; all others have ended.
+        InputError: some runs failed, each because of a user's value; or the index is not of a
+            sweep, or another sweep runs in the folder.
+        StorageError: the disk refused a log or the index; active runs were stopped.
     """
     with locked(folder) as lock:
         earlier = read_index(folder)

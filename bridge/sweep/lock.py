@@ -1,4 +1,4 @@
-"""One sweep at a time in a folder: who runs there holds a lock, which dies with the process."""
+"""One sweep at a time per folder: a sweep holds a lock, which ends with its process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bridge.sweep.index import storage
 
 LOCK = ".sweep.lock"
 _SILENCE_SECONDS = 120.0
-"""Without locks of the system, a holder on another machine that was silent so long is dead."""
+"""If the system has no locks, a holder on another machine is dead after so much silence."""
 _BEAT_SECONDS = 20.0
 
 
 class Lock:
-    """A folder's lock, held; made by `locked`."""
+    """A held lock of a folder; created by `locked`."""
 
     def __init__(self, path: Path, fd: int) -> None:
         """Take over the open file."""
@@ -30,7 +30,7 @@ class Lock:
         self._next = 0.0
 
     def beat(self) -> None:
-        """Show other machines that its holder lives; costs nothing where it has just been shown."""
+        """Show other machines that the holder is alive; costs nothing right after the last time."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _BEAT_SECONDS
             with contextlib.suppress(OSError):
@@ -38,10 +38,10 @@ class Lock:
 
 
 def require_unlocked(folder: Path) -> None:
-    """Refuse a folder in which a sweep runs; nothing is made or changed.
+    """Refuse a folder in which a sweep is running; nothing is created or changed.
 
     Raises:
-        InputError: one does; the message says who.
+        InputError: a sweep is running; the message names its holder.
     """
     path = folder / LOCK
     try:
@@ -57,7 +57,7 @@ def require_unlocked(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[Lock]:
-    """Hold a folder's lock for the length of a block; the folder is made if need be.
+    """Hold a folder's lock within a block; the folder is created if needed.
 
     Raises:
         InputError: another process holds it.
@@ -72,7 +72,7 @@ def locked(folder: Path) -> Iterator[Lock]:
         if not _taken(fd, path):
             os.close(fd)
             raise _refusal(folder, path)
-        # Who held it before may have removed the file that was just opened.
+        # The previous holder may have removed the file that was just opened.
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 break
@@ -94,7 +94,7 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 
 def _taken(fd: int, path: Path) -> bool:
-    """Take the lock if nobody has it; where the system has no locks, go by what the file says."""
+    """Take the lock if it is free; if the system has no locks, trust the content of the file."""
     try:
         import fcntl
 

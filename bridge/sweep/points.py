@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from bridge.errors import InputError
 
 MAX_RUNS = 10_000
-"""The largest number of runs that a sweep may have."""
+"""The largest number of runs of a sweep."""
 _NAME_LENGTH = 80
 
 Point = dict[str, str]
 
 
 def parse_seeds(text: str) -> list[str]:
-    """Read "0..9" (both ends are run), "1,5,7" or "0..3,8".
+    """Parse "0..9" (both ends included), "1,5,7" or "0..3,8".
 
     Raises:
-        InputError: anything else, a seed given twice, more than MAX_RUNS of them.
+        InputError: any other text, a repeated seed, or more than MAX_RUNS seeds.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -38,10 +38,10 @@ def parse_seeds(text: str) -> list[str]:
 
 
 def parse_sweep(text: str) -> tuple[str, list[str]]:
-    """Read "key=a,b,c"; a comma inside brackets or quotes does not part two values.
+    """Parse "key=a,b,c"; a comma inside brackets or quotes does not separate values.
 
     Raises:
-        InputError: no key, an empty value, or one given twice.
+        InputError: there is no key, or a value is empty or repeated.
     """
     key, equals, values = text.partition("=")
     if not equals or not key.strip():
@@ -63,14 +63,15 @@ def parse_sweep(text: str) -> tuple[str, list[str]]:
 
 
 def points(seeds: str | None, sweeps: Sequence[str]) -> list[Point]:
-    """List every combination of the values, the last key's changing fastest, seeds last.
+    """List every combination of the values; the last key changes fastest, and seeds come last.
 
     Args:
         seeds: see `parse_seeds`.
         sweeps: see `parse_sweep`.
 
     Raises:
-        InputError: as those, a key given twice, more than MAX_RUNS combinations.
+        InputError: as for those, or a key is repeated, or there are more than MAX_RUNS
+            combinations.
     """
     axes = [parse_sweep(text) for text in sweeps]
     if seeds is not None:
@@ -88,9 +89,9 @@ def points(seeds: str | None, sweeps: Sequence[str]) -> list[Point]:
 
 
 def point_name(point: Point) -> str:
-    """Name a point's files: "tau=0.1,seed=3"; with a hash where the text does not say it all.
+    """Name a point's files: "tau=0.1,seed=3"; with a hash if the text is not unique.
 
-    No name holds ".h5": NAME is a saved model, NAME.h5 a log, and one is never the other's.
+    No name contains ".h5": NAME is a saved model, NAME.h5 a log, and the two cannot be confused.
     """
     text = ",".join(f"{key}={value}" for key, value in point.items())
     name = re.sub(r"[^A-Za-z0-9._=,+-]|\.(?=h5)", "-", text)

@@ -1,4 +1,4 @@
-"""Runs as processes of this machine."""
+"""Runs as processes on this machine."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bridge.sweep.job import AbstractLauncher, Job, thread_variables
 
 
 class Processes(AbstractLauncher):
-    """Each run is a process beside this one."""
+    """Starts each run as a child process."""
 
     poll_seconds = 0.05
 
     def __init__(self, threads: int) -> None:
-        """Choose the threads of each process."""
+        """Set the number of threads of each process."""
         self._running: dict[subprocess.Popen[bytes], tuple[Job, IO[bytes]]] = {}
         self._sent: set[int] = set()
         self._environment = {**os.environ, **thread_variables(threads)}
 
     def __exit__(self, *exception: object) -> None:
-        """Stop what runs, and wait for it."""
+        """Stop active processes, and wait for them."""
         self.stop(at_once=False)
         for process, (_, said) in self._running.items():
             process.wait()
@@ -31,13 +31,13 @@ class Processes(AbstractLauncher):
 
     @property
     def running(self) -> int:
-        """How many run."""
+        """Number of active processes."""
         return len(self._running)
 
     def start(self, job: Job) -> None:
         """Start a process."""
         said = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the process has ended)
-        # In a session of its own, so that a terminal's Ctrl-C reaches it through this process only.
+        # In its own session, so that a terminal's Ctrl-C reaches it only through this process.
         process = subprocess.Popen(
             list(job.command),
             stdin=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ class Processes(AbstractLauncher):
                 process.send_signal(number)
 
     def ended(self) -> list[Job]:
-        """Those whose process has ended."""
+        """Give the runs whose process has ended."""
         found = []
         for process in [each for each in self._running if each.poll() is not None]:
             job, said = self._running.pop(process)

@@ -1,4 +1,4 @@
-"""Make the index of a sweep's folder anew, from its logs alone."""
+"""Rebuild the index of a sweep's folder from its logs alone."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _OF_A_PROCESS = re.compile(r".*\.rank\d+\.h5")
 
 
 def rebuild_index(folder: Path) -> list[Job]:
-    """Write index.json and index.csv of the logs that a folder has.
+    """Write index.json and index.csv for the logs in a folder.
 
-    A log's point is what an index there says; else what its name says; else the keys in which its
-    config differs from the others'. A log that cannot be read is listed with why.
+    A log's point comes from an existing index; else from its name; else from the keys in which its
+    config differs from the others. An unreadable log is listed with the reason.
 
     Returns:
-        What each log is of, as a sweep's run.
+        One job of a sweep for each log.
 
     Raises:
-        InputError: no such folder, none of its files is a log, a sweep runs there, or an index
-            there is of no sweep.
+        InputError: there is no such folder, none of its files is a log, a sweep is running there,
+            or an existing index is not of a sweep.
         StorageError: the disk is full or fails.
     """
     paths = sorted(path for path in folder.glob("*.h5") if path.is_file())

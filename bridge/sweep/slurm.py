@@ -21,26 +21,26 @@ from bridge.sweep.index import storage
 from bridge.sweep.job import AbstractLauncher, Job, thread_variables
 
 FOLDER = "submitit"
-"""Where the jobs' scripts and output go, in the sweep's folder."""
+"""Folder for the jobs' scripts and output, inside the sweep's folder."""
 SLURM, LOCAL = "slurm", "local"
 
 _LISTS = ("setup", "teardown", "srun_args")
-# One run is one process; the others are this module's.
+# One run is one process; the other parameters are set in this module.
 _OURS = {"nodes", "tasks_per_node", "ntasks_per_node", "map_count", "array_parallelism", "num_gpus"}
 _OURS |= {"additional_parameters", "signal_delay_s", "stderr_to_stdout", "timeout_min", "name"}
 _WHOLE = re.compile(r"\d{1,9}")
 _STOPPED = ("CANCELLED", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT")
 _PATIENCE = 60.0
-"""Seconds that cancelled jobs get to end; Slurm itself kills after half of it by default."""
+"""Seconds for cancelled jobs to end; by default Slurm itself kills after half of this."""
 _ASK_SECONDS = 5.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
-    """Read the "key=value" of --slurm; - and _ are the same in a key.
+    """Parse the "key=value" texts of --slurm; - and _ are equivalent in a key.
 
     Raises:
-        InputError: no key or value, or a key given twice.
+        InputError: a key or value is missing, or a key is repeated.
     """
     found: dict[str, str] = {}
     for text in texts:
@@ -55,28 +55,29 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
 
 
 class Slurm(AbstractLauncher):
-    """Each run is a job of a cluster.
+    """Starts each run as a job of a cluster.
 
-    Every job is submitted by itself and never requeued: what is preempted or comes to its limit
-    ends with its checkpoint, and the sweep is gone on with. submitit hands the command to the job
-    in a pickle that the job reads; how it ended comes back as JSON, and no pickle is read here.
+    Every job is submitted on its own and never requeued. A job that is preempted or reaches its
+    time limit ends with its checkpoint, and the sweep can be resumed. submitit passes the command
+    to the job in a pickle that only the job reads. The outcome comes back as JSON; this process
+    reads no pickle.
     """
 
     poll_seconds = 0.5
 
     def __init__(self, folder: Path, parameters: Mapping[str, str], threads: int) -> None:
-        """Make ready; nothing is written or submitted yet.
+        """Check the parameters; nothing is written or submitted yet.
 
         Args:
-            folder: of the sweep; nodes must see it under the same path.
-            parameters: of sbatch and submitit, see `parse_parameters`; "cluster" is slurm, or
-                local for processes of this machine. `time`, in minutes or as sbatch writes it, is
-                required: submitit's own would end a job after minutes.
-            threads: of each run, and its CPUs if cpus_per_task is not given.
+            folder: of the sweep; the nodes must see it under the same path.
+            parameters: for sbatch and submitit, see `parse_parameters`; "cluster" is slurm, or
+                local for processes on this machine. `time`, in minutes or in sbatch's format, is
+                required: submitit's default would end a job after minutes.
+            threads: of each run, and its number of CPUs if cpus_per_task is not given.
 
         Raises:
-            InputError: submitit is not installed, this is no machine of a cluster, or a parameter
-                is unknown or wrong.
+            InputError: submitit is not installed, this machine belongs to no cluster, or a
+                parameter is unknown or wrong.
         """
         try:
             import submitit
@@ -103,19 +104,19 @@ class Slurm(AbstractLauncher):
         self._asked = time.monotonic()
 
     def __exit__(self, *exception: object) -> None:
-        """Cancel what runs; it is not waited for."""
+        """Cancel active jobs without waiting for them."""
         self.stop(at_once=False)
 
     @property
     def running(self) -> int:
-        """How many jobs are waiting or running."""
+        """Number of jobs that are waiting or running."""
         return len(self._running)
 
     def start(self, job: Job) -> None:
         """Submit a job.
 
         Raises:
-            RunFailed: the cluster refuses it.
+            RunFailed: the cluster refuses the job.
             StorageError: the disk is full or fails.
         """
         report = self._folder / f"{job.log.stem}.json"
@@ -132,7 +133,7 @@ class Slurm(AbstractLauncher):
         self._running[job.job_id] = (job, submitted, report)
 
     def stop(self, at_once: bool) -> None:
-        """Cancel the jobs; `at_once` does not wait for them any longer."""
+        """Cancel the jobs; with `at_once`, stop waiting for them."""
         if self._stopping is None:
             self._stopping = time.monotonic() + _PATIENCE
             for _, submitted, _ in self._running.values():
@@ -141,7 +142,7 @@ class Slurm(AbstractLauncher):
             self._stopping = time.monotonic()
 
     def ended(self) -> list[Job]:
-        """Those that have left a report, or whose job has ended without one."""
+        """Give the jobs that have left a report, or have ended without one."""
         now = time.monotonic()
         ask = now - self._asked >= (_ASK_SECONDS if self._stopping else 10 * _ASK_SECONDS)
         if ask:
@@ -151,7 +152,7 @@ class Slurm(AbstractLauncher):
             outcome = None if self._local else _outcome(report)
             if outcome is None:
                 state = self._state_at_end(submitted, ask)
-                # the report may have come in between
+                # the report may have arrived in between
                 outcome = (state and _outcome(report)) or self._without_report(submitted, state)
             if outcome is None and self._stopping is not None and now >= self._stopping:
                 outcome = {"exit_code": -signal.SIGTERM, "said": "", "signalled": True}
@@ -163,7 +164,7 @@ class Slurm(AbstractLauncher):
         return found
 
     def _made(self) -> Any:
-        """The executor, made with the first job: its folder comes with it."""
+        """The executor, created with the first job because it creates its folder."""
         import submitit
 
         if self._executor is None:
@@ -175,13 +176,13 @@ class Slurm(AbstractLauncher):
     def _cancel(self, submitted: Any) -> None:
         with contextlib.suppress(OSError):
             if self._local:
-                # cancel() would kill the command's keeper a second later
+                # cancel() would kill the process that wraps the command one second later
                 os.kill(int(submitted.job_id), signal.SIGTERM)
             else:
                 submitted.cancel(check=False)
 
     def _state_at_end(self, submitted: Any, ask: bool) -> str | None:
-        """What the cluster calls the state of a job that has ended, None while it has not."""
+        """The cluster's name for the state of a job that has ended; None if it has not."""
         if self._local:
             return None if submitted.state == "RUNNING" else submitted.state
         if not ask:
@@ -200,7 +201,7 @@ class Slurm(AbstractLauncher):
 
 
 def _parameters(given: Mapping[str, str], local: bool) -> dict[str, Any]:
-    """Those of AutoExecutor; what it does not share between clusters has their name in front."""
+    """Give the parameters of AutoExecutor; cluster-specific ones are prefixed with its name."""
     import submitit
 
     generic = submitit.AutoExecutor._typed_parameters()
@@ -233,14 +234,14 @@ def _parameters(given: Mapping[str, str], local: bool) -> dict[str, Any]:
             raise InputError(f"--slurm time={settings['slurm_time']}: give whole minutes here")
         settings["timeout_min"] = settings["slurm_time"]
     settings["slurm_additional_parameters"] = {"no-requeue": True}
-    # sbatch may be told to keep the environment to itself
+    # sbatch may be configured not to pass on the environment
     found = f"export PYTHONPATH={shlex.quote(str(_ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"
     settings["slurm_setup"] = [*settings.get("slurm_setup", ()), found]
     return settings
 
 
 def _outcome(report: Path) -> dict[str, Any] | None:
-    """How a job ended, None if it has not said so."""
+    """Read how a job ended; None if it has not reported it."""
     try:
         found = json.loads(report.read_bytes())
         code, said, signalled = (found[k] for k in ("exit_code", "said", "signalled"))
@@ -251,9 +252,9 @@ def _outcome(report: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _as_a_job_needs_it(local: bool) -> Iterator[None]:
-    """Let what is started here find this package, and bear a terminal's Ctrl-C if it is local.
+    """Let child processes find this package, and ignore a terminal's Ctrl-C if they are local.
 
-    The Ctrl-C is passed on by this process, as SIGTERM.
+    This process forwards the Ctrl-C as SIGTERM.
     """
     import submitit
 
@@ -262,7 +263,7 @@ def _as_a_job_needs_it(local: bool) -> Iterator[None]:
     try:
         with (
             submitit.helpers.environment_variables(PYTHONPATH=path),
-            # what sbatch says is in its error as well
+            # sbatch's message is in its error as well
             contextlib.redirect_stderr(io.StringIO()),
         ):
             yield
