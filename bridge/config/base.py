@@ -1,4 +1,4 @@
-"""The base of every config: frozen, typed, and without a setting that does nothing."""
+"""The base of every config: frozen, typed, and without settings that do nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 LOADING = "loading"
-"""Key of the validation's context that leaves idle settings to `load_config`, which knows where
-each came from."""
+"""Key of the validation context that leaves idle settings to `load_config`.
+
+`load_config` knows the origin of each."""
 
 
 class Config(BaseModel):
     """A frozen set of named, typed values; refuses unknown names, NaN and infinite numbers.
 
-    A setting that is given and has no effect under the others is refused: see `idle`.
+    A setting that is given but has no effect under the others is refused: see `idle`.
     """
 
     model_config = ConfigDict(
@@ -27,31 +28,31 @@ class Config(BaseModel):
     )
 
     described_by: ClassVar[tuple[Any, ...]] = ()
-    """Classes and functions whose docstrings tell what settings mean, where this one's does not."""
+    """Classes and functions whose docstrings explain settings that this docstring does not."""
 
     length: ClassVar[str] = ""
-    """The setting that says how long a run is, where it may become longer."""
+    """The setting that sets the length of a run, if that may change."""
 
     moved: ClassVar[Mapping[str, str]] = {}
-    """Keys that stand elsewhere now: what they were called, and their dotted key."""
+    """Moved keys: the old key and the new dotted key."""
 
     operational: ClassVar[tuple[str, ...]] = ()
-    """Settings, dotted, that no number of a run depends on: it may go on with other values."""
+    """Dotted settings that no number of a run depends on: a resumed run may change them."""
 
     def courses(self, steps: int) -> Mapping[str, Callable[[int], float]]:
-        """Tell what depends on where a run of so many steps ends.
+        """Give the values that depend on where a run of so many steps ends.
 
         Returns:
-            By setting, as "optimizer.schedule=cosine", its value at step 0, 1, ...
+            By setting, such as "optimizer.schedule=cosine", its value at step 0, 1, ...
         """
         return {}
 
     def idle(self) -> Mapping[str, str]:
-        """Tell which settings have no effect under the others.
+        """Say which settings have no effect under the others.
 
         Returns:
-            Why, by key, dotted for nested configs: what goes on after "has no effect ", as
-            "without tau_start; give it too".
+            The reason by key, dotted for nested configs: it continues "has no effect ", as in
+                "without tau_start; give it too".
         """
         return {}
 
@@ -65,7 +66,7 @@ class Config(BaseModel):
 
 
 def is_given(config: BaseModel, key: str) -> bool:
-    """Whether a dotted key was given, and does not stand at its default untold."""
+    """Whether a dotted key was given, rather than left at its default."""
     first, _, rest = key.partition(".")
     inner = getattr(config, first, None)
     given = first in config.model_fields_set
@@ -73,7 +74,7 @@ def is_given(config: BaseModel, key: str) -> bool:
 
 
 def idle_keys(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give every idle setting of a config and those nested in it: key and why."""
+    """Give every idle setting of a config and its nested configs: key and reason."""
     if isinstance(config, Config):
         for key, why in config.idle().items():
             yield prefix + key, why

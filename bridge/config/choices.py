@@ -1,4 +1,4 @@
-"""Choices that own their settings: unions of configs, told apart by a key such as "name"."""
+"""Choices that own their settings: unions of configs, selected by a key such as "name"."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 UNKNOWN = "unknown choice of "
-"""How the kind of the validation error begins where a key names no choice; the key follows."""
+"""First part of the kind of the validation error for an unknown choice; the key follows."""
 UNKNOWN_TEXT = "unknown; use one of "
-"""How its message begins; the names follow."""
+"""First part of its message; the names follow."""
 _PLAIN = (bool, int, float, str, types.NoneType)
 
 
@@ -33,20 +33,20 @@ Make = Callable[[Any], type[BaseModel]]
 
 
 class Others:
-    """What a choice makes of names that are none of its own: a config each, made when asked for.
+    """Configs for names that a choice does not list, each made on demand.
 
     Attributes:
-        base: what all of these configs have.
-        last: the newest one, whose keys are among those of the choice.
+        base: the common base of these configs.
+        last: the newest config, whose keys count among those of the choice.
     """
 
     def __init__(self, key: str, default: str, base: type[BaseModel], make: Make) -> None:
-        """Take what makes a config of a name; it raises a ValueError of one line."""
+        """Set the function that makes a name's config; it raises a ValueError of one line."""
         self.key, self.default, self.base, self.make = key, default, base, make
         self.last: type[BaseModel] = base
 
     def __call__(self, value: Any, info: ValidationInfo) -> BaseModel:
-        """Validate what was given against the config that its name means."""
+        """Validate data against the config of its name."""
         if isinstance(value, self.base):
             return value
         named = value.get(self.key, self.default) if isinstance(value, dict) else value
@@ -54,24 +54,24 @@ class Others:
             model = self.last = self.make(named)
         except ValueError as error:
             text: Any = str(error)
-            if " is unknown; " in text:  # the name stands before it already
+            if " is unknown; " in text:  # the name is already in front of it
                 text = "unknown; " + text.partition(" is unknown; ")[2]
             kind: Any = UNKNOWN + self.key
             raise PydanticCustomError(kind, text) from None
         if info.mode == "json":
-            # the strict rules of JSON: a list is taken for a tuple
+            # the strict rules of JSON mode: a list is accepted as a tuple
             return model.model_validate_json(json.dumps(value), strict=True, context=info.context)
         return model.model_validate(value, context=info.context)
 
 
 def choice(key: str, default: str, members: Mapping[str, Any], others: Others | None = None) -> Any:
-    """Make the type of a config whose other settings depend on what one key names.
+    """Make the type of a config whose other settings depend on the value of one key.
 
     Args:
-        key: the key; may be left out.
-        default: what it names then.
-        members: by name the config that it means, or another `choice`.
-        others: what names mean that are none of these; without, they are refused.
+        key: the key; it may be left out.
+        default: its value if it is left out.
+        members: by name, the config that it selects, or another `choice`.
+        others: handles other names; by default they are refused.
     """
 
     def tag(value: Any) -> str:
@@ -85,7 +85,7 @@ def choice(key: str, default: str, members: Mapping[str, Any], others: Others | 
         tagged.append(Annotated[whatever, Tag(f"{key}=")])
     told = Discriminator(
         tag,
-        # such an error has no place of its own for the key
+        # such an error has no location for the key itself
         custom_error_type=UNKNOWN + key,
         custom_error_message=f"{UNKNOWN_TEXT}{', '.join(members)}",
     )
@@ -95,16 +95,16 @@ def choice(key: str, default: str, members: Mapping[str, Any], others: Others | 
 def owned(
     kind: Any, base: type[BaseModel], key: str, name: str, leave_out: Collection[str] = ()
 ) -> type[Any]:
-    """Make the config of one choice out of its class: its plain fields are its settings.
+    """Derive the config of one choice from its class: its plain fields become settings.
 
-    The ranges are checked by the class itself, which is made once with what was given.
+    The class itself checks the ranges: it is constructed once with the given values.
 
     Args:
-        kind: a dataclass; its fields of numbers, texts and truth values become keys. Of an object
-            of one, its values are the defaults.
-        base: what all choices have.
-        key: names the choice, see `choice`.
-        name: of this one.
+        kind: a dataclass; its fields of numbers, texts and booleans become keys. For an instance of
+            one, its values are the defaults.
+        base: the common base of all choices.
+        key: selects the choice, see `choice`.
+        name: of this choice.
         leave_out: fields that are set in another way.
     """
     settings = plain_fields(kind, leave_out)
@@ -130,13 +130,13 @@ def owned(
 
 
 def described_by(config: type[Any], *found: Any) -> type[Any]:
-    """Let classes and functions say what the settings of a config mean; give the config."""
+    """Let classes and functions explain the settings of a config; return the config."""
     config.described_by = (*found, *getattr(config, "described_by", ()))
     return config
 
 
 def plain_fields(kind: Any, leave_out: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
-    """Find a dataclass's fields of numbers, texts and truth values: type and default by name."""
+    """Find a dataclass's fields of numbers, texts and booleans: type and default by name."""
     made: Any = kind if inspect.isclass(kind) else type(kind)
     hints = get_type_hints(made, include_extras=True)
     found = {}
@@ -148,7 +148,7 @@ def plain_fields(kind: Any, leave_out: Collection[str] = ()) -> dict[str, tuple[
 
 
 def leaves(annotation: Any) -> list[type[BaseModel]]:
-    """Find the configs that a field can hold, those inside unions and choices among them."""
+    """Find the configs that a field can hold, including those inside unions and choices."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
@@ -161,7 +161,7 @@ def leaves(annotation: Any) -> list[type[BaseModel]]:
 
 
 def names(model: type[BaseModel]) -> dict[str, Any]:
-    """Find what a choice's config is known by: its keys that can have one value only."""
+    """Find the keys that identify a choice's config: those with a single legal value."""
     found = {}
     for key, field in model.model_fields.items():
         legal = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
@@ -171,7 +171,7 @@ def names(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def is_plain(hint: Any) -> bool:
-    """Whether a type is of numbers, texts and truth values alone."""
+    """Whether a type consists only of numbers, texts and booleans."""
     if get_origin(hint) is Annotated:
         return is_plain(get_args(hint)[0])
     if get_origin(hint) is Literal:

@@ -1,7 +1,7 @@
-"""What the settings of a config mean, which values are legal, and which choice reads them.
+"""The meaning of a config's settings, their legal values, and the choices that read them.
 
-A meaning stands once: in the section "Attributes" (or "Args") of the docstring of the config, or
-of the class whose settings the config holds.
+Each meaning is written once: in the section "Attributes" (or "Args") of the docstring of the
+config, or of the class whose settings the config holds.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _KINDS = {int: "whole number", float: "number", str: "text", bool: "true or fals
 
 @dataclass(frozen=True)
 class Legal:
-    """Tells, inside of `Annotated`, which values a validator of one's own admits.
+    """Describes, inside `Annotated`, the values that a custom validator accepts.
 
     Attributes:
-        text: a phrase, as "one of asym-ep, vector-field; or module:Class".
+        text: a phrase, such as "one of asym-ep, vector-field; or module:Class".
     """
 
     text: str
 
 
 def one_of(names: Iterable[str]) -> Legal:
-    """Tell that a value is one of these names."""
+    """Say that a value is one of these names."""
     return Legal(f"one of {', '.join(names)}")
 
 
@@ -48,10 +48,10 @@ class Setting:
 
     Attributes:
         key: dotted.
-        default: as TOML writes it; "required" where there is none, "not set" where it is None.
-        legal: which values are admitted, a phrase.
-        meaning: what the setting does, from a docstring.
-        readers: the choices that read it, as "estimator.name=asym-ep"; empty where all do.
+        default: as TOML; "required" if there is none, "not set" if it is None.
+        legal: the accepted values, as a phrase.
+        meaning: the effect of the setting, from a docstring.
+        readers: the choices that read it, such as "estimator.name=asym-ep"; empty if all do.
     """
 
     key: str
@@ -62,14 +62,14 @@ class Setting:
 
 
 def settings_of(model: type[BaseModel]) -> list[Setting]:
-    """List every setting of a config, nested ones dotted, those of every choice among them.
+    """List every setting of a config, including nested ones (dotted) and those of every choice.
 
     Args:
         model: the class of the config.
 
     Returns:
-        In the order of their definition; a key that choices have with different defaults comes
-        once for each default.
+        In the order of definition; a key with different defaults in several choices appears once
+            per default.
     """
     return list(_settings(model, ""))
 
@@ -86,7 +86,7 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
 
 
 def members_of(field: FieldInfo) -> list[type[BaseModel]]:
-    """Find the configs that a field can hold, the default's first; those of users' code aside."""
+    """Find the configs that a field can hold, the default's first, without those of user code."""
     kinds = list(dict.fromkeys(leaves(field.annotation)))
     if len(kinds) > 1:
         kinds = [kind for kind in kinds if names(kind)]
@@ -95,7 +95,7 @@ def members_of(field: FieldInfo) -> list[type[BaseModel]]:
 
 
 def _chosen(members: list[type[BaseModel]], prefix: str) -> Iterator[Setting]:
-    """The settings of configs of which one is chosen: equal ones once, with who reads them."""
+    """List the settings of alternative configs: equal ones once, with their readers."""
     found: dict[Setting, list[str]] = {}
     choosing = {prefix + name: values for name, values in choosing_keys(members).items()}
     for member in members:
@@ -116,7 +116,7 @@ def _chosen(members: list[type[BaseModel]], prefix: str) -> Iterator[Setting]:
 
 
 def choosing_keys(members: Iterable[type[BaseModel]]) -> dict[str, list[str]]:
-    """List the keys that say which of several configs is meant, with the values that they have."""
+    """List the keys that select one of several configs, with their values."""
     found: dict[str, list[str]] = {}
     for member in members:
         for name, value in names(member).items():
@@ -126,11 +126,11 @@ def choosing_keys(members: Iterable[type[BaseModel]]) -> dict[str, list[str]]:
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Find what each setting of a config means.
+    """Find the meaning of each setting of a config.
 
     Returns:
-        By name, what docstrings say: that of the config itself before those of its bases, and
-        these before those of the classes in `Config.described_by`.
+        By name, the text of a docstring: the config's own comes first, then those of its bases,
+            then those of the classes in `Config.described_by`.
     """
     found: dict[str, str] = {}
     for described in reversed(getattr(model, "described_by", ())):
@@ -142,10 +142,10 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
 
 
 def docstring_meanings(described: Any) -> dict[str, str]:
-    """Find what the docstrings of a class, its bases and their `__init__`, or of a function say.
+    """Find the meanings in the docstrings of a class, its bases and `__init__`, or of a function.
 
     Returns:
-        By attribute or argument its text; a class's own before that of its bases.
+        By attribute or argument, its text; a class's own takes precedence over that of its bases.
     """
     found: dict[str, str] = {}
     kinds = inspect.getmro(described) if inspect.isclass(described) else (described,)
@@ -157,7 +157,7 @@ def docstring_meanings(described: Any) -> dict[str, str]:
 
 
 def _said(doc: str | None) -> dict[str, str]:
-    """What a docstring says of each attribute or argument."""
+    """Parse the meaning of each attribute or argument in a docstring."""
     found = {}
     for section in _SECTION.findall(inspect.cleandoc(doc or "") + "\n"):
         for listed, text in _ENTRY.findall(section):
@@ -166,7 +166,7 @@ def _said(doc: str | None) -> dict[str, str]:
 
 
 def sentence(meaning: str) -> str:
-    """Begin a meaning with a capital letter, but for a symbol such as rho or C(s, y)."""
+    """Capitalize a meaning, unless it starts with a symbol such as rho or C(s, y)."""
     first = meaning.partition(" ")[0]
     word = first.isalpha() and first not in _SYMBOLS
     return meaning[:1].upper() + meaning[1:] if word else meaning
@@ -181,7 +181,7 @@ def default_text(field: FieldInfo) -> str:
 
 
 def legal_values(field: FieldInfo) -> str:
-    """Say which values a setting may have, as "whole number, >= 1; or not set"."""
+    """Describe a setting's legal values, such as "whole number, >= 1; or not set"."""
     return _legal(field.annotation, field.metadata)
 
 
@@ -212,7 +212,7 @@ def _legal(annotation: Any, metadata: Any = ()) -> str:
 def _bounds(metadata: Any) -> list[str]:
     found = []
     for each in metadata:
-        inner = getattr(each, "metadata", [each])  # those of a Field inside of Annotated
+        inner = getattr(each, "metadata", [each])  # those of a Field inside Annotated
         for bound in inner:
             for name, sign in _BOUNDS.items():
                 if (value := getattr(bound, name, None)) is not None:
@@ -221,10 +221,10 @@ def _bounds(metadata: Any) -> list[str]:
 
 
 def toml_value(value: Any) -> str:
-    """Write a value as TOML does: a table inline, text in quotes.
+    """Write a value as TOML: tables inline, texts in quotes.
 
     Raises:
-        TypeError: TOML cannot hold it; None is such a value.
+        TypeError: TOML cannot represent it; None is such a value.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -241,5 +241,5 @@ def toml_value(value: Any) -> str:
 
 
 def toml_key(key: str) -> str:
-    """Write a key, in quotes where it is not of letters, digits, - and _ alone."""
+    """Write a key, in quotes if it has other characters than letters, digits, - and _."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)

@@ -1,4 +1,4 @@
-"""The keys of a config's model: all of them, and who reads one."""
+"""The keys of a config model: all of them, and which choice reads a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.config.choices import leaves, names
 
 
 def valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """List every key that a config has, nested ones dotted, in the order of their definition."""
+    """List every key of a config, nested ones dotted, in the order of definition."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
         nested = leaves(field.annotation)
@@ -24,7 +24,7 @@ def valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Put a nested config's values under dotted keys."""
+    """Flatten a nested config to dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
@@ -35,15 +35,15 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def why_idle(model: type[BaseModel], key: str, data: Mapping[str, Any]) -> str | None:
-    """Say why a key is not read that another choice would read; None if no choice would.
+    """Say why a key has no effect if another choice would read it; None if no choice would.
 
     Args:
-        model: of the whole config.
+        model: the model of the whole config.
         key: dotted.
-        data: what was given.
+        data: the given values.
 
     Returns:
-        What goes on after "has no effect ".
+        The continuation of "has no effect ".
     """
     *parents, leaf = key.split(".")
     models, given, default = [model], data, None

@@ -33,29 +33,29 @@ def load_config(
     base: Mapping[str, Any] | None = None,
     base_name: str = "",
 ) -> C:
-    """Build a config: the model's defaults, over them a TOML file, flags, then `--set`.
+    """Build a config: the model's defaults, overridden by a TOML file, flags, then `--set`.
 
-    Types are strict: `epochs = "5"` and `epochs = 5.0` are no whole numbers. A whole number is
-    taken where a fraction is asked for.
+    Types are strict: `epochs = "5"` and `epochs = 5.0` are not integers. An integer is accepted as
+    a float.
 
     Args:
         model: the class to build, a `Config` or another pydantic model.
-        toml: a TOML file; its tables are the model's nested configs.
-        flags: values from the command line, keys dotted for nested configs ("a.b"); None and an
-            empty tuple mean that the flag was not given.
-        sets: "key=value" strings; the value is read as TOML, and as bare text where it is none. A
-            table adds to what is there; an empty one takes its place.
-        base: what stands for the model's defaults, e.g. the config out of a log. What it has of
-            settings without effect is passed over: logs of earlier versions have all keys.
-        base_name: where `base` came from.
+        toml: a TOML file; its tables are the nested configs.
+        flags: values from the command line, with dotted keys for nested configs ("a.b"); None and
+            an empty tuple mean that the flag was not given.
+        sets: "key=value" strings; the value is parsed as TOML, or else taken as text. A table is
+            merged into the existing one; an empty table replaces it.
+        base: replaces the model's defaults, e.g. the config of a log. Its settings without effect
+            are ignored: logs of earlier versions have all keys.
+        base_name: the origin of `base`.
 
     Returns:
         The config.
 
     Raises:
-        InputError: one line a mistake, all mistakes at once, each with where the value came from,
-            what is legal, for an unknown key the nearest valid one, and for a setting that has no
-            effect what would read it.
+        InputError: all mistakes at once, one line each, with the origin of the value and what is
+            legal; for an unknown key also the nearest valid one, and for a setting without effect
+            the choice that would read it.
     """
     problems: list[str] = []
     data: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def load_config(
             raise InputError(*problems)
     for name, value in (flags or {}).items():
         if value is not None and value != ():
-            # what is named is called by its group on the command line
+            # on the command line a choice is called by the name of its group
             named = name.removesuffix(".name").rpartition(".")[2]
             flag = "--" + named.replace("_", "-")
             _put(data, name, value, flag, origins, problems)
@@ -91,7 +91,7 @@ def config_json(config: BaseModel | Mapping[str, Any]) -> str:
 
 
 def decisive_json(config: BaseModel) -> str:
-    """Write what a run's numbers depend on as JSON: a config without its operational settings."""
+    """Write the settings that a run's numbers depend on as JSON: without the operational ones."""
     data = config.model_dump(mode="json")
     for key in getattr(config, "operational", ()):
         *parents, leaf = key.split(".")
@@ -108,7 +108,7 @@ def config_sha256(config: BaseModel | Mapping[str, Any]) -> str:
 
 
 def keys_in(path: Path) -> set[str]:
-    """Give the keys at the top of a config file; none where it cannot be read as one."""
+    """Give the top-level keys of a config file; none if it is not readable as one."""
     return set(_read_toml(path, []))
 
 
@@ -137,7 +137,7 @@ def _toml_value(raw: str) -> Any:
 
 
 def _as_now(given: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, Any]:
-    """Put keys of earlier versions where they stand now."""
+    """Rename the keys of earlier versions to the present ones."""
     now: dict[str, Any] = {k: v for k, v in given.items() if k not in moved}
     for key in given.keys() & moved.keys():
         group, _, leaf = moved[key].partition(".")
@@ -193,10 +193,10 @@ def _validate(
         if any("\0" in text for text in _texts([key, value]))
     ]
     if nul:
-        # wrong for most keys in other ways too: told once
+        # most of its keys are wrong for other reasons too: reported once
         raise InputError(*problems, *nul)
     config, mistakes = _tried(model, data)
-    # a union's other members are looked at anew where one key has gone
+    # when a key has gone, the other members of its union are checked again
     while _forget_idle(model, data, mistakes, origins, base_name):
         config, mistakes = _tried(model, data)
     keys = valid_keys(model)
@@ -219,10 +219,10 @@ def _validate(
 
 
 def _tried(model: type[C], data: Mapping[str, Any]) -> tuple[C | None, list[Any]]:
-    """The config, or what is wrong with it."""
+    """Give the config, or its mistakes."""
     text = json.dumps(data, default=str)
     try:
-        # Strict JSON mode tells 5 from "5" and from 5.0, and still takes a list for a tuple.
+        # Strict JSON mode distinguishes 5 from "5" and 5.0, and still accepts a list as a tuple.
         return model.model_validate_json(text, strict=True, context={LOADING: True}), []
     except ValidationError as error:
         return None, list(error.errors(include_url=False))
@@ -235,7 +235,7 @@ def _forget_idle(
     origins: dict[str, str],
     base_name: str | None,
 ) -> bool:
-    """Take out of `data` what its base has and another choice would read; say if there was any."""
+    """Remove from `data` what the base has but only another choice reads; say if there was any."""
     found = False
     for each in mistakes if base_name is not None else ():
         key = dotted(each["loc"], data)
@@ -244,7 +244,7 @@ def _forget_idle(
         inside = [k for k in origins if k == key or k.startswith(f"{key}.")]
         of_base = [k for k in inside if origins[k] == base_name]
         for k in of_base:
-            del origins[k]  # what is left is told, with who gave it
+            del origins[k]  # what remains is reported with its origin
         if inside and len(of_base) == len(inside):
             *parents, leaf = key.split(".")
             group = data

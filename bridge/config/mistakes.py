@@ -1,4 +1,4 @@
-"""What is wrong with a config, a line each: where the value came from, what is legal, the fix."""
+"""Report the mistakes in a config, one line each: the value's origin, what is legal, the fix."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def explain(
     origins: Mapping[str, str],
     keys: Sequence[str],
 ) -> str:
-    """Write one of pydantic's errors as a line.
+    """Describe one of pydantic's errors in one line.
 
     Args:
         mistake: the error.
-        model: what did not take `data`.
-        data: what was given.
-        origins: where each of its keys came from.
-        keys: all that the model has.
+        model: the model that refused `data`.
+        data: the given values.
+        origins: the origin of each key.
+        keys: all keys of the model.
     """
     kind, context = mistake["type"], mistake.get("ctx", {})
     key = dotted(mistake["loc"], data)
@@ -52,7 +52,7 @@ def explain(
     elif kind in _LEGAL:
         text = _LEGAL[kind].format(**context)
     elif kind == "value_error" and isinstance(value, Mapping):
-        # a group's own check is about the key that its text begins with, if that was given
+        # the error of a group's own check belongs to the key that its text begins with, if given
         named = re.match(r"(\w+)=", text)
         inner = f"{key}.{named[1]}".lstrip(".") if named else key
         if inner in origins:
@@ -63,7 +63,7 @@ def explain(
 
 
 def no_effect(key: str, why: str, data: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """Say that a setting which was given does nothing, and why."""
+    """Say that a given setting has no effect, and why."""
     value: Any = data
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -72,7 +72,7 @@ def no_effect(key: str, why: str, data: Mapping[str, Any], origins: Mapping[str,
 
 
 def _told(origin: str | None, text: str, assigned: str = "", value: str = "") -> str:
-    """Put where a value came from before what is wrong with it."""
+    """Put the origin of a value in front of its mistake."""
     if origin and origin.startswith("--") and assigned:
         return f"{origin if origin.startswith('--set ') else f'{origin} {value}'}: {text}"
     where = f"{origin}: " if origin else ""
@@ -80,7 +80,7 @@ def _told(origin: str | None, text: str, assigned: str = "", value: str = "") ->
 
 
 def dotted(loc: Sequence[str | int], data: Any) -> str:
-    """Join a location's parts, without those that pydantic adds for the members of a union."""
+    """Join the parts of a location, without those that pydantic adds for union members."""
     parts: list[str] = []
     for i, part in enumerate(loc):
         inside = isinstance(data, dict) and part in data
@@ -94,7 +94,7 @@ def dotted(loc: Sequence[str | int], data: Any) -> str:
 
 
 def origin_of(key: str, origins: Mapping[str, str]) -> str | None:
-    """Find who gave a key, or else something inside of it, or else the group it stands in."""
+    """Find the origin of a key, or of something inside it, or of the group that contains it."""
     below = (k for k in origins if k.startswith(f"{key}."))
     parts = key.split(".")
     above = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))

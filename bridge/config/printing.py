@@ -1,4 +1,4 @@
-"""A config as a TOML file: every setting with its meaning, what is legal, and its value."""
+"""A config as a TOML file: every setting with its meaning, legal values and value."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _WIDTH = 100
 
 
 def config_toml(config: BaseModel) -> str:
-    """Write a config as TOML that `load_config` reads back to an equal config.
+    """Write a config as TOML that `load_config` reads back as an equal config.
 
-    Above each value stand its meaning and what is legal. A setting that is not set, or that has no
-    effect under the others, is commented out; of the latter it says why.
+    Above each value are its meaning and its legal values. A setting that is not set, or has no
+    effect under the others, is commented out; in the latter case with the reason.
     """
     idle = dict(idle_keys(config))
     return "\n".join(_table(config, "", idle)).strip() + "\n"
@@ -42,7 +42,7 @@ def _table(
     idle: Mapping[str, str],
     chosen: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> Iterator[str]:
-    """The lines of a config; `chosen` has the values of keys that tell it from other configs."""
+    """Give the lines of a config; `chosen` has the values of the keys that select it."""
     told = meanings(type(config))
     nested: list[tuple[str, BaseModel, dict[str, list[str]]]] = []
     for name, field in type(config).model_fields.items():
@@ -74,7 +74,7 @@ def _table(
 
 
 def _why(key: str, idle: Mapping[str, str]) -> str | None:
-    """Why a key, or a group that it stands in, has no effect; None if it has one."""
+    """Say why a key, or a group that contains it, has no effect; None if it has one."""
     parts = key.split(".")
     found = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((idle[each] for each in found if each in idle), None)

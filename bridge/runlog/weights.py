@@ -29,7 +29,7 @@ def as_array(tensor: Any) -> NDArray[Any]:
 def create_weights(
     file: h5py.File, tensors: Mapping[str, NDArray[Any]], slots: int = SLOTS
 ) -> None:
-    """Create a dataset [slots, *shape] a tensor, and a slot's step, number of saving and CRC.
+    """Create one dataset [slots, *shape] per tensor, and each slot's step, save number and CRC.
 
     Args:
         file: the file that receives the group.
