@@ -1,1 +1,1 @@
-"""The commands, one file each: what `main` puts together."""
+"""The commands, one file each; `main` puts them together."""

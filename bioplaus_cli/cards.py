@@ -1,4 +1,4 @@
-"""Data cards on the command line: told before the work begins, kept in the log."""
+"""Data cards on the command line: printed before the work begins, kept in the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def tell(cards: Iterable[Card], options: dict[str, Any]) -> None:
-    """Write each card's line to stderr, unless --quiet is given, and its warnings in any case."""
+    """Print each card's line on stderr, unless --quiet is given, and its warnings in any case."""
     for card in cards:
         if not options["quiet"]:
             click.echo(visible(card.line()), err=True)
@@ -24,7 +24,7 @@ def tell(cards: Iterable[Card], options: dict[str, Any]) -> None:
 
 
 def keep(cards: Iterable[Card], log: RunLog) -> None:
-    """Note the cards in a log that begins."""
+    """Record the cards in a new log."""
     from bridge.card import EVENT
 
     for card in cards:

@@ -1,4 +1,4 @@
-"""`compare`: logs side by side, in tables, pictures and one page."""
+"""`compare`: compare logs, in tables, pictures and one page."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def compare(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Lay logs side by side: the result first, then step by step; and in what configs differ.
+    """Compare logs: first the result, then each metric by step, and the differing settings.
 
-    Logs that differ in the seed alone are averaged, with a 95 % confidence interval. The result of
-    a config is compared with the first one's seed by seed, over the seeds that both have.
+    Logs that differ only in the seed are averaged, with a 95 % confidence interval. The result of
+    each config is compared with that of the first, seed by seed, over the seeds that both have.
 
-    A metric is TABLE/COLUMN, or COLUMN for the first table that has it. Estimators of the gradient
-    are ranked by their angle to the true one, where the logs have checks.
+    A metric is TABLE/COLUMN, or COLUMN for the first table that has it. If the logs have gradient
+    checks, the estimators are ranked by their angle to the true gradient.
 
     Example: python cli.py compare runs/a.h5 runs/b.h5 --report report.html
     """

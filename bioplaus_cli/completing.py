@@ -1,6 +1,6 @@
-"""Values of options for completion in a shell: read from the source, as importing it takes seconds.
+"""Shell completion of option values, read from the sources because importing takes seconds.
 
-What a shell waits for at each press of a key must not import torch.
+Completion runs at each press of a key, so it must not import torch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import click
 from click.shell_completion import CompletionItem
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-"""What click asks for the values of an option that begin with a text."""
+"""A function that click calls for the values of an option that begin with a text."""
 
 _GAME = re.compile(r'(?:Game|_cycle)\(\s*"([^"]+)"')
 
 
 def estimators() -> Iterator[str]:
-    """Names of the estimators that are no oracles, those of installed packages among them."""
+    """Names of the estimators that are not oracles, including those of installed packages."""
     from bioplaus.registry import added
 
     yield from (name for name, oracle in _estimators() if not oracle)
@@ -29,12 +29,12 @@ def estimators() -> Iterator[str]:
 
 
 def oracles() -> Iterator[str]:
-    """Names of the estimators that may be taken for the true gradient."""
+    """Names of the estimators that can serve as the true gradient."""
     return (name for name, oracle in _estimators() if oracle)
 
 
 def algorithms() -> Iterator[str]:
-    """Names of what finds the equilibrium of a table."""
+    """Names of the algorithms that find the equilibrium of a table."""
     for node in _classes(_folder("nlhf") / "algorithms"):
         if isinstance(name := _constants(node).get("name"), str):
             yield name
@@ -48,10 +48,10 @@ def games() -> Iterator[str]:
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> Completion:
-    """Complete a name; where none begins so, a file, as such an option takes one too.
+    """Complete a name or, if no name matches, a file, since such options accept files too.
 
     Args:
-        names: gives all there are.
+        names: returns all names.
     """
 
     def complete(ctx: click.Context, param: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -62,7 +62,7 @@ def one_of(names: Callable[[], Iterable[str]]) -> Completion:
 
 
 def _estimators() -> Iterator[tuple[str, bool]]:
-    """Each estimator's name, and whether it is an oracle, itself or by its base."""
+    """Each estimator's name, and whether it or its base is an oracle."""
     classes = {node.name: node for node in _classes(_folder("bioplaus") / "estimators")}
 
     def is_oracle(node: ast.ClassDef) -> bool:
@@ -89,7 +89,7 @@ def _classes(folder: Path) -> Iterator[ast.ClassDef]:
 
 
 def _constants(node: ast.ClassDef) -> dict[str, object]:
-    """What a class's own attributes are, of those that are written out."""
+    """Give a class's own attributes that are literals."""
     return {
         target.id: each.value.value
         for each in node.body

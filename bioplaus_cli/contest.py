@@ -1,4 +1,4 @@
-"""A tournament under way: it can stop after every batch, and goes on from there."""
+"""A tournament in progress: it can stop after every batch, and be resumed from there."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Contest:
-    """The answers of all policies, then what a judge says of them.
+    """Collects the answers of all policies, then a judge's preferences between them.
 
-    A step is a batch of answers of one policy, or of comparisons. What was answered and judged is
-    never asked for again.
+    A step is one batch of answers of one policy, or one batch of comparisons. Nothing is answered
+    or judged twice.
     """
 
     def __init__(self, settings: Any, prompts: list[Any], session: Session, device: str) -> None:
-        """Stand where the session starts.
+        """Start where the session starts.
 
         Args:
             settings: a `TournamentConfig`.
-            prompts: what the policies are asked.
+            prompts: the prompts for the policies.
             session: saves the state.
             device: where models compute.
         """
@@ -35,7 +35,7 @@ class Contest:
         self._settings, self._prompts = settings, prompts
         self._session, self._device = session, device
         self._step = session.step
-        # the same numbers for every policy: luck is shared
+        # all policies use the same random numbers
         self._generator = generator(settings.seed, "answers")
         self._beginning = self._generator.get_state()
         self._answers: list[list[list[str]]] = []
@@ -45,7 +45,7 @@ class Contest:
                 self._load(session.start)
 
     def answer(self, quiet: bool) -> None:
-        """Let the policies answer what they have not yet."""
+        """Let the policies give their missing answers."""
         import torch
 
         from bridge.progress import progress
@@ -87,12 +87,12 @@ class Contest:
         self._session.log.event("program", text=text)
 
     def judge(self, judge: Any, quiet: bool, account: Account) -> Tournament:
-        """Compare all pairs of policies that were not compared yet, and give what came out.
+        """Compare all pairs of policies that have not been compared yet, and give the result.
 
         Args:
-            judge: who compares.
-            quiet: without a bar.
-            account: of what the judge is asked.
+            judge: the judge.
+            quiet: show no progress bar.
+            account: records what the judge is asked.
         """
         from bridge.progress import progress
         from nlhf.language.tournament import play
@@ -131,10 +131,10 @@ class Contest:
         return {"answers": self._answers, "asked": self._asked, "random": random}
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `_state` gave.
+        """Restore the state that `_state` returned.
 
         Raises:
-            InputError: it is of another tournament.
+            InputError: it belongs to another tournament.
         """
         from bridge.checkpoint import set_random_states
         from bridge.errors import InputError

@@ -1,4 +1,4 @@
-"""`corpus`: prompts, human answers and comparisons from what is on every machine."""
+"""`corpus`: prompts, human answers and comparisons from texts that every machine has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.console import Commands, common_options, print_json, table
 
 @click.group(cls=Commands)
 def corpus() -> None:
-    """Write texts to learn from."""
+    """Write text data for training."""
 
 
 @corpus.command()
@@ -28,10 +28,10 @@ def corpus() -> None:
 )
 @common_options("json", "seed", "overwrite", "quiet")
 def docstrings(out: Path, overwrite: bool, seed: int | None, as_json: bool, quiet: bool) -> None:
-    """Docstrings of Python's standard library: summarise the rest in a line, as their authors did.
+    """Write docstrings of Python's library: the task is to write the summary line from the rest.
 
-    Writes train.jsonl and test.jsonl {"prompt", "completion", "source"}, no package in both, and
-    pairs.jsonl {"prompt", "chosen", "rejected", "source"} of the first.
+    Writes train.jsonl and test.jsonl {"prompt", "completion", "source"}, which share no package,
+    and pairs.jsonl {"prompt", "chosen", "rejected", "source"} from the training part.
 
     Example: python cli.py corpus docstrings --out docstrings
     """

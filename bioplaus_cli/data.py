@@ -1,4 +1,4 @@
-"""`data`: what would be read, without a training."""
+"""`data`: show what a training would read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.console import Commands, common_options, print_json, table
 
 @click.group(cls=Commands)
 def data() -> None:
-    """Look at data before a network learns them."""
+    """Inspect data before training."""
 
 
 @data.command()
@@ -21,7 +21,7 @@ def data() -> None:
 def check(
     source: str, data_dir: str | None, sets: tuple[str, ...], as_json: bool, quiet: bool
 ) -> None:
-    """Read data as eqprop-run does, and say what they are; the keys of --set are data.*.
+    """Read data as eqprop-run does, and describe them; the keys of --set are data.*.
 
     \b
     Examples:

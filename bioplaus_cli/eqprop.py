@@ -43,7 +43,7 @@ from bridge.errors import Stopped, StorageError
 @common_options()
 @click.pass_context
 def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
-    """Train a network by equilibrium propagation: leaky integrators, or any field of yours.
+    """Train a network by equilibrium propagation: leaky integrators, or your own field.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
 def _train(
     settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train, log and draw; give the summary."""
+    """Train, log and plot; give the summary."""
     from bioplaus.training import build
 
     run = build(settings, device, group)
@@ -106,7 +106,7 @@ def _train(
 
 
 def _draw(plot: Path, path: Path, run: Any, ended: bool) -> None:
-    """Draw what the log holds of a run; of one that has ended in Brian2 its simulation too."""
+    """Plot a run from its log; if it has ended in Brian2, its simulation too."""
     from bioplaus_cli.training_view import training_panels
     from bridge.report.panels import draw_panels
 

@@ -1,4 +1,4 @@
-"""`eqprop-nash`: train a network by votes, so that no other policy's answers are preferred."""
+"""`eqprop-nash`: train a network by votes towards a policy that no other is preferred to."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ COLUMNS = {
 @common_options("deterministic", *SWEEPING)
 @common_options()
 def eqprop_nash(config: Path | None, **options: Any) -> None:
-    """Train a network of leaky integrators by votes: to answer so that no other policy wins.
+    """Train a network of leaky integrators by votes, so that no other policy is preferred.
 
-    No reward, no backpropagation, no critic: each synapse sees its presynaptic activity, the change
-    of its postsynaptic state, and one number made of votes. What the oracle knows of the game
-    stands beside what is reached.
+    There is no reward, backpropagation or critic. Each synapse uses its presynaptic activity, the
+    change of its postsynaptic state, and one number computed from votes. The exact values of the
+    game are shown next to the results.
 
     \b
     Examples:

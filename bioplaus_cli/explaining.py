@@ -1,4 +1,4 @@
-"""`--help` of a command that takes an estimator: the settings of the one that is named."""
+"""`--help` of commands with an estimator: shows the settings of the named estimator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WORDS = "words"
 
 
 class Explained(Spread):
-    """A command whose --help also tells the settings of each `--estimator` beside it."""
+    """A command whose --help also explains the settings of each `--estimator` given with it."""
 
     prefix = "estimator."
-    """What stands before a setting's name in a key."""
+    """The prefix of a setting's name in its key."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words, of which --help ends the reading."""
+        """Keep the words of the command line, since parsing ends at --help."""
         ctx.meta[_WORDS] = tuple(args)
         return super().parse_args(ctx, args)
 
@@ -28,7 +28,7 @@ class Explained(Spread):
         return True
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each estimator; without one, how to ask for it."""
+        """Write a section for each estimator given; if there is none, say how to ask for one."""
         names = _values(ctx.meta.get(_WORDS, ()), "--estimator")
         if not names:
             with formatter.section("Settings of an estimator"):
@@ -55,19 +55,19 @@ class Explained(Spread):
 
 
 class Compared(Explained):
-    """The same of `gradcheck`, whose keys are those of several estimators at once."""
+    """The same for `gradcheck`, whose keys are shared by several estimators."""
 
     prefix = ""
 
     def taken(self, setting: str) -> bool:
-        """Whether one of the keys is of this name."""
+        """Whether one of the keys has this name."""
         from bioplaus.config import GradcheckConfig
 
         return setting in GradcheckConfig.model_fields
 
 
 def _values(words: tuple[str, ...], option: str) -> list[str]:
-    """What an option is given on a command line, once each."""
+    """The values given to an option on a command line, without repeats."""
     found = [after for word, after in pairwise(words) if word == option]
     found += [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
     return list(dict.fromkeys(found))

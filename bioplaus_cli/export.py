@@ -1,4 +1,4 @@
-"""`export`: a trained network for other simulators."""
+"""`export`: write a trained network for other simulators."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from bridge.errors import StorageError
 @click.option("--tau", default="10 ms", show_default=True, help="The membranes' time constant.")
 @common_options("json", "quiet")
 def export(log: Path, target: Path, tau: str, as_json: bool, quiet: bool) -> None:
-    """Write the network of a log of eqprop-run for other simulators, in NIR.
+    """Write the network in a log of eqprop-run for other simulators, in NIR.
 
-    A layer becomes LI, a weight Affine; what NIR has no node for is kept as metadata and named.
+    Layers become LI nodes and weights Affine nodes. What NIR has no node for is kept as metadata
+    and listed.
 
     Example: python cli.py export runs/eqprop-run-20260101-120000-abc123.h5 --nir network.nir
     """

@@ -1,4 +1,4 @@
-"""The options that commands share which train a field, and the keys of the config they set."""
+"""Options shared by the commands that train a field, and the keys of the config that they set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEYS = {
 
 
 def data_options(dataset: str) -> Callable[[F], F]:
-    """Decorate a command with the options that say what a field learns from.
+    """Decorate a command with the options that choose the data.
 
     Args:
         dataset: the help of --dataset.
@@ -39,7 +39,7 @@ def data_options(dataset: str) -> Callable[[F], F]:
 
 
 def network_options(field: str) -> Callable[[F], F]:
-    """Decorate a command with the options that say which field learns.
+    """Decorate a command with the options that choose the field.
 
     Args:
         field: the help of --field.
@@ -54,7 +54,7 @@ def network_options(field: str) -> Callable[[F], F]:
 
 
 def hidden_option(text: str) -> Callable[[F], F]:
-    """Decorate a command with --hidden; of a `Spread` one, it takes several numbers at once.
+    """Decorate a command with --hidden; a `Spread` command accepts several numbers at once.
 
     Args:
         text: its help.
@@ -63,7 +63,7 @@ def hidden_option(text: str) -> Callable[[F], F]:
 
 
 class _Units(click.types.IntParamType):
-    """A whole number; what is none is answered with how several are written."""
+    """An integer; the error for anything else explains how to write several."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -73,7 +73,7 @@ class _Units(click.types.IntParamType):
 
 
 def learning_options(estimator: str) -> Callable[[F], F]:
-    """Decorate a command with the options that say how a field learns.
+    """Decorate a command with the options that choose how a field learns.
 
     Args:
         estimator: the help of --estimator.
@@ -95,7 +95,7 @@ def learning_options(estimator: str) -> Callable[[F], F]:
 
 
 def field_flags(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what these options and --seed say, by the keys of the config."""
+    """Give the values of these options and of --seed, by the keys of the config."""
     return {key: options[name] for name, key in _KEYS.items()}
 
 

@@ -1,4 +1,4 @@
-"""Folders that a command writes: there whole, or not at all."""
+"""Output folders of a command: complete, or not there at all."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from bridge.runlog import RunLog
 
 NOTE = "folder"
-"""Kind of the event in a run's log that says where it saves, and if it may replace what is there.
+"""Kind of the event that records where a run saves, and whether it may replace what is there.
 
-Without it a run that is ended between its folder's taking its name and the sealing of its log
-would refuse, when it goes on, the folder that it has written itself.
+Without it, a run that was killed after renaming its folder and before sealing its log would, when
+resumed, refuse the folder that it has written itself.
 """
 
 
 def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tuple[Path, bool]:
-    """Where a run saves, and whether it may replace what is there; refused before any work.
+    """Choose where a run saves, and whether it may replace what is there; refuse before any work.
 
     Args:
-        given: on the command line; None is where the run that goes on was told to, else beside
-            the log.
-        log: its log.
+        given: on the command line; None means the folder given before the run was interrupted, or
+            else one next to the log.
+        log: the run's log.
         options: of the command line: resume, overwrite.
 
     Raises:
-        InputError: see `check_new_folder`; or the log alone names a folder that is not beside it.
+        InputError: see `check_new_folder`; or only the log names a folder that is not next to it.
     """
     from bridge.runlog import read_run
 
@@ -44,7 +44,7 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
     told = None if given is None else str(given.absolute())
     if notes and given is None:
         told = notes[-1]["path"]
-        # A stranger's log could name any folder, to be replaced.
+        # A log from an unknown source could name any folder to replace.
         if told and not Path(os.path.normpath(told)).is_relative_to(log.absolute().parent):
             raise InputError(
                 f"{log}: its model goes to {told}, not beside it; give --save {told} to go on"
@@ -62,16 +62,16 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
 
 
 def note_folder(log: RunLog, given: Path | None, replace: bool) -> None:
-    """Note for `choose_folder` what was given, and whether it may be replaced from now on."""
+    """Record the given folder for `choose_folder`, and whether it may be replaced from now on."""
     log.event(NOTE, path=None if given is None else str(given.absolute()), replace=replace)
     log.sync()
 
 
 def check_new_folder(path: Path, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that cannot be made.
+    """Refuse, before any work, a folder that cannot be created.
 
     Raises:
-        InputError: it exists and `overwrite` is off, is a file, or there is no right to write.
+        InputError: it exists and `overwrite` is off, it is a file, or its parent is not writable.
     """
     if path.is_dir() and not path.is_symlink():
         if any(path.iterdir()) and not overwrite:
@@ -85,11 +85,11 @@ def check_new_folder(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder, which takes the name `path` if the block ends well.
+    """Give a temporary folder, which is renamed to `path` if the block succeeds.
 
     Raises:
         InputError: see `check_new_folder`.
-        StorageError: the disk is full or fails; what was there before is as it was.
+        StorageError: the disk is full or fails; an existing folder stays unchanged.
     """
     check_new_folder(path, overwrite)
     _remove_leftovers(path)
@@ -119,7 +119,7 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed processes had begun to save here, or had put aside to replace."""
+    """Remove folders that killed processes had begun to save here, or had set aside to replace."""
     from bridge.runlog.provenance import process_identity
 
     named = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(new|old)")
@@ -127,7 +127,7 @@ def _remove_leftovers(path: Path) -> None:
         found = named.fullmatch(each.name)
         if not found or process_identity(int(found[1])) or each.is_symlink():
             continue
-        # Killed between two renames: what was there before is the only one.
+        # Killed between two renames: the folder that was set aside is the only complete one.
         if found[2] == "old" and not os.path.lexists(path):
             os.rename(each, path)
         elif found[2] == "old":
@@ -141,15 +141,15 @@ _MADE = re.compile(
     r"(generation_|tokenizer_)?config\.json|tokenizer\.json|special_tokens_map\.json|"
     r"added_tokens\.json|vocab\.json|merges\.txt|chat_template\.jinja|preference\.json|README\.md"
 )
-"""What an older model may have had, and the new one has not: no file of another model may stay."""
+"""Files of an older model that the new one may lack: none of them may stay."""
 _KEPT = "kept"
 
 
 def _clear(old: Path, new: Path) -> None:
-    """Remove a folder that was replaced, once what the program did not make is in the new one.
+    """Remove a replaced folder, after moving files that the program did not write to the new one.
 
-    A file of a folder that the program makes, such as `encoder`, goes to `kept`: what is in the
-    folder itself belongs to the model.
+    A foreign file in a subfolder that the program writes, such as `encoder`, goes to `kept`,
+    because everything in the subfolder itself belongs to the model.
     """
     if not old.is_dir() or old.is_symlink():
         return
@@ -169,9 +169,9 @@ def _clear(old: Path, new: Path) -> None:
 
 
 def _complaint(error: Exception) -> str:
-    """Give what the disk complained about, "" if it is another error."""
+    """Give the disk's error message, "" for any other error."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    # What safetensors and tokenizers raise is no OSError, but quotes the system as Rust does.
+    # safetensors and tokenizers raise no OSError, but quote the system's message as Rust does.
     found = re.search(r"([^:]+) \(os error \d+\)", str(error))
     return found[1].strip() if found else ""

@@ -1,4 +1,4 @@
-"""`gradcheck`: estimates of the gradient against the true one."""
+"""`gradcheck`: compare gradient estimates with the true gradient."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def gradcheck(
 
 
 def _draw(path: Path, report: Any) -> dict[str, str]:
-    """Draw a report; give what --json says of it."""
+    """Plot a report; give the entries for --json."""
     from bioplaus_cli.gradient_view import gradient_panels, left_out
     from bridge.report.panels import draw_panels
 
@@ -120,7 +120,7 @@ def warn(text: str) -> None:
 
 
 def _doubts(report: Any) -> list[str]:
-    """What is to be said of rows that are left out or to be doubted."""
+    """List remarks on rows that were left out or are doubtful."""
     rows = len(report.rows)
     said = [f"{n} of {rows} rows: {report.said(reason)}" for reason, n in report.reasons.items()]
     if report.unconverged:
@@ -137,7 +137,7 @@ def _cell(value: Any) -> Any:
 
 
 def _of_network(text: str) -> bool:
-    """Whether a --set or a key says what a fresh network or its batch is."""
+    """Whether a --set or a key describes a fresh network or its batch."""
     from bioplaus.config import GradcheckConfig
 
     key = text.partition("=")[0].strip()
@@ -145,7 +145,7 @@ def _of_network(text: str) -> bool:
 
 
 def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:
-    """Compare, a step an estimator and beta, and log; give the report."""
+    """Compare, in one step per estimator and beta, and log; give the report."""
     from bioplaus.config import (
         check_origins,
         check_settings,
@@ -222,7 +222,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
 
 
 def _of_run(settings: Any, log: Path) -> tuple[Any, dict[str, str], Any]:
-    """The network of a log and its data, what the log is called, and where their code is from."""
+    """Load the network of a log and its data, with the log's name and the origins of their code."""
     from bioplaus.config import restore_check, restored_origins
     from bridge.runlog import read_run
     from bridge.usercode import changes, remember

@@ -1,4 +1,4 @@
-"""What `gradcheck --plot` draws: angle and error of each estimate, a panel each and oracle."""
+"""The figure of `gradcheck --plot`: angle and error of each estimate, one panel per oracle."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from bioplaus.gradient_row import GradientRow
 
 _ROOM = 0.8
-"""Of the distance between two parameters, what their estimates take."""
+"""Share of the distance between two parameters that their estimates fill."""
 _BOUND = 6
 
 
 def gradient_panels(report: GradientReport) -> list[Panel]:
-    """Make the panels of a check: parameters across, estimates as marks side by side.
+    """Make the panels of a check: parameters on the x axis, estimates as markers side by side.
 
     Returns:
-        Two panels an oracle, of equal axes; none where no row could be compared.
+        Two panels per oracle, with equal axes; none if no row could be compared.
     """
     rows = [row for row in report.rows if row.compared]
     parameters = list(dict.fromkeys(row.parameter for row in report.rows))
@@ -58,7 +58,7 @@ def gradient_panels(report: GradientReport) -> list[Panel]:
 
 
 def left_out(report: GradientReport) -> str:
-    """Say of a picture what it does not show."""
+    """Say what the figure leaves out."""
     missing = [row for row in report.rows if not row.compared]
     if not missing:
         return ""
@@ -89,7 +89,7 @@ def _marks(
 
 
 def _bounds(rows: Sequence[GradientRow], parameters: Sequence[str]) -> list[Line]:
-    """Mark the bound, which is of the network and not of an estimate, once each parameter."""
+    """Draw the bound once per parameter; it depends on the network, not on the estimate."""
     known = {row.parameter: row.bound for row in rows if row.bound is not None and row.bound > 0}
     if not known:
         return []

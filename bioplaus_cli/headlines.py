@@ -1,4 +1,4 @@
-"""The metric that each command's runs are judged by."""
+"""The headline metric of each command's runs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ HEADLINES: Mapping[str, tuple[Headline, ...]] = {
         ),
     ),
 }
-"""By command, the best first: a log has the first of which it has the column.
+"""Headlines by command, in order of preference: a log has the first whose column it has.
 
-Networks say theirs themselves, see `AbstractObjective.headline`; logs of older programs say none.
+Networks define their own, see `AbstractObjective.headline`; logs of older programs have none.
 """
 HELD = ("epochs/eval_accuracy", "held_out/eval_loss")
-"""Metrics of what is held out, which a run without it does not measure."""
+"""Metrics of held-out data, which a run without such data does not measure."""
 
 
 def headline_for(
@@ -48,8 +48,8 @@ def headline_for(
     """Give the headline of a run that is about to open its log.
 
     Args:
-        command: its name.
-        tables: the types of its rows, by table.
+        command: the command's name.
+        tables: the record types of its tables, by name.
         without: metrics that this run does not measure, though its tables have them.
     """
     columns = {name: [field.name for field in fields(record)] for name, record in tables.items()}

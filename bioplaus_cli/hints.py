@@ -1,4 +1,4 @@
-"""Which key of a command's config is meant by an option that the command has not."""
+"""Find the config key that a user means by an option that a command lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIGS = {
 
 
 def key_for(command: str, option: str) -> str | None:
-    """Find the key that an unknown option such as --lr seems to mean; None if there is none."""
+    """Find the key that an unknown option such as --lr probably means; None if there is none."""
     from bridge.config import valid_keys
     from bridge.spelling import nearest_key
 

@@ -1,4 +1,4 @@
-"""What commands say and log of who judges: its name, what it costs, what fails."""
+"""What commands print and log about a judge: its name, its cost and its failures."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PREFERENCE_HELP = (
 )
 MAX_CALLS_HELP = "Requests to judge:URL#MODEL, at most; then the run stops with a checkpoint."
 EVENT = "judge"
-"""Kind of a log's event that says who judges."""
+"""Kind of the log event that names the judge."""
 BILL = "judged"
-"""Kind of a log's event with what that took so far, in this process."""
+"""Kind of the log event with the cost so far, in this process."""
 SECONDS = 60.0
-"""Between two of these."""
+"""Seconds between two such events."""
 _SHOWN = {
     "calls": "requests",
     "cached": "answers from the cache",
@@ -39,15 +39,15 @@ _SHOWN = {
 
 
 class Account:
-    """What a judge has been asked and what that took, noted in a log now and then."""
+    """Records what a judge is asked and what that costs, in a log now and then."""
 
     def __init__(self, judge: AbstractJudge | None, log: RunLog) -> None:
-        """Take the judge; None where nobody judges."""
+        """Take the judge; None if nobody judges."""
         self._judge, self._log = judge, log
         self._due = time.monotonic() + SECONDS
 
     def note(self) -> None:
-        """Tell what there is to tell, and note the bill where the last one is old."""
+        """Print pending messages, and log the cost if the last record is old."""
         for text in [] if self._judge is None else self._judge.told():
             self._log.event("remark", text=text)
             click.echo(visible(f"warning: {text}"), err=True)
@@ -55,14 +55,14 @@ class Account:
             self.write()
 
     def write(self) -> None:
-        """Note the bill in the log, if there is any."""
+        """Log the cost, if there is any."""
         self._due = time.monotonic() + SECONDS
         bill = self.bill()
         if bill:
             self._log.event(BILL, of=bill["judged"])
 
     def bill(self, group: Group | None = None) -> dict[str, Any]:
-        """Give {"judged": what each judge has counted}, of all processes of a group."""
+        """Give {"judged": the counts of each judge}, over all processes of a group."""
         parts = [] if self._judge is None else self._judge.parts()
         found = []
         for _, judge in parts:
@@ -78,12 +78,12 @@ class Account:
 def accounted(
     judge: AbstractJudge | None, log: RunLog, origins: Sequence[Any] = ()
 ) -> Iterator[Account]:
-    """Note in a log who judges, and at the end of the block, whatever ends it, what that took.
+    """Record in a log who judges, and at the end of the block, however it ends, the cost.
 
     Args:
-        judge: who; None where nobody judges.
+        judge: the judge; None if nobody judges.
         log: of the run.
-        origins: where users' code comes from, `bridge.usercode.Provenance`.
+        origins: the origins of users' code, `bridge.usercode.Provenance`.
     """
     from bridge.errors import RunFailed, Stopped, StorageError
     from bridge.usercode import EVENT as CODE_EVENT
@@ -98,7 +98,7 @@ def accounted(
     except Stopped:
         raise  # the log is sealed
     except BaseException:
-        # what has failed is told, and not that the log takes no more
+        # report the failure itself, not that the log accepts nothing more
         with contextlib.suppress(StorageError, RunFailed):
             account.note()
             account.write()
@@ -108,7 +108,7 @@ def accounted(
 
 
 def show_bill(said: Mapping[str, Any]) -> None:
-    """Print a line for each judge that was asked over the network or in both orders."""
+    """Print one line for each judge that was asked over the network or in both orders."""
     for each in said.get("judged", []):
         told = []
         if each.get("calls") or each.get("cached"):
@@ -122,7 +122,7 @@ def show_bill(said: Mapping[str, Any]) -> None:
 
 
 def _measures(counts: Mapping[str, float]) -> dict[str, float]:
-    """Counts as they are told: the share of the first place as a bias."""
+    """Convert counts for printing: the share of the first place becomes a bias."""
     found = dict(counts)
     first = found.pop("first_place", 0.0)
     if found.get("pairs"):

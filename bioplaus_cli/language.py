@@ -1,4 +1,4 @@
-"""`nash-md --model`: a language model against a preference."""
+"""`nash-md --model`: train a language model against a preference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE_ONLY = ("game", "plot")
 
 
 def nash_language(**options: Any) -> None:
-    """Train a language model; the body of `nash-md` where --model is given."""
+    """Train a language model; the body of `nash-md` if --model is given."""
     from bioplaus_cli.folders import choose_folder
     from bioplaus_cli.printing import print_config
     from bioplaus_cli.shared import prepare
@@ -143,7 +143,7 @@ def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str,
 
 
 class _Notes:
-    """Writes records into the log, and tells whoever watches."""
+    """Writes records to the log, and passes them to the watchers."""
 
     def __init__(self, log: Any, watchers: Any, exact: list[Any]) -> None:
         self._log, self._watchers, self._exact = log, watchers, exact
@@ -165,7 +165,7 @@ class _Notes:
 
 
 def _tables(run: Any) -> dict[str, Any]:
-    """What the log has a table of."""
+    """Give the record types of the log's tables."""
     from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
 
     tables: dict[str, Any] = {"metrics": LanguageRecord}
@@ -174,7 +174,7 @@ def _tables(run: Any) -> dict[str, Any]:
 
 
 def _card(run: Any) -> Card:
-    """What is known of the prompts."""
+    """Describe the prompts."""
     from bridge.card import Card
     from nlhf.language.text_facts import prompt_facts
 
@@ -183,7 +183,7 @@ def _card(run: Any) -> Card:
 
 
 def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) -> None:
-    """Print what came out."""
+    """Print the result."""
     from bioplaus_cli.judging import show_bill
     from bioplaus_cli.shared import look_at
 
@@ -197,7 +197,7 @@ def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) 
 
 
 def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], None]) -> None:
-    """Write the policy into its folder; the first process does."""
+    """Write the policy into its folder; only the first process does."""
     from bioplaus_cli.folders import new_folder
     from nlhf.language.hub import push
     from nlhf.language.parallel import whole_weights
@@ -213,7 +213,7 @@ def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], 
 
 
 def _remark(text: str | None, log: Any, silent: bool) -> None:
-    """Note and tell what there is to say about the policy."""
+    """Log and print a remark about the policy."""
     if text is not None:
         log.event("remark", text=text)
         if not silent:
@@ -221,7 +221,7 @@ def _remark(text: str | None, log: Any, silent: bool) -> None:
 
 
 def _speeds(watch: Any, tokens: int, seconds: float) -> dict[str, float]:
-    """Sampled tokens a second, of the whole run and of decoding, and shares of the run's time."""
+    """Sampled tokens per second, of the whole run and of decoding, and shares of the run's time."""
     decoding = watch.seconds["decoding"]
     return {
         "tokens_per_second": tokens / seconds,
@@ -231,7 +231,7 @@ def _speeds(watch: Any, tokens: int, seconds: float) -> dict[str, float]:
 
 
 def _show(last: Any, said: dict[str, Any]) -> None:
-    """Print the last record, the exact measures of the same step, and where the time went."""
+    """Print the last record, the exact measures of the same step, and the use of time."""
     shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
     shown += ["completions_mean_length", "num_tokens"]
     speed = said["tokens_per_second"]

@@ -1,4 +1,4 @@
-"""What commands share that train a field: the loop, its log, its table and its warnings."""
+"""What commands that train a field share: the loop, its log, its table and its warnings."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def learn(
     """Train and log; give the summary.
 
     Args:
-        run: what `build` made.
+        run: the result of `build`.
         path: the log.
         device: where it computes.
         group: the processes of the run.
         options: of the command line.
-        columns: of the table of epochs, and how their numbers are written.
-        cells: what stands in them, from an epoch's record.
-        at_end: given the log before the summary is noted.
+        columns: of the table of epochs, with their number formats.
+        cells: makes the cells from an epoch's record.
+        at_end: called with the log before the summary is recorded.
     """
     from bioplaus.training.loop import follow
     from bioplaus.training.updates import chosen
@@ -75,13 +75,13 @@ def lessons(
     at_end: Callable[[Any], None] = lambda log: None,
     signals: Sequence[int] | None = None,
 ) -> Course:
-    """The training of a run, as `bioplaus.training.loop.course`, with its log.
+    """Train a run step by step, like `bioplaus.training.loop.course`, and log it.
 
     Args:
         run, path, device, group, options, at_end: see `learn`.
-        on_row: told of each epoch's record.
-        advance: told the number of images after each step.
-        say: told what the log is warned of.
+        on_row: called with each epoch's record.
+        advance: called with the number of images after each step.
+        say: receives the warnings that the log records.
         signals: see `bridge.session.training_session`.
 
     Returns:
@@ -150,7 +150,7 @@ def lessons(
 
 
 def _tables(run: Any) -> dict[str, type]:
-    """Of the log, the types of rows by name."""
+    """Give the record types of the log's tables, by name."""
     tables = {"metrics": run.step_record, "epochs": run.epoch_record}
     if run.config.check_gradients_every:
         tables["gradients"] = run.check_record

@@ -1,4 +1,4 @@
-"""The command line: puts the commands together; holds no science."""
+"""The command line: puts the commands together; contains no science."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bridge.console import Commands
 )
 @click.version_option(version(), prog_name="bioplaus")
 def main() -> None:
-    """Learn without backpropagation, and find what no one can beat."""
+    """Learn without backpropagation, and find policies that no other is preferred to."""
 
 
 for command in (

@@ -1,4 +1,4 @@
-"""`nash-md`: the equilibrium of a preference game, on a table or by a language model."""
+"""`nash-md`: find the equilibrium of a preference game, tabular or with a language model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ from bridge.invocation import program
 def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
 
-    With --model, fine-tune a language model so that its answers are preferred to any competitor's.
+    With --model, fine-tune a language model so that no other policy's answers are preferred to its
+    own.
 
     \b
     Examples:
@@ -145,10 +146,10 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
 
 
 def _require_votes(settings: Any, bootstrap: int | None) -> None:
-    """Refuse to resample the votes of a game that has none.
+    """Refuse to resample the votes of a game without votes.
 
     Raises:
-        InputError: it has none.
+        InputError: the game has no votes.
     """
     from nlhf.errors import InputError
     from nlhf.games import GAMES
@@ -158,7 +159,7 @@ def _require_votes(settings: Any, bootstrap: int | None) -> None:
 
 
 def _ranking(settings: Any, bootstrap: int) -> Any:
-    """What the votes of a game decide."""
+    """Find what the votes of a game decide."""
     import nlhf
 
     return nlhf.rank(
@@ -167,7 +168,7 @@ def _ranking(settings: Any, bootstrap: int) -> Any:
 
 
 def _is_of_model(options: dict[str, Any]) -> bool:
-    """Whether a language model learns: by --model, the config, or the log to go on with."""
+    """Whether a language model is trained: by --model, the config, or the log to continue."""
     if options["model"]:
         return True
     found = logged(options["out"]) if options["resume"] else None
@@ -178,7 +179,7 @@ def _is_of_model(options: dict[str, Any]) -> bool:
     from bridge.config import keys_in
     from nlhf.config import LanguageConfig, NashConfig
 
-    # what is wrong with the file, reading it as a config will say
+    # mistakes in the file are reported when it is read as a config
     keys = keys_in(options["config"])
     tables, models = NashConfig.model_fields.keys(), LanguageConfig.model_fields.keys()
     return len(keys & (models - tables)) > len(keys & (tables - models))
@@ -232,7 +233,7 @@ def _print_equilibria(
 
 
 def _shown(actions: tuple[str, ...], policy: tuple[float, ...]) -> str:
-    """The actions most played, the first eight."""
+    """List the most played actions, at most eight."""
     if any(math.isnan(p) for p in policy):
         return "diverged, no numbers are left"
     ranked = sorted(zip(policy, actions, strict=True), key=lambda each: -each[0])

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 PHASE = 20
-"""How long each phase is drawn, in membrane time constants."""
+"""Duration shown of each phase, in membrane time constants."""
 
 
 def portrait(run: Any) -> tuple[list[Any], list[str]]:
     """Simulate a run's network on its first test image.
 
     Returns:
-        Panels of what happens; and what was left out, and why.
+        Panels of the simulation; and a list of what was left out, with reasons.
     """
     from bioplaus.engines import Course
     from bioplaus.engines.package import duration
@@ -41,7 +41,7 @@ def portrait(run: Any) -> tuple[list[Any], list[str]]:
 
 
 def _states(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> list[Any]:
-    """The phase portrait of two outputs, and membranes over time."""
+    """Phase portrait of two outputs, and membranes over time."""
     from bioplaus.engines import simulate
     from bridge.report.panels import Line, Panel
 
@@ -80,7 +80,7 @@ def _states(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
 
 
 def _raster(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> Any:
-    """The spikes of the outputs' populations."""
+    """Spikes of the outputs' populations."""
     from bioplaus.engines import Population, spiking_estimate
     from bridge.report.panels import Line, Panel
 
@@ -108,7 +108,7 @@ def _raster(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -
 
 
 def _synapses(field: Any, x: Any, y: Any, cost: Any, with_nudge: dict[str, Any]) -> Any:
-    """What synapses into the outputs integrate while the nudge acts, from most up to most down."""
+    """What the synapses onto the outputs integrate during the nudge, largest to smallest."""
     from bioplaus.engines import integrate_rule
     from bridge.report.panels import Line, Panel
 

@@ -1,4 +1,4 @@
-"""`preference-train`: a preference model from people's choices."""
+"""`preference-train`: fit a preference model to people's choices."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
 def preference_train(
     config: Path | None, out: Path | None, log: Path | None, **options: Any
 ) -> None:
-    """Fit a preference model, and say how good, how honest and how cyclic it is.
+    """Fit a preference model; report its accuracy, calibration and cycles.
 
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
     """
@@ -129,7 +129,7 @@ def preference_train(
 
 
 def _tell(said: dict[str, Any], held: Any, path: Path, options: dict[str, Any]) -> None:
-    """Print what came out."""
+    """Print the result."""
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
@@ -139,14 +139,14 @@ def _tell(said: dict[str, Any], held: Any, path: Path, options: dict[str, Any]) 
 
 
 def _required(out: Path | None) -> Path:
-    """The folder of the model, which --print-config alone can do without."""
+    """Require the folder of the model, which only --print-config can do without."""
     if out is None:
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
     return out
 
 
 def _report(pairs: dict[str, str], state: Any, held: Any) -> dict[str, Any]:
-    """What is kept beside the model, and said at the end."""
+    """Build the report that is saved with the model and printed at the end."""
     return {
         "pairs": pairs,
         "learned_from": len(state.learn),

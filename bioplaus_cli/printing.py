@@ -1,4 +1,4 @@
-"""`--print-config`: the whole config of a run as TOML, and no run."""
+"""`--print-config`: print the whole config of a run as TOML, without running it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def print_config(
     model: type[BaseModel], toml: Path | None, flags: Mapping[str, Any], options: dict[str, Any]
 ) -> None:
-    """Print the config that a run would have, and end the command, where --print-config is given.
+    """If --print-config is given, print the config that the run would have, and end the command.
 
-    With --resume and a log, it is the config that the run would go on with.
+    With --resume and an existing log, it is the config with which the run would continue.
 
     Args:
-        model: of the command's config.
+        model: the class of the command's config.
         toml: a config file.
         flags: see `load_config`.
         options: of the command line: print_config, sets, out, resume; seeds and sweeps if it has

@@ -1,4 +1,4 @@
-"""`rank`: from battles to scores, the maximal lottery, and what the battles decide."""
+"""`rank`: turn battles into scores, the maximal lottery, and what the battles decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nlhf.ranking.results import ContextRanking, Ranking
 
 _LONG, _SHORT = 20.0, 3.0
-"""Seconds from which a ranking is announced, and below which it shows no progress."""
+"""Expected seconds from which a ranking is announced; shorter ones show no progress."""
 
 
 @click.command()
@@ -61,8 +61,8 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
     """Rank items by battles: Bradley-Terry scores and the maximal lottery, with 95 % intervals.
 
     FILE holds battles (model_a,model_b,winner), winner,loser, tallies (item_a,item_b,wins_a,
-    wins_b), a square table of counts, rates or percent, or PrefLib ballots; as CSV, tabs, JSON,
-    JSON lines or Parquet. A name of shipped votes does too: sound-quality.
+    wins_b), a square table of counts, rates or percentages, or PrefLib ballots; as CSV,
+    tab-separated text, JSON, JSON lines or Parquet. Shipped votes are given by name: sound-quality.
 
     \b
     Examples:
@@ -118,7 +118,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
 
 
 def _ranked(file: str, by: list[str], settings: dict[str, Any], quiet: bool) -> Ranking:
-    """Rank, and say beforehand how long it takes where that is long."""
+    """Rank, and announce the expected time if it is long."""
     import nlhf
     from bridge.progress import progress
     from nlhf.preferences.reading import read_battles
@@ -175,7 +175,7 @@ def _show(ranking: Ranking) -> None:
 
 
 def print_context(context: ContextRanking) -> None:
-    """Print the verdict on a context, its table, and what is decided in words."""
+    """Print the verdict on a context, its table, and what is decided, in words."""
     from nlhf.ranking.words import in_words, verdict_line
 
     click.echo(f"\n{verdict_line(context)}")
@@ -188,7 +188,7 @@ def _width() -> int:
 
 
 def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[Any]]]:
-    """The columns that a terminal has room for, the most important first."""
+    """Choose the columns that fit on the terminal, the most important first."""
     from nlhf.ranking.words import short
 
     longest = max(len(short(item.name)) for item in context.items)
@@ -203,7 +203,7 @@ def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[
     }
     if any(item.elo == item.elo for item in context.items):
         every["Elo"] = lambda i: f"{i.elo:.0f}"
-    # what each takes with the space beside it
+    # the width of each, with the space next to it
     room = {"rank": 7, "item": longest + 2, "score [95 %]": 24, "lottery [95 %]": 22}
     room |= {"in support": 12, "first": 8, "battles": 11, "Elo": 6}
     names, used = [], 0

@@ -1,4 +1,4 @@
-"""What a report of `rank` shows, made from a ranking."""
+"""Build the content of the report of `rank` from a ranking."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MEMBERS = 10
 
 
 def view_of(c: ContextRanking) -> RankingView:
-    """Choose what a page shows of a context."""
+    """Choose what a page shows for a context."""
     scores = [
         Interval(i.name, i.bradley_terry, i.low, i.high, f"{i.rank_low}\u2013{i.rank_high}")
         for i in c.items

@@ -1,4 +1,4 @@
-"""`runs`: list, show, follow, view, export and mend logs."""
+"""`runs`: list, show, follow, view, export and repair logs."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def runs_list(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """List logs: what ran, what came out, in which settings the runs differ, how they ended.
+    """List logs: the command, the result, the settings that differ, and how each run ended.
 
-    Looks into runs/ if not told where; the oldest is first. The result is the value of the
-    command's main metric at the last step, the age the time since the log was last heard of.
+    Without a path it looks into runs/. The oldest log is first. The result is the value of the
+    command's main metric at the last step; the age is the time since the log's last sign of life.
 
-    A KEY is log, command, result, metric, age, status, step, seed, started, seconds, rows, alive
-    or note; or a setting, as optimizer.learning_rate.
+    A KEY is log, command, result, metric, age, status, step, seed, started, seconds, rows, alive or
+    note; or a setting, such as optimizer.learning_rate.
 
     \b
     Examples:
@@ -76,7 +76,7 @@ def runs_list(
 
 
 _MOST_COLUMNS = 4
-"""Settings that have a column each, where all runs listed are of one command."""
+"""Settings with a column of their own, if all listed runs are of one command."""
 
 
 def _print_list(rows: Sequence[Mapping[str, Any]], settings: Sequence[Mapping[str, Any]]) -> None:
@@ -114,7 +114,7 @@ def _result(row: Mapping[str, Any]) -> str:
 
 
 def _age(seconds: float | None) -> str:
-    """Say how long ago, in the largest unit that it has two of."""
+    """Write an age in the largest unit of which it has at least two."""
     if seconds is None:
         return ""
     units = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -137,10 +137,10 @@ def _age(seconds: float | None) -> str:
 def runs_show(
     log: Path, follow: bool, metrics: tuple[str, ...], interval: float | None, as_json: bool
 ) -> None:
-    """Show what a log says: where it comes from, its config, and the figures of every table.
+    """Show what is in a log: its origin, its config, and a summary of every table.
 
-    With --follow: curves of its metrics, drawn anew while the run writes it; one line a change
-    where stdout is no terminal.
+    With --follow, show curves of its metrics, redrawn while the run goes on; if stdout is no
+    terminal, one line per change.
 
     Example: python cli.py runs show runs/eqprop-run-20260101-120000-abc123.h5 --follow
     """
@@ -189,7 +189,7 @@ def _follow(log: Path, metrics: tuple[str, ...], interval: float, as_json: bool)
             else:
                 click.echo(line(view))
     except KeyboardInterrupt:
-        # Whoever looks on may look away; the run goes on.
+        # A viewer may stop looking; the run goes on.
         click.echo(err=True)
 
 
@@ -199,9 +199,9 @@ def _follow(log: Path, metrics: tuple[str, ...], interval: float, as_json: bool)
 @click.option("--browser", is_flag=True, help="Open the page in the browser.")
 @common_options("json")
 def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
-    """Serve h5web's viewer for one log on this machine's own address, until Ctrl-C.
+    """Show a log in h5web's viewer, served to this machine only, until Ctrl-C.
 
-    Loading the page again shows the newest rows of a log that grows.
+    Reloading the page shows the newest rows of a growing log.
 
     Example: python cli.py runs view runs/eqprop-run-20260101-120000-abc123.h5
     """
@@ -224,10 +224,10 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
 )
 @common_options("json")
 def runs_watch(folder: Path, port: int, browser: bool, interval: float, as_json: bool) -> None:
-    """Serve the report of all runs that go on in a folder, until Ctrl-C.
+    """Serve a live report on all active runs of a folder, until Ctrl-C.
 
-    The page is on this machine's own address and refreshes itself. Runs that end while it is
-    served stay on it. Folders in the folder are looked into too.
+    The page is served to this machine only and refreshes itself. Runs that end meanwhile stay on
+    it. Subfolders are included.
 
     Example: python cli.py runs watch runs --browser
     """
@@ -239,7 +239,7 @@ def runs_watch(folder: Path, port: int, browser: bool, interval: float, as_json:
 
 
 def _serve(server: Loopback, what: Mapping[str, str], browser: bool, as_json: bool) -> None:
-    """Say where a page is, and answer until Ctrl-C."""
+    """Print the page's address, and serve until Ctrl-C."""
     with server.doorway() as page:
         try:
             if as_json:
@@ -268,7 +268,7 @@ def _serve(server: Loopback, what: Mapping[str, str], browser: bool, as_json: bo
 def runs_export(log: Path, form: str, tables: tuple[str, ...], out: Path, as_json: bool) -> None:
     """Write a log's tables into a new folder, for other programs.
 
-    csv and parquet: a file a table. tensorboard: an event file of scalars.
+    csv and parquet: one file per table. tensorboard: one event file of scalars.
 
     Example: python cli.py runs export runs/eqprop-run-20260101-120000-abc123.h5 --out exported
     """
@@ -288,9 +288,9 @@ def runs_export(log: Path, form: str, tables: tuple[str, ...], out: Path, as_jso
 )
 @common_options("json")
 def runs_recover(logs: tuple[Path, ...], as_json: bool) -> None:
-    """Make ordinary HDF5 files of the logs of runs that were killed; every good row is kept.
+    """Turn the logs of killed runs into ordinary HDF5 files; every undamaged row is kept.
 
-    Of a run that had finished the checkpoints are removed too, which it could not remove itself.
+    If a run had already finished, its remaining checkpoints are removed too.
 
     Example: python cli.py runs recover runs/eqprop-run-20260101-120000-abc123.h5
     """
@@ -309,7 +309,7 @@ def runs_recover(logs: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _tidy(log: Path) -> None:
-    """Remove the checkpoints of a finished run whose sealed log is in place."""
+    """Remove the checkpoints of a finished run whose log is sealed."""
     from bridge.runlog.stream import open_log
 
     if log.with_name(f"{log.name}.checkpoints").is_dir():
@@ -325,7 +325,7 @@ def _tidy(log: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
 @common_options("json")
 def runs_index(folder: Path, as_json: bool) -> None:
-    """Write the index of a sweep's folder anew, from the logs that are there.
+    """Rebuild the index of a sweep's folder from its logs.
 
     Example: python cli.py runs index runs/beta
     """

@@ -1,4 +1,4 @@
-"""What commands share that `bridge.console` cannot know."""
+"""What commands share that is too specific for `bridge.console`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 class Spread(click.Command):
-    """A command whose repeatable options also take several values at once.
+    """A command whose repeatable options also accept several values at once.
 
-    Those of whole numbers do, also with commas between them, and those of text whose metavar ends
-    in three dots.
+    This holds for options of integers, which may also be separated by commas, and for options of
+    text whose metavar ends in three dots.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read `--hidden 512 256` and `--hidden 512,256` as `--hidden 512 --hidden 256`."""
+        """Parse `--hidden 512 256` and `--hidden 512,256` as `--hidden 512 --hidden 256`."""
         return super().parse_args(ctx, self.spread(args))
 
     def spread(self, args: list[str]) -> list[str]:
-        """Write every value of such an option after an option of its own."""
+        """Repeat the option before each of its values."""
         values = {
             name: _NUMBERS if isinstance(p.type, click.types.IntParamType) else _TEXT
             for p in self.params
@@ -64,14 +64,14 @@ _NUMBERS = re.compile(r"\s*-?\d+(?:\s*,\s*-?\d+)*\s*,?\s*")
 
 
 def _apart(args: list[str], options: Collection[str]) -> Iterator[str]:
-    """Write `--hidden=512` as `--hidden 512`, of these options."""
+    """Rewrite `--hidden=512` as `--hidden 512`, for these options."""
     for arg in args:
         name, equals, value = arg.partition("=")
         yield from (name, value) if equals and name in options else (arg,)
 
 
 def new_log(command: str, options: dict[str, Any]) -> Path:
-    """Where the log of a command goes; refused before any work if it cannot go there."""
+    """Choose the path of a command's log; refuse before any work if it is not usable."""
     from bridge.resuming import require_free
     from bridge.runlog import check_new_log, default_path
 
@@ -82,9 +82,9 @@ def new_log(command: str, options: dict[str, Any]) -> Path:
 
 
 def check_plot(path: Path, options: Mapping[str, Any]) -> None:
-    """Refuse before any work a picture that could not be drawn.
+    """Refuse a picture that could not be drawn, before any work.
 
-    A run that goes on draws anew what it drew when it was interrupted.
+    A resumed run replaces the picture that it drew when it was interrupted.
 
     Raises:
         InputError: see `bridge.report.policies.check_picture`.
@@ -95,22 +95,22 @@ def check_plot(path: Path, options: Mapping[str, Any]) -> None:
 
 
 def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """The config and the facts of the run to go on with at `path`; None where there is none.
+    """Read the config and the facts of the run to continue at `path`; None if there is none.
 
-    They are those of its log, or where that is lost, of its checkpoints.
+    They come from its log or, if that is lost, from its checkpoints.
 
     Raises:
-        InputError: what is there cannot be read.
+        InputError: the log or the checkpoints cannot be read.
     """
     from bridge.resuming import logged as found
 
-    if path is None or path.is_dir():  # that of a sweep
+    if path is None or path.is_dir():  # the folder of a sweep
         return None
     return found(path, lambda text: click.echo(f"warning: {text}", err=True))
 
 
 def events_of(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """What a log that is gone on with has noted; nothing where it is lost."""
+    """Read the events of a log to continue; none if it is lost."""
     from bridge.errors import InputError
     from bridge.runlog import read_run
 
@@ -129,25 +129,25 @@ def prepare(
     log_option: str = "--out",
     group: Group | None = None,
 ) -> tuple[C, Path]:
-    """The config and the log of a training command, new or to go on with; sets torch's threads.
+    """Give a training command's config and log, new or to continue; set torch's threads.
 
-    With --resume and a log at --out, what is not given is as it is in the log, and what is given
-    must be, but for the run's length: with another one `options` gets `was`, the config before.
-    Where that run has finished, its summary is printed and the command ends. Where torchrun has
-    started the run's processes again, `options` gets resume.
+    With --resume and a log at --out, missing values are taken from the log, and given values must
+    equal those in it, except the run's length: if that differs, `options` gets `was`, the config
+    before. If that run has finished, its summary is printed and the command ends. If torchrun has
+    restarted the run's processes, `options` gets resume.
 
     Args:
-        command: its name.
-        model: of its config.
+        command: the command's name.
+        model: the class of its config.
         toml: a config file.
         flags: see `load_config`.
         options: of the command line: sets, out, overwrite, resume, threads, deterministic; `out`
             is the log.
-        log_option: how the command line calls the log.
-        group: the processes of the run, of which the first decides; this one alone if None.
+        log_option: the option for the log on the command line.
+        group: the processes of the run, of which the first decides; None means this one alone.
 
     Raises:
-        InputError: mistakes in the config, a log that cannot be made or gone on with.
+        InputError: mistakes in the config, or a log that cannot be created or continued.
     """
     import torch
 
@@ -179,7 +179,7 @@ def prepare(
 
 
 def _started_here(path: Path) -> bool:
-    """Whether a log is of the run whose processes torchrun has just started again."""
+    """Whether a log belongs to the run whose processes torchrun has just restarted."""
     from bridge.errors import InputError
     from bridge.runlog import read_run
     from bridge.runlog.provenance import provenance
@@ -225,7 +225,7 @@ def _resumed(
     options: dict[str, Any],
     was: Mapping[str, Any],
 ) -> C:
-    """The config of a run that goes on; where it has finished, its summary, and the end."""
+    """Give the config of a resumed run; if it has finished, print its summary and end."""
     from bridge.config import load_config
     from bridge.extending import check_same, of_length
     from bridge.runlog import read_run
@@ -265,17 +265,17 @@ def session_of(
     held: bool = True,
     **more: Any,
 ) -> AbstractContextManager[Session]:
-    """Open a command's `training_session`, with what its options say and its headline.
+    """Open a command's `training_session`, according to its options, with its headline.
 
     Args:
         path: the log.
         settings: the config.
-        options: of the command line; `words` is what the log keeps of it, if not this process's.
+        options: of the command line; `words` replaces this process's command line in the log.
         device: where it computes.
-        steps: of one epoch or iteration, where the run may become longer.
+        steps: of one epoch or iteration, if the run may become longer.
         in_passing: see `bridge.extending.Plan`.
-        held: whether something is held out, of which the headline can be.
-        more: goes to the session as it is.
+        held: whether there are held-out data, which the headline can use.
+        more: passed on to the session.
     """
     from bioplaus_cli.headlines import HELD, headline_for
     from bridge.extending import Plan
@@ -304,12 +304,12 @@ def session_of(
 
 
 def look_at(path: Path) -> str:
-    """The line that says how to look at a log."""
+    """Give the line that says how to look at a log."""
     return f"look at it: {program()} runs show {shlex.quote(str(path))}"
 
 
 def whole_numbers(option: str, text: str) -> list[int]:
-    """Read "20,30,10"."""
+    """Parse "20,30,10"."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""`--seeds` and `--sweep`: a training command run once for each of many points."""
+"""`--seeds` and `--sweep`: run a training command once for each of many points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOG_ONLY = {"out": ".h5"}
 LOG_AND_MODEL = {"out": ".h5", "save": ""}
-"""Options that say where a run writes, and what its path ends in; "" is the saved model's."""
+"""Options that set where a run writes, with the extensions; "" is that of the saved model."""
 
 
 def sweep(
@@ -35,24 +35,24 @@ def sweep(
     """Run a training command once for each point of --seeds and --sweep, if they are given.
 
     Every config is checked before the first run starts. A run is the same command without those
-    options, with the point's values as --set, and --resume where the sweep has it. In the folder
-    at --out the point NAME has the log NAME.h5, and the model NAME if it saves one.
+    options, with the point's values as --set, and with --resume if the sweep has it. In the folder
+    at --out, the point NAME has the log NAME.h5 and, if it saves a model, the folder NAME.
 
     Args:
-        model: of the command's config.
+        model: the class of the command's config.
         toml: a config file.
         flags: see `load_config`.
-        options: of the command line: seeds, sweeps, jobs, launcher, slurm, and as `prepare`; `out`
-            is the folder.
-        places: the options by which each run is told where to write, see LOG_AND_MODEL.
-        in_one: what runs them in this process where --together is given, of the values of each
-            point that has not finished, by its log.
+        options: of the command line: seeds, sweeps, jobs, launcher, slurm, and those of `prepare`;
+            `out` is the folder.
+        places: the options that tell each run where to write, see LOG_AND_MODEL.
+        in_one: makes the launcher for --together, which runs all points in this process, from the
+            values of each unfinished point, by its log.
 
     Returns:
         Whether there was anything to sweep.
 
     Raises:
-        InputError: a mistake in a point or its config, a log that is there, or of another config.
+        InputError: a mistake in a point or its config, or a log that exists or has another config.
         Stopped, RunFailed, StorageError: see `bridge.sweep.run_jobs`.
     """
     _check_options(options, places)
@@ -113,7 +113,7 @@ _OF_SWEEPS = ("seeds", "sweeps", "jobs", "launcher", "slurm", "together", "as_js
 
 
 def _check_options(options: dict[str, Any], places: Mapping[str, str]) -> None:
-    """Refuse options that do not go together."""
+    """Refuse options that contradict each other."""
     if options["slurm"] and options["launcher"] != "slurm":
         raise click.UsageError("--slurm is for a cluster; give --launcher slurm too")
     if options["seeds"] is None and not options["sweeps"]:
@@ -153,7 +153,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _launcher(options: dict[str, Any], folder: Path, runs: int) -> tuple[AbstractLauncher, int]:
-    """What starts the runs, and how many at a time."""
+    """Give the launcher of the runs, and how many run at a time."""
     from bridge.sweep import Processes
 
     threads = options["threads"] or 1
@@ -176,7 +176,7 @@ def _job(
     places: Mapping[str, str],
     again: list[str],
 ) -> Job:
-    """One point's run, refused if its config is wrong or its files are there."""
+    """Make one point's run; refuse it if its config is wrong or its files exist."""
     from bridge.config import flatten, load_config
     from bridge.errors import InputError
     from bridge.extending import check_same, of_length
@@ -220,9 +220,9 @@ def _job(
 
 
 def interpreter() -> list[str]:
-    """What starts one more command: Python, with the checkout's front door or the installed module.
+    """Give the start of another command line: Python, and this checkout's or the installed program.
 
-    It stands before the command's own words in each `Job.command`.
+    It precedes the command's own words in each `Job.command`.
     """
     root = Path(__file__).resolve().parents[1]
     door = [str(root / "cli.py")] if (root / "pyproject.toml").exists() else ["-m", "bioplaus"]
@@ -230,7 +230,7 @@ def interpreter() -> list[str]:
 
 
 def _arguments(context: click.Context, leave_out: Sequence[str]) -> list[str]:
-    """Write a command line anew out of what was read from it, without some options."""
+    """Rebuild a command line from the parsed options, without some of them."""
     words = [context.info_name or ""]
     for parameter in context.command.params:
         name = parameter.name or ""

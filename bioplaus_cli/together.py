@@ -1,4 +1,4 @@
-"""`--together`: the runs of a sweep in this process, as one program."""
+"""`--together`: train the runs of a sweep in this process, as one program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from bridge.signals import noted
 from bridge.sweep import AbstractLauncher, Job
 
 _SECONDS = 0.05
-"""Of training between two looks at signals and the lock."""
+"""Seconds of training between two checks for signals and the lock."""
 _CODES: dict[type[Exception], int] = {
     InputError: EXIT_USAGE,
     StorageError: EXIT_STORAGE,
@@ -45,7 +45,7 @@ _CODES: dict[type[Exception], int] = {
 
 @dataclass
 class _Point:
-    """One run: its config, its options, and once it is started its job."""
+    """One run: its config, its options and, once it is started, its job."""
 
     settings: EqpropConfig
     options: dict[str, Any]
@@ -53,9 +53,9 @@ class _Point:
 
 
 class Together(AbstractLauncher):
-    """Trains runs of `eqprop-run` at once: those that differ in `together.FREE` as one program.
+    """Trains runs of `eqprop-run` at once: as one program if they differ only in `together.FREE`.
 
-    Groups that cannot be one program are trained one after another.
+    Groups that cannot form one program are trained one after another.
     """
 
     poll_seconds = 0.0
@@ -67,14 +67,14 @@ class Together(AbstractLauncher):
         flags: Mapping[str, Any],
         options: dict[str, Any],
     ) -> None:
-        """Make every config, and refuse what cannot be trained so before anything is written.
+        """Make every config, and refuse unsuitable runs before anything is written.
 
         Args:
             points: the values of each run by its log.
             toml, flags, options: of the command, see `prepare`.
 
         Raises:
-            InputError: a mistake in a config, or a run that has no place here.
+            InputError: a mistake in a config, or a run that cannot be trained here.
         """
         self._points: dict[Path, _Point] = {}
         for log, point in points.items():
@@ -99,7 +99,7 @@ class Together(AbstractLauncher):
         tell(cards.values(), options)
 
     def __exit__(self, *exception: object) -> None:
-        """Stop what runs in good order."""
+        """Stop active runs cleanly."""
         self.stop(at_once=False)
         while self.running:
             self.ended()
@@ -109,21 +109,21 @@ class Together(AbstractLauncher):
         return sum(p.job is not None for p in self._points.values())
 
     def start(self, job: Job) -> None:
-        """Take up a run; all begin when it is first asked for those that have ended."""
+        """Add a run; all begin at the first call of `ended`."""
         job.status = "running"
         point = self._points[job.log]
         point.job = job
-        # what would train this one alone
+        # the command line that would train this run alone
         point.options["words"] = job.command[len(interpreter()) :]
 
     def stop(self, at_once: bool) -> None:
-        """Have every run stop after the step under way, or before it, with a checkpoint."""
+        """Let every run stop after its current step, or before its first, with a checkpoint."""
         self._at_once = at_once
         if not self._signals:
             self._signals.append(signal.SIGTERM)
 
     def ended(self) -> list[Job]:
-        """Train for a while, or until some have ended."""
+        """Train for a while, or until some runs have ended."""
         self._course = self._course or self._trained()
         until = time.monotonic() + _SECONDS
         try:
@@ -138,10 +138,10 @@ class Together(AbstractLauncher):
         return self._broken_off()
 
     def _interrupt(self, number: int, before: Mapping[int, Any]) -> None:
-        """Pass on the first Ctrl-C; have another leave the step under way.
+        """Forward the first Ctrl-C; a second one interrupts the current step.
 
         Raises:
-            KeyboardInterrupt: all have been asked to stop before.
+            KeyboardInterrupt: all runs have already been asked to stop.
         """
         if self._signals or self._asked:
             raise KeyboardInterrupt
@@ -150,7 +150,7 @@ class Together(AbstractLauncher):
             before[number](number, None)
 
     def _broken_off(self) -> list[Job]:
-        """What still runs where the course is over: each has its checkpoint, or has not begun."""
+        """Give the runs left when the course is over: each has its checkpoint, or has not begun."""
         found = []
         for point in self._points.values():
             if (job := point.job) is None:
@@ -162,7 +162,7 @@ class Together(AbstractLauncher):
         return found
 
     def _trained(self) -> Generator[list[Job]]:
-        """Train group after group; give now and then what has ended."""
+        """Train group after group; yield now and then the runs that have ended."""
         with terminal.unwaiting(), progress(self._images, "training", self._quiet) as bar:
             for group in self._groups:
                 if self._signals:
@@ -174,7 +174,7 @@ class Together(AbstractLauncher):
                     yield [self._end(place[id(each)], each) for each in some]
 
     def _left(self, group: Sequence[_Point]) -> Iterator[list[Job]]:
-        """What a signal has kept from beginning waits for another time."""
+        """Leave runs that a signal has kept from starting for another time."""
         for point in group:
             if (job := point.job) is not None:
                 job.status, point.job = "waiting", None
@@ -187,7 +187,7 @@ class Together(AbstractLauncher):
         return Member(run, course)
 
     def _built(self, point: _Point) -> Run:
-        """A run of its own, over a data set that those of equal settings share."""
+        """Build a run; runs with equal data settings share the data set."""
         data = f"{point.settings.data.model_dump_json()} {point.settings.dtype}"
         if data not in self._data:
             self._data[data] = read(point.settings, self._device)

@@ -1,4 +1,4 @@
-"""`tournament`: policies against one another, and which mixture of them nobody beats."""
+"""`tournament`: compare policies with each other, and find an unbeaten mixture of them."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def tournament(config: Path | None, policies: tuple[str, ...], **options: Any) -
 def _try(
     settings: Any, prompts: list[Any], files: dict[str, list[str]], judge: Any, device: str
 ) -> None:
-    """Load each model once, and ask the judge once, so that a refused one leaves nothing behind.
+    """Load each model once, and ask the judge once, so that a refusal leaves nothing behind.
 
     Raises:
-        InputError: one of them is refused.
+        InputError: a model or the judge is refused.
     """
     from nlhf.language.loading import load_policy
 
@@ -118,10 +118,10 @@ def _try(
 
 
 def _card(settings: Any, prompts: list[Any], account: Any) -> tuple[Card, dict[str, list[str]]]:
-    """What is asked and known of the answers, before models answer for hours; and those in files.
+    """Describe the prompts and the answers known so far, before hours of answering; read files.
 
     Raises:
-        InputError: a file of answers cannot be read, or has none to a prompt.
+        InputError: a file of answers cannot be read, or lacks an answer to a prompt.
     """
     from bridge.card import Card
     from nlhf.language.reading import read_answers

@@ -1,4 +1,4 @@
-"""What `eqprop-run --plot` draws: errors, angles, and the weights of the first layer as images."""
+"""The figure of `eqprop-run --plot`: errors, angles, and first-layer weights as images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def training_panels(path: Path, run: Run) -> list[Panel | Images]:
 
     Args:
         path: its log.
-        run: whose field has the weights as they are now, and whose data have the images' shape.
+        run: its field has the present weights, and its data the shape of the images.
 
     Returns:
-        The panels that there is something to show in: none of a run that was stopped in its first
-        epoch and whose inputs are no images.
+        The panels that have something to show: none for a run that was stopped in its first epoch
+            and whose inputs are not images.
     """
     log = read_run(path)
     curves = [*_errors(log), *_angles(log)]
@@ -51,7 +51,7 @@ def _errors(log: Log) -> list[Panel]:
 
 
 def _angles(log: Log) -> list[Panel]:
-    """Draw the angle of updates to the gradient; of feedback weights where none was checked."""
+    """Plot the angle of updates to the gradient, or else that of the feedback weights."""
     if "gradients" in log.tables and len(log.table("gradients")["step"]):
         return [_to_gradient(log)]
     epochs = log.table("epochs")
@@ -86,7 +86,7 @@ def _to_gradient(log: Log) -> Panel:
 
 
 def _weights(parameters: Mapping[str, Tensor], shape: tuple[int, int, int] | None) -> list[Images]:
-    """Show what each unit of the first layer reads as an image, the mean over its channels."""
+    """Show the weights of each first-layer unit as an image, averaged over its channels."""
     if shape is None:
         return []
     whole = int(np.prod(shape))

@@ -1,4 +1,4 @@
-"""`warm-start`: a language model learns completions, before any preference."""
+"""`warm-start`: train a language model on completions, before any preference."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 @common_options("deterministic", *SWEEPING)
 @common_options()
 def warm_start(config: Path | None, **options: Any) -> None:
-    """Teach a language model people's answers, before nash-md asks which of its own they prefer.
+    """Train a language model on human answers, before nash-md learns from preferences.
 
-    What it saves is a whole model, an adapter merged, so that it is the reference of what is
-    learned from it.
+    It saves a whole model, with any adapter merged, so that this model is the reference of a later
+    training.
 
     Example: python cli.py warm-start --model smollm2 --examples docstrings/train.jsonl
     --held-out docstrings/test.jsonl --set lora.rank=8 --save warm
@@ -127,7 +127,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
 
 
 def _card(settings: Any, state: Any) -> Card:
-    """What is learned from and judged by, and how the files were read."""
+    """Describe the training and held-out data, and how the files were read."""
     from bridge.card import Card
     from nlhf.language.text_facts import example_facts
 
