@@ -17,24 +17,32 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN.h5")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Compare only these.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Compare only this metric; repeatable.",
+)
 @click.option(
     "--tolerance",
     "tolerances",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Exit with 3 if a metric differs by more at a common step.",
+    help="Exit with code 3 if a metric differs by more at a common step.",
 )
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="OUT.html",
-    help="Write figures, tables and provenance as one page that needs no network.",
+    help="Write figures, tables and provenance as one self-contained page.",
 )
 @click.option(
-    "--png", type=click.Path(path_type=Path), metavar="FOLDER", help="A PNG of every figure there."
+    "--png", type=click.Path(path_type=Path), metavar="FOLDER", help="Write a PNG of every figure."
 )
-@click.option("--quiet", is_flag=True, help="Nothing but the comparison: no notes below it.")
+@click.option(
+    "--quiet", is_flag=True, help="Print only the comparison, without the notes below it."
+)
 @common_options("json", "overwrite")
 @click.pass_context
 def compare(

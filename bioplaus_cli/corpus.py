@@ -24,7 +24,7 @@ def corpus() -> None:
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="A new folder for the files.",
+    help="New folder for the files.",
 )
 @common_options("json", "seed", "overwrite", "quiet")
 def docstrings(out: Path, overwrite: bool, seed: int | None, as_json: bool, quiet: bool) -> None:

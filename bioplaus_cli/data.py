@@ -16,7 +16,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("source", metavar="NAME|DIR|FILE|module:function")
-@click.option("--data-dir", metavar="DIR", help="Folder of a named data set's files.")
+@click.option("--data-dir", metavar="DIR", help="Folder with the files of a named data set.")
 @common_options("set", "json", "quiet")
 def check(
     source: str, data_dir: str | None, sets: tuple[str, ...], as_json: bool, quiet: bool

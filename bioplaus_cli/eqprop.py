@@ -24,19 +24,19 @@ from bridge.errors import Stopped, StorageError
 
 @click.command("eqprop-run", cls=Explained)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
-@data_options("mnist, fashion-mnist; a folder or a file of data; a function that loads them.")
+@data_options("mnist, fashion-mnist; a data folder or file; a function that loads data.")
 @network_options(
-    "leaky, convolutional; or a field of yours: a class, a function that gives one, or one."
+    "leaky, convolutional; or your own: a class, an object, or a function that returns either."
 )
 @click.option(
-    "--cost", metavar="NAME|module:function", help="C(s, y): cross-entropy, squared-error."
+    "--cost", metavar="NAME|module:function", help="Cost C(s, y): cross-entropy, squared-error."
 )
-@learning_options("Where the update comes from: asym-ep, ...")
+@learning_options("Estimator of the update: asym-ep, ...")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Draw errors, angles and first weights; and with --engine brian2 its simulation.",
+    help="Plot errors, angles and first-layer weights; with --engine brian2 also a simulation.",
 )
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", "together", *SWEEPING)

@@ -38,19 +38,21 @@ COLUMNS = {
 @click.command("eqprop-nash", cls=Explained)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
 @data_options(
-    "What the network sees; its labels are the contexts. mnist; contexts: one input each."
+    "Inputs of the network; the labels are the contexts. mnist, or contexts: one input each."
 )
 @click.option(
     "--judge",
     metavar="cyclic|votes:FILE|module:function",
-    help="Who prefers what in which context; votes:sound-quality and votes:roshambo are shipped.",
+    help="Preferences in each context; votes:sound-quality and votes:roshambo are shipped.",
 )
 @click.option(
     "--algorithm", help="nash-md, self-play, best-response, rlhf, extragradient, nash-ema."
 )
-@click.option("--votes", type=int, metavar="N", help="For each input and update; 0: exact.")
+@click.option(
+    "--votes", type=int, metavar="N", help="Votes per input and update; 0 uses exact probabilities."
+)
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
-@network_options("leaky; or a field of yours: a class, a function that gives one, or one.")
+@network_options("leaky; or your own: a class, an object, or a function that returns either.")
 @learning_options("asym-ep, vector-field, ..., or an oracle: implicit is backprop.")
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)

@@ -18,9 +18,9 @@ from bridge.errors import StorageError
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.nir",
-    help="The new file, in NIR.",
+    help="New file, in the NIR format.",
 )
-@click.option("--tau", default="10 ms", show_default=True, help="The membranes' time constant.")
+@click.option("--tau", default="10 ms", show_default=True, help="Membrane time constant.")
 @common_options("json", "quiet")
 def export(log: Path, target: Path, tau: str, as_json: bool, quiet: bool) -> None:
     """Write the network in a log of eqprop-run for other simulators, in NIR.

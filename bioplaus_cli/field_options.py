@@ -34,7 +34,7 @@ def data_options(dataset: str) -> Callable[[F], F]:
     """
     return _together(
         click.option("--dataset", metavar="NAME|DIR|FILE|module:function", help=dataset),
-        click.option("--data-dir", help="Folder of a named data set's files."),
+        click.option("--data-dir", help="Folder with the files of a named data set."),
     )
 
 
@@ -48,7 +48,9 @@ def network_options(field: str) -> Callable[[F], F]:
         click.option("--field", metavar="NAME|module:Class", help=field),
         hidden_option("Units of each hidden layer, from below: 512,256 or 512 256."),
         click.option(
-            "--activation", metavar="NAME|module:function", help="rho of the hidden units."
+            "--activation",
+            metavar="NAME|module:function",
+            help="Activation function rho of the hidden units.",
         ),
     )
 
@@ -86,10 +88,10 @@ def learning_options(estimator: str) -> Callable[[F], F]:
             shell_complete=one_of(estimators),
         ),
         click.option("--nudging", help="one-sided, centered or random-sign."),
-        click.option("--engine", help="What the phases run in: torch or brian2."),
+        click.option("--engine", help="Simulator of the phases: torch or brian2."),
         click.option("--epochs", type=int, help="Passes over the training inputs."),
         click.option(
-            "--check-gradients-every", type=int, metavar="N", help="Steps between checks."
+            "--check-gradients-every", type=int, metavar="N", help="Steps between gradient checks."
         ),
     )
 

@@ -19,42 +19,61 @@ from bridge.errors import RunFailed
 
 @click.command(cls=Compared)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
-@click.option("--sizes", help="Units a layer, the input first: 20,30,10.")
+@click.option("--sizes", help="Units per layer, the input first: 20,30,10.")
 @hidden_option("Only the units between, from below: 30,20 or 30 20.")
-@click.option("--field", metavar="NAME|module:Class", help="leaky, or a field of yours.")
-@click.option("--activation", metavar="NAME|module:function", help="rho: tanh, sigmoid, ...")
+@click.option("--field", metavar="NAME|module:Class", help="leaky, or your own field.")
+@click.option(
+    "--activation",
+    metavar="NAME|module:function",
+    help="Activation function rho: tanh, sigmoid, ...",
+)
 @click.option("--coordinates", help="membrane, activity or clipped.")
-@click.option("--asymmetry", type=float, metavar="A", help="Feedback: transpose + A times a draw.")
-@click.option("--angle", type=float, metavar="DEGREES", help="Instead: angle to the transpose.")
+@click.option(
+    "--asymmetry",
+    type=float,
+    metavar="A",
+    help="Feedback weights: transpose + A times random weights.",
+)
+@click.option(
+    "--angle",
+    type=float,
+    metavar="DEGREES",
+    help="Angle of the feedback weights to the transpose, instead of --asymmetry.",
+)
 @click.option(
     "--estimator",
     multiple=True,
     shell_complete=one_of(estimators),
-    help="What is compared; repeatable.",
+    help="Estimator to compare; repeatable.",
 )
-@click.option("--beta", type=float, multiple=True, help="The nudge; repeatable.")
+@click.option("--beta", type=float, multiple=True, help="Nudging strength; repeatable.")
 @click.option(
     "--oracle",
     multiple=True,
     shell_complete=one_of(oracles),
-    help="What is taken for true; repeatable. Two if not given and the size allows.",
+    help="Method for the true gradient; repeatable. By default two, if the size allows.",
 )
 @click.option("--nudging", help="one-sided, centered or random-sign.")
 @click.option(
-    "--cost", metavar="NAME|module:function", help="C(s, y): squared-error, cross-entropy."
+    "--cost", metavar="NAME|module:function", help="Cost C(s, y): squared-error, cross-entropy."
 )
-@click.option("--targets", help="labels, or vectors in [0, 1].")
+@click.option("--targets", help="Type of the targets: labels, or vectors in [0, 1].")
 @click.option("--batch", type=int, help="Number of inputs.")
 @click.option("--dtype", help="float32 or float64.")
-@click.option("--engine", help="What the estimators' phases run in: torch or brian2.")
+@click.option("--engine", help="Simulator of the estimators' phases: torch or brian2.")
 @click.option("--solver", help="sweeps, euler or anderson (engine torch).")
-@click.option("--tolerance", type=float, help="Relative residual at which a phase is done.")
-@click.option("--from-run", type=click.Path(path_type=Path), metavar="RUN.h5", help="Its network.")
+@click.option("--tolerance", type=float, help="Relative residual at which a phase has converged.")
+@click.option(
+    "--from-run",
+    type=click.Path(path_type=Path),
+    metavar="RUN.h5",
+    help="Check the network of this log.",
+)
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Draw angles and errors of each estimate and parameter.",
+    help="Plot the angle and error of each estimate and parameter.",
 )
 @common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")
 @common_options()

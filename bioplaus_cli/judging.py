@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 PREFERENCE = "NAME"
 PREFERENCE_HELP = (
-    "Who judges the answers: DIR of preference-train, reward:MODEL, pair:MODEL, judge:URL#MODEL, "
+    "Judge of the answers: DIR of preference-train, reward:MODEL, pair:MODEL, judge:URL#MODEL, "
     "module:function, or 0.7*NAME+0.3*NAME"
 )
-MAX_CALLS_HELP = "Requests to judge:URL#MODEL, at most; then the run stops with a checkpoint."
+MAX_CALLS_HELP = (
+    "Maximum number of requests to judge:URL#MODEL; then the run stops with a checkpoint."
+)
 EVENT = "judge"
 """Kind of the log event that names the judge."""
 BILL = "judged"

@@ -34,7 +34,7 @@ from bridge.invocation import program
     "--save",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the learnt model goes; beside the log if not given.",
+    help="Folder for the trained model; by default next to the log.",
 )
 @click.option(
     "--algorithm",
@@ -43,12 +43,14 @@ from bridge.invocation import program
 )
 @click.option("--tau", type=float, help="Weight of the KL to the reference policy.")
 @click.option("--iterations", type=int, help="Steps of the algorithm.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw policies.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Plot the policies."
+)
 @click.option(
     "--bootstrap",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Resample the votes N times: what they decide beside the equilibrium.",
+    help="Resample the votes N times, to show what they decide.",
 )
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)

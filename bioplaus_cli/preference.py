@@ -32,13 +32,13 @@ FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="A new folder for the model; give it to --preference. Of many runs, for them all.",
+    help="New folder for the model, for use with --preference; for several runs, their folder.",
 )
-@click.option("--model", help="hashed, a folder or a hub name: what reads the texts.")
+@click.option("--model", help="Encoder of the texts: hashed, a folder or a hub name.")
 @click.option("--head", help="pairwise, skew-symmetric or bradley-terry.")
-@click.option("--tune", help="What learns beside the head: frozen (nothing), lora or full.")
+@click.option("--tune", help="Training of the encoder: frozen, lora or full.")
 @click.option("--epochs", type=int, help="Passes over the comparisons.")
-@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Where the log is.")
+@click.option("--log", type=click.Path(path_type=Path), metavar="FILE.h5", help="Path of the log.")
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)
 @common_options("json", "seed", "overwrite", "device", "threads", "quiet")

@@ -24,37 +24,47 @@ _LONG, _SHORT = 20.0, 3.0
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option("--by", metavar="COLUMN,...", help="Columns whose values are contexts.")
-@click.option("--cluster", metavar="COLUMN", help="Column whose values are resampled whole.")
+@click.option("--by", metavar="COLUMN,...", help="Columns whose values define the contexts.")
 @click.option(
-    "--bootstrap", type=click.IntRange(min=0), default=1000, show_default=True, help="Resamples."
+    "--cluster",
+    metavar="COLUMN",
+    help="Column whose values define clusters, which are resampled as a whole.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Number of resamples.",
 )
 @click.option(
     "--ties",
     type=click.Choice(["half", "davidson", "rao-kupper"]),
     default="half",
     show_default=True,
-    help="How Bradley-Terry takes ties.",
+    help="How the Bradley-Terry model treats ties.",
 )
 @click.option(
-    "--smoothing", type=float, default=0.0, help="Pseudo-votes a side of each compared pair."
+    "--smoothing", type=float, default=0.0, help="Pseudo-votes for each side of a compared pair."
 )
 @click.option(
     "--intervals",
     type=click.Choice(["bootstrap", "sandwich"]),
     default="bootstrap",
     show_default=True,
-    help="Where the intervals of scores come from.",
+    help="Method for the intervals of scores.",
 )
 @click.option(
     "--values",
     type=click.Choice(["counts", "rates", "percent"]),
-    help="What a square table holds, where it could be two of them.",
+    help="Content of a square table, if it is ambiguous.",
 )
-@click.option("--each", type=float, metavar="N", help="Battles behind each pair of a rates table.")
-@click.option("--elo", is_flag=True, help="Elo ratings too, in the order of the battles.")
 @click.option(
-    "--report", type=click.Path(path_type=Path), metavar="OUT.html", help="Draw it all on a page."
+    "--each", type=float, metavar="N", help="Number of battles per pair in a table of rates."
+)
+@click.option("--elo", is_flag=True, help="Also compute Elo ratings, in the order of the battles.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a report page."
 )
 @common_options()
 def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None:

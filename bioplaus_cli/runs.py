@@ -24,15 +24,15 @@ def runs() -> None:
 @runs.command("list")
 @click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE|FOLDER]...")
 @click.option("--sort", metavar="KEY", help="Sort by a column or a setting; the best result first.")
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option(
     "--filter",
     "conditions",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Only runs like that; also != < <= > >=; can be repeated.",
+    help="List only runs that meet this; also != < <= > >=; repeatable.",
 )
-@click.option("--quiet", is_flag=True, help="Nothing but the list: no notes below it.")
+@click.option("--quiet", is_flag=True, help="Print only the list, without the notes below it.")
 @common_options("json")
 def runs_list(
     places: tuple[Path, ...],
@@ -125,13 +125,19 @@ def _age(seconds: float | None) -> str:
 
 @runs.command("show")
 @click.argument("log", type=click.Path(path_type=Path), metavar="RUN.h5")
-@click.option("--follow", is_flag=True, help="Draw the newest metrics until the run ends.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Follow only these.")
+@click.option("--follow", is_flag=True, help="Plot the newest metrics until the run ends.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Follow only this metric; repeatable.",
+)
 @click.option(
     "--interval",
     type=click.FloatRange(0.05, 3600),
     default=None,
-    help="Seconds between two looks; 1.",
+    help="Seconds between two updates; 1 by default.",
 )
 @common_options("json")
 def runs_show(
@@ -195,7 +201,9 @@ def _follow(log: Path, metrics: tuple[str, ...], interval: float, as_json: bool)
 
 @runs.command("view")
 @click.argument("log", type=click.Path(path_type=Path), metavar="RUN.h5")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A free one by default.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port; by default any free one."
+)
 @click.option("--browser", is_flag=True, help="Open the page in the browser.")
 @common_options("json")
 def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
@@ -213,14 +221,16 @@ def runs_view(log: Path, port: int, browser: bool, as_json: bool) -> None:
 
 @runs.command("watch")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A free one by default.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port; by default any free one."
+)
 @click.option("--browser", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.5, 3600),
     default=5.0,
     show_default=True,
-    help="Seconds between two looks at the logs.",
+    help="Seconds between two reads of the logs.",
 )
 @common_options("json")
 def runs_watch(folder: Path, port: int, browser: bool, interval: float, as_json: bool) -> None:
@@ -262,7 +272,9 @@ def _serve(server: Loopback, what: Mapping[str, str], browser: bool, as_json: bo
 @click.option(
     "--format", "form", type=click.Choice(["csv", "parquet", "tensorboard"]), default="csv"
 )
-@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only these; repeatable.")
+@click.option(
+    "--table", "tables", multiple=True, metavar="NAME", help="Export only this table; repeatable."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
 @common_options("json")
 def runs_export(log: Path, form: str, tables: tuple[str, ...], out: Path, as_json: bool) -> None:

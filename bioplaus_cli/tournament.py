@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     "--policies",
     multiple=True,
     metavar="NAME|DIR|FILE.jsonl...",
-    help="Two or more: models, folders, or files of answers.",
+    help="Two or more policies: models, folders, or files of answers.",
 )
-@click.option("--prompts", metavar="FILE.jsonl", help="What they are asked.")
+@click.option("--prompts", metavar="FILE.jsonl", help="Prompts for the policies.")
 @click.option("--preference", metavar=PREFERENCE, help=f"{PREFERENCE_HELP}.")
 @click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help=MAX_CALLS_HELP)
 @common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 @click.option("--model", help="A causal language model: folder, hub name, smollm2, tiny:WORD,...")
 @click.option("--examples", metavar="FILE.jsonl", help='Lines {"prompt": ..., "completion": ...}.')
 @click.option(
-    "--held-out", metavar="FILE.jsonl", help="More of them, for the report; else a tenth of those."
+    "--held-out",
+    metavar="FILE.jsonl",
+    help="Held-out examples for the report; by default a tenth of --examples.",
 )
 @click.option(
     "--save",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the model goes, for nash-md --model; beside the log if not given.",
+    help="Folder for the model, to use with nash-md --model; by default next to the log.",
 )
 @click.option("--epochs", type=int, help="Passes over the examples.")
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")

@@ -57,48 +57,51 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         type=_Out(),
         default=None,
         metavar="FILE.h5",
-        help="Where the log goes; a new file under runs/ if not given. Of many runs, the folder.",
+        help="Path of the log; by default a new file under runs/. For several runs, their folder.",
     ),
-    "overwrite": click.option("--overwrite", is_flag=True, help="Replace what is there already."),
+    "overwrite": click.option("--overwrite", is_flag=True, help="Replace existing files."),
     "device": click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where to compute.",
+        help="Device to compute on.",
     ),
     "threads": click.option(
-        "--threads", type=click.IntRange(min=1), default=None, help="CPU threads; 1 by default."
+        "--threads",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Number of CPU threads; 1 by default.",
     ),
     "resume": click.option(
         "--resume",
         is_flag=True,
-        help="Go on with the log at --out, bit for bit; start it if there is none.",
+        help="Continue the log at --out, bit for bit; start it if there is none.",
     ),
     "reschedule": click.option(
         "--reschedule",
         is_flag=True,
-        help="Let --resume make a run longer whose schedule goes over its length: from here on it "
-        "goes over the new one.",
+        help="Let --resume extend a run whose schedule depends on its length; from here on the "
+        "schedule follows the new length.",
     ),
     "checkpoint-every": click.option(
         "--checkpoint-every",
         type=click.IntRange(min=1),
         default=None,
         metavar="STEPS",
-        help="Steps between checkpoints; about one a minute if not given.",
+        help="Steps between checkpoints; by default about one per minute.",
     ),
     "deterministic": click.option(
         "--deterministic",
         is_flag=True,
-        help="Only kernels that give the same bits each time; a GPU needs it to resume exactly.",
+        help="Use only deterministic kernels; needed on a GPU to resume bit for bit.",
     ),
     # Eager, since the meaning of --out depends on them.
     "seeds": click.option(
         "--seeds",
         is_eager=True,
         metavar="A..B",
-        help="One run a seed, as 0..9 or 0,1,5: processes side by side, a log each, an index.",
+        help="One run per seed, e.g. 0..9 or 0,1,5: parallel processes, a log for each, an index.",
     ),
     "sweep": click.option(
         "--sweep",
@@ -106,46 +109,46 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         multiple=True,
         is_eager=True,
         metavar="KEY=A,B,C",
-        help="One run a value of a key of the config; repeated: every combination.",
+        help="One run per value of a config key; if repeated, one per combination.",
     ),
     "jobs": click.option(
         "--jobs",
         type=click.IntRange(min=1),
         default=None,
         metavar="N",
-        help="Runs of --seeds and --sweep at a time; if not given, CPUs by --threads, or all "
-        "under --launcher slurm.",
+        help="Number of simultaneous runs of --seeds and --sweep; by default CPUs / --threads, or "
+        "all with --launcher slurm.",
     ),
     "launcher": click.option(
         "--launcher",
         type=click.Choice(["local", "slurm"]),
         default=None,
-        help="What the runs of --seeds and --sweep are: processes here, or jobs of a cluster.",
+        help="Where --seeds and --sweep run: as processes on this machine, or as Slurm jobs.",
     ),
     "slurm": click.option(
         "--slurm",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Option of sbatch for --launcher slurm, as time=60, partition=gpu; can be repeated.",
+        help="Option of sbatch for --launcher slurm, e.g. time=60, partition=gpu; repeatable.",
     ),
     "together": click.option(
         "--together",
         is_flag=True,
-        help="Train the runs of --seeds and --sweep as one program in this process, those together "
-        "that differ in seed, rate, angle or gain.",
+        help="Train the runs of --seeds and --sweep in this process; runs that differ only in "
+        "seed, rate, angle or gain train as one program.",
     ),
-    "quiet": click.option("--quiet", is_flag=True, help="No progress and no tables."),
+    "quiet": click.option("--quiet", is_flag=True, help="Print no progress and no tables."),
     "set": click.option(
         "--set",
         "sets",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Set any key of the config; can be repeated.",
+        help="Set any key of the config; repeatable.",
     ),
     "print-config": click.option(
         "--print-config",
         is_flag=True,
-        help="Print the run's whole config as TOML, with the meaning of each key; run nothing.",
+        help="Print the whole config as TOML, with the meaning of each key, and run nothing.",
     ),
 }
 
