@@ -1,10 +1,11 @@
-"""Angle between update and gradient, asymmetry and bound while the 3x512 network learns.
+"""Angle between update and gradient, asymmetry and bound during training of the 3x512 network.
 
     python -m experiments.angle_over_training [--out FOLDER] [--processes N] [--seeds N]
         [--figure FILE.png]
 
-`configs/mnist-3x512-asym-ep.toml` with `asym-ep` and with `vector-field`, checked every 600 steps
-against the matrix-free oracle on 20 images; about 12 minutes each. Prints seed 0 and draws all.
+Trains `configs/mnist-3x512-asym-ep.toml` with `asym-ep` and with `vector-field`, and checks both
+every 600 steps against the matrix-free oracle on 20 images; each takes about 12 minutes. Prints
+seed 0 and plots all seeds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LAYERS = ("forward.1", "forward.2", "forward.3", "forward.4")
 NAMES = {"all": "all", "forward.1": "layer 1", "forward.2": "layer 2", "forward.3": "layer 3",
          "forward.4": "output layer"}  # fmt: skip
 STYLES = {"all": 6, "forward.1": 2, "forward.2": 3, "forward.3": 4, "forward.4": 5}
-"""Numbers of colours that no estimator has; an estimator's is its place."""
+"""Style numbers that no estimator uses; an estimator's number is its index."""
 
 
 @click.command(help=__doc__)

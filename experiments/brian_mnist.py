@@ -1,11 +1,11 @@
-"""MNIST in the second simulator: a network of torch's run in Brian2, and one trained there.
+"""MNIST in the second simulator: a network trained in torch runs in Brian2, and one trains there.
 
     python -m experiments.brian_mnist [--out FOLDER] [--images N]
 
-First: `eqprop-run` trains 784-128-64-10 in torch on 5,000 images; the network then settles on test
-images in torch and in Brian2, and the predictions are counted that are the same. Second:
-`eqprop-run --engine brian2` trains 784-32-10 on 2,000 images, all phases in Brian2, and once more
-in torch with the same settings and seed. Needs the extra `brian`.
+First, `eqprop-run` trains 784-128-64-10 in torch on 5,000 images. The network then settles on test
+images in torch and in Brian2, and the equal predictions are counted. Second, `eqprop-run --engine
+brian2` trains 784-32-10 on 2,000 images with all phases in Brian2, and again in torch with the same
+settings and seed. Needs the extra `brian`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ NAMES = {"Brian2": "brian2-32", "torch": "torch-32"}
 
 
 def _settle(field: LeakyField, x: torch.Tensor, settling: Settling) -> Solution:
-    """The free fixed points; an experiment over unsettled ones would say nothing."""
+    """Free fixed points; it refuses unsettled ones, which would make the experiment meaningless."""
     end = free_phase(field, x, settling=settling)
     if not bool(end.converged.all()):
         raise RuntimeError(f"{int((~end.converged).sum())} images did not settle")

@@ -1,16 +1,16 @@
-"""A comparison on real text that can show a difference: three raters whose majority is cyclic.
+"""Compare methods on real text where they can differ: three raters with a cyclic majority.
 
     python -m experiments.cyclic_docstrings [--out FOLDER] [--processes N] [--steps N] [--seeds N]
 
 SmolLM2 summarises docstrings, as in `experiments.docstrings`, from the same kind of warm start. The
-preference is the mean of three raters. Each knows how short an answer is, how well it keeps to the
-style of PEP 257, and how much of the author's summary it has, relative to one another; they rank
-these three, (short, content, style), (content, style, short), (style, short, content), so that most
-prefer short to content, content to style and style to short. Nash-MD at six weights of the mixture,
-Nash-EMA and RLHF on the mean of the raters' utilities, three seeds each, then answers to the
-docstrings of packages held out. Prints win rates against RLHF with 95 % intervals by resampling
-prompts and seeds, and whether the rate over mixture weights has its one peak inside, as Munos et
-al. report. What is there in FOLDER is not made again.
+preference is the mean of three raters. Each measures how short an answer is, how well it keeps to
+the style of PEP 257, and how much of the author's summary it contains, relative to one another.
+They rank these as (short, content, style), (content, style, short), (style, short, content), so
+that a majority prefers short to content, content to style and style to short. Trained are Nash-MD
+at six mixture weights, Nash-EMA, and RLHF on the mean of the raters' utilities, with three seeds
+each. All answer the docstrings of held-out packages. Prints win rates against RLHF with 95 %
+intervals by resampling prompts and seeds, and whether the win rate as a function of the mixture
+weight has a single interior peak, as Munos et al. report. Existing results in FOLDER are reused.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 RLHF, EMA, WARM = "rlhf", "nash-ema", "warm start"
 RATERS = "experiments.cyclic_docstrings:raters"
 TASTES = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 0.0]], dtype=torch.float64)
-"""What each rater gives for short, style and content."""
+"""Each rater's utility of short, style and content."""
 SHARP, SURE = 6.0, 4.0
-"""How much an answer is what it is most, and how sure raters are."""
+"""Sharpness of the features, and certainty of the raters."""
 RESAMPLES = 2000
 
 
 def features(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-    """How much each answer is short, in style, and full of content, [B, 3], each row summing to 1.
+    """How short, well styled and full of content each answer is, [B, 3], each row summing to 1.
 
-    Softmax of SHARP times: 1 - words / LENGTH; the share of four rules of PEP 257 that it keeps;
+    Softmax of SHARP times: 1 - words / LENGTH; the fraction of four rules of PEP 257 that it keeps;
     the recall of the author's words.
     """
     rows = []
@@ -68,8 +68,10 @@ def features(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
 
 
 def style(answer: str) -> float:
-    """The share of these rules that an answer keeps: it begins with a capital letter, its first
-    word is no third person, it ends with a full stop, it is one sentence without markup."""
+    """The fraction of style rules that an answer keeps.
+
+    It begins with a capital letter, its first word is not in the third person, it ends with a full
+    stop, and it is one sentence without markup."""
     first = (answer.split() or [""])[0]
     rules = (
         answer[:1].isupper(),
@@ -81,7 +83,7 @@ def style(answer: str) -> float:
 
 
 def utilities(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-    """What each rater gives for each answer, [B, 3]."""
+    """Each rater's utility of each answer, [B, 3]."""
     return features(prompts, answers) @ TASTES.T
 
 
@@ -91,10 +93,10 @@ def raters(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Ten
 
 
 def reward(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-    """The mean of the raters' utilities, weighed as they are unsure of: what RLHF maximises, [B].
+    """The mean of the raters' utilities, weighted by their uncertainty: the reward of RLHF, [B].
 
-    The plain mean is the same for all answers, by construction; its Bradley-Terry fit against the
-    three pure kinds is not.
+    The plain mean is the same for all answers by construction. Its Bradley-Terry fit against the
+    three pure kinds of answers is not.
     """
     mine = utilities(prompts, answers)
     pure = torch.softmax(SHARP * torch.eye(3, dtype=torch.float64), -1) @ TASTES.T
@@ -123,7 +125,7 @@ def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
     found = {f"nash-md {w:g}": {**common, **three, "mixture": w} for w in WEIGHTS}
     found[EMA] = {**common, **three, "algorithm": "nash-ema"}
     scalar = {"algorithm": "rlhf", "reward": "experiments.cyclic_docstrings:reward"}
-    # the slope of P is at most a quarter of the reward's: four times the tau is the same trade
+    # the slope of P is at most a quarter of the reward's: four times the tau is the same trade-off
     found[RLHF] = {**common, **scalar, "tau": 0.08}
     return {name: LanguageConfig(**values) for name, values in found.items()}
 
@@ -138,7 +140,7 @@ def train(folder: Path, name: str, steps: int, seed: int, device: str) -> None:
 
 
 def answer(folder: Path, spec: Path, prompts: Sequence[str], device: str) -> list[str]:
-    """A policy's answers, by the same random numbers for all policies."""
+    """Sample a policy's answers, with the same random numbers for all policies."""
     path = spec.with_name(spec.name + ".answers.json")
     if not path.is_file():
         g = torch.Generator().manual_seed(0)
@@ -154,9 +156,9 @@ def _place(folder: Path, name: str, seed: int) -> Path:
 
 
 def against(wins: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """The mean of wins [seeds, seeds of the other, prompts], and its resamples [RESAMPLES].
+    """The mean of wins [seeds, seeds of the opponent, prompts], and its resamples [RESAMPLES].
 
-    Prompts and the seeds of either side are drawn anew, each as a whole.
+    Prompts and the seeds of both sides are resampled, each as a whole.
     """
     s, t, n = wins.shape
     drawn = []
@@ -169,20 +171,20 @@ def against(wins: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarr
 def compare(
     texts: dict[str, list[list[str]]], prompts: Sequence[str], other: str
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """P of each policy against another one, over all pairs of seeds; with its resamples."""
+    """P of each policy against another one, over all pairs of seeds, with its resamples."""
     judge = get_judge(RATERS)
     found = {}
     for name, runs in texts.items():
         wins = [
             [judge(list(prompts), mine, theirs).numpy() for theirs in texts[other]] for mine in runs
         ]
-        # every policy is resampled alike, so that differences of policies can be told
+        # all policies are resampled in the same way, so that their differences are meaningful
         found[name] = against(np.array(wins), np.random.default_rng(0))
     return found
 
 
 def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
-    """Whether the rate over mixture weights has its peak inside, and how sure that is."""
+    """Say whether the win rate has an interior peak over mixture weights, and how sure that is."""
     names = [f"nash-md {w:g}" for w in WEIGHTS]
     means = np.array([found[name][0] for name in names])
     drawn = np.stack([found[name][1] for name in names])

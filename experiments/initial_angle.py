@@ -1,10 +1,10 @@
-"""How much the weights' initial angle matters, estimator by estimator.
+"""How much the initial angle of the weights matters, for each estimator.
 
     python -m experiments.initial_angle [--out FOLDER] [--processes N] [--figure FILE.png]
 
-784-128-64-10, tanh, 10,000 MNIST images, 3 epochs, 3 seeds, equal settings for all; 105 runs of 8
-to 50 seconds. Prints the test error, and the gradient angle at the last step of those seeds of
-which phases and oracles have converged there.
+784-128-64-10, tanh, 10,000 MNIST images, 3 epochs, 3 seeds, the same settings for all; 105 runs of
+8 to 50 seconds. Prints the test error, and the gradient angle at the last step for the seeds whose
+phases and oracles have converged there.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _name(method: str, angle: int, seed: int) -> str:
 
 
 def _cell(known: np.ndarray, seeds: int, stopped: bool) -> str:
-    """The seeds of which there is a number, and how many these are if not all."""
+    """Format the mean over the seeds with a number, and how many these are if not all."""
     if not len(known):
         return "diverged" if stopped else "not compared"
     some = f", {len(known)} of {seeds}" if len(known) < seeds else ""

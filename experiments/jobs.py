@@ -1,4 +1,4 @@
-"""Several runs of the command line, side by side; what has finished is not run again."""
+"""Run several command lines in parallel; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bridge.runlog import Run, read_run
 
 CLI = Path(__file__).parent.parent / "cli.py"
 FAILED = 1
-"""The exit status of a run that could not go on, as when a network diverged: a result too."""
+"""The exit status of a run that had to end, e.g. because a network diverged: a result too."""
 
 
 def run_all(
@@ -32,13 +32,13 @@ def run_all(
 
     Args:
         jobs: arguments by name; the log is FOLDER/NAME.h5.
-        folder: made if it is not there.
-        processes: how many run at once, each with one thread.
-        command: another one of the command line.
-        device: where all of them compute; the command's own choice if None.
+        folder: created if it does not exist.
+        processes: number of simultaneous runs, each with one thread.
+        command: another command of the command line.
+        device: the device of all runs; None leaves it to the command.
 
     Raises:
-        RuntimeError: a run ended neither well nor with a diverged network.
+        RuntimeError: a run ended neither successfully nor with a diverged network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     click.echo(f"logs: {folder}", err=True)
@@ -68,7 +68,7 @@ def _ended(path: Path) -> bool:
 
 
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give an experiment `--device`, refused in one line as the commands refuse theirs."""
+    """Give an experiment `--device`, with the same one-line error as the commands."""
     return click.option(
         "--device",
         default="auto",
@@ -86,7 +86,7 @@ def _there(context: click.Context, option: click.Parameter, name: str) -> str:
 
 
 def settings(**values: object) -> list[str]:
-    """`--set` arguments; a double underscore is a dot."""
+    """Make `--set` arguments; a double underscore stands for a dot."""
     return [
         part
         for key, value in values.items()

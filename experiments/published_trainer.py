@@ -1,8 +1,8 @@
-"""The Nash-MD loss of TRL 1.13's NashMDTrainer, for comparison with the one that is unbiased.
+"""The Nash-MD loss of TRL 1.13's NashMDTrainer, for comparison with the unbiased loss.
 
-Two things are its own. A token's score is multiplied by that token's log-ratio alone, where those
-of all later tokens belong to it too; and with LoRA its mixture's "reference" is the model with the
-adapter in it, so that the opponent is the policy itself.
+It has two deviations. A token's score is multiplied only by that token's log-ratio, although the
+log-ratios of all later tokens depend on it too. And with LoRA, the "reference" of its mixture is
+the model with the adapter enabled, so that the opponent is the policy itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def published_loss(sampled: Sampled, tau: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNashMD(NashMD):
-    """Nash-MD with the published loss; `lora` plays against the policy itself."""
+    """Nash-MD with the published loss; with `lora` it plays against the policy itself."""
 
     lora: bool = False
 
@@ -52,7 +52,7 @@ class PublishedNashMD(NashMD):
 def bias(
     policy: Policy, language: Language, P: Tensor, tau: float, weight: float, lora: bool
 ) -> tuple[float, float]:
-    """How far the published gradient's mean is from the true one, by listing all answers.
+    """Measure the bias of the published gradient's mean, by enumerating all answers.
 
     Returns:
         The largest error of an entry, and the largest entry of the true gradient.

@@ -1,10 +1,11 @@
-"""How far spikes carry the gradient: the angle against neurons a unit, rate and integration time.
+"""How well spikes carry the gradient: its angle by neurons per unit, rate and integration time.
 
     python -m experiments.spiking [--seeds N] [--figure FILE.png]
 
-20-30-10, sigmoid, tied weights, activity coordinates, 5 inputs, squared error, beta = 0.1; one of
-neurons a unit, rate and time is changed at a time. The truth is the implicit gradient of the rate
-network, and the floor is the rate network's own estimate at the same beta. Needs the extra `brian`.
+20-30-10, sigmoid, tied weights, activity coordinates, 5 inputs, squared error, beta = 0.1. Neurons
+per unit, rate and time are varied one at a time. The true gradient is the implicit gradient of the
+rate network, and the floor is the rate network's own estimate at the same beta. Needs the extra
+`brian`.
 """
 
 from __future__ import annotations

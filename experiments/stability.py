@@ -1,8 +1,8 @@
-"""What keeps three layers learning from independent weights stable, and what each part costs.
+"""What stabilises the training of three layers from independent weights, and what it costs.
 
     python -m experiments.stability [--out FOLDER] [--processes N] [--epochs N]
 
-`configs/mnist-3x512-asym-ep.toml` with one mechanism changed at a time, three epochs each.
+Trains `configs/mnist-3x512-asym-ep.toml` with one mechanism changed at a time, three epochs each.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Are the verdicts of `rank` calibrated? Simulated votes whose truth is known.
+"""Are the verdicts of `rank` calibrated? Simulated votes with known truth.
 
     PYTHONPATH=. python experiments/verdicts.py [--sets 200] [--bootstrap 1000] [--seed 0]
 
-Transitive truths (normal scores of 5 to 20 items, 1,000 to 100,000 battles): how often the verdict
-is "cycle", and how often the 95 % intervals of scores hold the truth. Planted cycles (the first
-three of 5 to 10 items go round, 60 to 40; 20,000 battles): how often they are found. Even items:
-how often chance passes for a cycle or a winner where there is none.
+Transitive truth (normal scores of 5 to 20 items, 1,000 to 100,000 battles): how often the verdict
+is "cycle", and how often the 95 % intervals of scores cover the truth. Planted cycles (the first
+three of 5 to 10 items form a cycle, 60 to 40; 20,000 battles): how often they are found. Equal
+items: how often chance is taken for a cycle or a winner.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nlhf.preferences.battles import Battles
 
 
 def votes(P: np.ndarray, n: int, rng: np.random.Generator) -> Battles:
-    """Tally n battles of random pairs, won as P says."""
+    """Simulate and tally n battles of random pairs with win probabilities P."""
     i, j = np.triu_indices(len(P), 1)
     battles = rng.multinomial(n, np.full(len(i), 1 / len(i)))
     won = rng.binomial(battles, P[i, j]).astype(float)
@@ -31,12 +31,12 @@ def votes(P: np.ndarray, n: int, rng: np.random.Generator) -> Battles:
 
 
 def of_scores(r: np.ndarray) -> np.ndarray:
-    """Bradley and Terry's win probabilities."""
+    """Win probabilities of the Bradley-Terry model."""
     return expit(r[:, None] - r[None])
 
 
 def transitive(sets: int, bootstrap: int, rng: np.random.Generator, spread: float) -> None:
-    """Print verdicts and coverage where scores are the truth."""
+    """Print verdicts and coverage for data generated from scores."""
     said: Counter[str] = Counter()
     right, held = 0, {"bootstrap": [], "sandwich": []}
     for n in np.geomspace(1000, 100_000, sets).astype(int):
@@ -72,7 +72,7 @@ def planted(sets: int, bootstrap: int, rng: np.random.Generator) -> None:
 
 
 def even(sets: int, bootstrap: int, rng: np.random.Generator) -> None:
-    """Print what chance passes for where all items are alike."""
+    """Print how often chance is taken for a result when all items are equal."""
     for k in (3, 10, 30):
         said: Counter[str] = Counter()
         for s in range(sets):
@@ -82,7 +82,7 @@ def even(sets: int, bootstrap: int, rng: np.random.Generator) -> None:
 
 
 def main() -> None:
-    """Run all of it."""
+    """Run all simulations."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--sets", type=int, default=200)
     parser.add_argument("--bootstrap", type=int, default=1000)

@@ -1,11 +1,11 @@
-"""Learning from votes on MNIST: exploitability over votes, by rule and by objective.
+"""Learning from votes on MNIST: exploitability by number of votes, rule and objective.
 
     python -m experiments.votes [--out FOLDER] [--seeds N] [--epochs N] [--only NAME ...]
 
-The cyclic game, tau 0.05, 784-128-64-10 with feedback at 90 degrees; 5 to 15 minutes a run, on a
-thread. `backprop` is the gradient by the adjoint through the same network; `asym-ep-1` casts one
-vote an image and epoch. Prints the table of the docs, with the game's own figures, which the oracle
-certifies, and draws test exploitability over epochs.
+The cyclic game, tau 0.05, 784-128-64-10 with feedback at 90 degrees; 5 to 15 minutes per run on one
+thread. `backprop` is the adjoint gradient through the same network; `asym-ep-1` uses one vote per
+image and epoch. Prints the table of the docs, with the exact values of the game, certified by the
+oracle, and plots test exploitability over epochs.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m experiments.votes_elsewhere [NAME ...] [--seeds N] [--device NAME]
 
-NAME is sound-quality, roshambo, poker, or a language V,L such as 4,4; all of them if none is given.
-Prints a line a run. Poker is judged by OpenSpiel, if it is there. Languages and poker stay on the
-CPU: their votes are drawn there, and their networks are small.
+NAME is sound-quality, roshambo, poker, or a language V,L such as 4,4; without any, all are run.
+Prints one line per run. Poker is evaluated by OpenSpiel, if that is installed. Languages and poker
+stay on the CPU: their votes are drawn there, and their networks are small.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _command(arguments: list[str], seed: int, device: str) -> dict[str, Any]:
 
 
 def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
-    """One vote for each of 300 texts an update."""
+    """Learn a language: one vote for each of 300 texts per update."""
     objective = LanguageNash(rhyme(V, L), tau=0.05, mixture=0.1)
     sizes = [objective.sight.size, 64, V]
     net = LeakyField(sizes, "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
@@ -88,7 +88,7 @@ def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
 
 
 def poker(seed: int, updates: int = 6000) -> dict[str, Any]:
-    """Hands of self-play, 2,000 an update, a bit each."""
+    """Learn poker by self-play: 2,000 hands per update, one bit for each."""
     objective = KuhnSelfPlay(tau=0.05, tau_end=0.005)
     net = LeakyField([11, 32, 2], "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
     history = _learned(net, objective, updates, batch_size=2000, learning_rate=0.003, seed=seed)
@@ -106,7 +106,7 @@ def _learned(
     learning_rate: float,
     seed: int,
 ) -> History:
-    """Three epochs of so many updates together."""
+    """Train for three epochs that together have so many updates."""
     return fit(
         net,
         objective.dataset(batch_size * (updates // 3)),
@@ -126,7 +126,7 @@ def _last(history: History) -> dict[str, Any]:
 
 
 def _spiel(bet: torch.Tensor) -> float | None:
-    """OpenSpiel's exploitability of a policy; None where it is not installed."""
+    """OpenSpiel's exploitability of a policy; None if OpenSpiel is not installed."""
     try:
         import pyspiel
         from open_spiel.python import policy

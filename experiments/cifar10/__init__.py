@@ -1,1 +1,1 @@
-"""CIFAR-10 by convolutional networks with feedback kernels of their own; see `__main__`."""
+"""CIFAR-10 by convolutional networks with separate feedback kernels; see `__main__`."""

@@ -5,10 +5,10 @@
     python -m experiments.cifar10 --data fashion-mnist --size smoke
     python -m experiments.cifar10 --data DIR --size four --device cuda --dry-run
 
-A call goes on for 8 minutes (--minutes); the same call goes on from there, in the middle of an
-epoch if need be, until all runs have ended, and then prints the table. DIR is cifar-10-batches-bin,
-a folder of images, or one that holds the archive of JPEG files; fashion-mnist is Debian's package.
---dry-run times some updates of each rule and says how long it all takes.
+A call works for 8 minutes (--minutes). The same call continues from there, in the middle of an
+epoch if needed, until all runs have ended; then it prints the table. DIR is cifar-10-batches-bin, a
+folder of images, or a folder with the archive of JPEG files; fashion-mnist is Debian's package.
+--dry-run times a few updates of each rule and estimates the total time.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from experiments.jobs import device_option, markdown
 
 KEYS = {"--dataset": "data.dataset", "--seed": "seed"}
 TIMED = 8
-"""Updates that --dry-run takes, of which the first two are not counted."""
+"""Number of updates for --dry-run, of which the first two are not counted."""
 
 
 def loaded(job: Sequence[str]) -> EqpropConfig:
-    """The config that arguments of `eqprop-run` make."""
+    """Make the config from arguments of `eqprop-run`."""
     given = list(zip(job[::2], job[1::2], strict=True))
     flags = {KEYS[option]: value for option, value in given if option in KEYS}
     flags["seed"] = int(flags["seed"])
@@ -53,13 +53,13 @@ def loaded(job: Sequence[str]) -> EqpropConfig:
 
 
 class _Enough(Exception):
-    """Enough updates are timed."""
+    """Raised when enough updates have been timed."""
 
 
 def seconds_an_epoch(config: EqpropConfig, device: str) -> tuple[float, int]:
-    """The time of an epoch's updates by some of them, and how many these are."""
+    """Estimate the time of an epoch's updates from some of them; also give their number."""
     few = config.data.model_copy(update={"train_size": TIMED * config.batch_size, "test_size": 1})
-    rate = config.optimizer.model_copy(update={"warmup_steps": 0})  # a whole run's is longer
+    rate = config.optimizer.model_copy(update={"warmup_steps": 0})  # that of a whole run is longer
     part = config.model_copy(update={"data": few, "epochs": 1, "optimizer": rate})
     run = build(part, device)
     whole = config.data.train_size or len(make_dataset(config.data).train)
@@ -80,7 +80,7 @@ def seconds_an_epoch(config: EqpropConfig, device: str) -> tuple[float, int]:
 
 
 def timed(jobs: Mapping[str, Sequence[str]], device: str) -> None:
-    """Print how long it all takes."""
+    """Print the estimated total time."""
     rows, total = [], 0.0
     rules: dict[str, list[EqpropConfig]] = {}
     for name, job in jobs.items():
@@ -96,7 +96,7 @@ def timed(jobs: Mapping[str, Sequence[str]], device: str) -> None:
 
 
 def judged(path: Path, device: str) -> dict[str, float]:
-    """The columns of one run, from its log; kept beside it."""
+    """Compute the columns of one run from its log; cached next to it."""
     kept = path.with_suffix(".json")
     if kept.is_file():
         return json.loads(kept.read_text())
@@ -135,7 +135,7 @@ COLUMNS = {
 
 
 def tabulated(found: Mapping[str, list[dict[str, float]]]) -> str:
-    """The means over the seeds that ended well, a row a rule."""
+    """Average over the seeds that succeeded; one row per rule."""
     rows = []
     for method, runs in found.items():
         good = [run for run in runs if "accuracy" in run]

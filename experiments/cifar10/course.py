@@ -1,10 +1,10 @@
-"""How residual, radius and cosines go over a training, with contraction kept and without.
+"""Residual, radius and cosines during training, with and without contraction control.
 
     python -m experiments.cifar10.course --data ../shared/data/cifar10 --epochs 20
 
-The narrow network, feedback drawn at a gain of 0.3 and learning at the full rate: a setting in
-which alignment makes the loop's gain grow. One run with the controller, one without. A row an epoch
-goes to OUT/course-WITH.jsonl; both are printed as a table.
+The narrow network, with feedback drawn at a gain of 0.3 and learning at the full rate: in this
+setting alignment increases the gain of the loop. One run with the controller, one without. The row
+of each epoch is appended to OUT/course-WITH.jsonl; both are printed as a table.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from experiments.jobs import markdown
 SETTLING = Settling(tolerance=0, free_steps=4, nudged_steps=6, verify=False)
 COST = get_cost("cross-entropy")
 CHECKED = 10
-"""Training examples at which updates are compared with the true gradient."""
+"""Number of training examples on which updates are compared with the true gradient."""
 
 
 def cosines(field: LayeredField, data: Dataset) -> dict[str, float]:
-    """Of the update as it is made to the true gradient: of all, and of each forward weight."""
+    """Cosines of the update to the true gradient: over all weights, and per forward weight."""
     x = data.train.inputs[:CHECKED].view(CHECKED, *(field.input or ()))
     y = data.vectors(data.train.targets[:CHECKED], torch.float32)
     update = AsymEP(settling=SETTLING)(field, x, y, COST).updates
@@ -89,7 +89,7 @@ def course(
 
 
 def course_table(rows: Sequence[dict[str, float]]) -> str:
-    """The table of a course."""
+    """Format the table of a course."""
     columns = {
         "epoch": ".0f",
         "test": ".1f",

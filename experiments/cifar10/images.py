@@ -1,4 +1,4 @@
-"""Where the images are, in a form that is read in a second."""
+"""Locate the images, and convert them to a format that loads within a second."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ARCHIVE = "cifar10-jpeg.tar.xz"
 
 
 def packed(given: str, folder: Path) -> str:
-    """What `eqprop-run --dataset` is to be given for the images at a place.
+    """Give the value of `eqprop-run --dataset` for the images at a path.
 
-    The images of files are packed into FOLDER/images.npz, once; the format of CIFAR-10's own
-    binary files and data sets by name stay as they are.
+    Image files are packed once into FOLDER/images.npz. CIFAR-10's own binary files and named data
+    sets are used directly.
 
     Args:
-        given: a name, a folder, or one that holds the archive of JPEG files.
-        folder: of the experiment.
+        given: a name, a folder, or a folder with the archive of JPEG files.
+        folder: the experiment's folder.
 
     Raises:
-        InputError: there is no such place.
+        InputError: the path does not exist.
     """
     place = Path(given).expanduser()
     archive = place / ARCHIVE if place.is_dir() else place
@@ -48,7 +48,7 @@ def packed(given: str, folder: Path) -> str:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Write an archive's plain files below a folder; `extractall(filter=)` needs Python 3.11.4."""
+    """Extract an archive's regular files; `extractall(filter=)` needs Python 3.11.4."""
     with tarfile.open(archive) as tar:
         for member in tar:
             place = folder / member.name
@@ -58,7 +58,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             read = tar.extractfile(member)
-            assert read is not None  # of a plain file
+            assert read is not None  # a regular file
             with read, place.open("wb") as written:
                 shutil.copyfileobj(read, written)
 

@@ -1,4 +1,4 @@
-"""What is said of a trained network beside its test error."""
+"""Measures of a trained network besides its test error."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from bioplaus.solvers import Euler
 from bridge.seeding import generator
 
 EXACT = Settling(tolerance=1e-9, free_steps=3000, nudged_steps=3000, verify=False)
-"""How the phases of the true gradient settle, in float64."""
+"""Settling of the phases of the true gradient, in float64."""
 SIMULATED = Settling(Euler(0.1), 1e-7, 20_000, 20_000, check_every=10, verify=False)
 """A long simulation: small steps of ds/dt = F(s), all units at once."""
 
 
 @contextlib.contextmanager
 def without_autograd() -> Iterator[None]:
-    """Refuse whatever would keep a tensor for a backward pass.
+    """Refuse to save tensors for a backward pass.
 
     Raises:
-        RuntimeError: within the block something is recorded for autograd.
+        RuntimeError: something was recorded for autograd within the block.
     """
 
     def refuse(tensor: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def without_autograd() -> Iterator[None]:
 
 
 def without_feedback(field: LayeredField) -> LayeredField:
-    """The field with nothing but its connections upwards, which are the same tensors."""
+    """The field with only its feedforward connections, which share their tensors."""
     upwards = [c for c in field.connections if c.source < c.target]
     names = {c.name for c in upwards} | {n for n in field.parameters if n.startswith("bias")}
     assert field.input is not None
@@ -74,13 +74,13 @@ def accuracy(field: LayeredField, data: Dataset, settling: Settling, rows: int =
 def described(
     config: EqpropConfig, field: LayeredField, data: Dataset, rows: int = 20
 ) -> dict[str, float]:
-    """The columns of the table that a trained network has, by name.
+    """Compute the columns of the table for a trained network, by name.
 
     Args:
         config: of its run.
         field: the network.
-        data: that it has learnt.
-        rows: training examples at which updates are compared.
+        data: the data that it was trained on.
+        rows: number of training examples on which updates are compared.
     """
     rule = make_estimator(config)
     settling = dataclasses.replace(rule.settling, verify=False)
@@ -99,7 +99,7 @@ def described(
 def of_states(
     field: LayeredField, cut: LayeredField, x: Tensor, settling: Settling
 ) -> dict[str, float]:
-    """Residuals, the loop's radius, the asymmetry, and what feedback does to the states."""
+    """Residuals, spectral radius of the loop, asymmetry, and effect of feedback on the states."""
     drive = field.drive(x)
     free = free_phase(field, x, settling=settling, drive=drive)
     residual = free.residual.double()
@@ -124,7 +124,7 @@ def of_updates(
 ) -> dict[str, float]:
     """Cosines of the update to the true gradient, and to that of a long simulation from rest.
 
-    The update is made as in training, and without autograd where the rule is local.
+    The update is computed as in training, and without autograd if the rule is local.
     """
     cost = resolve("cost", config.estimator.cost)
     rule = dataclasses.replace(rule.without_regulariser(), gate=math.inf)
@@ -142,7 +142,7 @@ def of_updates(
 
 
 def cosine(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """The cosine between updates, over the names of the first."""
+    """The cosine between two updates, over the names in the first."""
     flat = [torch.cat([each[name].flatten().double() for name in a]) for each in (a, b)]
     found = measures(*flat)[0]["cosine"]
     return math.nan if found is None else found

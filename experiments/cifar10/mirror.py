@@ -1,11 +1,11 @@
-"""asym-ep with transposes that are learned: weights of their own, which noise teaches.
+"""asym-ep with learned transposes: separate weights that are trained with noise.
 
     --field experiments.cifar10.mirror:mirrored --estimator experiments.cifar10.mirror:MirroredEP
 
-Each connection but those from the input has a second weight Q beside its W. In the nudged phase
-deviations go back through Q^T in place of W^T. After each update of W, a few rows of noise z enter
-the layers below a connection, and Q is moved so that Q z comes nearer to W z: what a unit needs to
-know of W is its response.
+Each connection except those from the input has a second weight Q besides its W. In the nudged phase
+deviations go back through Q^T instead of W^T. After each update of W, a few rows of noise z are fed
+into the layers below a connection, and Q is moved so that Q z gets closer to W z. A unit thus
+learns W only from its response.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from bioplaus.nudging import AbstractDeviations, Nudge, Symmetrised
 
 PREFIX, STEPS = "mirror.", "mirror.steps"
 ROWS = 16
-"""Rows of noise an update."""
+"""Rows of noise per update."""
 
 
 class MirroredField(LayeredField):
-    """A layered field that keeps, among its parameters, a second weight Q of each connection.
+    """A layered field whose parameters include a second weight Q for each connection.
 
-    Q is no part of the dynamics ds/dt = mu(x, s); no rule moves it, `constrain` does.
+    Q is not part of the dynamics ds/dt = mu(x, s). No rule updates it; `constrain` does.
     """
 
     derived = (*LayeredField.derived, "mirrors")
 
     def __init__(self, like: LayeredField, generator: torch.Generator | None) -> None:
-        """Draw Q like W, apart from it.
+        """Draw Q from the distribution of W, independently of it.
 
         Raises:
             InputError: a connection is not linear.
@@ -90,10 +90,10 @@ class MirroredField(LayeredField):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Move each Q along the slope of ||W z - Q z||^2 to where it is least; z is noise."""
+        """Take the gradient step on ||W z - Q z||^2 with noise z that minimises it, for each Q."""
         super().constrain()
         steps = self.parameters.get(STEPS)
-        if steps is None:  # the fields that are made on the way
+        if steps is None:  # for fields that are built on the way
             return
         steps.add_(1)
         g = torch.Generator().manual_seed(int(steps))
@@ -119,7 +119,7 @@ class MirroredSymmetrised(Symmetrised):
 
 @dataclass(frozen=True)
 class MirroredEP(AsymEP):
-    """asym-ep with Q^T in place of W^T: exact where Q is W."""
+    """asym-ep with Q^T instead of W^T: exact if Q = W."""
 
     name = "asym-ep with learned transposes"
     rank = 99

@@ -1,4 +1,4 @@
-"""Runs in pieces: each goes as far as the time allows, and on from there the next time."""
+"""Run jobs in pieces: each runs as long as the time allows, and continues the next time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bridge.runlog import read_run
 from experiments.jobs import CLI, FAILED
 
 STOPPED = 75
-"""The exit status of a run that has stopped in good order, to go on later."""
+"""The exit status of a run that has stopped cleanly and can be resumed."""
 LAST = 20.0
-"""Seconds that a run is given to write its checkpoint once it is asked to stop."""
+"""Seconds for a run to write its checkpoint after it was asked to stop."""
 
 
 def ended(path: Path) -> str | None:
-    """How a run has ended: "finished" or "failed"; None where there is more to do."""
+    """Give how a run has ended: "finished" or "failed"; None if it has not."""
     try:
         status = read_run(path).status
     except InputError:
@@ -34,19 +34,19 @@ def run_piece(
     seconds: float,
     told: Callable[[str], None],
 ) -> bool:
-    """Run jobs in turn until all have ended or the time is up.
+    """Run jobs one after another until all have ended or the time is up.
 
     Args:
         jobs: arguments of `eqprop-run` by name; the log is FOLDER/NAME.h5.
-        folder: made if it is not there.
-        seconds: after which the run under way is asked to stop; it is gone on with next time.
-        told: given a line for each run that ends or stops.
+        folder: created if it does not exist.
+        seconds: the time after which the current run is asked to stop; it is resumed next time.
+        told: receives a line for each run that ends or stops.
 
     Returns:
         Whether all have ended.
 
     Raises:
-        RuntimeError: a run ended in another way; the message is its own.
+        RuntimeError: a run ended in another way; the message is that of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + seconds

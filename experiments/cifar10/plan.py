@@ -1,4 +1,4 @@
-"""What is run: networks by size, rules by name, and the settings of `eqprop-run` for each pair."""
+"""The plan of the runs: networks by size, rules by name, and `eqprop-run`'s settings for each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CONFIG = Path(__file__).parents[2] / "configs" / "cifar10.toml"
 
 @dataclass(frozen=True)
 class Size:
-    """How large a run is.
+    """The size of a run.
 
     Attributes:
-        network: keys of the network that differ from the config's.
-        train, test: examples; None takes all.
+        network: network keys that differ from the config's.
+        train, test: number of examples; None uses all.
         epochs: passes over the training examples.
-        seeds: how many runs a rule.
+        seeds: number of runs per rule.
         more: other keys that differ.
     """
 
@@ -63,7 +63,7 @@ SIZES = {
         },
     ),
 }
-"""By name; the first three are for a GPU."""
+"""Sizes by name; the first three are for a GPU."""
 
 _INDEPENDENT = {"optimizer.rates": "{feedback=0.1}"}
 METHODS: dict[str, dict[str, object]] = {
@@ -103,20 +103,22 @@ METHODS: dict[str, dict[str, object]] = {
         "optimizer.rates": "{}",
     },
 }
-"""The rows of the table. In a network without feedback the adjoint is there after as many steps as
-there are layers: that is backpropagation, to the last digit."""
+"""The rows of the table.
+
+In a network without feedback the adjoint converges after as many steps as there are layers. This is
+exactly backpropagation."""
 
 _NOT_OF = {
     "recurrent-backprop": ("phases.nudged_steps",),
     "backpropagation": ("phases.nudged_steps", "contraction.limit", "contraction.every"),
 }
-"""Keys that have nothing to be about under a rule."""
+"""Keys that do not apply to a rule."""
 
 
 def arguments(
     method: str, size: Size, seed: int, dataset: str, more: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The arguments of `eqprop-run` for one run: those of CONFIG, and what differs."""
+    """Give the arguments of `eqprop-run` for one run: those of CONFIG, and the differences."""
     chosen = flatten(tomllib.loads(CONFIG.read_text("utf-8")))
     chosen |= {f"network.{key}": value for key, value in size.network.items()}
     chosen |= {"epochs": size.epochs, "data.train_size": size.train, "data.test_size": size.test}
