@@ -1,13 +1,14 @@
-"""Speed and memory of decoding, as ratios to transformers' `generate` in one process.
+"""Speed and memory of decoding, as ratios to transformers' `generate` in the same process.
 
     PYTHONPATH=. python benchmarks/decoding.py [--json] [--repeat N] [--static]
 
-8 rows of the policy and 8 of the mixture (weight 0.125), 128 + 128 tokens, a Llama of 2 layers and
-width 64 with 1,000 words, against `generate` of one model for 16 rows: of the plain model, and of
-the same LoRA adapter, in one pass for both policies and in two, as where the model forbids one. The
-policy runs on 16 rows and the reference on 8: arithmetic says 1.5. With --static both sides have
-caches of fixed length; `benchmarks/gpu.py --only decoding` does so on a GPU, by recorded steps.
-Memory is what the caches hold at the end, by length, over the shortest's; linear is 2, 4.
+8 rows of the policy and 8 of the mixture (weight 0.125), 128 + 128 tokens, on a Llama of 2 layers
+and width 64 with 1,000 words. They are compared with `generate` of one model for 16 rows: with the
+plain model, and with the same LoRA adapter. With the adapter both policies run in one pass, or in
+two as for models that forbid one pass. The policy runs on 16 rows and the reference on 8, so a
+ratio of 1.5 is expected from the arithmetic. With --static both sides use caches of fixed length;
+`benchmarks/gpu.py --only decoding` does so on a GPU, with recorded steps. Memory is the size of the
+caches at the end, by length, relative to the shortest; linear growth is 2, 4.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def ours(policy: Policy, length: int = ANSWER, by: Callable[..., Answers] | None
 
 @torch.no_grad()
 def theirs(policy: Policy, static: bool = False, compiled: bool = False) -> None:
-    """Transformers' `generate`; a static cache alone would have it compiled on a GPU."""
+    """Transformers' `generate`; with only a static cache it would be compiled on a GPU."""
     model: Any = policy.model
     given = prompts(policy)
     ids, mask = (torch.cat((each, each)) for each in (given.ids, given.mask.long()))
@@ -72,7 +73,7 @@ def theirs(policy: Policy, static: bool = False, compiled: bool = False) -> None
 
 
 def seconds(works: list[Callable[[], object]], repeat: int) -> list[float]:
-    """Median time of each, taken in turns so that a busy machine slows all of them."""
+    """Median time of each, measured in turns so that a busy machine slows all of them."""
     times: list[list[float]] = [[] for _ in works]
     for round_ in range(repeat + 1):
         for work, found in zip(works, times, strict=True):
@@ -84,7 +85,7 @@ def seconds(works: list[Callable[[], object]], repeat: int) -> list[float]:
 
 
 def cache_bytes(policy: Policy, length: int) -> int:
-    """What the caches of both models hold after an answer of so many tokens."""
+    """Bytes of the caches of both models after an answer of so many tokens."""
     kept: list[Any] = []
     original = decoding.Streams
 

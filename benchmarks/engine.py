@@ -1,17 +1,18 @@
-"""CPU time a training image: equilibrium propagation over backpropagation of the same layers.
+"""CPU time per training image: equilibrium propagation relative to backpropagation.
 
     python benchmarks/engine.py [--only WORD] [--json]
 
-One process, one thread, batch 50, real MNIST images, both with plain gradient descent. The two
-are run in turn, and the ratio is that of each pair's CPU times (median, quartiles). Cases:
+One process, one thread, the same layers, batch 50, real MNIST images, both with plain gradient
+descent. The two run in turns, and the ratio is that of each pair's CPU times (median, quartiles).
+Cases:
 
 - `fixed`: 784-512-10, exactly 30 free and 10 nudged steps, for each nudging, sweeps and Euler;
 - `converged`: 784-512-512-512-10, every row settled to a residual of 1e-3 in each phase, on the
   initial network and after learning 5,000 images; feedback of gain 0.3 at 90 degrees, and as in
   configs/mnist-3x512.toml (0.2 times the transpose), where more sweeps are needed at first;
 - `exact`: asym-ep, settled likewise, after learning 2,000 images: how its cost grows with width and
-  depth. `products` is what counting multiplications gives in place of measuring;
-- `together`: an update of M networks as one program over M updates one after another.
+  depth. `products` is the ratio from counting multiplications instead of measuring;
+- `together`: an update of M networks as one program relative to M separate updates.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def backpropagation(sizes: list[int], x: torch.Tensor, labels: torch.Tensor) -> 
 
 
 def equilibrium(run: Run, x: torch.Tensor, y: torch.Tensor) -> tuple[Callable[[], None], dict]:
-    """One training step of a run, and what its last phases said of themselves."""
+    """One training step of a run, and a summary of its last phases."""
     buffers = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
     last: dict = {}
 
@@ -68,7 +69,7 @@ def equilibrium(run: Run, x: torch.Tensor, y: torch.Tensor) -> tuple[Callable[[]
 
 
 def ratio(ours: Callable[[], None], theirs: Callable[[], None], pairs: int, repeat: int) -> dict:
-    """CPU time of `ours` over `theirs`, run in turn."""
+    """CPU time of `ours` relative to `theirs`, run in turns."""
 
     def clock(step: Callable[[], None]) -> float:
         began = time.process_time()
@@ -89,7 +90,7 @@ def ratio(ours: Callable[[], None], theirs: Callable[[], None], pairs: int, repe
 
 
 def multiplications(step: Callable[[], None]) -> int:
-    """Multiplications within the matrix products of one step."""
+    """Number of multiplications in the matrix products of one step."""
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() // 2
@@ -120,7 +121,7 @@ def case(sizes: list[int], sets: list[str], trained: int, pairs: int, repeat: in
 
 
 def together(members: int, sets: list[str], pairs: int) -> dict:
-    """The ratio of updates of many seeds together over as many alone."""
+    """The ratio of updates of many seeds together to as many separate updates."""
     rate = "optimizer.learning_rate=1e-3"
     common = ["data.train_size=5000", "data.test_size=1", rate, *sets]
     configs = [load_config(EqpropConfig, sets=[*common, f"seed={k}"]) for k in range(members)]
@@ -147,7 +148,7 @@ def together(members: int, sets: list[str], pairs: int) -> dict:
 
 
 def cases(pairs: int) -> Iterator[tuple[str, Callable[[], dict]]]:
-    """What is measured, by name."""
+    """The cases, by name."""
     fixed = ["phases.tolerance=0", "phases.free_steps=30", "phases.nudged_steps=10"]
     settled = ["phases.tolerance=1e-3", "phases.free_steps=100", "phases.nudged_steps=100"]
     small, deep = [784, 512, 10], [784, 512, 512, 512, 10]
@@ -177,7 +178,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="WORD", default="", help="cases whose name begins so")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    load_dataset("mnist", train_size=1, test_size=1)  # fails early where the data are missing
+    load_dataset("mnist", train_size=1, test_size=1)  # fails early if the data are missing
     wanted = (each for each in cases(arguments.pairs) if each[0].startswith(arguments.only))
     results = {name: measure() for name, measure in wanted}
     if arguments.json:

@@ -1,16 +1,16 @@
-"""CPU time of fields beyond the chain, as ratios of steps that are run in turn.
+"""CPU time of fields other than the chain, as ratios of steps that run in turns.
 
     python benchmarks/fields.py [--against CHECKOUT] [--json]
 
-One process, one thread; the best of several times of each step, taken in turn, over one another.
+One process, one thread; each ratio uses the best of several times, measured in turns.
 
-- `generic`: asym-ep on 784-256-10 by a `FunctionField` over that by the layered field that says the
-  same, 20 free and 10 nudged steps each.
-- `convolution`: an update of asym-ep by a convolutional field over the bare convolutions of torch
-  that its phases need (as many forward and transposed ones, pooling and gradients of kernels).
-- `default`: an update of the default run of `eqprop-run` (784-512-10, vector-field) over that of
-  the package in CHECKOUT, another copy of this repository, in processes that take turns; the same
-  for 784-512-512-512-10 and for asym-ep.
+- `generic`: asym-ep on 784-256-10 with a `FunctionField`, relative to the equivalent layered field;
+  20 free and 10 nudged steps each.
+- `convolution`: an update of asym-ep with a convolutional field, relative to torch's convolutions
+  that its phases need (as many forward and transposed ones, pooling and kernel gradients).
+- `default`: an update of the default run of `eqprop-run` (784-512-10, vector-field), relative to
+  that of the package in CHECKOUT, another copy of this repository, in alternating processes;
+  likewise for 784-512-512-512-10 and for asym-ep.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COST = get_cost("squared-error")
 
 
 def best(steps: dict[str, Callable[[], object]], rounds: int, repeat: int) -> dict[str, float]:
-    """Milliseconds of CPU of each step, the best of rounds in turn."""
+    """CPU milliseconds of each step, the best of several rounds in turns."""
     found = dict.fromkeys(steps, float("inf"))
     for _ in range(rounds + 1):
         for name, step in steps.items():
@@ -51,7 +51,7 @@ def best(steps: dict[str, Callable[[], object]], rounds: int, repeat: int) -> di
 
 
 def generic(rounds: int) -> dict[str, float]:
-    """The same network by its formula and by its layers."""
+    """The same network as a formula and as layers."""
     g = torch.Generator().manual_seed(0)
     leaky = LeakyField([784, 256, 10], feedback_gain=0.3, generator=g)
 
@@ -106,10 +106,10 @@ def convolution(rounds: int) -> dict[str, float]:
 
     def bare() -> None:
         up(x, k["forward.1"])
-        for _ in range(free + 2):  # also the first pass upwards and the currents at s*
+        for _ in range(free + 2):  # including the first pass upwards and the currents at s*
             up(low, k["forward.2"])
             down(back, k["feedback.1"])
-        for _ in range(nudged):  # J^T d: each kernel the other way
+        for _ in range(nudged):  # J^T d: each kernel transposed
             down(above, k["forward.2"])
             up(twice, k["feedback.1"])
         wide = torch.rand(BATCH, 64, 14, 14)
@@ -151,7 +151,7 @@ NETWORKS = ([512], [512, 512, 512])
 
 
 def default(other: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Updates of this copy over those of another."""
+    """Updates of this copy relative to those of another."""
     here, found = Path(__file__).parent.parent, {}
     for hidden in NETWORKS:
         for name in ("vector-field", "asym-ep"):

@@ -1,20 +1,20 @@
-"""Speed on a GPU, after agreement with the CPU, in at most eight minutes.
+"""Speed on a GPU, after a check of agreement with the CPU, in at most eight minutes.
 
     PYTHONPATH=. python benchmarks/gpu.py [--only SECTION ...] [--dry-run] [--json]
 
-Sections, in this order; each line is a check:
+Sections, in this order; each line is one check:
 
-- `agreement`: the same on the CPU in float64: updates, steps and states of phases, policies;
-- `update`: one update over one of backpropagation of the same layers as a CUDA graph;
+- `agreement`: equality with the CPU in float64: updates, steps and states of phases, policies;
+- `update`: one update relative to backpropagation of the same layers as a CUDA graph;
 - `run`: the default MNIST run of ten epochs: seconds and test error;
-- `ensemble`: 32 seeds of the default run together over one alone, two epochs;
-- `games`: Nash-MD's step over the bare batched product, and 1,000 steps over 1,000 products;
+- `ensemble`: 32 seeds of the default run together relative to one alone, two epochs;
+- `games`: Nash-MD's step relative to the bare batched product, and 1,000 steps to 1,000 products;
 - `oracle`: equilibria of many games, in seconds;
-- `decoding`: policy and mixture of a language model over transformers' `generate` with the same
-  static cache; needs the extra lm.
+- `decoding`: policy and mixture of a language model relative to transformers' `generate` with the
+  same static cache; needs the extra lm.
 
-A ratio stands beside what it should be at most. `share` is the least time that the device's own
-copies or products would take, over what was taken. Without a GPU: one line, and exit code 2.
+Each ratio is printed with its upper limit. `share` is the minimum time that the device's own copies
+or products would take, relative to the measured time. Without a GPU: one line, and exit code 2.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from nlhf.games import random_games
 from nlhf.regularised_game import uniform_reference
 
 SECONDS = 480.0
-"""Of all sections together; what would begin later is left out, and said."""
+"""Seconds for all sections; what would start later is skipped, with a message."""
 
 Result = dict[str, Any]
 
@@ -61,10 +61,10 @@ class Check:
     """One line of the table.
 
     Attributes:
-        section: where it stands.
-        name: what is measured.
-        work: given the device, what was found; `ratio` or `off` is held against `most`.
-        most: what it should be at most; None has no goal.
+        section: its section.
+        name: what it measures.
+        work: gives the results for a device; `ratio` or `off` is compared with `most`.
+        most: the upper limit; None sets none.
     """
 
     section: str
@@ -79,7 +79,7 @@ def wait(device: str) -> None:
 
 
 def seconds(work: Callable[[], object], device: str, repeat: int = 5, inside: int = 20) -> float:
-    """Median time of one call, of `repeat` runs of `inside` calls."""
+    """Median time of one call, over `repeat` runs of `inside` calls."""
     work()
     times = []
     for _ in range(repeat):
@@ -93,7 +93,7 @@ def seconds(work: Callable[[], object], device: str, repeat: int = 5, inside: in
 
 
 def graphed(work: Callable[[], object], device: str) -> Callable[[], object]:
-    """The same as a CUDA graph; itself on a CPU."""
+    """The work as a CUDA graph; unchanged on a CPU."""
     if device != "cuda":
         return work
     aside = torch.cuda.Stream()
@@ -140,7 +140,7 @@ def update(sizes: list[int], rows: int, *sets: str) -> Callable[[str], Result]:
         run = make_run(sizes, sets, rows, device)
         told: list[str] = []
         updates, batch = chosen(run, told.append), torch.arange(rows)
-        for _ in range(3):  # the optimizer's first, the recording, the first replay
+        for _ in range(3):  # the optimizer's first step, the recording, the first replay
             updates.step(batch, now=True)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -173,7 +173,7 @@ def whole_run(epochs: int, *sets: str) -> Callable[[str], Result]:
 
 
 def ensemble(members: int, epochs: int, *sets: str) -> Callable[[str], Result]:
-    """Seconds of so many seeds together over those of one."""
+    """Seconds of so many seeds together, relative to one."""
 
     def work(device: str) -> Result:
         every = [[f"epochs={epochs}", f"seed={k}", *sets] for k in range(members)]
@@ -219,7 +219,7 @@ def nash(games: int, actions: int, steps: int) -> Callable[[str], Result]:
 
 
 def copies(device: str) -> float:
-    """Bytes a second that the device reads and writes in a copy."""
+    """Bytes per second that the device reads and writes in a copy."""
     a = torch.empty(64 << 20 if device == "cuda" else 1 << 20, device=device)
     b = torch.empty_like(a)
     return 2 * a.numel() * 4 / seconds(lambda: b.copy_(a), device)
@@ -235,7 +235,7 @@ def oracle(games: int, actions: int) -> Callable[[str], Result]:
 
 
 def agreement(sizes: list[int], name: str, dtype: torch.dtype) -> Callable[[str], Result]:
-    """The largest difference of an estimator's update from the CPU's in float64, relative."""
+    """The largest relative difference of an estimator's update from the CPU's in float64."""
 
     def work(device: str) -> Result:
         g = torch.Generator().manual_seed(0)
@@ -259,7 +259,7 @@ def agreement(sizes: list[int], name: str, dtype: torch.dtype) -> Callable[[str]
 
 
 def ends(sizes: list[int], dtype: torch.dtype) -> Callable[[str], Result]:
-    """Rows whose number of steps is another than the CPU's, of settling to a tolerance."""
+    """Number of rows that settle to a tolerance in another number of steps than on the CPU."""
 
     def work(device: str) -> Result:
         g = torch.Generator().manual_seed(0)
@@ -300,7 +300,7 @@ SINGLE, DOUBLE = torch.float32, torch.float64
 
 
 def checks() -> Iterator[Check]:
-    """All of them, in order."""
+    """All checks, in order."""
     for dtype, most in ((DOUBLE, 1e-9), (SINGLE, 1e-3)):
         word = str(dtype).removeprefix("torch.")
         for rule in ("vector-field", "asym-ep"):
@@ -333,17 +333,17 @@ def checks() -> Iterator[Check]:
 
 
 def line_of(check: Check, found: Result) -> str:
-    """A line of the table."""
+    """Format a line of the table."""
     cells = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()]
     goal = "" if check.most is None else f"  (at most {check.most:g})"
     return f"{check.section:10} {check.name:42} {', '.join(cells)}{goal}"
 
 
 def measured(check: Check, device: str) -> Result:
-    """What a check finds, and whether that is what it should be; a failure in one line."""
+    """Run a check, and tell whether it is within its limit; a failure becomes one line."""
     try:
         found = check.work(device)
-    except Exception as error:  # the others are still of use
+    except Exception as error:  # the other checks are still useful
         return {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
     if check.most is not None:
         value = found.get("ratio", found.get("off"))

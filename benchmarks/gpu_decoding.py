@@ -15,7 +15,7 @@ REPEAT = 3
 
 
 def seconds(work: Callable[[], object], device: str, repeat: int = REPEAT) -> float:
-    """Median time of a call, the first one left out."""
+    """Median time of a call, without the first."""
     times = []
     for _ in range(repeat + 1):
         began = time.perf_counter()
@@ -46,11 +46,11 @@ def agreement(lora: bool, length: int = 32) -> Work:
 
 
 def ratio(kind: str, compiled: bool = False) -> Work:
-    """8 + 8 rows, 128 + 128 tokens: recorded steps over `generate` with the same static cache.
+    """8 + 8 rows, 128 + 128 tokens: recorded steps relative to `generate` with a static cache too.
 
     Args:
-        kind: "full", "lora", "lora, two passes", or "smollm2": of its size, LoRA, bfloat16.
-        compiled: also against `generate` as transformers compiles it by itself.
+        kind: "full", "lora", "lora, two passes", or "smollm2": its size, LoRA, bfloat16.
+        compiled: also compare with `generate` as transformers compiles it by default.
     """
 
     def work(device: str) -> Result:
@@ -87,7 +87,7 @@ def _how(told: list[str]) -> str:
 
 
 def checks() -> Iterator[tuple[str, Work, float | None]]:
-    """Name, work, and what it should be at most."""
+    """Name, work and upper limit of each check."""
     for lora in (False, True):
         yield f"{'lora' if lora else 'full'} float64, scores", agreement(lora), 1e-4
     for kind in ("full", "lora"):

@@ -1,13 +1,13 @@
-"""What estimates of the gradient cost, and how long a whole check takes.
+"""The cost of gradient estimates, and the duration of a whole check.
 
     python benchmarks/gradients.py [--json]
 
 One process, one thread, real MNIST images, no parameter update.
 
-- `update`: CPU time of one update over that of a centered `vector-field` with the same number of
-  steps (30 free, 10 nudged), run in turn: median of the ratios and quartiles. Networks of one and
-  three hidden layers, in clipped and in membrane coordinates, batch 50.
-- `check`: wall time of `check_gradients` on 784-512-512-512-10 with batch 100, every estimator,
+- `update`: CPU time of one update relative to that of a centered `vector-field` with the same
+  number of steps (30 free, 10 nudged), run in turns: median of the ratios and quartiles. Networks
+  of one and three hidden layers, in clipped and in membrane coordinates, batch 50.
+- `check`: wall time of `check_gradients` on 784-512-512-512-10 with batch 100, every estimator and
   the matrix-free oracle.
 """
 
@@ -35,7 +35,7 @@ COORDINATES = {
 
 
 def network(sizes: list[int], coordinates: str) -> LeakyField:
-    """Independent feedback weights, weak enough to settle."""
+    """A network with independent feedback weights, weak enough to settle."""
     return LeakyField(
         sizes,
         feedback_gain=0.3,
@@ -45,7 +45,7 @@ def network(sizes: list[int], coordinates: str) -> LeakyField:
 
 
 def ratio(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> dict:
-    """CPU time of `ours` over `theirs`, run in turn."""
+    """CPU time of `ours` relative to `theirs`, run in turns."""
 
     def clock(step: Callable[[], object], repeat: int = 10) -> float:
         began = time.process_time()

@@ -1,11 +1,11 @@
-"""Where a step of training a language model spends its time, in CPU seconds on one thread.
+"""Where a training step of a language model spends its time, in CPU seconds on one thread.
 
     PYTHONPATH=. python benchmarks/language_step.py [--layers N] [--repeat N]
 
 A random Llama of SmolLM2-135M's size with LoRA of rank 8 on queries and values; 2 prompts of 70
-tokens, 4 answers of the policy and 1 of the mixture (weight 0.125) each, 16 tokens. Scoring runs a
-prompt once for all its answers, and for comparison once for each. The smallest of the repeats,
-taken in turns.
+tokens, each with 4 answers of the policy and 1 of the mixture (weight 0.125), 16 tokens. Scoring
+processes each prompt once for all its answers and, for comparison, once for each. Reports the
+smallest time of the repeats, which are taken in turns.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make_policy(layers: int, dtype: torch.dtype) -> Policy:
 
 
 def works(policy: Policy, autocast: torch.dtype | None) -> dict[str, Callable[[], None]]:
-    """The parts of a step by their names."""
+    """The parts of a step, by name."""
     g = torch.Generator().manual_seed(1)
     ids = torch.randint(VOCABULARY, (PROMPTS, PROMPT), generator=g)
     prompts = Encoded(ids, torch.ones_like(ids, dtype=torch.bool))

@@ -1,10 +1,10 @@
-"""What it costs to look at many logs, and at large ones: CPU time, wall time, memory.
+"""The cost of reading many logs, and large logs: CPU time, wall time, memory.
 
     python benchmarks/lists.py [--json] [--logs 5000] [--rows 10000000] [--folder DIR] [--few]
 
-Every command runs in a process of its own. The base is `runs list` of a folder with one empty log,
-which is mostly the start of Python. Large logs are sealed, or as a kill leaves them. --few leaves
-out the commands that read all rows.
+Every command runs in its own process. The base is `runs list` of a folder with one empty log, which
+is mostly the start of Python. Large logs are measured sealed, and as a kill leaves them. --few
+skips the commands that read all rows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ os._exit(0)
 
 @dataclass(frozen=True)
 class Row:
-    """As many columns as a simple run has."""
+    """A record with as many columns as that of a simple run."""
 
     step: int
     loss: float
@@ -65,7 +65,7 @@ def small_log(path: Path, rows: int) -> Path:
 
 
 def large_log(path: Path, rows: int, seed: int) -> Path:
-    """Make a sealed log of many rows, faster than a run could."""
+    """Make a sealed log of many rows, faster than a run could write it."""
     small = read_contents(small_log(path.with_name("small.h5"), 1))
     path.with_name("small.h5").unlink()
     random_ = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ def large_log(path: Path, rows: int, seed: int) -> Path:
 
 
 def go_on(path: Path, rows: int) -> None:
-    """Go on with a log after all of its rows, and leave it as a kill does."""
+    """Continue a log after its last row, and leave it as a kill does."""
     tables: dict[str, type] = {"metrics": Row}
     reopen_run(path, tables=tables, config=CONFIG, rows={"metrics": rows}, step=rows).sync()
 
@@ -95,10 +95,10 @@ def measure(*arguments: object) -> dict[str, float]:
 
 
 def measured(*arguments: object) -> dict[str, float]:
-    """Run Python; give CPU and wall seconds, and the most memory in MB."""
+    """Run Python; give CPU and wall seconds, and peak memory in MB."""
     command = [sys.executable, *map(str, arguments)]
     began = time.perf_counter()
-    # A child's memory counts that of the process that it is forked from, so that one is small.
+    # A child's peak memory includes that of the process that forks it, so that one is small.
     done = subprocess.run(
         [sys.executable, "-c", _SMALL, *command], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -126,7 +126,7 @@ def of_many(folder: Path, logs: int) -> dict[str, dict[str, float]]:
 
 
 def of_large(folder: Path, rows: int, few: bool) -> dict[str, dict[str, float]]:
-    """Measure what there is to do with a log of many rows, sealed and not."""
+    """Measure all operations on a log of many rows, sealed and not."""
     result = {}
     logs = [large_log(folder / f"{i}.h5", rows, i) for i in range(2)]
     for kind in ("sealed", "not sealed"):

@@ -2,11 +2,11 @@
 
     PYTHONPATH=. python benchmarks/nash.py [--json] [--device cuda]
 
-- `oracle alone`: OpenSpiel's magnetic mirror descent to a gap of 1e-10 over the oracle, one game
-  of K = 10 and tau = 0.1 (the oracle goes on to 1e-20);
-- `oracle batched`: the same over the oracle's time a game in a batch of 2,000;
-- `one call`: 1,000 games of K = 50 to an exploitability of 1e-12, one by one over in one batch;
-- `step`: one Nash-MD step at B = 256, K = 256, float32, over the bare batched product.
+- `oracle alone`: time of OpenSpiel's magnetic mirror descent to a gap of 1e-10 relative to the
+  oracle, one game of K = 10 and tau = 0.1 (the oracle goes on to 1e-20);
+- `oracle batched`: the same relative to the oracle's time per game in a batch of 2,000;
+- `one call`: 1,000 games of K = 50 to an exploitability of 1e-12, one by one relative to one batch;
+- `step`: one Nash-MD step at B = 256, K = 256, float32, relative to the bare batched product.
 """
 
 from __future__ import annotations

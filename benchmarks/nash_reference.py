@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/nash_reference.py [--json]
 
 50 random games (independent uniform win probabilities, references uniform on the simplex), K = 10,
-tau = 0.1, float64. A reference at or below 1e-16 is the rounding of its computation: a smaller
-figure agrees with it. Exit code 1 if a figure is off by more than a factor of 2.
+tau = 0.1, float64. A reference value of at most 1e-16 is rounding error: any smaller value agrees
+with it. Exit code 1 if a value is off by more than a factor of 2.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REFERENCE = {
 
 
 def measure(seed: int = 0) -> dict[str, dict[int, tuple[float, float]]]:
-    """Figure and reference by method and T."""
+    """Measured value and reference by method and T."""
     g = torch.Generator().manual_seed(seed)
     P, mu = random_games(50, 10, g), random_policies(50, 10, g)
     found = {}
@@ -50,7 +50,7 @@ def measure(seed: int = 0) -> dict[str, dict[int, tuple[float, float]]]:
 
 
 def agrees(value: float, reference: float) -> bool:
-    """Within a factor of 2, or below a reference that is rounding."""
+    """Whether it is within a factor of 2, or below a reference that is rounding error."""
     return value / 2 <= reference <= value * 2 or max(value, reference) <= ROUNDING
 
 

@@ -1,8 +1,8 @@
-"""CPU time of an optimizer step over that of torch.optim.SGD, on the parameters of 784-512-10.
+"""CPU time of an optimizer step relative to torch.optim.SGD, on the parameters of 784-512-10.
 
     python benchmarks/optim.py [--json]
 
-One process, one thread; the optimizers step in turn, and the figures are medians over the turns.
+One process, one thread; the optimizers step in turns, and the results are medians over the turns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def tensors() -> dict[str, torch.Tensor]:
 
 
 def reference() -> Callable[[], None]:
-    """A step of torch.optim.SGD with gradients at hand."""
+    """A step of torch.optim.SGD with given gradients."""
     params, gradients = list(tensors().values()), list(tensors().values())
     optimizer = torch.optim.SGD(params, lr=1e-3)
 

@@ -1,11 +1,11 @@
-"""What ranking costs, from the file to the verdict.
+"""The cost of ranking, from the file to the verdict.
 
     python benchmarks/rank.py [--repeat N] [--json]
 
-CPU time (user and system) of `python cli.py rank FILE --bootstrap 1000` in a process of its own,
-one thread, with the start of Python and the imports; and that of `import torch` alone.
+CPU time (user and system) of `python cli.py rank FILE --bootstrap 1000` in its own process with one
+thread, including the start of Python and the imports; and that of `import torch` alone.
 
-- `battles`: 140,000 simulated battles of 53 models whose scores are spread by 0.5, as a CSV of
+- `battles`: 140,000 simulated battles of 53 models whose scores have a spread of 0.5, as a CSV of
   `model_a,model_b,winner`.
 - `votes`: the shipped human votes, five tables.
 """
@@ -28,7 +28,7 @@ MODELS, BATTLES, SPREAD = 53, 140_000, 0.5
 
 
 def write_battles(path: Path) -> Path:
-    """Battles between two random models, each won with the odds of its scores; no ties."""
+    """Write battles between two random models, won according to their scores; no ties."""
     rng = np.random.default_rng(0)
     scores = rng.normal(0, SPREAD, MODELS)
     a = rng.integers(0, MODELS, BATTLES)
@@ -42,7 +42,7 @@ def write_battles(path: Path) -> Path:
 
 
 def cpu_seconds(*command: str) -> float:
-    """User and system time of a process that must end well."""
+    """User and system time of a process, which must succeed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)

@@ -1,12 +1,12 @@
-"""What a log costs: time a row by number of columns, time to open, seal and read, share of a run.
+"""The cost of a log: time per row by number of columns, to open, seal and read; share of a run.
 
     python benchmarks/runlog.py [--json] [--rows 5000] [--epochs 10] [--folder DIR]
 
-One process. CPU time is that of the process with the system's share; wall time has the waiting for
-the disk in it (an fsync every five seconds). The share is that of all calls of the log, from
-opening to sealing, in the default `eqprop-run`, a row of 11 columns a step. A row of 15 columns is
-compared, too, with a training step of 784-512-10 on 50 images by backpropagation, the least that a
-logged step can cost.
+One process. CPU time includes the process's system time; wall time includes waiting for the disk
+(one fsync every five seconds). The share is that of all calls of the log, from opening to sealing,
+in the default `eqprop-run` with one row of 11 columns per step. A row of 15 columns is also
+compared with a training step of 784-512-10 on 50 images by backpropagation, the cheapest step that
+might be logged.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ REPETITIONS = 5
 
 
 def times(work: Callable[[], Any]) -> tuple[float, float]:
-    """CPU and wall seconds of a piece of work."""
+    """CPU and wall seconds of some work."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def log_rows(folder: Path, columns: int, rows: int) -> dict[str, float]:
-    """Microseconds a row, and milliseconds to open, seal and read a log of that many columns."""
+    """Microseconds per row, and milliseconds to open, seal and read a log of that many columns."""
     names = [("step", int), *((f"value_{i}", float) for i in range(columns - 1))]
     kind = make_dataclass("Row", names, frozen=True)
     records = [kind(step, *(step / (i + 1) for i in range(columns - 1))) for step in range(rows)]
@@ -84,7 +84,7 @@ def training_step() -> float:
 
 
 class Meter:
-    """Adds up the time in functions, of which one may call another."""
+    """Adds up the time spent in functions that may call each other."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -92,7 +92,7 @@ class Meter:
         self._inside = False
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Give a function that is timed."""
+        """Wrap a function so that it is timed."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
@@ -111,7 +111,7 @@ class Meter:
 
 
 def default_run(folder: Path, epochs: int) -> dict[str, float]:
-    """Percent of the time of a default `eqprop-run` that its log takes; a row's."""
+    """Percentage of the time of a default `eqprop-run` that its log takes, and time per row."""
     command = ["eqprop-run", "--epochs", str(epochs), "--quiet", "--out", str(folder / "run.h5")]
     rows, rest = Meter(), Meter()
     patched = [(RunLog, name, rest) for name in ("event", "save_weights", "sync", "close")]

@@ -1,12 +1,13 @@
-"""A whole training step beside TRL 1.13's NashMDTrainer: time and memory, full and LoRA.
+"""A whole training step compared with TRL 1.13's NashMDTrainer: time and memory, full and LoRA.
 
     PYTHONPATH=. python benchmarks/trainer_step.py [--layers N] [--width N] [--steps N] [--repeat N]
 
-The same random Llama, the same reward model (a Llama with a score, P = sigmoid of the difference),
-the same prompts: 4 of 32 tokens a step, one answer of the policy and one of the mixture each, 32 or
-128 tokens, Adam, float32. CPU seconds a step on one thread, the first step left out, the smallest
-of the repeats, which are taken in turns; memory is the largest of the process, less what it had
-with both models loaded. Needs TRL: pip install trl==1.13.0 (it is the last release with Nash-MD).
+Both use the same random Llama, the same reward model (a Llama with a score, P = sigmoid of the
+difference) and the same prompts. A step has 4 prompts of 32 tokens, each with one answer of the
+policy and one of the mixture, of 32 or 128 tokens; Adam, float32. Time is CPU seconds per step on
+one thread, without the first step, the smallest of the repeats, which are taken in turns. Memory is
+the process's peak, minus its memory with both models loaded. Needs TRL: pip install trl==1.13.0
+(the last release with Nash-MD).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def models(layers: int, width: int) -> tuple[Any, Any, Any]:
     shape: dict[str, Any] = {"layers": layers, "width": width, "heads": 4, "context": 1024}
     model, tokenizer = tiny_model(words(), **shape)
     tokenizer.pad_token = "w0"
-    # as large models are at the start: answers seldom end
+    # like large models at first: answers seldom end
     for parameter in model.parameters():
         parameter.data.mul_(0.1)
     config = transformers.LlamaConfig(**{**model.config.to_dict(), "num_labels": 1})
@@ -154,7 +155,7 @@ def _memory() -> int:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """One side, in a process of its own."""
+    """Measure one side, in its own process."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     step = {"ours": ours, "trl": trl}[args.side](args)
