@@ -166,7 +166,7 @@ def _said(doc: str | None) -> dict[str, str]:
 
 
 def sentence(meaning: str) -> str:
-    """Capitalize a meaning, unless it starts with a symbol such as rho or C(s, y)."""
+    """Capitalise a meaning, unless it starts with a symbol such as rho or C(s, y)."""
     first = meaning.partition(" ")[0]
     word = first.isalpha() and first not in _SYMBOLS
     return meaning[:1].upper() + meaning[1:] if word else meaning

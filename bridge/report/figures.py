@@ -72,7 +72,7 @@ def sections(found: Comparison) -> tuple[Section, ...]:
 
 
 def sentence(text: str) -> str:
-    """Capitalize the first letter of a text."""
+    """Capitalise the first letter of a text."""
     return text[:1].upper() + text[1:]
 
 

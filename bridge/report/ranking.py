@@ -28,7 +28,7 @@ class RankingView:
         lottery: one row per item, with the share of resamples in which it has weight.
         names: of the items in the order of `shares` and `counts`.
         shares, counts: win rates and battles, [K, K].
-        taus: regularization strengths, decreasing.
+        taus: regularisation strengths, decreasing.
         paths: weights of items as functions of tau, by name.
         members: items of the drawn cycles, and `edges` between them.
         cycles: rows of the table of cycles.
