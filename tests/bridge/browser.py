@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, as the tests of pages use it."""
+"""Debian's Chromium, headless, for the tests of pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--enable-unsafe-swiftshader",
-    # no name but this machine's can be looked up: a page that needs the network fails
+    # only this machine's name resolves: a page that needs the network fails
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
 
 def programs() -> tuple[str, str]:
-    """The paths of chromium and chromedriver; skips the test on a machine without them."""
+    """The paths of chromium and chromedriver; skips the test if they are missing."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("this machine has no Chromium: apt-get install chromium chromium-driver")
@@ -56,18 +56,18 @@ def browser(folder: Path) -> Iterator[Any]:
 
 
 def resize(driver: Any, width: int, height: int, phone: bool = False) -> None:
-    """Give the page's own size, not the window's."""
+    """Set the size of the page, not that of the window."""
     about = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", about)
 
 
 def complaints(driver: Any) -> list[str]:
-    """What the console says since the last call."""
+    """The messages on the console since the last call."""
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
 def screenshot(driver: Any, path: Path, whole: bool = True) -> None:
-    """Write a PNG of the page, below the fold too."""
+    """Write a PNG of the page, including what is below the fold."""
     about = {"format": "png", "captureBeyondViewport": whole}
     if whole:
         size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
@@ -83,6 +83,6 @@ def screenshot(driver: Any, path: Path, whole: bool = True) -> None:
 
 
 def print_pdf(driver: Any, path: Path) -> None:
-    """Write what a printer would get."""
+    """Write the page as a printer would get it."""
     about = {"printBackground": False, "paperWidth": 8.27, "paperHeight": 11.69}
     path.write_bytes(base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", about)["data"]))

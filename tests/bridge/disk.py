@@ -1,10 +1,10 @@
-"""A disk that lost its power: which files there may be, given all that was asked of it.
+"""A disk that lost its power: the files that may be left, given all writes to it.
 
-What is assumed of a file system: a page of a file that was written since the file was last forced
-has the content of any moment since, each page by itself; a file's size likewise. New names,
-renames and removals in a folder come in their order, as far as the folder has got, whatever became
-of the files. Forcing a file settles its content and size, and forcing a folder its names. Nothing
-else is settled.
+The file system is assumed to behave as follows. Each page written since its file was last forced
+may have the content of any moment since then, independently of other pages. The same holds for the
+size of a file. New names, renames and removals in a folder take effect in their order, up to some
+point, whatever happened to the files. Forcing a file fixes its content and size, and forcing a
+folder fixes its names. Nothing else is fixed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HEAD = struct.Struct("<c5Q")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the system; see tests/bridge/recorded_calls.c for the kinds."""
+    """One system call; see tests/bridge/recorded_calls.c for the kinds."""
 
     kind: str
     inode: int
@@ -48,13 +48,13 @@ def calls(trace: Path, folder: Path) -> list[Call]:
 
 @dataclass
 class File:
-    """A file's content when it was last forced, and what was asked since."""
+    """A file's content when it was last forced, and the calls since."""
 
     content: bytearray = field(default_factory=bytearray)
     since: list[Call] = field(default_factory=list)
 
     def forced(self) -> None:
-        """Settle everything."""
+        """Make everything permanent."""
         self.content = self.state(lambda page: len(self.since), len(self.since), 4096)
         self.since = []
 
@@ -67,7 +67,7 @@ class File:
         return found
 
     def pages(self, size: int) -> list[int]:
-        """The pages of so many bytes that were written since."""
+        """The pages among so many bytes that were written since."""
         touched = set()
         for call in self.since:
             if call.kind == "W":
@@ -76,10 +76,10 @@ class File:
         return sorted(touched)
 
     def state(self, until: Callable[[int], int], sized: int, size: int) -> bytearray:
-        """What the disk may hold.
+        """The content that the disk may hold.
 
         Args:
-            until: how many of the calls since have reached a page, by its number.
+            until: by page number, how many of the calls since have reached the page.
             sized: how many have reached the size.
             size: bytes of a page.
         """
@@ -88,7 +88,7 @@ class File:
         content = self.content + bytes(longest - len(self.content))
         for i, call in enumerate(self.since):
             if call.kind == "T":
-                # What was cut off reads as zeros, however long the file is made again.
+                # Truncated parts read as zeros, however long the file becomes again.
                 if sized > i:
                     content[call.place :] = bytes(max(len(content) - call.place, 0))
                 continue
@@ -104,7 +104,7 @@ class File:
 
 @dataclass
 class Folder:
-    """The names in a folder when it was last forced, and what was asked since."""
+    """The names in a folder when it was last forced, and the calls since."""
 
     names: dict[str, int] = field(default_factory=dict)
     since: list[tuple[str, int | None, str]] = field(default_factory=list)
@@ -122,12 +122,12 @@ class Folder:
         return names
 
     def forced(self) -> None:
-        """Settle everything."""
+        """Make everything permanent."""
         self.names, self.since = self.state(len(self.since)), []
 
 
 class Disk:
-    """What was asked of a disk up to a moment, and what a power cut may leave of it."""
+    """All requests to a disk up to a moment, and what a power cut may leave of them."""
 
     def __init__(self) -> None:
         """Start with an empty folder."""
@@ -136,7 +136,7 @@ class Disk:
         self._next = 1
 
     def do(self, call: Call) -> None:
-        """Take a call."""
+        """Process a call."""
         if call.kind in "ND":
             node, self._next = self._next, self._next + 1
             self._nodes[node] = File() if call.kind == "N" else Folder()
@@ -196,19 +196,19 @@ class Disk:
 
 
 class Choice:
-    """How much of what was not forced has reached the disk."""
+    """Chooses how much of what was not forced has reached the disk."""
 
     KINDS = ("nothing", "everything", "names", "sizes", "all but one", "only one", "some", "any")
 
     def __init__(self, kind: str, page: int, random_: random.Random) -> None:
-        """Choose.
+        """Set the kind of choice.
 
         Args:
             kind: one of KINDS: nothing; everything; names without content; names and sizes without
-                content; all pages but one; one page only, without names or with them; each page or
-                not; each page as of any moment.
-            page: bytes that are written whole.
-            random_: chooses.
+                content; all pages but one; a single page, without or with names; a random subset of
+                pages; each page as of a random moment.
+            page: bytes that are written atomically.
+            random_: source of randomness.
         """
         self._kind, self._page, self._random = kind, page, random_
         self._all = random_.random() < 0.5
@@ -223,7 +223,7 @@ class Choice:
         return n if self._kind != "only one" or self._all else 0
 
     def content(self, file: File) -> bytes:
-        """What has reached a file."""
+        """The content of a file that has reached the disk."""
         n, random_ = len(file.since), self._random
         if not n:
             return bytes(file.content)
@@ -249,7 +249,7 @@ class Choice:
 
 
 def kinds_of_forcing(trace: list[Call]) -> Iterator[str]:
-    """Each file or folder that was forced, by a name without numbers and random parts."""
+    """Each forced file or folder, by its name without numbers and random parts."""
     seen = set()
     for call in trace:
         if call.kind == "F":

@@ -1,10 +1,10 @@
-"""Let runs meet a full disk and look at what they leave; run as a process of its own.
+"""Run into full disks and check what the runs leave; started as a separate process.
 
     python -m tests.bridge.filling FOLDER RUNS limit|disk [SEED]
 
-prints a JSON object of counts. `limit`: no file can grow beyond a size, whatever the room. `disk`:
-a small file system in memory, which only root can mount; in half of the runs another file takes the
-rest of its room meanwhile. Half of the runs write a log, half checkpoints too.
+prints a JSON object of counts. `limit`: no file can grow beyond a size, whatever the free space.
+`disk`: a small file system in memory, which only root can mount; in half of the runs another file
+fills the rest of it meanwhile. Half of the runs write only a log, half also checkpoints.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from tests.bridge.records import new_log, row
 from tests.bridge.sessions import MAX_STEPS, Plan, check, truth
 
 DISK = 8 << 20
-# A log takes 0.3 MB to be opened; a checkpoint 0.3 MB, of which three lie there at a time. A whole
-# run with long notes takes 3.2 MB, and another 1.1 MB to be sealed: less than as it grew, so
-# that no limit on the size of files can refuse just this.
+# Opening a log takes 0.3 MB; a checkpoint takes 0.3 MB, and up to three exist at a time. A whole
+# run with long notes takes 3.2 MB, and sealing it another 1.1 MB: less than the growing log, so
+# that no limit on the size of files can refuse only the sealing.
 ROOM = {
     "limit": {
         "opening": (0, 250_000),
@@ -53,15 +53,15 @@ ROOM = {
     },
 }
 REFUSED = {"checkpoint": "a checkpoint", "sealed": "sealing", "written": "rows or weights"}
-"""What the line says, and what it was that had no room."""
+"""The error line, and what had no space."""
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int = DISK) -> Iterator[Path]:
-    """Mount a file system of so many bytes in memory, under a folder.
+    """Mount an in-memory file system of so many bytes under a folder.
 
     Raises:
-        OSError, CalledProcessError: this system has no such thing, or this user may not.
+        OSError, CalledProcessError: the system does not support it, or the user is not allowed to.
     """
     place = folder / "disk"
     place.mkdir()
@@ -87,7 +87,7 @@ def can_mount() -> bool:
 
 
 def take_room(disk: Path, leave: int = 0) -> None:
-    """Fill a disk with another file but for so many bytes."""
+    """Fill a disk with another file, except so many bytes."""
     with (disk / "other").open("ab") as file:
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
         if free > 0:
@@ -95,7 +95,7 @@ def take_room(disk: Path, leave: int = 0) -> None:
 
 
 def write(path: Path, say: Say) -> None:
-    """Write a log without an end."""
+    """Write a log without end."""
     weights = {"w": np.zeros(10)}
     with new_log(path, weights=weights) as log:
         for step in range(10**6):
@@ -108,7 +108,7 @@ def write(path: Path, say: Say) -> None:
 
 
 def check_log(path: Path, told: dict[str, int]) -> None:
-    """Check that every acknowledged row and weights are there."""
+    """Check that every acknowledged row and all acknowledged weights are there."""
     run = read_run(path)
     steps = run.table()["step"].tolist()
     assert steps == list(range(len(steps)))
@@ -126,13 +126,13 @@ class Filling:
     """Runs on one disk, one after another."""
 
     def __init__(self, folder: Path, kind: str, random_: random.Random) -> None:
-        """Take a folder: of a small disk, or of one that is large enough."""
+        """Take a folder, on a small disk or on a large one."""
         self._folder = folder
         self._small = kind == "disk"
         self._random = random_
 
     def fill(self, checkpoints: bool) -> str:
-        """Let one run meet the full disk, check, make room, go on; say what the disk refused."""
+        """Run into the full disk once, check, free space, resume; say what the disk refused."""
         path = self._folder / "run.h5"
         random_ = self._random
         aim, room = self._aim(checkpoints)
@@ -176,7 +176,7 @@ class Filling:
         return next(what for word, what in REFUSED.items() if word in said)
 
     def _aim(self, checkpoints: bool) -> tuple[str, int]:
-        """Choose what the disk shall refuse, and how many bytes of room that takes."""
+        """Choose what the disk is to refuse, and how many bytes of space that takes."""
         aims = ROOM["disk" if self._small else "limit"]
         chosen = [each for each in aims if checkpoints or each in ("opening", "rows", "meanwhile")]
         aim = self._random.choice(chosen)
@@ -204,7 +204,7 @@ class Filling:
 
 
 def _fork_program(work: Callable[[Say], None], output: Path) -> tuple[int, int]:
-    """Start a child that ends as a command does, the interpreter with it; see `killing.fork`."""
+    """Start a child that ends like a command, with its interpreter; see `killing.fork`."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
@@ -214,7 +214,7 @@ def _fork_program(work: Callable[[Say], None], output: Path) -> tuple[int, int]:
     with output.open("w") as file:
         for standard in (1, 2):
             os.dup2(file.fileno(), standard)
-    # Past its limit a write must fail, as Python has it.
+    # Beyond the limit a write must fail with an error, as in Python.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         work(lambda what, step: os.write(writing, f"{what}{step}\n".encode()) and None)
@@ -225,11 +225,11 @@ def _fork_program(work: Callable[[Say], None], output: Path) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Fill as often as asked for and print what was refused."""
+    """Fill as often as asked and print what was refused."""
     folder, runs, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     random_ = random.Random(int(sys.argv[4]) if len(sys.argv) > 4 else 0)
     torch.set_num_threads(1)
-    new_log(folder / "first.h5").close()  # gathers facts that forks inherit
+    new_log(folder / "first.h5").close()  # collects facts that forks inherit
     (folder / "first.h5").unlink()
     truth()
     refused: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Logs with a headline, which the tests of lists, comparisons and pages share."""
+"""Logs with a headline, for the tests of lists, comparisons and pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADLINE = Headline(metric="epochs/error", unit="%", label="test error", over="e
 
 @dataclass(frozen=True)
 class Batch:
-    """One update: the error of its own rows."""
+    """One update: the error on its own rows."""
 
     step: int
     error: float
@@ -41,7 +41,7 @@ def judged_log(
     command: str = "cli.py eqprop-run",
     **config: Any,
 ) -> Path:
-    """A log of epochs of ten updates each, with these errors at their ends."""
+    """A log of epochs of ten updates each, whose final errors are given."""
     with open_run(
         path,
         tables={"metrics": Batch, "epochs": Pass},

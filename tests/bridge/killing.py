@@ -1,9 +1,9 @@
-"""Kill writers at random moments and look at what is left; run as a process of its own.
+"""Kill writers at random moments and check what is left; started as a separate process.
 
     python -m tests.bridge.killing FOLDER KILLS [SEED]
 
-prints a JSON object of counts. The writers are forked from this process, which has imported
-everything already, so that a kill costs some hundredths of a second.
+prints a JSON object of counts. The writers are forked from this process, which has already imported
+everything, so that a kill takes only hundredths of a second.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write(path: Path, rows: int, say: Say) -> None:
 
 
 def fork(work: Callable[[Say], None]) -> tuple[int, int]:
-    """Do some work in a child; give its process and the pipe that it says things through."""
+    """Run a function in a child; give its process and the pipe for its messages."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -73,19 +73,19 @@ def fork_writer(path: Path, rows: int) -> tuple[int, int]:
 
 
 class Told:
-    """What a writer says through its pipe."""
+    """The messages of a writer through its pipe."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
         self._text = ""
 
     def wait_for(self, line: str) -> None:
-        """Read until a line has come, or the pipe has ended."""
+        """Read until a line has arrived, or the pipe has ended."""
         while f"{line}\n" not in self._text and self._read():
             pass
 
     def last(self) -> dict[str, int]:
-        """Read to the end; give the last step of each kind that was acknowledged."""
+        """Read to the end; give the last acknowledged step of each kind."""
         while self._read():
             pass
         os.close(self._pipe)
@@ -102,7 +102,7 @@ class Told:
 
 
 def check(run: Run, told: dict[str, int], rows: int) -> None:
-    """Compare what a log holds with what was acknowledged; every row is right, none is missing."""
+    """Compare a log with what was acknowledged: every row is right, none is missing."""
     metrics = run.table()
     n = len(metrics["step"])
     expected = [row(step) for step in range(n)]
@@ -120,10 +120,10 @@ def check(run: Run, told: dict[str, int], rows: int) -> None:
 
 
 def kill_one(folder: Path, random_: random.Random, seconds: Mapping[str, float]) -> str:
-    """Kill one writer somewhere in its life, check, recover, check again; say when it was."""
+    """Kill one writer at some point, check, recover, check again; say when it was."""
     path = folder / "run.h5"
     rows = random_.randrange(1, MAX_ROWS)
-    # Some writers replace an older log, which must stand until the new one does.
+    # Some writers replace an older log, which must exist until the new one does.
     older = path.exists() and random_.random() < 0.5
     if not older:
         path.unlink(missing_ok=True)
@@ -154,10 +154,10 @@ def kill_one(folder: Path, random_: random.Random, seconds: Mapping[str, float])
 
 
 def main() -> None:
-    """Kill as many writers as asked for and print when they were hit."""
+    """Kill as many writers as asked and print at which points."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
-    new_log(folder / "first.h5", overwrite=True).close()  # gathers facts that forks inherit
+    new_log(folder / "first.h5", overwrite=True).close()  # collects facts that forks inherit
     pid, pipe = fork_writer(folder / "run.h5", 1)
     told, times = Told(pipe), [time.monotonic()]
     for line in ("open0", "row0", "sealed0"):

@@ -1,10 +1,10 @@
-"""Kill runs with checkpoints at random moments, go on with them, and look at what they end with.
+"""Kill runs with checkpoints at random moments, resume them, and check their results.
 
     python -m tests.bridge.killing_sessions FOLDER KILLS [SEED]
 
-prints a JSON object of counts. A run is killed again and again, and goes on each time, until it
-ends. Half of the kills come at a random time, as from outside; the others where the process is
-about to ask the system for something: to open, rename or remove a file.
+prints a JSON object of counts. A run is killed and resumed again and again until it ends. Half of
+the kills come at a random time, as from outside; the others when the process is about to make a
+system call: to open, rename or remove a file.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tests.bridge.sessions import Plan, check, truth
 
 STEPS = 12
 CALLS = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.scandir")
-"""Audit events, each just before a call of the system."""
+"""Audit events, each raised just before a system call."""
 
 
 def _die_at(folder: Path, count: int) -> None:
-    """Be killed at that call of the system on the folder, counted from 1."""
+    """Be killed at the given system call on the folder, counted from 1."""
     calls = itertools.count(1)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -61,11 +61,11 @@ class Life:
         self._seconds = seconds
         self._calls = calls
         self._told: dict[str, int] = {}  # the last steps acknowledged
-        self._start = 0  # where the next process goes on
+        self._start = 0  # where the next process continues
         self._sealed = False
 
     def kill_once(self) -> str:
-        """Go on with the run and kill it; say when that was, "" if it has ended."""
+        """Resume the run and kill it; say when that was, "" if it has ended."""
         if self._finished():
             return ""
         from_outside = self._random.random() < 0.5
@@ -99,8 +99,8 @@ class Life:
             assert not told
             return "before the log was there"
         moment = _moment(path, pid, told)
-        # Rows past the checkpoint are written again, and so are weights; in a sealed log, which
-        # has no older ones, none may be left.
+        # Rows past the checkpoint are written again, and so are weights. A sealed log has no older
+        # weights, so none may be left.
         before = self._told
         self._told = {"row": min(before.get("row", 0), self._start)}
         if "checkpoint" in before:
@@ -120,7 +120,7 @@ class Life:
         assert self._start == self.plan.steps or run.status != "finished"
 
     def _recover(self) -> None:
-        """Seal the log, or a copy; any HDF5 reader then sees what ours does."""
+        """Seal the log, or a copy; any HDF5 reader then sees what our reader does."""
         path = self.plan.path
         here = self._random.random() < 0.5
         sealed = path if here else path.with_name("copy.h5")
@@ -155,7 +155,7 @@ class Life:
 
 
 def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
-    """Tell from what lies there what the process was doing."""
+    """Infer from the files what the process was doing."""
     folder = checkpoint_folder(path)
     run = read_run(path)
     if run.status == "finished" and run.sealed:
@@ -179,7 +179,7 @@ def _moment(path: Path, pid: int, told: dict[str, int]) -> str:
 
 
 def measure(folder: Path) -> tuple[tuple[float, float], int]:
-    """Give the seconds of a run's opening and of a step, and the calls of the system in all."""
+    """Measure the seconds of a run's opening and of a step, and count all system calls."""
     plan, calls = Plan(folder / "first.h5", STEPS, 2, 3), [0]
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -190,7 +190,7 @@ def measure(folder: Path) -> tuple[tuple[float, float], int]:
         plan.run(say)
         say("calls", calls[0])
 
-    plan.run(lambda what, step: None)  # gathers facts that forks inherit
+    plan.run(lambda what, step: None)  # collects facts that forks inherit
     plan.path.unlink()
     times = [time.monotonic()]
     pid, pipe = fork(count)
@@ -205,7 +205,7 @@ def measure(folder: Path) -> tuple[tuple[float, float], int]:
 
 
 def main() -> None:
-    """Kill as many times as asked for and print when that was."""
+    """Kill as many times as asked and print at which points."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     torch.set_num_threads(1)

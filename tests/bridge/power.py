@@ -2,11 +2,11 @@
 
     python -m tests.bridge.power FOLDER STATES [SEED] [--without]
 
-runs four small programs under a shim that records what they ask the system to put on a disk: a log
-that is opened, grows and is sealed; a run with checkpoints; the index of a sweep; a saved model.
-Then it rebuilds so many states that a power cut may leave (see `tests.bridge.disk`), in FOLDER,
-and reads each. Prints a JSON object of counts. With --without, every kind of forcing is left out
-in turn, and it prints how many states it took to find what that costs.
+runs four small programs under a shim that records their requests to write to the disk: a log that
+is opened, grows and is sealed; a run with checkpoints; the index of a sweep; a saved model. It then
+rebuilds, in FOLDER, so many states that a power cut may leave (see `tests.bridge.disk`), and reads
+each. Prints a JSON object of counts. With --without, each kind of forcing is omitted in turn, and
+it prints how many states it took to detect the damage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.bridge.disk import Call, Choice, Disk, calls, general, kinds_of_forci
 from tests.bridge.records import new_log, row, weights_of
 
 SAID = ".said"
-"""The file in which a program says what the disk has promised to keep."""
+"""The file in which a program records what the disk has promised to keep."""
 _SOURCE = Path(__file__).with_name("recorded_calls.c")
 ROWS = 1300
 
@@ -43,7 +43,7 @@ def _say(folder: Path, **told: Any) -> None:
 
 
 def write_log(folder: Path) -> None:
-    """Write a log, in a folder that is made for it, and say what was forced."""
+    """Write a log, in a folder created for it, and record what was forced."""
     liveness.HEARTBEAT_SECONDS = 1e9
     notes = saved = -1
     with new_log(folder / "new" / "runs" / "run.h5") as log:
@@ -63,12 +63,12 @@ def write_log(folder: Path) -> None:
 
 
 def check_log(folder: Path, told: Mapping[str, Any]) -> None:
-    """Check a log against what was forced before the cut: nothing of that is missing or wrong."""
+    """Check a log: nothing that was forced before the cut is missing or wrong."""
     path = folder / "new" / "runs" / "run.h5"
     if not told and not path.exists():
         return
     n = _check_rows(path, told)
-    # Every so often, so that there is time for more states.
+    # Only now and then, to leave time for more states.
     if random.random() < 0.03:
         recover(path)
         assert _check_rows(path, told) == n
@@ -97,7 +97,7 @@ def _check_rows(path: Path, told: Mapping[str, Any]) -> int:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """Train a small run with checkpoints, and say which are there."""
+    """Train a small run with checkpoints, and record which are there."""
     import torch
 
     from bridge.checkpoint import save_checkpoint
@@ -110,7 +110,7 @@ def write_checkpoints(folder: Path) -> None:
 
 
 def check_checkpoints(folder: Path, told: Mapping[str, Any]) -> None:
-    """Check that the newest checkpoint is whole, and not older than was said."""
+    """Check that the newest checkpoint is complete, and not older than was recorded."""
     from bridge.checkpoint import checkpoints, load_checkpoint
 
     found = checkpoints(folder / "run.h5.checkpoints")
@@ -133,7 +133,7 @@ def write_index(folder: Path) -> None:
 
 
 def check_index(folder: Path, told: Mapping[str, Any]) -> None:
-    """Check that the index is whole, and not older than was said."""
+    """Check that the index is complete, and not older than was recorded."""
     from bridge.sweep.index import read_index
 
     found = read_index(folder)
@@ -142,7 +142,7 @@ def check_index(folder: Path, told: Mapping[str, Any]) -> None:
 
 
 def write_model(folder: Path) -> None:
-    """Save a model as the commands do, in a folder that is made for it."""
+    """Save a model as the commands do, in a folder created for it."""
     import torch
     from safetensors.torch import save
 
@@ -152,14 +152,14 @@ def write_model(folder: Path) -> None:
     with new_folder(target, overwrite=False) as temporary:
         (temporary / "tokens").mkdir()
         (temporary / "tokens" / "vocabulary.json").write_text(json.dumps(list(range(900))))
-        # Its `save_file` renames by calls of its own that the shim does not see.
+        # safetensors' `save_file` renames by system calls that the shim does not see.
         (temporary / "model.safetensors").write_bytes(save({"w": torch.arange(3000.0)}))
         (temporary / "config.json").write_text("{}")
     _say(folder, saved=True)
 
 
 def check_model(folder: Path, told: Mapping[str, Any]) -> None:
-    """Check that the model is there whole, or not at all."""
+    """Check that the model is complete, or not there at all."""
     import torch
     from safetensors.torch import load_file
 
@@ -173,7 +173,7 @@ def check_model(folder: Path, told: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """What is run, and what checks a state that it may leave; its share of all states."""
+    """A program, the check of the states that it may leave, and its share of all states."""
 
     run: Callable[[Path], None]
     check: Callable[[Path, Mapping[str, Any]], None]
@@ -201,10 +201,10 @@ def build(folder: Path) -> Path:
 
 
 def record(name: str, library: Path, folder: Path) -> list[Call]:
-    """Run a program, and give what it asked of the disk.
+    """Run a program, and give its requests to the disk.
 
     Raises:
-        AssertionError: the calls do not add up to what lies on the disk.
+        AssertionError: the calls do not reproduce the files on the disk.
     """
     place, trace = folder / f"{name}.disk", folder / f"{name}.trace"
     make_folders(place)
@@ -240,18 +240,18 @@ def check_states(
 
     Args:
         name: of the program.
-        trace: what it asked of the disk.
+        trace: its requests to the disk.
         folder: where the states are rebuilt.
-        states: how many.
-        seed: of what is chosen.
-        without: a kind of forcing that is taken for not done.
+        states: number of states.
+        seed: of the random choices.
+        without: a kind of forcing that is ignored.
 
     Returns:
-        How many there were of each kind, and what was wrong with the first bad one, "" if none.
+        The number of states of each kind, and the error in the first bad one, "" if there is none.
     """
     random_ = random.Random(f"{name} {seed}")
     edges = _edges(trace)
-    # Half of the cuts are anywhere, the others around what settles something or gives a name.
+    # Half of the cuts are anywhere, the others near calls that force something or create a name.
     moments = sorted(
         random_.choice(random_.choice(edges))
         if random_.random() < 0.5
@@ -283,7 +283,7 @@ def check_states(
 
 
 def _edges(trace: list[Call]) -> list[list[int]]:
-    """The moments around calls that are no writes, those of one kind together."""
+    """The moments around calls that are not writes, grouped by kind."""
     found: dict[tuple[str, str], list[int]] = {}
     for i, call in enumerate(trace):
         if call.kind in "FRLUND":
@@ -296,7 +296,7 @@ def _said(trace: list[Call]) -> int:
 
 
 def main() -> None:
-    """Check as many states as asked for and print what there was."""
+    """Check as many states as asked and print the counts."""
     if sys.argv[1] == "--program":
         PROGRAMS[sys.argv[2]].run(Path(sys.argv[3]))
         return

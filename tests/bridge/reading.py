@@ -1,4 +1,4 @@
-"""Read logs while they are written, several readers at once; run as a process of its own.
+"""Read logs while they are written, with several readers; started as a separate process.
 
     python -m tests.bridge.reading FOLDER READS [READERS]
 
@@ -29,7 +29,7 @@ from tests.bridge.records import Epoch, new_log, row, weights_of
 ROWS = 2000
 NOTE = "x" * 1500
 PAUSE = 1e-3
-"""Seconds after a row, which leave the processor to the readers."""
+"""Pause in seconds after a row, which leaves the processor to the readers."""
 EXPECTED = {
     name: np.array([getattr(row(step), name) for step in range(ROWS)])
     for name in ("step", "loss", "converged", "phase")
@@ -37,13 +37,13 @@ EXPECTED = {
 
 
 class Acknowledged:
-    """Which log is being written, and how many rows of it are acknowledged; shared by processes."""
+    """The log being written and its number of acknowledged rows; shared between processes."""
 
     def __init__(self) -> None:
         self._both = ctypes.c_int64.from_buffer(mmap.mmap(-1, 8))
 
     def set(self, log: int, rows: int) -> None:
-        """Say both in one store."""
+        """Set both in one store."""
         self._both.value = log << 32 | rows
 
     def get(self) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class Acknowledged:
 
 
 def write(path: Path, acknowledged: Acknowledged) -> None:
-    """Write logs without an end; each one's seed is its number."""
+    """Write logs without end; the seed of each is its number."""
     for number in itertools.count(1):
         with new_log(path, seed=number, overwrite=True) as log:
             acknowledged.set(number, 0)
@@ -68,7 +68,7 @@ def write(path: Path, acknowledged: Acknowledged) -> None:
 
 
 def check(run: Run, rows: int) -> None:
-    """Check all that a log says against what its writer writes, of which it has so many rows."""
+    """Check everything in a log against what its writer writes, with so many rows acknowledged."""
     metrics, epochs = run.table(), run.table("epochs")
     n = len(metrics["step"])
     assert rows <= n <= ROWS
@@ -76,7 +76,7 @@ def check(run: Run, rows: int) -> None:
     assert run.config == {"epochs": 3}
     for name, values in EXPECTED.items():
         assert np.array_equal(metrics[name], values[:n])
-    # Written in the order of their tables, and read in that order too.
+    # Tables are written in order, and read in the same order.
     steps = list(range(50, 100 * len(epochs["step"]), 100))
     assert epochs["step"].tolist() == steps
     assert epochs["error"].tolist() == [step / 7 for step in steps]
@@ -87,13 +87,13 @@ def check(run: Run, rows: int) -> None:
 
 
 def read(path: Path, acknowledged: Acknowledged, reads: int) -> Counter[str]:
-    """Read so many logs that are being written; count those that were sealed too."""
+    """Read so many logs that are being written; count also those that were sealed."""
     found: Counter[str] = Counter()
     while found["while written"] < reads:
         number, rows = acknowledged.get()
         run = read_run(path)
         seed = run.meta["seed"]
-        # The next log takes the name a moment before it is acknowledged.
+        # The next log takes the name just before it is acknowledged.
         assert number <= seed <= acknowledged.get()[0] + 1
         check(run, rows if seed == number else 0)
         found["sealed" if run.sealed else "while written"] += 1
@@ -114,7 +114,7 @@ def _weights(run: Run) -> str:
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Do some work in a child; give its process."""
+    """Run a function in a child; give its process."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -129,7 +129,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """Let readers read as often as asked for in all, and print what they read."""
+    """Let readers read as often as asked in total, and print what they read."""
     folder, reads = Path(sys.argv[1]), int(sys.argv[2])
     readers = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     path, acknowledged = folder / "run.h5", Acknowledged()

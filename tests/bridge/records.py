@@ -1,4 +1,4 @@
-"""Records and logs that the tests of the run log share; without torch, so that forks are cheap."""
+"""Records and logs for the tests of the run log; without torch, so that forks are cheap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = {"forward.0": np.zeros((7, 5), np.float32), "bias": np.zeros(3)}
 
 @dataclass(frozen=True)
 class Step:
-    """One of each kind of column."""
+    """One column of each kind."""
 
     step: int
     loss: float
@@ -34,12 +34,12 @@ class Epoch:
 
 
 def row(step: int) -> Step:
-    """The row that belongs to a step."""
+    """The row of a step."""
     return Step(step, step / 3, step % 3 == 0, "nudged" if step % 2 else "free")
 
 
 def weights_of(step: int) -> dict[str, np.ndarray]:
-    """The weights that belong to a step."""
+    """The weights of a step."""
     return {name: np.full_like(tensor, step) for name, tensor in WEIGHTS.items()}
 
 
@@ -55,7 +55,7 @@ def new_log(path: Path, **options: Any) -> RunLog:
 
 
 def sealed_log(path: Path, rows: int = 20) -> Path:
-    """A log that ended well."""
+    """A log of a finished run."""
     with new_log(path) as log:
         for step in range(rows):
             log.log("metrics", row(step))

@@ -1,4 +1,4 @@
-"""A small run with checkpoints, of which every row and every state is known."""
+"""A small run with checkpoints, whose rows and states are all known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_STEPS = 40
 
 
 class Loop:
-    """Noise that is summed up: each row and the state depend on all steps before."""
+    """A running sum of noise: each row and the state depend on all previous steps."""
 
     def __init__(self) -> None:
         self.noise = torch.Generator().manual_seed(7)
@@ -39,12 +39,12 @@ class Loop:
         return self.rows[-1]
 
     def snapshot(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Everything that the next step depends on."""
         rows = [[r.step, r.loss, r.converged, r.phase] for r in self.rows]
         return {"sum": self.sum, "rows": rows, "random": random_states(noise=self.noise)}
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Go on from a snapshot."""
+        """Continue from a snapshot."""
         self.sum = saved["sum"]
         self.rows = [Step(*each) for each in saved["rows"]]
         set_random_states(saved["random"], noise=self.noise)
@@ -52,7 +52,7 @@ class Loop:
 
 @cache
 def truth() -> tuple[list[Step], list[torch.Tensor]]:
-    """Rows and sums of a run that is never stopped; the sum of no step first."""
+    """Rows and sums of an uninterrupted run; the first sum is that before any step."""
     loop = Loop()
     sums = [loop.sum.clone()]
     for _ in range(MAX_STEPS):
@@ -67,10 +67,10 @@ class Plan:
 
     Args:
         path: its log.
-        steps: of them, at most MAX_STEPS.
+        steps: number of steps, at most MAX_STEPS.
         every: steps between checkpoints.
         keep: steps between weights in the log.
-        note: characters of a text that is noted in each step.
+        note: length of a text that is logged in each step.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class Plan:
     note: int = 0
 
     def run(self, say: Say) -> None:
-        """Train, or go on, to the end."""
+        """Train to the end, from the start or resumed."""
         loop = Loop()
         with training_session(
             self.path,
@@ -109,14 +109,14 @@ class Plan:
 
 
 def check(run: Run, acknowledged: Mapping[str, int]) -> int:
-    """Check that all that was acknowledged is there and right, and the newest checkpoint good.
+    """Check that all acknowledged data are there and right, and the newest checkpoint is valid.
 
     Args:
-        run: one that has ended somehow.
-        acknowledged: the last step of row, weights and checkpoint.
+        run: a run that has ended in any way.
+        acknowledged: the last acknowledged step of rows, weights and checkpoints.
 
     Returns:
-        The step that the run would go on from; the last one of a run that is finished.
+        The step from which the run would resume; the last step if it is finished.
     """
     rows, sums = truth()
     metrics = run.table()
@@ -143,7 +143,7 @@ def check(run: Run, acknowledged: Mapping[str, int]) -> int:
 
 
 def _weights(run: Run) -> tuple[int, dict[str, Any]]:
-    """Give the weights in a log, of step 0 if there are none; refuses damaged ones."""
+    """Give the weights in a log, or those of step 0 if there are none; refuse damaged ones."""
     try:
         return run.weights()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Logs whose checksums are right and whose content is anyone's; made anew after the damage."""
+"""Logs with correct checksums and arbitrary content; resealed after the damage."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ def base_log(path: Path) -> Path:
 
 
 def damage(source: Path, target: Path, random_: random.Random) -> str:
-    """Copy a log, change what it says, make its checksums anew; say what was changed."""
+    """Copy a log, change its content, recompute its checksums; say what was changed."""
     shutil.copy(source, target)
     change = random_.choice(CHANGES)
     with h5py.File(target, "r+") as file:
         said = [change(file, random_)]
         if random_.random() < 0.2:
-            # the first may have left nothing of which the second can be made
+            # the first change may have removed what the second needs
             with contextlib.suppress(Exception):
                 said.append(random_.choice(CHANGES)(file, random_))
-        # Lists must look at the rest.
+        # Without a summary, lists must read the rest of the log.
         there = "summary" in file.attrs and "summary" in file and "summary" not in said[0]
         if there and random_.random() < 0.8:
             del file.attrs["summary"], file["summary"]
@@ -116,7 +116,7 @@ def _a_fact(file: h5py.File, random_: random.Random) -> str:
 
 
 def _mutated(value: Any, random_: random.Random) -> Any:
-    """Change one thing, somewhere in what JSON can say."""
+    """Change one thing somewhere in a JSON value."""
     if random_.random() < 0.25 or not isinstance(value, dict | list) or not value:
         return random_.choice(VALUES)
     if isinstance(value, dict):

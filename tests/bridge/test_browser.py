@@ -1,4 +1,4 @@
-"""The report and the viewer in a real browser that can reach nothing but this machine."""
+"""The report and the viewer in a real browser that can reach only this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data card is told in a line, kept in a log, and read back from it."""
+"""A data card is printed in one line, kept in a log, and read back from it."""
 
 from __future__ import annotations
 

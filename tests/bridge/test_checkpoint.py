@@ -1,4 +1,4 @@
-"""A checkpoint is loaded as it was saved or not at all, whatever happened to its files."""
+"""A checkpoint loads exactly as it was saved or not at all, whatever happened to its files."""
 
 from __future__ import annotations
 

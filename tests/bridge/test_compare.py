@@ -1,4 +1,4 @@
-"""Comparisons of logs against what is known of the numbers put in."""
+"""Comparisons of logs, checked against the known numbers in them."""
 
 from __future__ import annotations
 

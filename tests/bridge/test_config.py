@@ -1,4 +1,4 @@
-"""Configs: what wins over what, and every mistake in one line, all at once."""
+"""Configs: which source overrides which, and all mistakes at once, one line each."""
 
 from __future__ import annotations
 

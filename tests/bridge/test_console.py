@@ -1,4 +1,4 @@
-"""The console: exit codes, one line an error, tables that pipes can read."""
+"""The console: exit codes, one line per error, tables that pipes can read."""
 
 from __future__ import annotations
 

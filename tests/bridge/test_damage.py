@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile files: an InputError of one line, or the right data."""
+"""Damaged, foreign and hostile files: a one-line InputError, or the right data."""
 
 from __future__ import annotations
 

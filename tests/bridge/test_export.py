@@ -1,4 +1,4 @@
-"""Exports against the programs that read them."""
+"""Exports, checked by the programs that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever ends a run in the middle of a step, a whole step is kept, and the run goes on."""
+"""Whatever interrupts a step, the last complete step is kept, and the run can be resumed."""
 
 from __future__ import annotations
 

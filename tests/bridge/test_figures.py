@@ -1,4 +1,4 @@
-"""Figures as matplotlib draws them: what can be read, compared and told apart."""
+"""Figures as matplotlib draws them: readable, comparable and distinguishable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk ends a run with 74 and one line; it crashes nothing and loses no acknowledged row."""
+"""A full disk ends a run with 74 and one line, without a crash or a lost acknowledged row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The headline of a run: in the log, for viewers, and as the first thing that lists say."""
+"""The headline of a run: in the log, in viewers, and first in lists."""
 
 from __future__ import annotations
 

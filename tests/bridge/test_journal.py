@@ -1,4 +1,4 @@
-"""What lies in the journal is read at once; other programs see it in the datasets soon."""
+"""Rows in the journal are readable at once; other programs soon see them in the datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No kill and no reader finds a log with a row missing or wrong."""
+"""After any kill, and for any reader, no row of a log is missing or wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When steps were done: what a log's clock says of them, across stops."""
+"""When steps were done, according to a log's time stamps, across stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers: THE sign, agreement with torch.optim on gradients, bit-exact resumption."""
+"""Optimizers: the sign of updates, agreement with torch.optim, bit-exact resumption."""
 
 from __future__ import annotations
 

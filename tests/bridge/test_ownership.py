@@ -1,4 +1,4 @@
-"""Nothing is removed that the run did not make, and no checkpoint before what replaces it."""
+"""Only files of the run are removed, and no checkpoint before its replacement is complete."""
 
 from __future__ import annotations
 

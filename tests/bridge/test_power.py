@@ -1,4 +1,4 @@
-"""A power cut at any moment leaves every row that was forced, and nothing wrong."""
+"""A power cut at any moment leaves every row that was forced, and no wrong row."""
 
 from __future__ import annotations
 

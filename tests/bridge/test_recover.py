@@ -1,4 +1,4 @@
-"""Sealing and recovering: an ordinary HDF5 file in the end, whatever came between."""
+"""Sealing and recovering: the result is an ordinary HDF5 file, whatever happened before."""
 
 from __future__ import annotations
 

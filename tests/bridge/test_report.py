@@ -1,4 +1,4 @@
-"""The page that compares logs: its numbers are the logs', and a log's texts stay texts."""
+"""The page that compares logs: its numbers are those of the logs, and texts stay plain text."""
 
 from __future__ import annotations
 

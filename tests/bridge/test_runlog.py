@@ -1,4 +1,4 @@
-"""The run log: what goes in comes out, and nothing else goes in."""
+"""The run log: what is written is read back, and invalid records are refused."""
 
 from __future__ import annotations
 

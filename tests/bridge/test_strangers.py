@@ -1,4 +1,4 @@
-"""Anyone's files in a folder of logs: each is one line, whatever it says, and none ends a list."""
+"""Foreign files in a folder of logs: each gets one line, whatever its content; none ends a list."""
 
 from __future__ import annotations
 

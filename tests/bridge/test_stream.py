@@ -1,4 +1,4 @@
-"""Rows are read piece by piece, sealed or not, and say the same as when they are read at once."""
+"""Reading rows piece by piece, sealed or not, gives the same as reading them at once."""
 
 from __future__ import annotations
 

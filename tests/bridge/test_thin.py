@@ -1,4 +1,4 @@
-"""Long tables in part: what is told of all rows is right, and the extremes stay."""
+"""Long tables held in part: statements about all rows are right, and the extremes are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader meets in the middle of a change is read again; half an event is never believed."""
+"""A read that meets a change is repeated; an incomplete event is never accepted."""
 
 from __future__ import annotations
 

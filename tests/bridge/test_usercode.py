@@ -1,4 +1,4 @@
-"""Users' code by name: what is found, what a log is told, and one line for what is not there."""
+"""Users' code by name: what is found, what a log records, and one line for what is missing."""
 
 from __future__ import annotations
 

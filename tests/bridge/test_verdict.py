@@ -1,4 +1,4 @@
-"""The headline of a comparison, against what is known of the numbers put in."""
+"""The headline of a comparison, checked against the known numbers in the logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The viewer's server: it gives the page and one log, on this machine only, and nothing else."""
+"""The viewer's server: it serves the page and one log, on this machine only, and nothing else."""
 
 from __future__ import annotations
 

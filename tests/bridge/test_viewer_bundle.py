@@ -1,4 +1,4 @@
-"""The viewer that is shipped is what its sources build, and its licences go with it."""
+"""The shipped viewer is built from its sources, and includes its licences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`runs watch`: the page of all running runs, on this machine only."""
+"""`runs watch`: the page of all active runs, on this machine only."""
 
 from __future__ import annotations
 
