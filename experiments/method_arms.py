@@ -38,7 +38,7 @@ class Arm:
     source: str = "own"
 
     def grid(self) -> list[dict[str, Any]]:
-        """All settings to try: learning rates with the paper's settings, then with each other one."""
+        """Settings to try: learning rates with the paper's settings, then with each other one."""
         choices = [{}, *({k: v} for k, values in self.tried.items() for v in values)]
         return [
             {**self.paper, **change, "learning_rate": rate}

@@ -50,7 +50,7 @@ LATENT = {
     "first_k_dense_replace": 1,
 }
 STATES = {"state_size": 4, "time_step_rank": 4}
-# the name of the architecture: transformers' name of it, and its own settings
+# the name of an architecture: transformers' name for it, and its settings
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_positions": 64}),
     "mistral": ("mistral", GROUPED | WINDOW),
@@ -73,7 +73,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("mixtral", GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "deepseek-v3": ("deepseek_v3", INNER | EXPERTS | LATENT),
 }
-# caches that hold states, alone or beside keys
+# caches with states, alone or in addition to keys
 STATEFUL: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", STATES),
     "falcon-mamba": ("falcon_mamba", STATES),
@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
-    """A random model, the same on every call."""
+    """A random model, the same at every call."""
     kind, own = (ARCHITECTURES | STATEFUL | REFUSED)[name]
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(3)
@@ -137,7 +137,7 @@ def make_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
 def policy_of(
     name: str, kind: str, dtype: torch.dtype = torch.float64, settings: Any = None
 ) -> Policy:
-    """Full weights or an adapter (on all linear layers, or as `settings` of peft say), moved."""
+    """A policy with full weights or an adapter (on all linear layers, or by `settings`), moved."""
     model, reference = make_model(name, dtype), None
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(1)
@@ -165,7 +165,7 @@ def prompts() -> Encoded:
 
 
 def sampled(policy: Policy) -> tuple[Answers, Tensor]:
-    """Answers, and the distributions [T, N, V] that they were drawn from, by the decoder."""
+    """Answers, and the decoder's distributions [T, N, V] from which they were drawn."""
     seen: list[Tensor] = []
     rows = len(PROMPTS) * (OWN + MIXED)
     draws = draw_uniforms(rows, LENGTH, torch.Generator().manual_seed(1))
@@ -192,15 +192,15 @@ def prompt_of(row: int) -> tuple[list[int], float]:
 
 @torch.no_grad()
 def next_log_probs(model: Any, tokens: list[int]) -> Tensor:
-    """log-probabilities of the next token [V]: one row, no cache, no padding, no adapter."""
+    """Log-probabilities of the next token [V]: one row, no cache, no padding, no adapter."""
     ids = torch.tensor([tokens])
     return torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, -1].double(), -1)
 
 
 def independent(policy: Policy, name: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Policy and reference as two whole models that share nothing with the policy.
+    """Policy and reference as two separate models that share nothing with the policy.
 
-    The reference is made anew; an adapter is merged into another copy of it.
+    The reference is created anew; an adapter is merged into another copy of it.
     """
     model: Any = copy.deepcopy(policy.model)
     if policy.has_adapter:

@@ -1,4 +1,4 @@
-"""Call the command line in the tests, and look at how it refuses."""
+"""Call the command line in the tests, and check its refusals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def call(command: str, *args: object) -> Result:
 
 
 def refused(result: Result, *words: str) -> bool:
-    """Exit 2, one line on stderr with the words, no traceback.
+    """Whether it refused: exit code 2, one line on stderr with the words, no traceback.
 
-    Where data were read before the mistake could be met, their card stands above it.
+    If data were read before the mistake could be detected, their card is printed above it.
     """
     assert result.exit_code == 2, result.output
     lines = [line for line in result.stderr.splitlines() if not line.startswith("data: ")]

@@ -1,4 +1,4 @@
-"""What the tests of the second simulator share."""
+"""Helpers for the tests of the second simulator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fields import Problem
 
 
 def require_brian2() -> None:
-    """Skip a test, or a module's tests, where Brian2 cannot be imported."""
+    """Skip a test, or a module's tests, if Brian2 cannot be imported."""
     try:
         load_brian2()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""A zoo of small fields for the tests, with the tools to take them apart."""
+"""A zoo of small fields for the tests, and tools to analyse them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def clipped(**kw) -> dict:
 
 
 def autograd_field(p: Problem, theta: dict[str, Tensor], s: Tensor) -> Tensor:
-    """mu(x, s; theta) written a second time, out of place, so that autograd can go through it."""
+    """mu(x, s; theta) implemented again, out of place, so that autograd can differentiate it."""
     field, layers = p.field, p.field.layers
     rho = {
         "tanh": torch.tanh,
@@ -109,7 +109,7 @@ def true_gradient(p: Problem, cost: AbstractCost) -> Tensor:
 
 
 def vector_field_limit(p: Problem, cost: AbstractCost) -> Tensor:
-    """(dmu/dtheta)^T J^-1 c, where the vector field's update goes, by a dense solve."""
+    """(dmu/dtheta)^T J^-1 c, the limit of the vector field's update, by a dense solve."""
     return _product_with_solution(p, cost, transposed=False)
 
 
@@ -123,10 +123,10 @@ def _product_with_solution(p: Problem, cost: AbstractCost, transposed: bool) -> 
 
 
 def distance(estimate: dict[str, Tensor], truth: Tensor) -> float:
-    """Relative error of updates against a gradient in one vector."""
+    """Relative error of updates, compared with a gradient as one vector."""
     return float((flat(estimate) - truth).norm() / truth.norm())
 
 
 def flat(updates: dict[str, Tensor]) -> Tensor:
-    """All updates as one vector, by name."""
+    """All updates as one vector, ordered by name."""
     return torch.cat([updates[name].reshape(-1) for name in sorted(updates)])

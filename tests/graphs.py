@@ -1,4 +1,4 @@
-"""Fields that no one has written a fast path for, and layered ones of every kind of connection."""
+"""Fields without a hand-written fast path, and layered fields with every kind of connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 def gated(seed: int = 0, n: int = 12, **settings: object) -> FunctionField:
-    """A circuit in which one set of synapses gates another."""
+    """A circuit in which some synapses gate others."""
 
     def mu(p: dict[str, Tensor], x: Tensor, s: Tensor) -> Tensor:
         gate = torch.sigmoid(s @ p["gate"].T)
@@ -45,7 +45,7 @@ def gated(seed: int = 0, n: int = 12, **settings: object) -> FunctionField:
 
 
 def convolutional(pool: str, rho: str = "tanh", seed: int = 0) -> LayeredField:
-    """Two convolutions with feedback kernels of their own, and a dense output."""
+    """Two convolutions with separate feedback kernels, and a dense output."""
     window = 1 if pool == "none" else 2
     side, top = 8 // window, 8 // window**2
     layers = [Layer((3, side, side), rho), Layer((4, top, top), rho), Layer(3, "linear")]
@@ -110,7 +110,7 @@ def tied() -> LayeredField:
 
 
 def batch(field: VectorField, rows: int = 3, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """Inputs and targets that fit a field."""
+    """Inputs and targets of the right shape for a field."""
     g = generator(seed)
     assert field.input is not None
     x = torch.rand(rows, *field.input, generator=g, dtype=DOUBLE)

@@ -1,9 +1,9 @@
-"""Runs of the command line in several processes under torchrun; and kill some of them.
+"""Run the command line in several processes under torchrun, and kill some of them.
 
     python -m tests.many_processes FOLDER KILLS [SEED]
 
-kills one of a run's processes KILLS times, each in a run of its own, and prints a JSON object of
-counts. Each run must end with the rows and weights of one that was left alone.
+kills one process of a run KILLS times, each time in a new run, and prints a JSON object of counts.
+Each run must end with the rows and weights of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.bioplaus import idx_files
 from tests.resuming import fingerprint
 
 ROOT = Path(__file__).parents[1]
-# What has a state: momentum, a schedule, random nudges; batches that 4 does not divide, the last
-# one smaller than the others, and smaller than 4.
+# Settings with a state: momentum, a schedule, random nudges; batches that are not divisible by 4,
+# the last one smaller than the others, and smaller than 4.
 RUN = ["--hidden", "8", "--nudging", "random-sign", "--seed", "3", "--quiet"]
 RUN += ["--set", "batch_size=19", "--set", "micro_shards=4", "--set", "evaluation_batch=3"]
 RUN += ["--set", "optimizer.method=adam", "--set", "optimizer.learning_rate=0.003"]
@@ -35,24 +35,24 @@ STEPS_AN_EPOCH = 3
 
 
 def command(size: int, args: list[str], restarts: int = 0) -> list[str]:
-    """A command line of so many processes."""
+    """A command line for so many processes."""
     many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
     many += [f"--max-restarts={restarts}"]
     return [sys.executable, *(many if size > 1 else []), str(ROOT / "cli.py"), *args]
 
 
 def environment() -> dict[str, str]:
-    """One thread a process."""
+    """Environment variables for one thread per process."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def run(size: int, args: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command line in so many processes, to its end."""
+    """Run a command line in so many processes until it ends."""
     return subprocess.run(command(size, args), env=environment(), capture_output=True, text=True)
 
 
 def result(path: Path) -> dict[str, str]:
-    """The fingerprint of a finished log without what each process did."""
+    """The fingerprint of a finished log, without what each process did."""
     found = read_run(path)
     assert (found.status, found.sealed) == ("finished", True)
     left = [each.name for each in path.parent.glob(f"{path.stem}.*") if each != path]
@@ -61,7 +61,7 @@ def result(path: Path) -> dict[str, str]:
 
 
 def workers(launcher: int) -> list[int]:
-    """The processes that a torchrun has started, by rank."""
+    """The processes that torchrun has started, by rank."""
     found = {}
     for each in Path("/proc").glob("[0-9]*"):
         try:
@@ -87,7 +87,7 @@ def wait_for_step(path: Path, step: int, process: subprocess.Popen[str]) -> None
 
 
 def kill_one(path: Path, args: list[str], size: int, steps: int, random_: random.Random) -> str:
-    """Kill one process of a run at a random step; say which it was, and that the run went on."""
+    """Kill one process of a run at a random step; say which it was, and that the run continued."""
     line = command(size, [*args, "--out", str(path)], restarts=3)
     options: dict[str, object] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen(line, env=environment(), text=True, **options) as process:  # type: ignore[call-overload]
@@ -104,7 +104,7 @@ def kill_one(path: Path, args: list[str], size: int, steps: int, random_: random
 
 
 def main() -> None:
-    """Kill as often as asked for, in runs of two and of four processes in turn."""
+    """Kill as often as asked, in runs of two and of four processes alternately."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     folder.mkdir(parents=True, exist_ok=True)

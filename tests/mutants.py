@@ -1,11 +1,11 @@
-"""Break the program on purpose, one line at a time, and see that the tests notice.
+"""Break the program on purpose, one line at a time, and check that the tests notice it.
 
     python -m tests.mutants              all of them
     python -m tests.mutants decoding     those whose file or text has the word
 
 Each mutant is a line of `tests/mutants.tsv`: file, old text, new text, tests. The old text must
-stand in the file exactly once; the tests must fail with the new text and must be of the default
-suite. The tree is copied into a temporary folder; nothing is changed here.
+occur in the file exactly once. The tests must fail with the new text, and must belong to the
+default suite. The tree is copied into a temporary folder; nothing is changed here.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ COPIED = (
 NEEDED = ("torch", "scipy.integrate", "h5py", "hypothesis", "transformers", "peft")
 REPORT = "report.txt"
 SECONDS = 300
-"""A mutant may make a loop endless: to run that long is to be noticed too."""
+"""A mutant may cause an endless loop: running for so many seconds counts as noticed."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of one line, and the tests that should fail on it."""
+    """A change of one line, and the tests that should fail because of it."""
 
     file: str
     old: str
@@ -57,7 +57,7 @@ class Mutant:
         """The file's text with the change.
 
         Raises:
-            SystemExit: the old text does not stand there exactly once.
+            SystemExit: the old text does not occur exactly once.
         """
         if (found := text.count(self.old)) != 1:
             raise SystemExit(f"{self}: the old text stands there {found} times; mend {LIST.name}")
@@ -65,7 +65,7 @@ class Mutant:
 
 
 def read_mutants(words: Iterable[str] = ()) -> list[Mutant]:
-    """The mutants of the list whose line has one of the words; all, if there are none."""
+    """Give the mutants whose line contains one of the words; all, if there are no words."""
     words, mutants = list(words), []
     for line in LIST.read_text("utf-8").splitlines():
         if line and not line.startswith("#") and (not words or any(w in line for w in words)):
@@ -98,12 +98,12 @@ def is_noticed(mutant: Mutant, tree: Path) -> bool:
 
 
 def run_tests(tests: Iterable[str], tree: Path, seconds: float | None = None) -> int:
-    """Pytest's exit code in a copy of the program: 0 if all pass, 1 if one fails.
+    """Run pytest in a copy of the program; give its exit code: 0 if all pass, 1 if one fails.
 
-    In a fork, so that what the program needs is imported once, but the program itself anew.
+    It runs in a fork: the dependencies are imported once, but the program is imported anew.
 
     Raises:
-        TimeoutError: the tests take longer than that.
+        TimeoutError: the tests take longer than `seconds`.
         SystemExit: pytest cannot run them.
     """
     report = tree / REPORT
@@ -122,22 +122,22 @@ def run_tests(tests: Iterable[str], tree: Path, seconds: float | None = None) ->
 def _pytest(tests: Iterable[str], tree: Path, report: Path) -> None:
     os.chdir(tree)
     sys.path[:] = [str(tree), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
-    own = {Path(name).stem for name in COPIED}  # this process may have the program as it is
+    own = {Path(name).stem for name in COPIED}  # already imported here, unchanged
     for name in [name for name in sys.modules if name.split(".")[0] in own]:
         del sys.modules[name]
     sys.dont_write_bytecode = True
     with report.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    # imported before the fork: not the program, so that its asserts need no rewriting
+    # imported before the fork; not part of the program, so its asserts need no rewriting
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     os._exit(pytest.main(["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *quiet, *tests]))
 
 
 def main(words: list[str]) -> int:
-    """Try the mutants; 1 if one survives."""
+    """Try the mutants; return 1 if one survives."""
     mutants, survivors = read_mutants(words), []
-    for mutant in mutants:  # before any work: the list must fit the sources
+    for mutant in mutants:  # before any work: the list must match the sources
         mutant.applied_to((ROOT / mutant.file).read_text("utf-8"))
     for name in NEEDED:
         importlib.import_module(name)

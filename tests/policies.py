@@ -1,4 +1,4 @@
-"""Small language models for the tests, with policies that differ from their references."""
+"""Small language models for the tests, as policies that differ from their references."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_policy(
     seed: int = 0,
     moved: float = 0.3,
 ) -> Policy:
-    """A tiny policy, full or lora, whose trainable weights were moved away from the reference."""
+    """A tiny policy, full or LoRA, whose trainable weights were moved away from the reference."""
     lora = Lora(rank=3) if kind == "lora" else None
     policy = load_policy("tiny:" + ",".join(words), lora=lora, dtype=dtype, seed=seed)
     if kind == "lora":
@@ -35,7 +35,7 @@ def make_policy(
 
 @torch.no_grad()
 def move(policy: Policy, by: float, seed: int = 0) -> None:
-    """Add normal numbers to the trainable weights."""
+    """Add Gaussian noise to the trainable weights."""
     g = torch.Generator().manual_seed(seed)
     for parameter in policy.trainable().values():
         noise = torch.randn(parameter.shape, generator=g, dtype=torch.float64)
@@ -43,14 +43,14 @@ def move(policy: Policy, by: float, seed: int = 0) -> None:
 
 
 class PromptTables(AbstractJudge):
-    """A table of preferences between answers for each prompt."""
+    """A judge with one table of preferences between answers for each prompt."""
 
     def __init__(self, answers: Sequence[str], tables: dict[str, Tensor]) -> None:
         self.rows = {answer: i for i, answer in enumerate(answers)}
         self.tables = tables
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        """P of each prompt's own table."""
+        """P from each prompt's own table."""
         found: list[Any] = [
             self.tables[str(x)][self.rows[i], self.rows[j]]
             for x, i, j in zip(prompts, a, b, strict=True)
@@ -58,7 +58,7 @@ class PromptTables(AbstractJudge):
         return torch.stack(found)
 
     def reward(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-        """The mean of an answer's row: some scalar that depends on prompt and answer."""
+        """The mean of an answer's row: a scalar that depends on prompt and answer."""
         return torch.stack(
             [
                 self.tables[str(x)][self.rows[y]].mean()
@@ -68,7 +68,7 @@ class PromptTables(AbstractJudge):
 
 
 def random_tables(prompts: Sequence[str], k: int, seed: int = 0) -> dict[str, Tensor]:
-    """Random antisymmetric preferences, cycles and all."""
+    """Random antisymmetric preferences, including cycles."""
     g = torch.Generator().manual_seed(seed)
     tables = {}
     for prompt in prompts:

@@ -1,8 +1,7 @@
-"""A recorder on the CPU that does what a CUDA graph does: it notes operations and replays them.
+"""A recorder on the CPU that mimics a CUDA graph: it records operations and replays them.
 
-What Python does between the operations is not done again, numbers that it computed stay as they
-were, tensors keep their places, and whatever would wait for the device is an error. While it
-records, nothing is changed.
+Python code between the operations is not repeated, numbers that it computed stay the same, tensors
+keep their addresses, and any wait for the device is an error. Recording itself changes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WAITING = (
 
 
 class _Notes(TorchDispatchMode):
-    """Runs operations, notes them, and keeps what stood in the tensors before."""
+    """Runs and records operations, and keeps the previous content of the tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,16 +57,16 @@ class _Notes(TorchDispatchMode):
             self.before[storage._cdata] = (storage, storage.clone())
 
     def undo(self) -> None:
-        """Put back what the recorded operations have changed."""
+        """Undo the changes of the recorded operations."""
         for storage, was in self.before.values():
             storage.copy_(was)
 
 
 class Recorder:
-    """Notes operations.
+    """Records operations.
 
     Attributes:
-        told: what was done, in order: "record", "replay", "fetch", "read".
+        told: the calls in order: "record", "replay", "fetch", "read".
     """
 
     def __init__(self) -> None:
@@ -107,7 +106,7 @@ class Recorder:
             self.end()
 
     def fetch(self, tensor: Tensor) -> Callable[[], list[float]]:
-        """Copy numbers as they are now; they can be read later."""
+        """Copy the present numbers; they can be read later."""
         self.told.append("fetch")
         kept = tensor.clone()
 
@@ -119,7 +118,7 @@ class Recorder:
 
 
 def _put(made: Any, again: Any) -> None:
-    """Put what an operation gives now where it gave it before."""
+    """Write an operation's new result to the place of its old one."""
     for old, new in zip(pytree.tree_leaves(made), pytree.tree_leaves(again), strict=True):
         if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
             old.copy_(new)

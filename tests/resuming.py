@@ -1,4 +1,4 @@
-"""Run a command in a process of its own, end it at a chosen step, and fingerprint what it left."""
+"""Run a command in a separate process, end it at a chosen step, and fingerprint the result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bridge.runlog import Run, opening, read_run
 from bridge.session import Session
 
 TIMES = ("images_per_second", "seconds", "computed", "waited")
-"""Columns that hold measured time, which no two runs share."""
+"""Columns of measured times, which differ between runs."""
 
 
 def forked(work: Callable[[], int]) -> int:
-    """Do some work in a child; give its exit code, or minus the signal that ended it."""
+    """Run a function in a child; give its exit code, or minus the signal that ended it."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -35,7 +35,7 @@ def forked(work: Callable[[], int]) -> int:
 
 
 def command(args: Sequence[object], before: Callable[[], None] = lambda: None) -> int:
-    """Run the command line in a child, after `before` in the same child; give its exit code."""
+    """Run the command line in a child, after calling `before` there; give its exit code."""
 
     def work() -> int:
         before()
@@ -45,7 +45,7 @@ def command(args: Sequence[object], before: Callable[[], None] = lambda: None) -
 
 
 def run_command(args: Sequence[object]) -> int:
-    """Run the command line in this process, as if it were all of it; give its exit code."""
+    """Run the command line in this process as a program of its own; give its exit code."""
     sys.argv = ["cli.py", *map(str, args)]
     try:
         cli.main(sys.argv[1:])
@@ -73,7 +73,7 @@ def end_at(step: int, number: int, saved: bool) -> Callable[[], None]:
 
 
 def end_while_opening(number: int) -> Callable[[], None]:
-    """Make the child send itself a signal when its log is written, but has no name yet."""
+    """Make the child send itself a signal once its log is written, but not yet renamed."""
 
     def patch() -> None:
         # A shell's background jobs ignore it.
@@ -90,9 +90,9 @@ def end_while_opening(number: int) -> Callable[[], None]:
 
 
 def fingerprint(run: Run) -> dict[str, str]:
-    """sha256 of every table but its columns of time, of the weights, and of what was saved.
+    """Hash every table except its columns of time, the weights, and the saved folder.
 
-    Weights are taken with their step; what was saved is a folder beside the log, file by file.
+    The weights are hashed with their step; the saved folder, next to the log, file by file.
     """
     found = {}
     for name, columns in run.tables.items():
@@ -117,9 +117,9 @@ def fingerprint(run: Run) -> dict[str, str]:
 
 
 def same_as(path: Path, reference: dict[str, str], *, foreign: bool = False) -> bool:
-    """Whether a log is finished, sealed, and has the fingerprint.
+    """Whether a log is finished and sealed, and has the fingerprint.
 
-    Its checkpoints are gone then, but those that cannot be told for its own (`foreign`).
+    Its checkpoints must be gone, except those that it cannot recognise as its own (`foreign`).
     """
     run = read_run(path)
     assert (run.status, run.sealed) == ("finished", True)

@@ -1,7 +1,7 @@
 """The rules of the architecture, as functions from sources to violations.
 
 Sources are a dict from a module's dotted name ("bioplaus.fields.__init__" for a package's own file)
-to its text, so that the rules can be tried on made-up ones.
+to its text, so that the rules can be tested on invented modules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "she
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 MAX_LONG_FUNCTION_LINES = 80
-"""Of tests, and of the functions named in LONG."""
+"""Maximum lengths, of tests and of the functions named in LONG."""
 LONG = frozenset(
     {
         # a kernel is compiled as a whole
@@ -35,7 +35,7 @@ LONG = frozenset(
         "bioplaus.device.grid.settle_grid",
         "bioplaus.device.pair.settle_pair",
         "nlhf.device.nash_steps.nash_steps",
-        # a list of parameters takes a good part of their lines
+        # parameter lists take up many of their lines
         "bioplaus.fields.convolutional.convolutional",
         "bioplaus.fields.leaky.__init__",
         "bioplaus.training.fitting.fit",
@@ -55,7 +55,7 @@ LONG = frozenset(
     }
 )
 FACTORISES = {"inv", "det", "lu", "lu_factor", "slogdet", "solve", "tensorinv", "tensorsolve"}
-"""What of torch.linalg goes through an LU, which is wrong in batches on several threads."""
+"""Functions of torch.linalg that use an LU, which is wrong for batches on several threads."""
 GUARDED = ("bioplaus.linear", "nlhf.linear")
 PRINTING_MODULES = ("cli", "bioplaus_cli", "bridge.console")
 
@@ -64,7 +64,7 @@ Sources = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module or name, as one importing module's line says it."""
+    """One imported module or name, as written in one line of the importing module."""
 
     importer: str
     imported: str
@@ -76,7 +76,7 @@ class Import:
 
 
 def inside(module: str, package: str) -> bool:
-    """Whether the module is the package or lies in it."""
+    """Whether the module is the package or part of it."""
     return module == package or module.startswith(package + ".")
 
 
@@ -86,7 +86,7 @@ def module_name(key: str) -> str:
 
 
 def imports(sources: Sources) -> list[Import]:
-    """All imports of all sources; `from a import b` is of a.b where that is a module."""
+    """All imports in all sources; `from a import b` means a.b if that is a module."""
     modules = {module_name(key) for key in sources}
     found = []
     for key, text in sources.items():
@@ -130,13 +130,13 @@ def _imported_names(node: ast.AST, package: str) -> list[str]:
 
 
 def wrong_reach(sources: Sources) -> list[str]:
-    """Imports that cross between packages where they may not."""
+    """Imports across packages that are not allowed."""
     wrong = []
     for each in imports(sources):
         importer = each.importer.split(".")
         to = each.imported.split(".")[0]
         allowed = importer[1:2] in (["training"], ["config"])
-        # one class of mistakes for the whole program; it imports nothing
+        # one class of errors for the whole program; its module imports nothing
         allowed |= importer[1:] in (["errors"], ["calling"]) and each.imported.startswith(
             f"bridge.{importer[-1]}"
         )
@@ -153,7 +153,7 @@ def wrong_reach(sources: Sources) -> list[str]:
 
 
 def wrong_place(sources: Sources) -> list[str]:
-    """Imports of a library outside the one package that may use it, or where it must be lazy."""
+    """Imports of a library outside the one package that may use it, or not lazily as required."""
     wrong = []
     for each in imports(sources):
         library = each.imported.split(".")[0]
@@ -166,7 +166,7 @@ def wrong_place(sources: Sources) -> list[str]:
 
 
 def wrong_order(sources: Sources, order: Mapping[str, list[str]]) -> list[str]:
-    """Imports inside a package of what comes later in its order, and parts without a place."""
+    """Imports within a package from a later part of its order, and parts without a place in it."""
     wrong = []
     for key in sources:
         package, *rest = key.split(".")
@@ -186,7 +186,7 @@ def wrong_order(sources: Sources, order: Mapping[str, list[str]]) -> list[str]:
 
 
 def cycles(sources: Sources) -> list[str]:
-    """Modules that import each other in a circle; one circle at a time."""
+    """Modules that import each other in a cycle; one cycle at a time."""
     modules = {module_name(key) for key in sources}
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for each in imports(sources):
@@ -200,7 +200,7 @@ def cycles(sources: Sources) -> list[str]:
 
 
 def wrong_size(sources: Sources) -> list[str]:
-    """Files and functions that are too long; a function's docstring does not count."""
+    """Files and functions that are too long; docstrings of functions do not count."""
     wrong = []
     for key, text in sources.items():
         if len(text.splitlines()) > MAX_FILE_LINES:
@@ -224,7 +224,7 @@ def _length(node: ast.stmt) -> int:
 
 
 def code_on_load(sources: Sources) -> list[str]:
-    """Whatever runs code from a file that it reads: pickle, in any of its dresses."""
+    """Any use of code that can execute what it loads: pickle, in all its forms."""
     wrong = [
         str(each)
         for each in imports(sources)
@@ -254,7 +254,7 @@ def code_on_load(sources: Sources) -> list[str]:
 
 
 def prints(sources: Sources) -> list[str]:
-    """Uses of `print` where only the command line may speak."""
+    """Uses of `print` outside the command line."""
     return [
         f"{key}:{node.lineno} prints"
         for key, text in sources.items()
@@ -265,7 +265,7 @@ def prints(sources: Sources) -> list[str]:
 
 
 def bare_factorisations(sources: Sources) -> list[str]:
-    """LU factorisations by torch outside of the modules that guard them."""
+    """LU factorisations by torch outside the modules that guard them."""
     return [
         f"{key}:{node.lineno} uses {ast.unparse(node)}; take `solve` of {' or '.join(GUARDED)}"
         for key, text in sources.items()

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs as far as a CPU goes: its list, its refusal, its measures."""
+"""The GPU benchmark, as far as a CPU can test it: its checks, its refusal, its measures."""
 
 import importlib.util
 import json

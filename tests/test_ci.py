@@ -1,4 +1,4 @@
-""".ci/run passes only if each of its steps does, and says which one did not."""
+""".ci/run passes only if each of its steps does, and names the one that did not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiment on CIFAR-10 from end to end, on a few pictures of clothes."""
+"""The experiment on CIFAR-10 from end to end, on a few Fashion-MNIST images."""
 
 from __future__ import annotations
 

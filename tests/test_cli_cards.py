@@ -1,4 +1,4 @@
-"""A command tells what it has read before it works, and its log gives the card back."""
+"""A command reports what it has read before it works, and its log keeps the card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data on the command line: looked at, loaded by users' code, read by a reader of their own."""
+"""Data on the command line: inspected, loaded by users' code, read by a custom reader."""
 
 from __future__ import annotations
 

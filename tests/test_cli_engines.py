@@ -1,4 +1,4 @@
-"""The engine brian2 at the command line, with the package and without."""
+"""The engine brian2 on the command line, with and without the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`export` at the command line: a trained network leaves, and comes back to the bit."""
+"""`export` on the command line: an exported network is read back bit for bit."""
 
 from __future__ import annotations
 

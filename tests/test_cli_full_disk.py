@@ -1,4 +1,4 @@
-"""A full disk ends every command with 74 and one line, and leaves nothing half written."""
+"""A full disk ends every command with 74 and one line, and leaves no incomplete file."""
 
 from __future__ import annotations
 

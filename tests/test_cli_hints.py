@@ -1,4 +1,4 @@
-"""An option, a key or a name that is not there: the line says what is meant. Exit code 2."""
+"""For an unknown option, key or name, the error line suggests the right one; exit code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nash-md --model`: what it writes, and what it refuses in one line."""
+"""`nash-md --model`: its output files, and its one-line refusals."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The commands on data as people have them: what is read is said, what is not is counted."""
+"""Commands on real-world data files: what is read is reported, what is skipped is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`eqprop-run --together`: logs as those of runs alone, stops, resumption, and what is refused."""
+"""`eqprop-run --together`: the same logs as separate runs, stopping, resuming, and refusals."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""`eqprop-nash` as a user meets it: what it prints and leaves, and how it refuses bad input."""
+"""`eqprop-nash` as a user meets it: its output, its files, and its refusals of bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users' code that lies in another folder, or is named from another one: sweeps, torchrun, logs."""
+"""Users' code in another folder, or named from another folder: sweeps, torchrun, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completion in a shell, under the installed name: what is offered, in which shells, how soon."""
+"""Shell completion under the installed name: what it offers, in which shells, how fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its estimator does what the text says of it."""
+"""CONTRIBUTING.md: its example estimator does what the text says."""
 
 from __future__ import annotations
 

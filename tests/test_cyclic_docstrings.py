@@ -1,4 +1,4 @@
-"""The comparison on docstrings whose raters are cyclic by construction."""
+"""The comparison on docstrings, whose raters are cyclic by construction."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""docs/fields.md: its code runs, and its table is what `supports` says."""
+"""docs/fields.md: its code runs, and its table agrees with `supports`."""
 
 import re
 from pathlib import Path

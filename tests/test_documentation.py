@@ -1,4 +1,4 @@
-"""The documentation: what is made of the program is whole, and its commands are commands."""
+"""The documentation: its generated parts are complete, and its commands exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts of examples/: short enough to be read at once, and each does what it says."""
+"""The scripts in examples/: short enough to read at once, and each does what it says."""
 
 from __future__ import annotations
 

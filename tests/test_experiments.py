@@ -1,4 +1,4 @@
-"""The experiments of the docs ask for nothing that the command line refuses."""
+"""The command line accepts all commands of the experiments in the docs."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""A run becomes longer than it was planned, and is what a run of that length would have been."""
+"""A run that is extended equals a run that was planned with the new length."""
 
 from __future__ import annotations
 

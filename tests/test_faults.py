@@ -1,4 +1,4 @@
-"""What else a machine does to a run, each once: it ends in one line, and then it goes on."""
+"""Other faults of a machine, each once: the run ends in one line, and can be resumed."""
 
 from __future__ import annotations
 

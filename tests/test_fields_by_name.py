@@ -1,4 +1,4 @@
-"""A user's field, cost, activation, estimator and data by name: trained, logged, resumed."""
+"""A user's field, cost, activation, estimator and data by name: train, log, resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that are replaced: whole, and without what someone else has put there being lost."""
+"""Replaced folders are complete, and nothing that someone else has put there is lost."""
 
 from __future__ import annotations
 

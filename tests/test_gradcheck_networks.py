@@ -1,4 +1,4 @@
-"""`gradcheck` takes every setting of a network that `eqprop-run` takes, and users' code."""
+"""`gradcheck` accepts every network setting of `eqprop-run`, and users' code."""
 
 from __future__ import annotations
 

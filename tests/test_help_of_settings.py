@@ -1,4 +1,4 @@
-"""--help lists the settings of the estimators, those of users' code too."""
+"""--help lists the settings of the estimators, including those in users' code."""
 
 from __future__ import annotations
 

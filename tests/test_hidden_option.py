@@ -1,4 +1,4 @@
-"""--hidden: several numbers however they are written, the same network each time."""
+"""--hidden: all ways of writing several numbers give the same network."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every key of a config changes what a run gives, or is refused: no setting is idle.
+"""Every config key changes the results of a run or is refused: no setting is idle.
 
-Keys and values come from the configs themselves, so that a new key is tried unasked.
+Keys and values come from the configs themselves, so that new keys are tested automatically.
 """
 
 from __future__ import annotations

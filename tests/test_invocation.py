@@ -1,4 +1,4 @@
-"""Hints, help and logs call the program as it was called."""
+"""Hints, help and logs call the program by the name that the user typed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs as jobs: small sweeps through submitit's local executor, and what Slurm itself is told."""
+"""Runs as jobs: small sweeps through submitit's local executor, and the parameters for Slurm."""
 
 from __future__ import annotations
 

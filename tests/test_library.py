@@ -1,4 +1,4 @@
-"""The library as a user's ten lines see it: what is imported, `fit` and its history."""
+"""The library in a user's ten lines: its imports, `fit` and its history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""eqprop-run under torchrun: however many processes, stopped or killed, end with the same bits."""
+"""eqprop-run under torchrun: any number of processes, stopped or killed, gives the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench of methods, reduced: it runs, its measures are exact, and the public loss is biased."""
+"""The benchmark of methods on a small scale: it runs, it is exact, and TRL's loss is biased."""
 
 import json
 import re

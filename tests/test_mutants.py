@@ -1,4 +1,4 @@
-"""The tool that breaks the program on purpose notices what is noticed, and what is not."""
+"""The mutation tool tells which mutants the tests notice, and which they do not."""
 
 import dataclasses
 

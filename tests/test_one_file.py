@@ -1,4 +1,4 @@
-"""What is added touches one file: in the package itself, or in a package of the user's."""
+"""An addition touches one file: in the package itself, or in a package of the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--plot` of `eqprop-run` and `gradcheck`: what is drawn, when, and what is refused."""
+"""`--plot` of `eqprop-run` and `gradcheck`: what is plotted, when, and what is refused."""
 
 from __future__ import annotations
 

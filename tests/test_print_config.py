@@ -1,4 +1,4 @@
-"""--print-config: the whole config as TOML, which gives the same config again; nothing is run."""
+"""--print-config prints the whole config as TOML, which gives the same config; nothing is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's commands are the ones that are tested, and their options exist."""
+"""The README's commands are tested, and their options exist."""
 
 from __future__ import annotations
 

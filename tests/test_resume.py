@@ -1,4 +1,4 @@
-"""Every training command goes on bit for bit, from any step, however it ended."""
+"""Every training command resumes bit for bit, from any step, however it ended."""
 
 from __future__ import annotations
 

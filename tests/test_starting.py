@@ -1,4 +1,4 @@
-"""What a command imports before it does anything: torch only where it computes."""
+"""What a command imports at its start: torch only if it computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The architecture holds; and each rule can tell when it does not."""
+"""The architecture obeys its rules, and each rule detects violations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One sweep at a time in a folder, and an index that is made of its logs."""
+"""One sweep at a time per folder, and an index rebuilt from its logs."""
 
 from __future__ import annotations
 

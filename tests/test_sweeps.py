@@ -1,4 +1,4 @@
-"""Many runs of one command: what is run, what is not run again, and how it ends."""
+"""Many runs of one command: what is run, what is not repeated, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps of the commands that save models: each run its own, as if it had been run alone."""
+"""Sweeps of commands that save models: each run saves its own, as if run alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of the terminal never decides over a run: each case is a process of its own."""
+"""A run never depends on what happens to the terminal; each case is a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense solves on two threads: where torch's own batched LU hangs, fails or is wrong."""
+"""Dense solves on two threads, where torch's own batched LU hangs, fails or is wrong."""
 
 import subprocess
 import sys

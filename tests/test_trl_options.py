@@ -1,4 +1,4 @@
-"""The table of TRL's options: each is explained once, and what it names exists."""
+"""The table of TRL's options: each is explained once, and every name in it exists."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Code that a user gives may fail: the run says where and in what call, and goes on later."""
+"""If a user's code fails, the run names the place and the call, and can be resumed later."""
 
 from __future__ import annotations
 

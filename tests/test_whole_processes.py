@@ -1,4 +1,4 @@
-"""What a run survives, each shown by the command as a process: signals, lost logs, own files."""
+"""What a run survives, shown with the command as a process: signals, lost logs, foreign files."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.policies import PROMPTS
 
 
 def longer_wins(prompts: Sequence[Any], a: Sequence[str], b: Sequence[str]) -> torch.Tensor:
-    """P(a > b) grows with how much longer a is."""
+    """P(a > b) grows with the difference in length."""
     gap = [float(len(x) - len(y)) for x, y in zip(a, b, strict=True)]
     return torch.sigmoid(torch.tensor(gap, dtype=torch.float64))
 
@@ -43,7 +43,7 @@ def make_trainer(
     reference: Reference = FIXED,
     **objective: Any,
 ) -> Trainer:
-    """A trainer whose pass has every prompt once, shuffled."""
+    """A trainer that goes through all prompts once per pass, shuffled."""
     kind: Any = get_objective(name)
     mixed: dict[str, Any] = {}
     if "mixture" in {field.name for field in dataclasses.fields(kind)}:

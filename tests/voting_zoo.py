@@ -1,4 +1,4 @@
-"""Small judges, data and networks for the tests of learning from votes."""
+"""Small judges, data sets and networks for the tests of learning from votes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def field(sizes: tuple[int, ...] = (6, 12, 8, 5), seed: int = 0) -> LeakyField:
 
 
 def contexts(c: int = 5, copies: int = 4, size: int = 6, seed: int = 0) -> Dataset:
-    """Noisy pictures of c contexts, each with its own pattern."""
+    """Noisy images of c contexts, each with its own pattern."""
     g = torch.Generator().manual_seed(seed)
     pattern = torch.randn(c, size, generator=g, dtype=torch.float64)
     y = torch.arange(c).repeat(copies)
@@ -26,7 +26,7 @@ def contexts(c: int = 5, copies: int = 4, size: int = 6, seed: int = 0) -> Datas
 
 
 def random_table(c: int, k: int, seed: int = 0) -> torch.Tensor:
-    """Games [c, k, k] with uniform win probabilities, float64."""
+    """Random games [c, k, k] with uniform win probabilities, float64."""
     g = torch.Generator().manual_seed(seed)
     upper = torch.rand(c, k, k, generator=g, dtype=torch.float64).triu(1)
     return upper + (1 - upper.mT).tril(-1) + 0.5 * torch.eye(k, dtype=torch.float64)
