@@ -1,4 +1,4 @@
-"""What the bench of methods shows: tables of where the runs ended, and curves on the way."""
+"""Results of the benchmark of methods: tables of the final measures, and curves over time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from experiments.jobs import markdown
 from experiments.method_arms import PLAIN
 
 Task = dict[str, Any]
-"""A run: its method, settings, language and seed; once it has ended, also its course."""
+"""A run: its method, settings, language and seed; once it has ended, also its curve."""
 KINDS = ("cyclic", "transitive")
-"""Of preferences."""
+"""Kinds of preferences."""
 FLOOR = 1e-5
-"""The figure draws lower values there."""
+"""The figure draws lower values at this height."""
 
 
 def target(name: str) -> int:
-    """Which measure a method is tuned and judged by: 1 regularised, 3 plain."""
+    """Index of the measure by which a method is tuned and judged: 1 regularised, 3 plain."""
     return 3 if name in PLAIN else 1
 
 
 def table(
     done: Sequence[Task], kind: str, how: str, sizes: Sequence[int], methods: Sequence[str]
 ) -> str:
-    """The ends of the runs: mean over seeds (least to greatest) of f and KL, and of plain."""
+    """Final measures: means over seeds (smallest to largest) of f and KL, and of plain."""
     plain = all(name in PLAIN for name in methods)
     names = ("plain",) if plain else ("f", "KL")
     header = ["method", *(f"{size}: {name}" for size in sizes for name in names)]
@@ -62,7 +62,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def tables(done: Sequence[Task], sizes: Sequence[int], methods: Sequence[str]) -> Iterator[str]:
-    """A table for each kind of language, game and way of setting the methods."""
+    """One table per kind of language, game and way of choosing the settings."""
     for kind in KINDS:
         for how in ("tuned", "published"):
             if how == "tuned" and not _has_tuned(done):
@@ -75,7 +75,7 @@ def tables(done: Sequence[Task], sizes: Sequence[int], methods: Sequence[str]) -
 
 
 def draw(done: Sequence[Task], sizes: Sequence[int], methods: Sequence[str], figure: Path) -> None:
-    """Medians over answers sampled: regularised methods by f, the others by plain."""
+    """Plot medians over the answers sampled: regularised methods by f, the others by plain."""
     size, panels = sizes[min(2, len(sizes) - 1)], []
     for kind in KINDS:
         for plain in (False, True):

@@ -90,7 +90,7 @@ class MirroredField(LayeredField):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Take the gradient step on ||W z - Q z||^2 with noise z that minimises it, for each Q."""
+        """Move each Q along the gradient of ||W z - Q z||^2, with noise z, to the minimum."""
         super().constrain()
         steps = self.parameters.get(STEPS)
         if steps is None:  # for fields that are built on the way
