@@ -177,7 +177,9 @@ def test_what_was_stopped_goes_on(tmp_path: Path, number: int) -> None:
     assert command(cut) == 0
     for log in logs:
         assert read_run(log).status == "finished"
-        same_logs(read_run(log), read_run(tmp_path / "whole" / log.name), 1e-8)
+        # runs that are ahead wait, others go on alone: roundings differ, and 120 steps of two
+        # images each amplify them
+        same_logs(read_run(log), read_run(tmp_path / "whole" / log.name), 1e-6)
     before = [log.read_bytes() for log in logs]
     assert command(cut) == 0  # nothing is left to do
     assert [log.read_bytes() for log in logs] == before

@@ -18,16 +18,16 @@ class Wires:
         into: for each layer, the sources (by index; -1 is the input) and wires into it.
         within: the same without wires from the input.
         leaving: for each layer, the targets and wires out of it.
-        products: number of multiplications per row within the network; inf with convolutions.
+        products: multiplications per row within the network; inf for kernels and stacked weights.
     """
 
     def __init__(self, into: list[list[tuple[int, Wire]]]) -> None:
         """Sort the wires."""
         self.into = into
         self.within = [[(j, wire) for j, wire in some if j >= 0] for some in into]
-        # a stacked weight [M, n, m] is one matrix per member; kernels have four dimensions
+        # of a stacked weight [M, n, m] always take rows: a run must not depend on its companions
         inner = [wire.weight for some in self.within for _, wire in some]
-        self.products = sum(math.prod(w.shape[-2:]) if w.ndim < 4 else math.inf for w in inner)
+        self.products = sum(w.numel() if w.ndim == 2 else math.inf for w in inner)
         self.linear = all(w.connection.linear for some in self.within for _, w in some)
         self.leaving: list[list[tuple[int, Wire]]] = [[] for _ in into]
         for k in reversed(range(len(into))):
