@@ -19,7 +19,7 @@ from bioplaus.data.known import KNOWN
 from bioplaus.fields.convolutional import convolutional
 from bioplaus.phases import free_phase
 from experiments.cifar10 import pieces
-from experiments.cifar10.__main__ import main
+from experiments.cifar10.__main__ import judged, main, tabulated
 from experiments.cifar10.images import ARCHIVE, packed
 from experiments.cifar10.measures import without_autograd, without_feedback
 from experiments.cifar10.mirror import MirroredEP, likeness, mirrored
@@ -207,3 +207,12 @@ def test_learned_transposes_come_to_the_weights_and_the_update_to_the_exact_one(
     assert away() < 0.02 < 0.2 < first
     for name in weights:
         assert torch.equal(field.parameters[name], before[name])
+
+
+def test_a_run_that_fails_in_its_first_epoch_has_a_row_too(tmp_path: Path) -> None:
+    log = tmp_path / "failed.h5"
+    small = ["--set", "data.train_size=600", "--set", "data.test_size=20", "--hidden", "8"]
+    rate = ["--set", "optimizer.learning_rate=1e30", "--set", "batch_size=5", "--quiet"]
+    assert call("eqprop-run", *small, *rate, "--out", log).exit_code == 1
+    assert judged(log, "cpu") == {}
+    assert "| `x` | 0 of 1 |" in tabulated({"x": [{}]})

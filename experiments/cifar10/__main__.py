@@ -103,7 +103,8 @@ def judged(path: Path, device: str) -> dict[str, float]:
     run = read_run(path)
     config = load_config(EqpropConfig, base=run.config, base_name=str(path))
     table = run.table("epochs")
-    found = {"seconds an epoch": float(statistics.median(_differences(table["seconds"])))}
+    seconds = _differences(table["seconds"])
+    found = {"seconds an epoch": float(statistics.median(seconds))} if seconds else {}
     if run.status == "finished":
         field = restore_field(run.config, run.weights()[1]).to(device)
         assert isinstance(field, LayeredField)
@@ -115,7 +116,7 @@ def judged(path: Path, device: str) -> dict[str, float]:
 
 
 def _differences(seconds: Sequence[float]) -> list[float]:
-    return [b - a for a, b in zip([0.0, *seconds[:-1]], seconds, strict=True)]
+    return [b - a for a, b in itertools.pairwise([0.0, *seconds])]
 
 
 COLUMNS = {
