@@ -26,8 +26,9 @@ def program() -> str:
 def command_words(words: Sequence[str] | None = None) -> list[str]:
     """Give the words of a command line as a shell takes them.
 
-    words: the words after the program; by default those of this process. A user's own script is
-        among them, as in sys.argv.
+    Args:
+        words: the words after the program; by default those of this process. A user's own script
+            is among them, as in sys.argv.
     """
     if words is None:
         return [*(_started() or sys.argv[:1]), *sys.argv[1:]]

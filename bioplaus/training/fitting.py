@@ -137,6 +137,7 @@ def fit(
         RunFailed: the network diverged; the message says cause and remedy.
 
     Example:
+        >>> import torch
         >>> from bioplaus import LeakyField
         >>> g = torch.Generator().manual_seed(0)
         >>> x = torch.rand(60, 4, generator=g)

@@ -42,7 +42,7 @@ def ink(colour: str) -> str:
 
     Example:
         >>> ink("#000000"), ink("#F0E442")
-        ('#000000', '#817b24')
+        ('#000000', '#7e7723')
     """
     parts = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
     while _luminance(parts) > _CONTRAST:
@@ -64,14 +64,9 @@ def plain(value: float) -> str:
     """
     size = abs(value)
     if size and not 1e-4 <= size < 1e6:
-        digits, power = f"{value:.3g}".partition("e")[::2] if size < 1e-4 else _powers(value)
-        return f"{digits}e{int(power)}"
+        digits, _, power = f"{value:.3e}".partition("e")
+        return f"{float(digits):g}e{int(power)}"
     return f"{value:,.6g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _powers(value: float) -> tuple[str, str]:
-    digits, _, power = f"{value:.3e}".partition("e")
-    return f"{float(digits):g}", power
 
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> Figure:
