@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from bridge.report import viewer
 from bridge.report.viewer import Viewer
 from cli import main
 from tests.bridge.records import new_log, row, sealed_log
+from tests.bridge.serving import serving
 
 WEB = Path(viewer.__file__).parent / "web"
 
@@ -50,18 +50,6 @@ def test_a_browser_is_told_of_a_page_that_nobody_else_can_read(
     assert not launched[0].exists()
 
 
-@contextmanager
-def serving(log: Path) -> Iterator[Viewer]:
-    with Viewer(log) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def get(
     server: Viewer, path: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
@@ -75,7 +63,7 @@ def get(
 
 def test_the_page_and_the_log_are_there(tmp_path: Path) -> None:
     log = sealed_log(tmp_path / "a&b.h5")
-    with serving(log) as server:
+    with serving(Viewer(log)) as server:
         root = f"/{server.secret}/"
         assert server.address == f"http://127.0.0.1:{server.server_port}{root}"
         assert server.server_address[0] == "127.0.0.1"
@@ -105,13 +93,13 @@ def test_the_page_and_the_log_are_there(tmp_path: Path) -> None:
 def test_anything_else_is_refused(tmp_path: Path, path: str) -> None:
     log = sealed_log(tmp_path / "log.h5")
     (tmp_path / "other.h5").write_bytes(b"secret")
-    with serving(log) as server:
+    with serving(Viewer(log)) as server:
         status, _, body = get(server, path.format(server.secret))
         assert (status, body) in ((404, b"Not Found"), (403, b"Forbidden"))
 
 
 def test_other_names_and_methods_are_refused(tmp_path: Path) -> None:
-    with serving(sealed_log(tmp_path / "log.h5")) as server:
+    with serving(Viewer(sealed_log(tmp_path / "log.h5"))) as server:
         root = f"/{server.secret}/"
         for host in ("evil.example", "evil.example:80", f"127.0.0.1.evil:{server.server_port}"):
             assert get(server, root, headers={"Host": host})[0] == 403
@@ -124,7 +112,7 @@ def test_other_names_and_methods_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_log_that_grows_is_given_as_an_ordinary_file(tmp_path: Path) -> None:
-    with new_log(tmp_path / "run.h5") as log, serving(log.path) as server:
+    with new_log(tmp_path / "run.h5") as log, serving(Viewer(log.path)) as server:
         for step in range(3):
             log.log("metrics", row(step))
             body = get(server, f"/{server.secret}/log.h5")[2]
@@ -136,7 +124,7 @@ def test_a_log_that_grows_is_given_as_an_ordinary_file(tmp_path: Path) -> None:
 
 def test_a_log_that_broke_meanwhile_is_told(tmp_path: Path) -> None:
     log = sealed_log(tmp_path / "log.h5")
-    with serving(log) as server:
+    with serving(Viewer(log)) as server:
         log.write_bytes(b"nothing")
         status, _, body = get(server, f"/{server.secret}/log.h5")
         assert status == 500

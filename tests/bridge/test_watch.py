@@ -8,10 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from bridge.runlog import open_run
 from cli import main
 from tests.bridge.browser import browser, complaints, resize
 from tests.bridge.headlines import HEADLINE, Batch, Pass, judged_log
+from tests.bridge.serving import serving
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
@@ -31,18 +30,6 @@ SETTINGS: dict[str, Any] = {
     "headline": HEADLINE,
     "command": "cli.py eqprop-run",
 }
-
-
-@contextmanager
-def serving(folder: Path, interval: float = 1e-6) -> Iterator[Watch]:
-    with Watch(folder, interval=interval) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def get(server: Watch, name: str = "", host: str | None = None) -> tuple[int, str]:
@@ -105,7 +92,7 @@ def test_the_page_is_not_drawn_more_often_than_asked(tmp_path: Path) -> None:
 
 def test_the_server_gives_nothing_else_and_to_nobody_else(tmp_path: Path) -> None:
     judged_log(tmp_path / "a.h5", [1.0])
-    with serving(tmp_path) as server:
+    with serving(Watch(tmp_path, interval=1e-6)) as server:
         assert server.server_address[0] == "127.0.0.1"
         assert get(server)[0] == 200
         assert get(server, "a.h5")[0] == get(server, "../a.h5")[0] == 404
@@ -159,7 +146,11 @@ def wait(condition: Callable[[], Any]) -> Any:
 @pytest.mark.slow
 def test_the_page_refreshes_itself_and_lines_that_are_off_stay_off(tmp_path: Path) -> None:
     log = open_run(tmp_path / "1.h5", config={}, **SETTINGS)
-    with log, browser(tmp_path / "browser") as driver, serving(tmp_path, 0.2) as server:
+    with (
+        log,
+        browser(tmp_path / "browser") as driver,
+        serving(Watch(tmp_path, interval=0.2)) as server,
+    ):
         log.log("epochs", Pass(10, 1, 0.1, 7.25))
         resize(driver, 1280, 800)
         driver.get(server.address)
