@@ -35,7 +35,7 @@ class Activation(metaclass=Answered):
             line, which the `holomorphic` estimator needs.
         bounds: the range of `rho`; None if it is unbounded above or below.
 
-    Example:
+    Examples:
         >>> swish = Activation("swish", lambda s: s * torch.sigmoid(s))
         >>> swish.slope(torch.zeros(2))
         tensor([0.5000, 0.5000])

@@ -49,7 +49,7 @@ class FunctionCost(AbstractCost):
         function: (s [B, m], y [B, m]) -> [B]. If it has attributes `curvature` and `steepest`,
             the cost adopts them.
 
-    Example:
+    Examples:
         >>> cost = FunctionCost(lambda s, y: (s - y).abs().pow(3).sum(1))
         >>> cost.slope(torch.full((1, 2), 2.0), torch.zeros(1, 2))
         tensor([[12., 12.]])

@@ -32,7 +32,7 @@ def supports(
     Raises:
         InputError: an unknown name, or a value outside its range.
 
-    Example:
+    Examples:
         >>> from bioplaus import LeakyField
         >>> supports(LeakyField([4, 5, 3]), estimator="holomorphic") is None
         True

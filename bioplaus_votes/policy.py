@@ -16,7 +16,7 @@ SETTLING = Settling(tolerance=1e-6, free_steps=1000, verify=False)
 class Policy:
     """pi(y | x) = softmax(z)_y, z the outputs of s* with mu(x, s*) = 0.
 
-    Example:
+    Examples:
         >>> from bioplaus import LeakyField
         >>> policy = Policy(LeakyField([4, 6, 3], generator=torch.Generator().manual_seed(0)))
         >>> x = torch.rand(2, 4, generator=torch.Generator().manual_seed(1))

@@ -46,7 +46,7 @@ def answered(function: Callable[P, R]) -> Callable[P, R]:
     missing arguments, and arguments of the wrong type, raise an InputError in place of the error
     from inside the function.
 
-    Example:
+    Examples:
         >>> @answered
         ... def run(steps: int = 10):
         ...     return 2**steps

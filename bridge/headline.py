@@ -28,7 +28,7 @@ class Headline(BaseModel):
         where: selects rows by their values in columns of choices.
         of_rows: how several rows of the last step are combined.
 
-    Example:
+    Examples:
         >>> Headline(metric="epochs/test_error", unit="%", over="epoch").title
         'test error (%)'
     """

@@ -52,6 +52,15 @@ def test_the_examples_of_docstrings_run(name: str) -> None:
     assert found.failed == 0
 
 
+# mkdocstrings shows a section "Examples:" as code; under any other heading it takes the lines for
+# text, their brackets for links.
+def test_examples_stand_under_the_heading_that_the_site_knows() -> None:
+    for name in EXAMPLES:
+        text = ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text("utf-8")
+        for block in re.findall(r"^( *)(\w+):\n\1    >>> ", text, re.M):
+            assert block[1] == "Examples", name
+
+
 def test_every_public_name_has_a_summary() -> None:
     bare = [
         f"{each.homes[name]}.{name}"

@@ -37,7 +37,7 @@ def described(name: str) -> tuple[str, tuple[Setting, ...]]:
     Raises:
         InputError: there is no such estimator.
 
-    Example:
+    Examples:
         >>> summary, settings = described("holomorphic")
         >>> [(each.name, each.default) for each in settings]
         [('beta', 0.5), ('points', 4)]

@@ -65,7 +65,7 @@ def resolve(what: What, choice: object, **settings: object) -> Any:
     Raises:
         InputError: an unknown name, the wrong kind of object, or a value outside its range.
 
-    Example:
+    Examples:
         >>> resolve("cost", "squared-error")
         SquaredError()
         >>> resolve("estimator", "asym-ep", beta=0.1).beta

@@ -43,7 +43,7 @@ class VectorField(Kept, metaclass=Answered):
         input: shape of a row of x, or None if it is not specified.
         box: bounds (lo, hi) of the states, or None.
 
-    Example:
+    Examples:
         >>> class Gated(VectorField):
         ...     def field(self, x, s):
         ...         p = self.parameters

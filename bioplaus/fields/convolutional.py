@@ -60,7 +60,7 @@ def convolutional(
     Raises:
         InputError: an image size is not divisible by the pooling, or a setting is out of range.
 
-    Example:
+    Examples:
         >>> net = convolutional((3, 16, 16), 10, (8, 16, 16), skips=(1,), unpooled=(2,))
         >>> net.shapes
         ((3, 16, 16), (8, 8, 8), (16, 8, 8), (16, 4, 4), (10,))

@@ -29,7 +29,7 @@ class Ensemble(LayeredField):
     Attributes:
         members: number of networks, M.
 
-    Example:
+    Examples:
         >>> nets = [LeakyField([4, 6, 3]) for _ in range(5)]
         >>> all_of = lambda name: torch.stack([net.parameters[name] for net in nets])
         >>> many = Ensemble(nets[0], {name: all_of(name) for name in nets[0].parameters})

@@ -29,7 +29,7 @@ class FunctionField(VectorField):
             see `hopfield.py`.
         holomorphic: whether mu extends analytically to complex states.
 
-    Example:
+    Examples:
         >>> def mu(p, x, s):
         ...     return torch.tanh(s @ p["w"].T + x @ p["u"].T) - s
         >>> weights = {"w": 0.3 * torch.eye(5), "u": torch.ones(5, 3)}

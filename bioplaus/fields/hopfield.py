@@ -51,7 +51,7 @@ def hopfield(
     Raises:
         InputError: a size is out of range.
 
-    Example:
+    Examples:
         >>> hopfield([4, 6, 3])
         LayeredField(4 -> 6 -> 3, connections=3, parameters=51)
     """

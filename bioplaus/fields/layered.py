@@ -41,7 +41,7 @@ class LayeredField(VectorField):
 
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 4.
 
-    Example:
+    Examples:
         >>> from bioplaus.fields import Conv, Dense
         >>> LayeredField(
         ...     (1, 8, 8),

@@ -136,7 +136,7 @@ def fit(
         InputError: an argument is out of range or does not fit the others; the message names it.
         RunFailed: the network diverged; the message says cause and remedy.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bioplaus import LeakyField
         >>> g = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from nlhf.preferences.base import Preferences
 class TableJudge(AbstractTableJudge):
     """P(y > y' | context), given explicitly.
 
-    Example:
+    Examples:
         >>> judge = TableJudge(torch.tensor([[[0.5, 0.9], [0.1, 0.5]]]))
         >>> judge.vote(torch.tensor([0]), torch.zeros(1, 1), torch.tensor([[0]]),
         ...            torch.tensor([[1]]), torch.Generator().manual_seed(0)).shape

@@ -114,7 +114,7 @@ def over_runs(label: str, x: ArrayLike, runs: ArrayLike, number: int | None = No
     Returns:
         A line that is interrupted where no run has a number, and has no band for a single run.
 
-    Example:
+    Examples:
         >>> line = over_runs("a", [0, 1], [[1.0, 2.0], [3.0, float("nan")]])
         >>> line.y.tolist(), line.low.tolist(), line.high.tolist()
         ([2.0, 2.0], [1.0, 2.0], [3.0, 2.0])

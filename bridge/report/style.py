@@ -40,7 +40,7 @@ _CONTRAST = 0.18
 def ink(colour: str) -> str:
     """Darken a colour until text in it is readable on white.
 
-    Example:
+    Examples:
         >>> ink("#000000"), ink("#F0E442")
         ('#000000', '#7e7723')
     """
@@ -58,7 +58,7 @@ def _luminance(parts: NDArray[np.float64]) -> float:
 def plain(value: float) -> str:
     """Write a tick value for people: 0.01, 6, 12,000; and 1e-7 instead of many zeros.
 
-    Example:
+    Examples:
         >>> [plain(x) for x in (0.01, 6.0, 12000.0, 1e-7)]
         ['0.01', '6', '12,000', '1e-7']
     """
@@ -237,7 +237,7 @@ def apart(wanted: Sequence[float] | NDArray[np.float64], gap: float) -> list[flo
     Returns:
         Positions in the given order. If too many to fit, they extend beyond 0..1.
 
-    Example:
+    Examples:
         >>> apart([0.5, 0.5, 0.9], 0.1)
         [0.45, 0.55, 0.9]
     """

@@ -128,7 +128,7 @@ def judged(
 def with_error(mean: float, half_width: float) -> str:
     """Write a value with as many digits as its error allows: two digits of the error.
 
-    Example:
+    Examples:
         >>> with_error(2.31415, 0.0423), with_error(2.0213e-9, 1.2e-10)
         ('2.314 ± 0.042', '(2.02 ± 0.12)e-09')
     """

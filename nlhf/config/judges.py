@@ -165,7 +165,7 @@ def get_judge(
     Raises:
         InputError: nothing of that name, or nothing that judges.
 
-    Example:
+    Examples:
         >>> judge = get_judge(lambda prompts, a, b: [len(x) / (len(x) + len(y))
         ...                                          for x, y in zip(a, b)])
         >>> judge(["x"], ["long"], ["shorter one"]).tolist()

@@ -15,7 +15,7 @@ from bioplaus.fields.connections.dense import Dense, DenseWire
 class Lateral(Dense):
     """a_i = sum_{j != i} W_ij r_j within one layer: no unit acts on itself.
 
-    Example:
+    Examples:
         >>> Lateral(2).name
         'lateral.2'
     """
