@@ -32,7 +32,9 @@ class Contraction(metaclass=Answered):
         limit: largest spectral radius of J + 1, > 0; above it, feedback weights shrink.
         residual: residual that a free phase should leave after the given number of steps, in (0,
             1). It determines `limit` and replaces it.
-        every: number of updates between measurements of the radius.
+        every: largest number of updates between measurements of the radius. The first comes after
+            the first update; the next comes 1 update after a shrinkage, and otherwise after twice
+            as many updates as the last. Feedback that grows fast is thus measured often.
         shrink: factor by which feedback weights are multiplied if the radius is slightly above the
             limit, in (0, 1); smaller if it is further above.
         rows: number of examples of the batch at which the radius is measured; the largest counts.
@@ -131,7 +133,12 @@ def limit_for(residual: float, settling: Settling, field: VectorField) -> float:
 
 
 class Controller:
-    """Applies a `Contraction` to a field after each update."""
+    """Applies a `Contraction` to a field after each update.
+
+    Attributes:
+        due: number of the update, counted from 1, after which the radius is to be measured.
+        gap: number of updates from the last measurement to that one.
+    """
 
     def __init__(self, asked: Contraction, field: VectorField, settling: Settling) -> None:
         """Find the weights that the settings constrain.
@@ -140,6 +147,7 @@ class Controller:
             InputError: the field has no weights to which a setting applies.
         """
         self.asked, self.field, self.settling = asked, field, settling
+        self.due = self.gap = 1
         self.limit = asked.limit or (
             limit_for(asked.residual, settling, field) if asked.residual else math.inf
         )
@@ -192,7 +200,10 @@ class Controller:
         if bool(sound.all()):
             found = loop_radius(self.field, free.s, drive, products=self.asked.products)
             radius = float(found.max())
-        if not radius > self.limit:
+        over = radius > self.limit
+        self.gap = 1 if over else min(2 * self.gap, self.asked.every)
+        self.due = step + self.gap
+        if not over:
             return radius, None
         share = min(self.asked.shrink, (self.limit / radius) ** 2)
         factor = max(HARDEST, share)

@@ -116,7 +116,7 @@ class Additions:
         if self.controller is not None:
             self._updates += 1
             self.controller.constrain()
-            if self.controller.asked.looks and self._updates % self.controller.asked.every == 0:
+            if self.controller.asked.looks and self._updates >= self.controller.due:
                 radius, act = self.controller.look(self._updates, self.last_inputs)
                 self._radius = radius if math.isnan(self._radius) else max(self._radius, radius)
                 self._scale *= 1.0 if act is None else act.factor
@@ -148,7 +148,7 @@ class Additions:
         found: dict[str, Any] = {}
         if self.controller is not None:
             at = {"updates": self._updates, "radius": self._radius, "scale": self._scale}
-            found["contraction"] = at
+            found["contraction"] = at | {"due": self.controller.due, "gap": self.controller.gap}
         if self.average:
             found["average"] = self.average.state_dict()
         return found
@@ -159,5 +159,8 @@ class Additions:
             at = saved["contraction"]
             self._updates, self._radius = int(at["updates"]), float(at["radius"])
             self._scale = float(at["scale"])
+            # earlier versions measured at fixed updates
+            self.controller.due = int(at.get("due", self._updates + 1))
+            self.controller.gap = int(at.get("gap", 1))
         if self.average:
             self.average.load_state_dict(saved["average"])

@@ -1,5 +1,6 @@
 """Contraction: the radius is the eigenvalues', the controller keeps to its limit, and no other."""
 
+import itertools
 import math
 
 import pytest
@@ -111,6 +112,31 @@ def test_one_look_comes_to_the_limit_or_shrinks_by_what_is_asked():
     assert Controller(Contraction(limit=2 * radius), field, SETTLING).look(1, x)[1] is None
 
 
+def test_looks_are_one_update_apart_after_an_act_and_then_ever_further():
+    field, x = _convolutions(1.0), _x()
+    radius = float(_eigenvalues(field, x).max())
+    control = Controller(Contraction(limit=0.5 * radius, every=10), field, SETTLING)
+    looked = {}
+    for step in range(1, 71):
+        if step == 40:
+            for name in field.feedback():
+                field.parameters[name].mul_(100.0)
+        if step >= control.due:
+            looked[step] = control.look(step, x)[1]
+    acts = [step for step, act in looked.items() if act is not None]
+    first = next(step for step in looked if step not in acts)
+    again = [step for step in acts if step > first]
+    quiet = [step for step in looked if first <= step < 40]
+    assert [b - a for a, b in itertools.pairwise(quiet)] == [2, 4, 8, 10, 10, 10][: len(quiet) - 1]
+    assert len(quiet) > 4
+    # the next look sees what grew
+    assert 40 <= again[0] < 50
+    assert again == list(range(again[0], again[0] + len(again)))
+    assert len(again) > 3
+    assert [step - again[-1] for step in looked if step > again[-1]][:4] == [1, 3, 7, 15]
+    assert float(_eigenvalues(field, x).max()) < 0.55 * radius
+
+
 def test_a_state_that_ran_off_shrinks_feedback_most():
     field, x = _convolutions(1.0), _x()
     field.parameters["feedback.1"].fill_(math.inf)
@@ -173,7 +199,7 @@ def test_training_keeps_the_radius_that_it_would_have_left_behind():
 def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path):
     pytest.importorskip("h5py")
     how = {"batch_size": 20, "learning_rate": 3e-2, "settling": SETTLING, "schedule": "constant"}
-    how |= {"contraction": Contraction(limit=0.3, every=2, standardise=True), "average": 0.9}
+    how |= {"contraction": Contraction(limit=0.3, every=4, standardise=True), "average": 0.9}
     how |= {"gate": 1e3, "checkpoint_every": 1}
 
     def stop(row):
