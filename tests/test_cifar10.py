@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,12 @@ def test_images_of_files_are_packed_as_they_are(tmp_path: Path, archived: bool) 
         given.mkdir()
         with tarfile.open(given / ARCHIVE, "w:xz") as tar:
             tar.add(root, "cifar10")
-    made = load_dataset(packed(str(given), tmp_path / "out"))
+    # two commands may start at once
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(packed, [str(given)] * 2, [tmp_path / "out"] * 2))
+    assert files == [str(tmp_path / "out" / "images.npz")] * 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["images.npz"]
+    made = load_dataset(files[0])
     for side in ("train", "test"):
         torch.testing.assert_close(getattr(made, side).inputs, getattr(expected, side).inputs)
         assert torch.equal(getattr(made, side).targets, getattr(expected, side).targets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,11 @@ def packed(given: str, folder: Path) -> str:
     if files is None:
         if not archive.is_file():
             return given
-        unpacked = folder / "unpacked"
-        _unpack(archive, unpacked)
-        _pack(load_dataset(str(unpacked)), out)
-        shutil.rmtree(unpacked)
+        folder.mkdir(parents=True, exist_ok=True)
+        # a folder of its own: two commands may start at the same time
+        with tempfile.TemporaryDirectory(prefix="unpacked-", dir=folder) as unpacked:
+            _unpack(archive, Path(unpacked))
+            _pack(load_dataset(unpacked), out)
     else:
         _pack(load_dataset(given), out)
     return str(out)
@@ -72,6 +74,7 @@ def _pack(data: Dataset, out: Path) -> None:
         values = (part.inputs * 255).round().to("cpu").numpy().astype(np.uint8)
         arrays[f"x_{side}"] = values.reshape(-1, *data.shape)
         arrays[f"y_{side}"] = part.targets.cpu().numpy()
-    whole = out.with_name("images.part.npz")
-    np.savez(whole, **arrays)
-    whole.replace(out)
+    with tempfile.TemporaryDirectory(prefix="packed-", dir=out.parent) as beside:
+        whole = Path(beside) / out.name
+        np.savez(whole, **arrays)
+        whole.replace(out)
