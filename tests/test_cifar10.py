@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,6 +125,22 @@ def test_pieces_end_where_a_run_was_stopped_and_go_on_there(
     with pytest.raises(RuntimeError, match="d: exit 2: why"):
         pieces.run_piece({"d": []}, tmp_path, 100, lambda text: None)
     assert not pieces.run_piece({"e": []}, tmp_path, 5, lambda text: None)  # no time to begin
+
+
+def test_pieces_beside_each_other_run_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    together, done = threading.Barrier(2, timeout=30), []
+
+    def run(arguments: list[str], seconds: float) -> tuple[int, str]:
+        together.wait()  # passes only if two runs have started
+        done.append(arguments[0])
+        return 0, ""
+
+    monkeypatch.setattr(pieces, "_run", run)
+    jobs = {name: [name] for name in "abcd"}
+    assert pieces.run_piece(jobs, tmp_path, 100, lambda text: None, processes=2)
+    assert sorted(done) == list("abcd")
 
 
 @pytest.mark.parametrize("pool", ["average", "max", "softmax"])

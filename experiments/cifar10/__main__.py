@@ -164,6 +164,7 @@ def _cell(run: Mapping[str, float], name: str) -> float:
 @click.option("--epochs", type=int, default=None)
 @device_option
 @click.option("--threads", type=int, default=1)
+@click.option("--processes", type=click.IntRange(min=1), default=1, help="Runs at a time.")
 @click.option("--minutes", type=float, default=8.0, help="After which the run under way stops.")
 @click.option("--dry-run", is_flag=True, help="Say how long it all takes.")
 @click.option("--set", "sets", multiple=True, help="key=value, for all runs.")
@@ -176,6 +177,7 @@ def main(
     epochs: int | None,
     device: str,
     threads: int,
+    processes: int,
     minutes: float,
     dry_run: bool,
     sets: Sequence[str],
@@ -196,7 +198,7 @@ def main(
     if dry_run:
         timed(jobs, device)
         return
-    if not run_piece(jobs, out, 60 * minutes, click.echo):
+    if not run_piece(jobs, out, 60 * minutes, click.echo, processes):
         left = sum(ended(out / f"{name}.h5") is None for name in jobs)
         click.echo(f"{left} of {len(jobs)} runs are left; the same command goes on")
         return

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bridge.errors import InputError
@@ -33,38 +35,48 @@ def run_piece(
     folder: Path,
     seconds: float,
     told: Callable[[str], None],
+    processes: int = 1,
 ) -> bool:
-    """Run jobs one after another until all have ended or the time is up.
+    """Run jobs in their order until all have ended or the time is up.
 
     Args:
         jobs: arguments of `eqprop-run` by name; the log is FOLDER/NAME.h5.
         folder: created if it does not exist.
-        seconds: the time after which the current run is asked to stop; it is resumed next time.
+        seconds: the time after which running jobs are asked to stop; they are resumed next time.
         told: receives a line for each run that ends or stops.
+        processes: number of jobs that run at a time.
 
     Returns:
         Whether all have ended.
 
     Raises:
-        RuntimeError: a run ended in another way; the message is that of the run.
+        RuntimeError: a run ended in another way; the message is that of the run. Those that run
+            beside it end first; no other is started.
     """
     folder.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + seconds
-    for name, arguments in jobs.items():
+    stopped = threading.Event()
+
+    def run(name: str) -> bool:
         out = folder / f"{name}.h5"
         if ended(out):
-            continue
+            return True
         left = until - time.monotonic() - LAST
-        if left <= 0:
+        if left <= 0 or stopped.is_set():
             return False
-        code, said = _run([*arguments, "--out", str(out), "--resume", "--quiet"], left)
+        code, said = _run([*jobs[name], "--out", str(out), "--resume", "--quiet"], left)
         if code == STOPPED:
+            stopped.set()
             told(f"{name}: stopped, to go on later")
             return False
         if code not in (0, FAILED):
+            stopped.set()
             raise RuntimeError(f"{name}: exit {code}: {said.strip()}")
         told(f"{name}: {ended(out)}")
-    return True
+        return True
+
+    with ThreadPoolExecutor(processes) as pool:
+        return all(list(pool.map(run, jobs)))
 
 
 def _run(arguments: Sequence[str], seconds: float) -> tuple[int, str]:
