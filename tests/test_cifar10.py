@@ -20,7 +20,7 @@ from bioplaus.data import load_dataset
 from bioplaus.data.known import KNOWN
 from bioplaus.fields.convolutional import convolutional
 from bioplaus.phases import free_phase
-from experiments.cifar10 import pieces
+from experiments.cifar10 import course, pieces
 from experiments.cifar10.__main__ import judged, main, tabulated
 from experiments.cifar10.images import ARCHIVE, packed
 from experiments.cifar10.measures import without_autograd, without_feedback
@@ -239,3 +239,32 @@ def test_a_run_that_fails_in_its_first_epoch_has_a_row_too(tmp_path: Path) -> No
     assert call("eqprop-run", *small, *rate, "--out", log).exit_code == 1
     assert judged(log, "cpu") == {}
     assert "| `x` | 0 of 1 |" in tabulated({"x": [{}]})
+
+
+@pytest.mark.slow
+def test_the_course_gives_rows_tables_and_a_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "CHECKED", 1)
+    rng = np.random.default_rng(0)
+    for side, count in (("train", 30), ("test", 10)):
+        for name in ("cat", "dog"):
+            (tmp_path / "data" / side / name).mkdir(parents=True)
+            for k in range(count):
+                image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(image).save(tmp_path / "data" / side / name / f"{k:04}.png")
+    figure = tmp_path / "course.png"
+    asked = ["--data", str(tmp_path / "data"), "--train", "60", "--test", "20", "--epochs", "2"]
+    asked += ["--cosines", "2", "--out", str(tmp_path / "out"), "--figure", str(figure)]
+    asked += ["--only", "with"]
+    done = CliRunner().invoke(course.main, asked, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "with the controller" in done.output
+    lines = (tmp_path / "out" / "course-with.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert all(0 < row["residual 99 %"] < 0.02 for row in rows)
+    assert rows[1]["cosine"] > 0.9
+    assert rows[1].keys() >= course.LAYERS.keys()
+    with Image.open(figure) as drawn:
+        assert min(drawn.size) > 400

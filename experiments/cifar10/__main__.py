@@ -136,7 +136,7 @@ COLUMNS = {
 
 
 def tabulated(found: Mapping[str, list[dict[str, float]]]) -> str:
-    """Average over the seeds that succeeded; one row per rule."""
+    """Average over the seeds that succeeded, one row per rule; accuracies with their range."""
     rows = []
     for method, runs in found.items():
         good = [run for run in runs if "accuracy" in run]
@@ -144,7 +144,10 @@ def tabulated(found: Mapping[str, list[dict[str, float]]]) -> str:
         for name, form in COLUMNS.values():
             values = [_cell(run, name) for run in (good or runs)]
             known = [value for value in values if value == value]
-            cells.append(f"{statistics.mean(known):{form}}" if known else "")
+            cell = f"{statistics.mean(known):{form}}" if known else ""
+            if "accuracy" in name and len(known) > 1:
+                cell += f" ({min(known):{form}} to {max(known):{form}})"
+            cells.append(cell)
         rows.append([f"`{method}`", f"{len(good)} of {len(runs)}", *cells])
     return markdown(["rule", "settled", *COLUMNS], rows)
 

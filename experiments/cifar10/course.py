@@ -1,16 +1,17 @@
 """Residual, radius and cosines during training, with and without contraction control.
 
     python -m experiments.cifar10.course --data ../shared/data/cifar10 --epochs 20
+        [--figure FILE.png]
 
 The narrow network, with feedback drawn at a gain of 0.3 and learning at the full rate: in this
 setting alignment increases the gain of the loop. One run with the controller, one without. The row
-of each epoch is appended to OUT/course-WITH.jsonl; both are printed as a table.
+of each epoch is appended to OUT/course-NAME.jsonl; both are printed as tables and drawn.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bioplaus.estimators import Implicit
 from bioplaus.fields import LayeredField
 from bioplaus.fields.convolutional import convolutional
 from bridge.errors import RunFailed
+from bridge.report.panels import Line, Panel, draw_panels
 from bridge.seeding import generator
 from experiments.cifar10.images import packed
 from experiments.cifar10.measures import EXACT, cosine, of_states, without_feedback
@@ -34,6 +36,10 @@ SETTLING = Settling(tolerance=0, free_steps=4, nudged_steps=6, verify=False)
 COST = get_cost("cross-entropy")
 CHECKED = 10
 """Number of training examples on which updates are compared with the true gradient."""
+LAYERS = {f"cosine.forward.{k}": f"layer {k}" for k in range(1, 5)} | {
+    "cosine.forward.5": "output layer"
+}
+"""Names of the layers of the narrow network, by the key of their cosine."""
 
 
 def cosines(field: LayeredField, data: Dataset) -> dict[str, float]:
@@ -97,7 +103,7 @@ def course_table(rows: Sequence[dict[str, float]]) -> str:
         "residual median": ".1e",
         "residual 99 %": ".1e",
         "loop radius": ".2f",
-        "scale": ".3f",
+        "scale": ".0e",
         "cosine.forward.1": ".3f",
         "cosine": ".4f",
     }
@@ -106,6 +112,55 @@ def course_table(rows: Sequence[dict[str, float]]) -> str:
         for row in rows
     ]
     return markdown(list(columns), cells)
+
+
+def figure_of(found: Mapping[str, Sequence[dict[str, float]]]) -> list[Panel]:
+    """Draw the courses: residual, radius, cosine of each layer, and accuracy, over epochs."""
+
+    def lines(key: str) -> list[Line]:
+        return [_line(f"{name} the controller", rows, key) for name, rows in found.items()]
+
+    cosines = [
+        Panel(
+            f"Update and gradient, {name} the controller",
+            "epoch",
+            [_line(label, rows, key) for key, label in LAYERS.items()],
+            y_label="cosine",
+            references=[(0, "no signal"), (1, "")],
+        )
+        for name, rows in found.items()
+        if any("cosine" in row for row in rows)
+    ]
+    return [
+        Panel(
+            "Residual of the free phase",
+            "epoch",
+            lines("residual 99 %"),
+            logarithmic=True,
+            y_label="99th percentile of 500 images",
+            references=[(1e-2, "asked")],
+        ),
+        Panel(
+            "Spectral radius of the loop",
+            "epoch",
+            lines("loop radius"),
+            y_label="spectral radius",
+            references=[(1, "unstable")],
+        ),
+        *cosines,
+        Panel(
+            "Test accuracy",
+            "epoch",
+            lines("test"),
+            y_label="correct, %",
+            references=[(10, "chance")],
+        ),
+    ]
+
+
+def _line(label: str, rows: Sequence[dict[str, float]], key: str) -> Line:
+    known = [row for row in rows if key in row]
+    return Line(label, [row["epoch"] for row in known], [row[key] for row in known])
 
 
 @click.command(help=__doc__)
@@ -119,6 +174,7 @@ def course_table(rows: Sequence[dict[str, float]]) -> str:
 @click.option("--cosines", "checks", type=int, default=5, help="Epochs between comparisons.")
 @click.option("--only", type=click.Choice(["with", "without"]), default=None)
 @click.option("--seed", type=int, default=0)
+@click.option("--figure", type=click.Path(path_type=Path), default=None)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cifar10"))
 def main(
     data: str,
@@ -131,6 +187,7 @@ def main(
     checks: int,
     only: str | None,
     seed: int,
+    figure: Path | None,
     out: Path,
 ) -> None:
     torch.set_num_threads(1)
@@ -148,6 +205,10 @@ def main(
             found[name] = course(images, asked, how, path, checks)
     for name, rows in found.items():
         click.echo(f"\n{name} the controller\n\n{course_table(rows)}")
+    if figure is not None:
+        said = f"{train:,} images, narrow network, feedback learns at the full rate; one seed"
+        draw_panels(figure, figure_of(found), caption=said)
+        click.echo(f"\nfigure: {figure}")
 
 
 if __name__ == "__main__":
