@@ -10,8 +10,9 @@ Cases:
 - `converged`: 784-512-512-512-10, every row settled to a residual of 1e-3 in each phase, on the
   initial network and after learning 5,000 images; feedback of gain 0.3 at 90 degrees, and as in
   configs/mnist-3x512.toml (0.2 times the transpose), where more sweeps are needed at first;
-- `exact`: asym-ep, settled likewise, after learning 2,000 images: how its cost grows with width and
-  depth. `products` is the ratio from counting multiplications instead of measuring;
+- `exact`: asym-ep, settled likewise, after learning 2,000 images, by both kinds of sweeps: how its
+  cost grows with width and depth. `products` is the ratio from counting multiplications instead of
+  measuring;
 - `together`: an update of M networks as one program relative to M separate updates.
 """
 
@@ -165,7 +166,10 @@ def cases(pairs: int) -> Iterator[tuple[str, Callable[[], dict]]]:
     exact = [*settled, "estimator.name=asym-ep", "network.feedback_gain=0.3"]
     for hidden in ([512], [2048], [256] * 3, [512] * 3, [256] * 6):
         sizes = [784, *hidden, 10]
-        yield f"exact {'-'.join(map(str, sizes))}", partial(case, sizes, exact, 2000, pairs, 10)
+        for solver in ("sweeps", "symmetric-sweeps"):
+            name = f"exact {'-'.join(map(str, sizes))} {solver}"
+            sets = [*exact, f"phases.solver={solver}"]
+            yield name, partial(case, sizes, sets, 2000, pairs, 10)
     for members, hidden in ((8, [16]), (32, [16]), (32, [64]), (8, [64, 64]), (8, [512])):
         name = f"together {members} x 784-{'-'.join(map(str, hidden))}-10"
         yield name, partial(together, members, [f"network.hidden={hidden}"], pairs)

@@ -101,8 +101,11 @@ def free_phase(
     """
     settling = settling or Settling()
     drive = field.drive(x) if drive is None else drive
+    made = absolute(field, drive)
+    if start is None and settling.solver.from_rest and made.links() is not None:
+        made, start = made.from_rest(), VectorField.initial_state(field, drive)
     return solve(
-        absolute(field, drive),
+        made,
         field.initial_state(drive) if start is None else start,
         settling.solver,
         tolerance=settling.tolerance,

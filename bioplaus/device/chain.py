@@ -12,7 +12,7 @@ from bioplaus.fields.connections.base import Wire
 from bioplaus.fields.connections.dense import DenseWire
 from bioplaus.fields.connections.tied import TiedWire
 from bioplaus.fields.layered import LayeredField
-from bioplaus.nudging import Deviations, Layered, Symmetrised
+from bioplaus.nudging import Confined, Deviations, Layered, Symmetrised
 
 FREE, PLAIN, EXACT = 0, 1, 2
 """Modes: a free phase, a plain nudged phase, one with the Jacobian's asymmetry cancelled."""
@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
     "relu": (3, 0.0, float("inf")),
 }
 COST_CODES = {SquaredError: 1, CrossEntropy: 2}
-MODES = {Layered: FREE, Deviations: PLAIN, Symmetrised: EXACT}
+MODES = {Layered: FREE, Deviations: PLAIN, Symmetrised: EXACT, Confined: EXACT}
 MAX_WIDTH = 1024
 """The largest layer that fits into a program, in units."""
 MAX_OUTPUTS = 64

@@ -26,9 +26,14 @@ class AsymEP(AbstractDifference):
     rank = 1
 
     def dynamics(
-        self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+        self,
+        field: VectorField,
+        drive: Tensor,
+        nudge: Nudge,
+        free: Tensor,
+        currents: Tensor | None = None,
     ) -> AbstractDeviations:
-        return symmetrised(field, drive, nudge, free)
+        return symmetrised(field, drive, nudge, free, currents)
 
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
         return d

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -54,9 +55,14 @@ class AbstractDifference(AbstractEstimator):
 
     @abstractmethod
     def dynamics(
-        self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+        self,
+        field: VectorField,
+        drive: Tensor,
+        nudge: Nudge,
+        free: Tensor,
+        currents: Tensor | None = None,
     ) -> AbstractDeviations:
-        """Make the dynamics of a nudged phase."""
+        """Make the dynamics of a nudged phase; `currents` are those at s*, if known."""
 
     @abstractmethod
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
@@ -73,14 +79,15 @@ class AbstractDifference(AbstractEstimator):
     def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
         field, s = batch.field, batch.free.s
         common = (field, batch.drive, s, batch.cost, batch.target)
+        made = partial(self.dynamics, currents=batch.free.currents)
         if self.nudging == "centered":
-            pair = phase_pair(*common, self.beta, settling=self.settling, dynamics=self.dynamics)
+            pair = phase_pair(*common, self.beta, settling=self.settling, dynamics=made)
             plus, minus = (self._seen(field, s, end) for end in pair)
             return list(pair), (plus - minus).div_(2 * self.beta)
         beta = self.signed_beta(s)
         # computing the smallest |beta| of a column would make the host wait for the device
         given = self.beta if recording() else beta
-        end = nudged_phase(*common, given, settling=self.settling, dynamics=self.dynamics)
+        end = nudged_phase(*common, given, settling=self.settling, dynamics=made)
         return [end], self._seen(field, s, end) / beta
 
     def _seen(self, field: VectorField, s: Tensor, end: Solution) -> Tensor:

@@ -24,9 +24,14 @@ class VectorFieldEP(AbstractDifference):
     rank = 0
 
     def dynamics(
-        self, field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+        self,
+        field: VectorField,
+        drive: Tensor,
+        nudge: Nudge,
+        free: Tensor,
+        currents: Tensor | None = None,
     ) -> AbstractDeviations:
-        return deviations(field, drive, nudge, free)
+        return deviations(field, drive, nudge, free, currents)
 
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
         return field.displacement(s, d)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bioplaus.fields.base import VectorField
 from bioplaus.fields.layered import LayeredField
+from bioplaus.nudging.confined import Confined
 from bioplaus.nudging.deviations import Deviations, Symmetrised
 from bioplaus.nudging.layered import Layered
 from bioplaus.nudging.nudge import Nudge
@@ -25,23 +26,35 @@ def absolute(field: VectorField, drive: Tensor, nudge: Nudge | None = None) -> L
 
 
 def deviations(
-    field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+    field: VectorField,
+    drive: Tensor,
+    nudge: Nudge,
+    free: Tensor,
+    currents: Tensor | None = None,
 ) -> Deviations | WholeDeviations:
-    """The nudged field in deviations d = s - s*."""
-    kind = Deviations if isinstance(field, LayeredField) else WholeDeviations
-    return kind(field, drive, nudge, free)  # pyright: ignore[reportArgumentType]
+    """The nudged field in deviations d = s - s*; `currents` at s* spare their products."""
+    if isinstance(field, LayeredField):
+        return Deviations(field, drive, nudge, free, currents)
+    return WholeDeviations(field, drive, nudge, free)
 
 
 def symmetrised(
-    field: VectorField, drive: Tensor, nudge: Nudge, free: Tensor
+    field: VectorField,
+    drive: Tensor,
+    nudge: Nudge,
+    free: Tensor,
+    currents: Tensor | None = None,
 ) -> Symmetrised | WholeSymmetrised:
     """The nudged field in deviations with J - J^T cancelled: the dynamics of asym-ep."""
-    kind = Symmetrised if isinstance(field, LayeredField) else WholeSymmetrised
-    return kind(field, drive, nudge, free)  # pyright: ignore[reportArgumentType]
+    if isinstance(field, LayeredField):
+        kind = Confined if field.is_linear() else Symmetrised
+        return kind(field, drive, nudge, free, currents)
+    return WholeSymmetrised(field, drive, nudge, free)
 
 
 __all__ = [
     "AbstractDeviations",
+    "Confined",
     "Deviations",
     "Layered",
     "Nudge",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from bioplaus.fields.connections.wires import Wires
 from bioplaus.fields.layered import LayeredField
-from bioplaus.nudging.layered import Layered
+from bioplaus.nudging.layered import Layered, total
 from bioplaus.nudging.nudge import Nudge
 from bioplaus.precision import double
 
@@ -28,23 +27,30 @@ class Deviations(Layered):
 
     ranks = 1
     """Number of rows of `held` without a box: s* only."""
-    resting: frozenset[int] = frozenset()
-    """Layers known to be still at d = 0, which therefore send no signal."""
 
-    def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
-        """Fix the clamped input, the nudge and the free fixed point [B, n]."""
+    def __init__(
+        self,
+        field: LayeredField,
+        drive: Tensor,
+        nudge: Nudge,
+        free: Tensor,
+        currents: Tensor | None = None,
+    ) -> None:
+        """Fix the clamped input, the nudge, the free fixed point [B, n] and its known currents."""
         super().__init__(field, drive, nudge)
         self.size = torch.linalg.vector_norm(free, dim=1)
         self.rows: Tensor | None = None
+        self._rest = free[:, field.layers[-1]]
         r = [field.activity(own, k) for k, own in enumerate(field.split(free))]
         self.wires = field.wires_at(r)
-        self.boxed = any(spec.box is not None for spec in field.specs)
+        self.exceeding = any(spec.box is not None for spec in field.specs)
         # one tensor, so that rows are taken in one call: s*, a subclass's additions, the excess
-        self.held = free.new_zeros(len(free), self.ranks + self.boxed, free.shape[1])
+        self.held = free.new_zeros(len(free), self.ranks + self.exceeding, free.shape[1])
         self.held[:, 0] = free
         for k, here in enumerate(field.layers):
             if (box := field.specs[k].box) is not None:
-                self._bound(field.current(r, drive, k), box, here)
+                known = currents is not None
+                self._bound(currents[:, here] if known else field.current(r, drive, k), box, here)
 
     def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:
         """Store how far a current lies outside its box."""
@@ -63,15 +69,10 @@ class Deviations(Layered):
     @property
     def excess(self) -> Tensor | None:
         """How far each current at s* lies outside its box, [B, n]; None if there is no box."""
-        return self.held[:, -1] if self.boxed else None
+        return self.held[:, -1] if self.exceeding else None
 
     def scale(self, size: Tensor) -> Tensor:
         return self.size
-
-    def from_rest(self) -> Self:
-        """The same dynamics, for a search that starts at d = 0."""
-        self.resting = frozenset(self.order)
-        return self
 
     def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
         super().settle(s, group)
@@ -90,6 +91,12 @@ class Deviations(Layered):
         of = self._moved(self.order) if self.resting else None
         return self.wires.sum(self._excess[layer], layer, r, out, of=of)
 
+    def receive(self, layer: int, signals: Sequence[Tensor], out: Tensor) -> Tensor:
+        return total(self._excess[layer], signals, out)
+
+    def _added(self, link: tuple[int, int]) -> Tensor | None:
+        return None
+
     def _moved(self, layers: Sequence[int]) -> Sequence[int]:
         """The given layers that may have left d = 0."""
         return [k for k in layers if k not in self.resting] if self.resting else layers
@@ -99,7 +106,7 @@ class Deviations(Layered):
         return s if bounds is None else torch.clamp(s, *bounds, out=s)
 
     def outputs(self, own: Tensor) -> Tensor:
-        return self._free[self.last] + own
+        return self._rest + own
 
     def take(self, rows: Tensor, nudge: Nudge | None = None) -> Deviations:
         """The same dynamics for a subset of the rows.
@@ -111,14 +118,19 @@ class Deviations(Layered):
         """
         new = copy.copy(self)
         new.nudge = nudge or (self.nudge and self.nudge.take(rows))
-        new.wires, new.held = self.wires.take(rows), self.held.index_select(0, rows)
+        new.wires = self.wires.take(rows)
+        new._take_held(rows)
         if nudge is None:
             new.field = self.field.of_rows(rows)
             new.wires = new.field.wires if self.wires.linear else new.wires
-        new.size = self.size.index_select(0, rows)
+        new.size, new._rest = (t.index_select(0, rows) for t in (self.size, self._rest))
         new.rows = rows if self.rows is None else self.rows.index_select(0, rows)
         new._bound_to = new._output_current = None
         return new
+
+    def _take_held(self, rows: Tensor) -> None:
+        """Take the rows of what the phase reads in each step."""
+        self.held = self.held.index_select(0, rows)
 
     def precise(self) -> Deviations:
         assert self.nudge is not None
@@ -127,14 +139,18 @@ class Deviations(Layered):
 
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if s is not self._bound_to:
-            self._free = self.field.split(self.origin)
-            self._excess: list[Tensor | None] = [None for _ in self._free]
-            self._bounds: list[tuple[Tensor, Tensor] | None] = [None for _ in self._free]
-            for k, own in enumerate(self._free):
-                if (box := self.field.specs[k].box) is not None:
-                    self._excess[k] = self.held[:, -1, self.field.layers[k]]
-                    self._bounds[k] = (box[0] - own, box[1] - own)
+            self._bind_held()
         return super()._bind(s)
+
+    def _bind_held(self) -> None:
+        """Slice what is held of the rows by layer."""
+        self._free = self.field.split(self.origin)
+        self._excess: list[Tensor | None] = [None for _ in self._free]
+        self._bounds: list[tuple[Tensor, Tensor] | None] = [None for _ in self._free]
+        for k, own in enumerate(self._free):
+            if (box := self.field.specs[k].box) is not None:
+                self._excess[k] = self.held[:, -1, self.field.layers[k]]
+                self._bounds[k] = (box[0] - own, box[1] - own)
 
     def _fire(self, layers: Iterable[int]) -> None:
         for k in layers:
@@ -157,9 +173,16 @@ class Symmetrised(Deviations):
 
     ranks = 2
 
-    def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge, free: Tensor) -> None:
-        """Fix the clamped input, the nudge and the free fixed point [B, n]."""
-        super().__init__(field, drive, nudge, free)
+    def __init__(
+        self,
+        field: LayeredField,
+        drive: Tensor,
+        nudge: Nudge,
+        free: Tensor,
+        currents: Tensor | None = None,
+    ) -> None:
+        """Fix the clamped input, the nudge, the free fixed point [B, n] and its known currents."""
+        super().__init__(field, drive, nudge, free, currents)
         for k, own in enumerate(field.split(free)):
             if not field.is_boxed(k):
                 linear = field.is_linear(k)
@@ -180,6 +203,9 @@ class Symmetrised(Deviations):
     def _bound(self, current: Tensor, box: tuple[float, float], here: slice) -> None:
         super()._bound(current, box, here)
         self.slope[:, here] = (current > box[0]) & (current < box[1])
+
+    def links(self) -> frozenset[tuple[int, int]] | None:
+        return None  # a layer may send two signals
 
     def current(self, r: Sequence[Tensor], s: Sequence[Tensor], layer: int, out: Tensor) -> Tensor:
         back, base = self._back[layer], None

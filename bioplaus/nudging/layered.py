@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from bioplaus.fields.connections import Wire
 from bioplaus.fields.layered import LayeredField
 from bioplaus.nudging.nudge import Nudge
 from bioplaus.precision import double
@@ -27,6 +30,7 @@ class Layered(AbstractDynamics):
     def __init__(self, field: LayeredField, drive: Tensor, nudge: Nudge | None = None) -> None:
         """Fix the clamped input, given by its drive [B, ...], and the nudge."""
         self.field, self._drive, self.nudge = field, drive, nudge
+        self.wires = field.wires
         layers = tuple(range(len(field.layers)))
         self.last, self.looped = layers[-1], [field.acts_on_itself(k) for k in layers]
         # the signal starts at the input in a free phase and at the output in a nudged one
@@ -84,12 +88,110 @@ class Layered(AbstractDynamics):
         self._fire([k for k in self.order if k not in group or self.looped[k]])
         for k in group:
             if k == self.last and self.nudge is not None:
-                self._settle_output(r, parts, self.nudge)
+                a = self.current(r, parts, k, self._for_output(parts[k]))
+                self._settle_output(a, parts[k], self.nudge)
             elif self.looped[k]:
                 there = self.current(r, parts, k, torch.empty_like(parts[k]))
                 self.confine(parts[k].copy_(there), k)
             else:
                 self.confine(self.current(r, parts, k, parts[k]), k)
+
+    def from_rest(self) -> Self:
+        self.resting = frozenset(self.order)
+        return self
+
+    def links(self) -> frozenset[tuple[int, int]] | None:
+        """Pairs (source, layer) of a chain, where each layer acts on neighbours alone, or None.
+
+        Only dense connections form one.
+        """
+        if math.isinf(self.wires.products):
+            return None
+        found = [(j, k) for k in self.order for j, _ in self._signals(k)]
+        chain = all(abs(j - k) == 1 for j, k in found) and len(found) == len(set(found))
+        return frozenset(found) if chain and len(self.order) > 1 else None
+
+    def send(
+        self, s: Tensor, link: tuple[int, int], out: Tensor, rows: Tensor | None = None
+    ) -> None:
+        """The signal from one layer to another, sum_j W_ij r_j, written to `out` [B, n_layer].
+
+        Args:
+            s: the state; the source has been settled by `settle_by`, or `fire` has been called.
+            link: the layer that sends, and the one that receives.
+            out: the signal.
+            rows: the rows to compute, None for all; those of the others in `out` stay.
+        """
+        if s is not self._bound_to:
+            self._bind(s)
+        if rows is None or 2 * len(rows) > len(s):
+            self._carry(link, None, out)
+        else:
+            some = out.new_empty(len(rows), out.shape[1])
+            out.index_copy_(0, rows, self._carry(link, rows, some))
+
+    def _carry(self, link: tuple[int, int], rows: Tensor | None, out: Tensor) -> Tensor:
+        """The product of a wire with what its source sends, written to `out`."""
+        r = self._r[link[0]]
+        r = r if rows is None else r.index_select(0, rows)
+        return self._wire[link].add(self._added(link), r, out)
+
+    def _added(self, link: tuple[int, int]) -> Tensor | None:
+        """The bias that is added to the signal of a link."""
+        return self._bias(link[1]) if link[0] < link[1] else None
+
+    def _bias(self, layer: int) -> Tensor | None:
+        """The bias of a layer, if its signal from below brings it along."""
+        base = self.field.base(self._drive, layer)
+        with_signal = base is not None and base.ndim == 1 and (layer - 1, layer) in self._wire
+        return base if with_signal and self.nudge is None else None
+
+    def fire(self, s: Tensor) -> None:
+        """Update the activities of all layers, so that they can `send`."""
+        self._bind(s)
+        self._refire(self.order)
+
+    def receive(self, layer: int, signals: Sequence[Tensor], out: Tensor) -> Tensor:
+        """The current into one layer from the signals of others, written to `out`."""
+        brought = self._bias(layer) is not None
+        return total(None if brought else self.field.base(self._drive, layer), signals, out)
+
+    def settle_by(self, s: Tensor, layer: int, signals: Sequence[Tensor]) -> bool:
+        """Settle one layer given the signals to it, in place; whether its force is now zero."""
+        parts = self._parts if s is self._bound_to else self._bind(s)[0]
+        nudged = layer == self.last and self.nudge is not None
+        if nudged:
+            assert self.nudge is not None
+            a = self.receive(layer, signals, self._for_output(parts[layer]))
+            self._settle_output(a, parts[layer], self.nudge)
+        else:
+            self.confine(self.receive(layer, signals, parts[layer]), layer)
+        self._refire((layer,))
+        if self.resting:
+            self.resting = self.resting.difference((layer,))
+        return not nudged
+
+    def force_by(
+        self,
+        s: Tensor,
+        layer: int,
+        signals: Sequence[Tensor],
+        out: Tensor,
+        current: Tensor | None = None,
+    ) -> None:
+        """F of one layer given the signals to it, written to `out`; its current to `current`."""
+        parts, _ = self._bind(s)
+        if current is None or (box := self.field.specs[layer].box) is None:
+            self._to_force(self.receive(layer, signals, out), parts[layer], layer)
+        else:
+            torch.clamp(self.receive(layer, signals, current), *box, out=out).sub_(parts[layer])
+
+    def boxed(self) -> Sequence[int]:
+        return [k for k in self.order if self.field.is_boxed(k)] if self.nudge is None else []
+
+    def _signals(self, layer: int) -> Sequence[tuple[int, Wire]]:
+        """The layers that act on a layer, with the wires."""
+        return self.wires.within[layer]
 
     def shift(self, s: Tensor, group: tuple[int, ...], step: Tensor) -> None:
         parts, _ = self._bind(s)
@@ -103,6 +205,7 @@ class Layered(AbstractDynamics):
     def take(self, rows: Tensor) -> Layered:
         new = copy.copy(self)
         new.field = self.field.of_rows(rows)
+        new.wires = new.field.wires
         new._drive = self._drive.index_select(0, rows)
         new.nudge = self.nudge and self.nudge.take(rows)
         new._bound_to = new._output_current = None
@@ -119,6 +222,7 @@ class Layered(AbstractDynamics):
     def precise(self) -> Layered:
         new = copy.copy(self)
         new.field, new._drive = self.field.precise(), double(self._drive)
+        new.wires = new.field.wires
         new.nudge = self.nudge and self.nudge.precise()
         new._bound_to = new._output_current = None
         return new
@@ -131,12 +235,18 @@ class Layered(AbstractDynamics):
         """
         if s is not self._bound_to:
             self._bound_to, self._parts = s, self.field.split(s)
+            ends = range(len(self._parts))
+            self._wire = {(j, k): wire for k in ends for j, wire in self._signals(k)}
             self._nonlinear = [not self.field.is_linear(k) for k in range(len(self._parts))]
             self._r = [
                 torch.empty_like(part) if nonlinear else part
                 for part, nonlinear in zip(self._parts, self._nonlinear, strict=True)
             ]
         return self._parts, self._r
+
+    def _refire(self, layers: Iterable[int]) -> None:
+        """Update what layers `send`."""
+        self._fire(layers)
 
     def _fire(self, layers: Iterable[int]) -> None:
         """Update the activities of layers."""
@@ -150,18 +260,33 @@ class Layered(AbstractDynamics):
             current.copy_(self.nudge.added_to(current, self.outputs(own)))
         self.confine(current, k).sub_(own)
 
-    def _settle_output(self, r: Sequence[Tensor], parts: Sequence[Tensor], nudge: Nudge) -> None:
+    def _for_output(self, own: Tensor) -> Tensor:
+        """A buffer for the current of the outputs, [B, m]."""
+        if self._output_current is None:
+            self._output_current = torch.empty_like(own)
+        return self._output_current
+
+    def _settle_output(self, a: Tensor, own: Tensor, nudge: Nudge) -> None:
         """Step toward s = a - beta dC/ds at the current a, scaled by the curvature of C.
 
         The step is exact for the squared error.
         """
-        own = parts[self.last]
-        if self._output_current is None:
-            self._output_current = torch.empty_like(own)
-        a = self.current(r, parts, self.last, self._output_current)
         self._shift(own, nudge.added_to(a, self.outputs(own)).sub_(own), self.last)
 
     def _shift(self, own: Tensor, step: Tensor, k: int) -> None:
         if k == self.last and self.nudge is not None:
             step = self.nudge.scaled(step)
         self.confine(own.add_(step), k)
+
+
+def total(base: Tensor | None, signals: Sequence[Tensor], out: Tensor) -> Tensor:
+    """The sum of `signals` and `base`, written to `out`; None means zero."""
+    if not signals:
+        return out.zero_() if base is None else out.copy_(base)
+    first, *others = (*signals, base) if base is not None else signals
+    if not others:
+        return out.copy_(first)
+    torch.add(first, others[0], out=out)
+    for each in others[1:]:
+        out.add_(each)
+    return out

@@ -11,10 +11,12 @@ from bioplaus.solvers.base import AbstractDynamics, AbstractSolver, Solution, St
 from bioplaus.solvers.entry import solve
 from bioplaus.solvers.relaxation import Euler
 from bioplaus.solvers.sweeps import DampedSweeps, Sweeps
+from bioplaus.solvers.symmetric import SymmetricSweeps
 
 SOLVERS: dict[str, type[AbstractSolver]] = {
     "euler": Euler,
     "sweeps": Sweeps,
+    "symmetric-sweeps": SymmetricSweeps,
     "anderson": Anderson,
     "damped-sweeps": DampedSweeps,
 }
@@ -25,8 +27,8 @@ SOLVERS: dict[str, type[AbstractSolver]] = {
 def get_solver(name: str | type[AbstractSolver], **settings: Any) -> AbstractSolver:
     """Make a solver from its name or class.
 
-    The names and settings are `euler` (dt), `sweeps`, `anderson` (memory) and `damped-sweeps`
-    (omega).
+    The names and settings are `euler` (dt), `sweeps`, `symmetric-sweeps` (repeats), `anderson`
+    (memory) and `damped-sweeps` (omega).
 
     Raises:
         InputError: the name is unknown, or a setting is outside its range.
@@ -54,6 +56,7 @@ __all__ = [
     "Solution",
     "Status",
     "Sweeps",
+    "SymmetricSweeps",
     "get_solver",
     "solve",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -48,6 +49,21 @@ class AbstractDynamics(ABC):
     """Groups of layers that can be settled at once, in the order in which to settle them."""
     order: tuple[int, ...]
     """All layers, in the order in which the phase's signal crosses the network."""
+
+    resting: frozenset[int] = frozenset()
+    """Layers that send no signal yet, because they have no state yet or are still at d = 0."""
+
+    def links(self) -> frozenset[tuple[int, int]] | None:
+        """Pairs (source, layer) of a chain, where each layer acts on neighbours alone, or None."""
+        return None
+
+    def boxed(self) -> Sequence[int]:
+        """The layers whose slope at s* is read from their current; none in a nudged phase."""
+        return ()
+
+    def from_rest(self) -> Self:
+        """The same dynamics, for a search that starts before any layer has sent a signal."""
+        return self
 
     @property
     def depth(self) -> int:
@@ -110,11 +126,13 @@ class AbstractSolver(metaclass=Answered):
 
     Attributes:
         damped: whether rows that make no progress are retried with smaller steps.
+        from_rest: whether its first pass needs no states to start from in a chain of layers.
         absolute: whether it works on states even where deviations from the free state are
             requested.
     """
 
     damped: ClassVar[bool] = True
+    from_rest: ClassVar[bool] = False
     absolute: ClassVar[bool] = False
 
     @property
@@ -140,6 +158,10 @@ class AbstractSolver(metaclass=Answered):
             dynamics.force(s, carry.force)
             carry.fresh = True
         return carry.force
+
+    def currents(self, carry: Carry) -> Tensor | None:
+        """The currents of layers with a box at the last `measure`, [B, n]; None if not computed."""
+        return None
 
     @abstractmethod
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
@@ -184,6 +206,8 @@ class Solution(Alike):
             negative at an attractor. NaN for rows that did not converge; None if it was not
             computed.
         deviation: s - s* of a nudged phase, in full precision, [B, n]; None in other searches.
+        currents: W rho(s) + b of the layers with a box in a free phase, [B, n]; None if the solver
+            has not computed them.
     """
 
     s: Tensor
@@ -192,6 +216,7 @@ class Solution(Alike):
     n_steps: Tensor
     abscissa: Tensor | None = None
     deviation: Tensor | None = None
+    currents: Tensor | None = None
 
     @property
     def converged(self) -> Tensor:

@@ -119,7 +119,7 @@ def _search(
         if left == len(going):
             continue
         if left == 0 and alive is None:
-            end.put(rows, s, residual, look.status(), step)
+            end.put(rows, s, residual, look.status(), step, solver.currents(carry))
             break
         ending = ~going if left else torch.ones_like(going)
         ended = (ending if alive is None else ending & alive).nonzero()[:, 0]
@@ -127,7 +127,10 @@ def _search(
             s_ended, residual, status = (
                 part.index_select(0, ended) for part in (s, residual, look.status())
             )
-            end.put(ended if rows is None else rows[ended], s_ended, residual, status, step)
+            currents = solver.currents(carry)
+            currents = None if currents is None else currents.index_select(0, ended)
+            into = ended if rows is None else rows[ended]
+            end.put(into, s_ended, residual, status, step, currents)
         if left == 0:
             break
         if not dynamics.worth_taking(left, len(going)):
@@ -151,13 +154,21 @@ class _Ending:
         self.residual = torch.empty(batch, dtype=s.real.dtype, device=s.device)
         self.status = torch.full((batch,), Status.NON_FINITE, dtype=torch.int8, device=s.device)
         self.n_steps = torch.zeros(batch, dtype=torch.int32, device=s.device)
+        self.currents: Tensor | None = torch.empty_like(s)
         self.abscissa: Tensor | None = None
         if verify:
             self.abscissa = torch.full_like(self.residual, torch.nan, dtype=torch.float64)
 
     def put(
-        self, rows: Tensor | None, s: Tensor, residual: Tensor, status: Tensor, step: int
+        self,
+        rows: Tensor | None,
+        s: Tensor,
+        residual: Tensor,
+        status: Tensor,
+        step: int,
+        currents: Tensor | None = None,
     ) -> None:
+        self._put_currents(rows, currents)
         if rows is None:
             self.s, self.residual, self.status = s, residual, status
             self.n_steps.fill_(step)
@@ -172,6 +183,15 @@ class _Ending:
         self.s[rows], self.residual[rows], self.status[rows] = s, residual, status
         if self.abscissa is not None:
             self.abscissa[rows] = torch.nan
+
+    def _put_currents(self, rows: Tensor | None, currents: Tensor | None) -> None:
+        """Store the currents, unless those of any row are missing."""
+        if currents is None or self.currents is None:
+            self.currents = None
+        elif rows is None:
+            self.currents = currents
+        else:
+            self.currents[rows] = currents
 
     def verify(self, dynamics: AbstractDynamics) -> None:
         """Check whether the rows that have just converged rest at an attractor."""
@@ -189,4 +209,11 @@ class _Ending:
         return failed.nonzero()[:, 0]
 
     def solution(self) -> Solution:
-        return Solution(self.s, self.residual, self.status, self.n_steps, self.abscissa)
+        return Solution(
+            self.s,
+            self.residual,
+            self.status,
+            self.n_steps,
+            self.abscissa,
+            currents=self.currents,
+        )

@@ -15,6 +15,7 @@ from bioplaus.engines import Brian2
 from bioplaus.errors import InputError
 from bioplaus.estimators import AsymEP, VectorFieldEP
 from bioplaus.fields import ensemble
+from bioplaus.solvers import SymmetricSweeps
 from bioplaus.training.joint import Apart, Joint
 from bioplaus.training.loop import Course
 from bioplaus.training.run import Run
@@ -54,6 +55,8 @@ def require_joinable(run: Run) -> None:
     reason = unfit(run)
     if isinstance(run.estimator.settling.solver, Brian2):
         reason = "phases.engine=brian2 simulates one network"
+    elif isinstance(run.estimator.settling.solver, SymmetricSweeps):
+        reason = "phases.solver=symmetric-sweeps serves one network"
     elif type(run.estimator) not in ESTIMATORS:
         legal = " and ".join(kind.name for kind in ESTIMATORS)
         reason = f"estimator.name={run.estimator.name} is none of {legal}"

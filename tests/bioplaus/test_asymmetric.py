@@ -8,7 +8,7 @@ from bioplaus.costs import get_cost
 from bioplaus.estimators import AsymEP, VectorFieldEP
 from bioplaus.nudging import Nudge
 from bioplaus.phases import Settling, free_phase
-from bioplaus.solvers import Anderson, Euler, Sweeps
+from bioplaus.solvers import Anderson, Euler, Sweeps, SymmetricSweeps
 from tests.fields import SMOOTH, TIGHT, clipped, distance, flat, problem, true_gradient
 
 COST = get_cost("squared-error")
@@ -58,7 +58,7 @@ def test_clipped_states_give_the_exact_gradient_while_no_unit_meets_a_wall(seed)
     assert distance(estimate.updates, true_gradient(p, COST)) < 1e-6
 
 
-@pytest.mark.parametrize("solver", [Sweeps(), Euler(0.5), Anderson(3)], ids=str)
+@pytest.mark.parametrize("solver", [Sweeps(), SymmetricSweeps(), Euler(0.5), Anderson(3)], ids=str)
 @pytest.mark.parametrize("kw", [{}, clipped()], ids=str)
 def test_every_solver_gives_the_same(solver, kw):
     p = problem(**kw)

@@ -16,7 +16,15 @@ from bioplaus.errors import InputError
 from bioplaus.fields import LeakyField
 from bioplaus.nudging import Layered, Nudge
 from bioplaus.phases import Settling, free_phase
-from bioplaus.solvers import Anderson, Euler, Status, Sweeps, get_solver, solve
+from bioplaus.solvers import (
+    Anderson,
+    Euler,
+    Status,
+    Sweeps,
+    SymmetricSweeps,
+    get_solver,
+    solve,
+)
 from bioplaus.solvers.base import AbstractDynamics
 from bioplaus.solvers.stability import abscissa
 from tests.fields import Problem, clipped, jacobian, problem
@@ -173,12 +181,14 @@ def test_bad_loop_settings(kw, message):
 
 
 def test_bad_solver_settings():
-    with pytest.raises(InputError, match="'newton' is unknown; use one of euler, sweeps, anderson"):
+    with pytest.raises(InputError, match="'newton' is unknown; use one of euler, sweeps, symm"):
         get_solver("newton")
     with pytest.raises(InputError, match=r"dt=0.0 must lie in \(0, 1\]"):
         get_solver("euler", dt=0.0)
     with pytest.raises(InputError, match="memory=0"):
         get_solver("anderson", memory=0)
+    with pytest.raises(InputError, match="repeats=0 must be at least 1"):
+        get_solver("symmetric-sweeps", repeats=0)
 
 
 def _dynamics(p, beta):
@@ -189,7 +199,9 @@ def _dynamics(p, beta):
     return Layered(p.field, drive, Nudge(get_cost("cross-entropy"), p.y, strength))
 
 
-@pytest.mark.parametrize("solver", [Euler(0.5), Euler(1.0), Sweeps(), Anderson(5)], ids=str)
+@pytest.mark.parametrize(
+    "solver", [Euler(0.5), Euler(1.0), Sweeps(), SymmetricSweeps(), Anderson(5)], ids=str
+)
 @pytest.mark.parametrize("beta", [None, 0.3, -0.3])
 @pytest.mark.parametrize("kw", [{}, clipped(), {"sizes": (6, 4)}, {"tied": True}], ids=str)
 def test_all_solvers_reach_scipys_root(solver, beta, kw):

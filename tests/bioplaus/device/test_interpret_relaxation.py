@@ -155,11 +155,11 @@ def rounded(made: Layered, start: Tensor, steps: int) -> Tensor:
             h = torch.clamp(h_base + bf(o) @ down.T, 0, 1)
             o = o_base + bf(h) @ up.T
         return torch.cat((h, o), 1)
-    s, D, excess = made.origin, made.slope, made.excess
+    s, D = made.origin, made.slope
     for _ in range(steps):
         pull = made.nudge.beta * made.nudge.cost.slope(s[:, n:] + o, made.nudge.target)
         o = o + (bf(h * D[:, :n]) @ down - pull - o) / (1 + made.nudge.beta)
-        current = excess[:, :n] + D[:, :n] * (bf(o) @ up)
+        current = D[:, :n] * (bf(o) @ up)
         h = torch.minimum(torch.maximum(current, -s[:, :n]), 1 - s[:, :n])
     return torch.cat((h, o), 1)
 
