@@ -62,7 +62,11 @@ class AbstractDifference(AbstractEstimator):
         free: Tensor,
         currents: Tensor | None = None,
     ) -> AbstractDeviations:
-        """Make the dynamics of a nudged phase; `currents` are those at s*, if known."""
+        """Make the dynamics of a nudged phase.
+
+        `currents` are those at s*. They are passed only if the free phase has kept them; subclasses
+        need not take them unless they are to work with such a solver (`SymmetricSweeps`).
+        """
 
     @abstractmethod
     def displacement(self, field: VectorField, s: Tensor, d: Tensor) -> Tensor:
@@ -79,7 +83,8 @@ class AbstractDifference(AbstractEstimator):
     def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
         field, s = batch.field, batch.free.s
         common = (field, batch.drive, s, batch.cost, batch.target)
-        made = partial(self.dynamics, currents=batch.free.currents)
+        known = batch.free.currents
+        made = self.dynamics if known is None else partial(self.dynamics, currents=known)
         if self.nudging == "centered":
             pair = phase_pair(*common, self.beta, settling=self.settling, dynamics=made)
             plus, minus = (self._seen(field, s, end) for end in pair)
