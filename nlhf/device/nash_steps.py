@@ -11,10 +11,34 @@ import triton.language as tl
 
 
 @triton.jit
-def _normalised(logits):
+def normalised(logits):
     """log softmax of each row."""
     shifted = logits - tl.max(logits, 1)[:, None]
     return shifted - tl.log(tl.sum(tl.exp(shifted), 1))[:, None]
+
+
+@triton.jit
+def mixture_of(
+    log_p,
+    reference,
+    own_tau,
+    rates,
+    weights,
+    step,
+    BY_TAU: tl.constexpr,
+    MIXES: tl.constexpr,
+):
+    """The mixture of a step, as log-probabilities [rows, K], and its rate, [rows]."""
+    eta = tl.load(rates + step) + own_tau * 0.0
+    if BY_TAU:
+        eta = eta / own_tau
+    if MIXES:
+        w = eta * own_tau
+    else:
+        w = tl.load(weights + step) + own_tau * 0.0
+    own = (1 - w)[:, None] * tl.where((w < 1)[:, None], log_p, 0.0)
+    other = w[:, None] * tl.where((w > 0)[:, None], reference, 0.0)
+    return normalised(own + other), eta
 
 
 @triton.jit
@@ -87,22 +111,13 @@ def nash_steps(
         table = tl.load(P + whole, mask, 0.0)
     last = log_p
     for step in range(steps):
-        eta = tl.load(rates + step) + own_tau * 0.0
-        if BY_TAU:
-            eta = eta / own_tau
-        if MIXES:
-            w = eta * own_tau
-        else:
-            w = tl.load(weights + step) + own_tau * 0.0
-        own = (1 - w)[:, None] * tl.where((w < 1)[:, None], log_p, 0.0)
-        other = w[:, None] * tl.where((w > 0)[:, None], reference, 0.0)
-        mixture = _normalised(own + other)
+        mixture, eta = mixture_of(log_p, reference, own_tau, rates, weights, step, BY_TAU, MIXES)
         policy = tl.exp(mixture)
         if HELD:
             gain = tl.sum(table * policy[:, None, :], 2)
         else:
             gain = _gain(P, scratch, policy, game, row, actions, K, BK)
         last = log_p
-        log_p = _normalised(mixture + eta[:, None] * gain)
+        log_p = normalised(mixture + eta[:, None] * gain)
     tl.store(log_pi + at, log_p, inside)
     tl.store(before + at, last, inside)

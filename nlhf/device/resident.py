@@ -12,8 +12,12 @@ from torch import Tensor
 
 from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State
 
-HELD_BYTES = 64 << 10
-"""Largest number of game entries that one program keeps in registers over all steps."""
+SMALL = 64
+"""Games of up to this many actions stay in registers, several of them in a program."""
+SMALL_BYTES = 64 << 10
+"""Bytes of small games that one program keeps in registers over all steps."""
+TILED_BYTES = 200 << 10
+"""Bytes of a larger game that one program keeps in registers as tiles, see `tiled_steps`."""
 MAX_ACTIONS = 1024
 """Largest number of actions of a game that a program supports."""
 BLOCK = 8192
@@ -61,49 +65,88 @@ def advance(
     Returns:
         The states before and after the last step.
     """
-    from nlhf.device.nash_steps import nash_steps
-
     P = problem.P.contiguous()
-    games, actions = P.shape[0], P.shape[-1]
     after = state.log_pi.contiguous().clone()
     before = torch.empty_like(after)
     tau = problem.tau.expand(after.shape[:-1]).contiguous()
-    rows = tau.numel()
     rates, by_tau = _rates(method, state.step, steps, P)
     weights = rates if method.mixture is None else _values(method.mixture, state.step, steps, P)
+    tensors = (after, before, P, problem.log_mu.contiguous(), tau, rates, weights)
+    rule = {"BY_TAU": by_tau, "MIXES": method.mixture is None}
+    if held(problem) and P.shape[-1] > SMALL:
+        _launch_tiled(tensors, steps, rule)
+    else:
+        _launch(tensors, steps, rule, held(problem), per_program)
+    done = state.step + steps
+    return State(before, done - 1), State(after, done)
+
+
+def _launch(
+    tensors: tuple[Tensor, ...],
+    steps: int,
+    rule: dict[str, bool],
+    kept: bool,
+    per_program: int | None,
+) -> None:
+    """Launch the kernel of small games, or of games that are read at every step."""
+    from nlhf.device.nash_steps import nash_steps
+
+    P, rows = tensors[2], tensors[4].numel()
+    games, actions = P.shape[:2]
     room = _room(actions)
-    kept = held(problem)
-    block = per_program or (HELD_BYTES // (room**2 * P.itemsize) if kept else 1)
+    block = per_program or (SMALL_BYTES // (room**2 * P.itemsize) if kept else 1)
     block = 1 << (min(block, rows).bit_length() - 1)
-    scratch = P.new_empty(0 if kept else rows * room)
     nash_steps[(-(-rows // block),)](
-        after,
-        before,
-        P,
-        problem.log_mu.contiguous(),
-        tau,
-        rates,
-        weights,
-        scratch,
+        *tensors,
+        P.new_empty(0 if kept else rows * room),
         rows,
         games,
         actions,
         steps,
-        BY_TAU=by_tau,
-        MIXES=method.mixture is None,
+        **rule,
         HELD=kept,
         BM=block,
         K=room,
         BK=min(room, max(8, BLOCK // room)),
         num_warps=8,
     )
-    done = state.step + steps
-    return State(before, done - 1), State(after, done)
+
+
+def _launch_tiled(tensors: tuple[Tensor, ...], steps: int, rule: dict[str, bool]) -> None:
+    """Launch the kernel that holds one larger game per program."""
+    from nlhf.device.tiled_steps import WIDTH, tiled_steps
+
+    P, rows = tensors[2], tensors[4].numel()
+    games, actions = P.shape[:2]
+    first, second, third = _blocks(actions)
+    tiled_steps[(rows,)](
+        *tensors,
+        P.new_empty(rows * 2 * _room(actions)),
+        games,
+        actions,
+        steps,
+        **rule,
+        FIRST=first,
+        SECOND=second,
+        THIRD=third,
+        TILES=-(-actions // WIDTH.value),
+        K=_room(actions),
+        num_warps=8,
+    )
 
 
 def held(problem: Problem) -> bool:
-    """Whether a program can hold a game over all steps: 128 actions in float32, 64 in float64."""
-    return _room(problem.P.shape[-1]) ** 2 * problem.P.itemsize <= HELD_BYTES
+    """Whether a program can hold a game over all steps: 224 actions in float32, 160 in float64."""
+    actions = problem.P.shape[-1]
+    return actions <= SMALL or sum(_blocks(actions)) ** 2 * problem.P.itemsize <= TILED_BYTES
+
+
+def _blocks(actions: int) -> tuple[int, int, int]:
+    """Split the rows of a larger game into blocks of 128, 64 and 32; 0 where there is none."""
+    padded = -(-actions // 32) * 32
+    sizes = [size for size in (1 << k for k in range(padded.bit_length(), 4, -1)) if padded & size]
+    first, second, third = (*sizes, 0, 0, 0)[:3]
+    return first, second, third
 
 
 def _room(actions: int) -> int:

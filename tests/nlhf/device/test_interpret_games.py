@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nlhf.algorithms import NashMD, Problem, SelfPlay, State, Votes
-from nlhf.device.resident import advance, unfit
+from nlhf.device.resident import advance, held, unfit
 
 pytest.importorskip("triton")
 
@@ -35,7 +35,10 @@ def plain(method: NashMD, given: Problem, steps: int) -> tuple[State, State]:
         ((5,), 3, 4, None),  # one program, policies that are not there
         ((2, 3, 4), 10, 3, 2),  # 24 policies of four games
         ((1,), 17, 1, None),  # one row, one step
-        ((2,), 130, 2, None),  # too large for the registers: in columns, the last ones not full
+        ((2,), 65, 2, None),  # one block of 64 rows, one of 32
+        ((1,), 129, 3, None),  # 128 + 32 rows
+        ((2, 3), 150, 2, None),  # six policies of three games
+        ((1,), 225, 2, None),  # too large for the registers: in columns, the last ones not full
     ],
 )
 def test_interpret_steps_are_those_of_the_method(shape, actions, steps, per_program, dtype) -> None:
@@ -60,11 +63,31 @@ def test_interpret_steps_are_those_of_the_method(shape, actions, steps, per_prog
         NashMD(mixture=lambda t: 0.1 * t),
     ],
 )
-def test_interpret_every_rate_and_mixture(method) -> None:
-    given = problem((3,), 4, torch.float64, excluded=True)
+@pytest.mark.parametrize("actions", [4, 70])
+def test_interpret_every_rate_and_mixture(method, actions) -> None:
+    given = problem((3,), actions, torch.float64, excluded=True)
     torch.testing.assert_close(
         advance(method, given, method.init(given), 3)[1].log_pi, plain(method, given, 3)[1].log_pi
     )
+
+
+@pytest.mark.parametrize("actions", [200, 224])
+def test_interpret_the_largest_games_that_are_held(actions) -> None:
+    given = problem((2,), actions, torch.float32, excluded=True)
+    found = advance(NashMD(), given, NashMD().init(given), 2)[1]
+    torch.testing.assert_close(
+        found.log_pi, plain(NashMD(), given, 2)[1].log_pi, rtol=5e-6, atol=5e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [(torch.float32, 224), (torch.float64, 160)], ids=["single", "double"]
+)
+def test_interpret_games_are_held_up_to_a_size(dtype, largest) -> None:
+    for actions in (3, 64, 65, 128, 129, largest):
+        assert held(problem((1,), actions, dtype, excluded=False)), actions
+    for actions in (largest + 1, 480, 1024):
+        assert not held(problem((1,), actions, dtype, excluded=False)), actions
 
 
 def test_interpret_runs_go_on_where_the_last_one_ended() -> None:
