@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from nlhf.checks import Tau, check_game, check_preferences, common_shape
 from nlhf.errors import InputError
-from nlhf.linear import solve
+from nlhf.newton import HALVINGS, NEAR, Batch, masked_logits, start
+from nlhf.recorder import AbstractRecorder, CudaRecorder
 from nlhf.regularised_game import exploitability
 
 PRECISION = 1e-20
 """Largest exploitability of a solved game, for tau up to 1."""
 
 
-@dataclass
-class _Batch:
-    """The games still being solved, one per row; `pi` and `gain` = A pi follow from `logits`."""
-
-    A: Tensor
-    bonus: Tensor
-    support: Tensor
-    tau: Tensor
-    logits: Tensor
-    pi: Tensor
-    gain: Tensor
-    target: Tensor
-    row: Tensor
-
-    def take(self, keep: Tensor) -> _Batch:
-        return _Batch(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
-
-    def at(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute pi, A pi and the residual r at the given logits."""
-        pi = torch.softmax(logits.masked_fill(~self.support, -torch.inf), -1)
-        gain = (self.A @ pi[..., None])[..., 0]
-        return pi, gain, self.residual(logits, gain)
-
-    def residual(self, logits: Tensor, gain: Tensor) -> Tensor:
-        r = (self.bonus + gain) / self.tau[:, None] - logits
-        return r.masked_fill_(~self.support, 0.0)
-
-
-@torch.no_grad()
 def solve_equilibrium(
     P: Tensor,
     log_mu: Tensor,
@@ -63,6 +33,8 @@ def solve_equilibrium(
     A_ij + h_i - h_j, where the solution is near uniform, and lowers t by `factor`. Each solution
     is the starting point of the next stage. h does not change with t: the solver treats it as
     part of the payoffs, so references of any range work.
+
+    On a GPU the steps are recorded as a CUDA graph, see `nlhf.newton.masked_logits`.
 
     Args:
         P: [..., K, K].
@@ -82,6 +54,35 @@ def solve_equilibrium(
 
     Source: the equilibrium of Munos et al. 2023 (arXiv 2312.00886), section 4.
     """
+    return solve_and_tell(
+        P, log_mu, tau, factor=factor, max_iterations=max_iterations, throw=throw
+    )[0]
+
+
+@torch.no_grad()
+def solve_and_tell(
+    P: Tensor,
+    log_mu: Tensor,
+    tau: Tau,
+    *,
+    factor: float = 0.5,
+    max_iterations: int = 2000,
+    throw: bool = True,
+    recorder: AbstractRecorder | None = None,
+) -> tuple[Tensor, str]:
+    """Solve games as `solve_equilibrium` does, and tell how the steps ran.
+
+    Args:
+        P, log_mu, tau, factor, max_iterations, throw: see `solve_equilibrium`.
+        recorder: records a step; by default CUDA graphs on a GPU, and nothing on a CPU.
+
+    Returns:
+        log pi*, and "plain torch", "CUDA graph" or "masked steps": a GPU's steps that could not be
+        recorded.
+
+    Raises:
+        InputError, RuntimeError: see `solve_equilibrium`.
+    """
     check_game(P, log_mu, tau)
     P, log_mu = P.double(), log_mu.to(P.device).double()
     taus = torch.as_tensor(tau, dtype=torch.float64, device=P.device)
@@ -91,7 +92,12 @@ def solve_equilibrium(
     P = (0.5 * (P + 1 - P.mT)).expand(*shape, k, k).reshape(-1, k, k)
     log_mu = log_mu.expand(*shape, k).reshape(-1, k)
     taus = taus.expand(shape).reshape(-1)
-    logits = _solve(P - 0.5, log_mu, taus, factor, max_iterations)
+    batch, how = start(P - 0.5, log_mu, taus), "plain torch"
+    if len(P) and (recorder is not None or P.is_cuda):
+        given = recorder or CudaRecorder()
+        logits, how = masked_logits(batch, factor, max_iterations, given)
+    else:
+        logits = _solve(batch, factor, max_iterations)
     log_pi = torch.log_softmax(torch.where(torch.isfinite(log_mu), logits, -torch.inf), -1)
     worst = exploitability.unchecked(P, log_pi, log_mu, taus) / taus.clamp_min(1.0)
     if throw and not bool((worst <= PRECISION).all()):
@@ -100,52 +106,35 @@ def solve_equilibrium(
             f"game {bad} of {len(P)} was not solved: exploitability {float(worst[bad]):.2g} after "
             f"{max_iterations} steps; allow more, or a factor nearer 1"
         )
-    return log_pi.reshape(*shape, k)
+    return log_pi.reshape(*shape, k), how
 
 
-def _solve(A: Tensor, log_mu: Tensor, taus: Tensor, factor: float, max_iterations: int) -> Tensor:
+def _solve(batch: Batch, factor: float, max_iterations: int) -> Tensor:
     """The logits of every game, [G, K]; those of actions outside the reference are arbitrary."""
-    support = torch.isfinite(log_mu)
-    bonus = torch.where(support, log_mu, 0.0) * taus[:, None]
-    start = torch.maximum(taus, 1.0 - bonus.amin(-1))
-    logits = bonus / start[:, None]
-    rows = torch.arange(len(A), device=A.device)
-    result = logits.clone()
-    batch = _Batch(A, bonus, support, start, logits, logits, logits, taus, rows)
-    batch.pi, batch.gain, _ = batch.at(logits)
+    result = batch.logits.clone()
     for _ in range(max_iterations):
         if not len(batch.row):
             break
         size, arrived = _newton_step(batch)
         done = (arrived & (batch.tau <= batch.target)) | ~torch.isfinite(size)
         result[batch.row[done]] = batch.logits[done]
-        near = size < 1e-2
-        batch.tau = torch.where(near, torch.maximum(batch.tau * factor, batch.target), batch.tau)
+        batch.tau = batch.lowered(size < NEAR, factor)
         if bool(done.any()):
             batch = batch.take(~done)
     result[batch.row] = batch.logits
     return result
 
 
-def _newton_step(b: _Batch) -> tuple[Tensor, Tensor]:
+def _newton_step(b: Batch) -> tuple[Tensor, Tensor]:
     """Take one damped step in every game; return its size and whether it was the last."""
-    residual = b.residual(b.logits, b.gain)
-    scaled = b.pi / b.tau[:, None]
-    matrix = b.A * -scaled[:, None]
-    matrix.baddbmm_(b.gain[..., None], scaled[:, None])
-    matrix.mul_(b.support[..., None])
-    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    step = solve(matrix, residual[..., None])[..., 0]
-    before = torch.linalg.vector_norm(residual, dim=-1)
+    before, step = b.direction()
     length = torch.ones_like(before)
-    last = (b.pi * step.square()).sum(-1) <= 1e-22
+    last = b.arrived(step)
     logits = b.logits + step
     pi, gain, trial = b.at(logits)
-    for _ in range(30):
+    for _ in range(HALVINGS):
         after = torch.linalg.vector_norm(trial, dim=-1)
-        # at the rounding error of r, no step reduces it further
-        rounding = 1e-12 * (1 + 1 / b.tau)
-        short = (after > (1 - 0.25 * length) * before) & (before > rounding)
+        short = b.too_long(before, after, length)
         if not bool(short.any()):
             break
         length = torch.where(short, length / 2, length)

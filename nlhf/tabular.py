@@ -13,7 +13,7 @@ from nlhf.algorithms.base import theorem_rate
 from nlhf.checks import check_game
 from nlhf.device.programs import AbstractProgram, OneByOne, choose
 from nlhf.errors import InputError
-from nlhf.oracle import solve_equilibrium
+from nlhf.oracle import solve_and_tell
 from nlhf.regularised_game import CONVERGED, entropy, exploitability, kl
 
 MEASURES = (
@@ -55,6 +55,8 @@ class Sweep:
     programs: tuple[str, ...] = ()
     """How the steps of each method ran, M: "plain torch", "resident kernel", "one kernel for
     many steps", "CUDA graph" or "torch.compile"."""
+    oracle: str = "plain torch"
+    """How the oracle's steps ran: "plain torch", "CUDA graph" or "masked steps"."""
 
     @property
     def certificate(self) -> Tensor:
@@ -113,7 +115,7 @@ def run_tabular(
     if outside:
         raise InputError(f"record={outside[0]} lies outside the steps 1 to {iterations}")
     shape = (len(tau), len(seeds), len(P))
-    star = solve_equilibrium(P, log_mu, tau[:, None])
+    star, oracle = solve_and_tell(P, log_mu, tau[:, None])
     grid = Problem(P, log_mu, tau[:, None, None].expand(shape).contiguous())
     steps = tuple(sorted(set(record or _spaced(iterations))))
     target = star[:, None].to(P.dtype).expand(*shape, P.shape[-1])
@@ -135,7 +137,8 @@ def run_tabular(
     stacked = torch.stack(trajectories)  # [M, R, measures, T, S, G]
     measured = {name: stacked[:, :, i].movedim(1, -1) for i, name in enumerate(MEASURES)}
     names = tuple(method.name for method in chosen)
-    return Sweep(names, tau, torch.stack(ends), star, steps, programs=tuple(programs), **measured)
+    told = {"programs": tuple(programs), "oracle": oracle}
+    return Sweep(names, tau, torch.stack(ends), star, steps, **measured, **told)
 
 
 def _games(

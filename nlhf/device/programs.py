@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nlhf.algorithms import AbstractAlgorithm, NashMD, Problem, State
 from nlhf.device import resident
-from nlhf.device.recorder import AbstractRecorder, CudaRecorder
+from nlhf.recorder import AbstractRecorder, CudaRecorder
 
 
 class AbstractProgram(ABC):

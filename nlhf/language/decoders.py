@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from nlhf.device.recorder import AbstractRecorder, CudaRecorder, at_once
 from nlhf.errors import InputError
 from nlhf.language.cuts import Cuts
 from nlhf.language.decoding import (
@@ -29,6 +28,7 @@ from nlhf.language.decoding import (
 from nlhf.language.policy import Encoded, Policy
 from nlhf.language.static_caches import ROOM, FixedStreams, unfit
 from nlhf.language.streams import Streams
+from nlhf.recorder import AbstractRecorder, CudaRecorder, at_once
 
 CacheKind = Literal["auto", "static", "dynamic"]
 KEPT = 8

@@ -7,8 +7,8 @@ import contextlib
 import pytest
 import torch
 
-from nlhf.device import recorder
-from nlhf.device.recorder import CudaRecorder, at_once
+from nlhf import recorder
+from nlhf.recorder import CudaRecorder, at_once
 
 
 class Stream:
