@@ -26,9 +26,9 @@ WIDTH = tl.constexpr(16)
 @triton.jit
 def _tiles(P, actions, START: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr):
     """Rows START to START + ROWS of a game as `TILES` tiles [ROWS, WIDTH], zero outside."""
-    row = START + tl.arange(0, ROWS)[:, None]
     tiles = ()
-    for j in tl.static_range(TILES):
+    for j in tl.static_range(TILES if ROWS else 0):
+        row = START + tl.arange(0, ROWS)[:, None]
         column = j * WIDTH + tl.arange(0, WIDTH)[None, :]
         mask = (row < actions) & (column < actions)
         tiles = tiles + (tl.load(P + row * actions + column, mask, 0.0),)  # noqa: RUF005
@@ -38,11 +38,12 @@ def _tiles(P, actions, START: tl.constexpr, ROWS: tl.constexpr, TILES: tl.conste
 @triton.jit
 def _gain(tiles, policy, gain, START: tl.constexpr, ROWS: tl.constexpr, TILES: tl.constexpr):
     """Write the product of these rows and the policy to memory; one sum over lanes at the end."""
-    column = tl.arange(0, WIDTH)
-    total = tiles[0] * tl.load(policy + column)[None, :]
-    for j in tl.static_range(1, TILES):
-        total += tiles[j] * tl.load(policy + j * WIDTH + column)[None, :]
-    tl.store(gain + START + tl.arange(0, ROWS), tl.sum(total, 1))
+    if ROWS:
+        column = tl.arange(0, WIDTH)
+        total = tiles[0] * tl.load(policy + column)[None, :]
+        for j in tl.static_range(1, TILES):
+            total += tiles[j] * tl.load(policy + j * WIDTH + column)[None, :]
+        tl.store(gain + START + tl.arange(0, ROWS), tl.sum(total, 1))
 
 
 @triton.jit(do_not_specialize=["actions"])
@@ -91,10 +92,8 @@ def tiled_steps(
     own_tau = tl.load(tau + row)
     P += game.to(tl.int64) * actions * actions
     first = _tiles(P, actions, 0, FIRST, TILES)
-    if SECOND:
-        second = _tiles(P, actions, FIRST, SECOND, TILES)
-    if THIRD:
-        third = _tiles(P, actions, FIRST + SECOND, THIRD, TILES)
+    second = _tiles(P, actions, FIRST, SECOND, TILES)
+    third = _tiles(P, actions, FIRST + SECOND, THIRD, TILES)
     policy = scratch + tl.program_id(0) * 2 * K
     gain = policy + K
     last = log_p
@@ -103,10 +102,8 @@ def tiled_steps(
         tl.store(policy + action, tl.exp(mixture))
         tl.debug_barrier()
         _gain(first, policy, gain, 0, FIRST, TILES)
-        if SECOND:
-            _gain(second, policy, gain, FIRST, SECOND, TILES)
-        if THIRD:
-            _gain(third, policy, gain, FIRST + SECOND, THIRD, TILES)
+        _gain(second, policy, gain, FIRST, SECOND, TILES)
+        _gain(third, policy, gain, FIRST + SECOND, THIRD, TILES)
         tl.debug_barrier()
         last = log_p
         log_p = normalised(mixture + eta[:, None] * tl.load(gain + action, inside, 0.0))
