@@ -6,13 +6,17 @@ keep their addresses, and any wait for the device is an error. Recording itself 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from bioplaus.device.recorder import in_blocks
 
 WAITING = (
     "_local_scalar_dense",
@@ -30,7 +34,7 @@ class _Notes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.operations: list[Any] = []
         self.before: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
         self._made: set[int] = set()
 
@@ -62,15 +66,27 @@ class _Notes(TorchDispatchMode):
             storage.copy_(was)
 
 
+class _Branch:
+    """Operations that are replayed if, or as long as, a flag is true."""
+
+    def __init__(self, flag: Tensor, repeats: bool) -> None:
+        self.flag, self.repeats = flag, repeats
+        self.operations: list[Any] = []
+
+
 class Recorder:
     """Records operations.
 
     Attributes:
-        told: the calls in order: "record", "replay", "fetch", "read".
+        told: the calls in order: "record", "replay", "fetch", "read", and within a replay "branch"
+            for each time that a branch is taken.
+        branches, longest: whether there are branches, as in a CUDA graph with IF nodes, or with
+            WHILE nodes too if `longest` is infinite.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, branches: bool = False, longest: float = math.inf) -> None:
         self.told: list[str] = []
+        self.branches, self.longest = branches, longest
         self._notes: _Notes | None = None
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -96,10 +112,50 @@ class Recorder:
         def replay() -> None:
             self.told.append("replay")
             with torch.no_grad():
-                for func, args, kwargs, made in notes.operations:
-                    _put(made, func(*args, **kwargs))
+                self._replay(notes.operations)
 
         return replay
+
+    def _replay(self, operations: list[Any]) -> None:
+        for each in operations:
+            if isinstance(each, _Branch):
+                while bool(each.flag):
+                    self.told.append("branch")
+                    self._replay(each.operations)
+                    if not each.repeats:
+                        break
+            else:
+                func, args, kwargs, made = each
+                _put(made, func(*args, **kwargs))
+
+    @contextlib.contextmanager
+    def only_if(self, flag: Tensor) -> Iterator[None]:
+        with self._branch(flag, repeats=False):
+            yield
+
+    def repeat(self, work: Callable[[], None], going: Callable[[], Tensor], most: int) -> None:
+        assert most <= self.longest
+        if self.longest < math.inf:
+            in_blocks(self.only_if, work, going, most)
+            return
+        flag = going()
+        with self._branch(flag, repeats=True):
+            work()
+            flag.copy_(going())
+
+    @contextlib.contextmanager
+    def _branch(self, flag: Tensor, repeats: bool) -> Iterator[None]:
+        assert self.branches
+        assert flag.dtype == torch.bool
+        assert flag.shape == ()
+        notes, branch = self._notes, _Branch(flag, repeats)
+        assert notes is not None
+        notes.operations.append(branch)
+        outside, notes.operations = notes.operations, branch.operations
+        try:
+            yield
+        finally:
+            notes.operations = outside
 
     def abandon(self) -> None:
         if self._notes is not None:

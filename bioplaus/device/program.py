@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,13 @@ class Program:
     The work has two halves. Between them the host checks whether every row settled at the first
     attempt. If not, the second half is skipped, and the caller does the whole work step by step
     from an unchanged state. The host waits only for these counts.
+
+    If the device can skip and repeat work itself, everything is one recording: the loops end and
+    the second half is skipped on the device, and the host reads the counts at the end.
+
+    Attributes:
+        loops: number of recorded loops.
+        ends: where they end: on the "device", or on the "host" if one of them does.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class Program:
         self._recorder, self._first, self._second = recorder, first, second
         self._parts: list[Replay | _Loop | _Check] = []
         self._counts: list[Tensor] = []
-        self.loops = 0
+        self.loops, self.ends = 0, "device"
 
     @property
     def recorded(self) -> bool:
@@ -92,24 +100,34 @@ class Program:
         Raises:
             NotRecordable: something in it waits for the device; the message says what.
         """
-        self._counts, self._parts, self.loops = [], [], 0
+        self._counts, self._parts, self.loops, self.ends = [], [], 0, "device"
         try:
             self._recorder.begin()
             with settled_by(self._settle_in_parts):
                 given = self._first()
                 if self._counts:
-                    counts = torch.stack([c.reshape(()) for c in self._counts])
+                    self._record_second(given, torch.stack([c.reshape(()) for c in self._counts]))
+                else:
+                    self._second(given)
                     self._parts.append(self._recorder.end())
-                    self._parts.append(_Check(counts))
-                    self._recorder.begin()
-                self._second(given)
-            self._parts.append(self._recorder.end())
         except BaseException as error:
             self._parts = []
             self._recorder.abandon()
             if isinstance(error, RuntimeError | NotRecordable):
                 raise NotRecordable(str(error).partition("\n")[0]) from None
             raise
+
+    def _record_second(self, given: Any, counts: Tensor) -> None:
+        """Record the second half, which is done only if all counts are zero."""
+        if self._recorder.branches:
+            with self._recorder.only_if((counts == 0).all()):
+                self._second(given)
+            self._parts += [self._recorder.end(), _Check(counts)]
+            return
+        self._parts += [self._recorder.end(), _Check(counts)]
+        self._recorder.begin()
+        self._second(given)
+        self._parts.append(self._recorder.end())
 
     def run(self) -> bool:
         """Replay the work; return whether every row settled, so that all of it was done."""
@@ -151,14 +169,26 @@ class Program:
             return found
         search = self._search(dynamics, start, solver, **limits)
         if limits["tolerance"] > 0:
-            self._parts.append(self._recorder.end())
-            self._recorder.begin()
+            self._record_loop(search)
+            self.loops += 1
+        return search.solution()
+
+    def _record_loop(self, search: MaskedSearch) -> None:
+        def again() -> None:
             for _ in range(LOOKS):
                 search.look_again()
-            self._parts.append(_Loop(self._recorder.end(), search.waiting))
-            self.loops += 1
-            self._recorder.begin()
-        return search.solution()
+
+        most = math.ceil(search.max_steps / search.check_every / LOOKS)
+        if self._recorder.branches and most <= self._recorder.longest:
+            self._recorder.repeat(again, search.going, most)
+            self.doubt(search.waiting[1])
+            return
+        self.ends = "host"
+        self._parts.append(self._recorder.end())
+        self._recorder.begin()
+        again()
+        self._parts.append(_Loop(self._recorder.end(), search.waiting))
+        self._recorder.begin()
 
     def _search(
         self,

@@ -63,6 +63,10 @@ class MaskedSearch:
         """Take the steps to the next check, and check."""
         self._advance(self.check_every)
 
+    def going(self) -> Tensor:
+        """Whether to look again: rows go on, and none has failed, bool []."""
+        return (self.waiting[0] > 0) & (self.waiting[1] == 0)
+
     def solution(self) -> Solution:
         """The solution; rows that still go on have no result yet."""
         return Solution(self.end, self.residual, self.status, self.n_steps)

@@ -199,7 +199,8 @@ class Recorded(AbstractUpdates):
             self._give_up(reason)
             return done
         self._programs[len(rows)] = place, program
-        loops = f" with {program.loops} loops" if program.loops else ""
+        loops = f" with {program.loops} loops that end on the {program.ends}"
+        loops = loops if program.loops else ""
         many = f"{self._members} runs, " if self._members else ""
         count = len(rows) // (self._members or 1)
         self._note(f"updates of {many}{count} rows are recorded as one program{loops}")

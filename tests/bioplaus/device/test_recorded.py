@@ -1,5 +1,7 @@
 """Updates as recorded programs: a recorder on the CPU stands for CUDA graphs."""
 
+import math
+
 import pytest
 import torch
 
@@ -45,6 +47,15 @@ def same_rows(found, wanted) -> None:
                 assert getattr(mine, name) == pytest.approx(value, rel=2e-3, abs=1e-5), name
 
 
+RECORDERS = {
+    "host": Recorder,
+    "if": lambda: Recorder(branches=True, longest=64),
+    "while": lambda: Recorder(branches=True),
+}
+"""Recorders of CUDA graphs: with loops on the host, in blocks, and on the device."""
+
+
+@pytest.mark.parametrize("kind", RECORDERS)
 @pytest.mark.parametrize(
     "sets",
     [
@@ -57,9 +68,9 @@ def same_rows(found, wanted) -> None:
     ],
     ids=["default", "asym-ep", "euler", "fixed"],
 )  # fmt: skip
-def test_recorded_updates_are_those_done_step_by_step(sets) -> None:
+def test_recorded_updates_are_those_done_step_by_step(sets, kind) -> None:
     run, steps, epochs, _ = trained(*sets)
-    recorder = Recorder()
+    recorder = RECORDERS[kind]()
     mine, my_steps, my_epochs, told = trained(*sets, recorder=recorder)
     same_rows(my_steps, steps)
     same_rows(my_epochs, epochs)
@@ -70,6 +81,41 @@ def test_recorded_updates_are_those_done_step_by_step(sets) -> None:
         "updates of 10 rows",
     ]
     assert recorder.told.count("replay") >= 2
+    loops = "phases.tolerance=0" not in sets
+    where = "host" if kind == "host" else "device"
+    assert all(text.endswith(f"2 loops that end on the {where}") == loops for text in told)
+
+
+@pytest.mark.parametrize("kind", ["if", "while"])
+def test_an_update_with_loops_on_the_device_is_one_replay(kind) -> None:
+    recorder = RECORDERS[kind]()
+    trained("phases.tolerance=1e-5", recorder=recorder)
+    told = [each for each in recorder.told if each != "branch"]
+    # of each size of a batch, the first update is done and recorded, the others are replayed
+    assert " ".join(told).count("replay fetch read") == told.count("replay") == 3
+    assert recorder.told.count("branch") > 3 * 3  # two loops and the second half of each
+
+
+def test_a_long_loop_stays_on_the_host_if_the_device_cannot_repeat() -> None:
+    recorder = Recorder(branches=True, longest=3)
+    told = trained("phases.free_steps=10", "phases.nudged_steps=4", recorder=recorder)[3]
+    assert all(text.endswith("2 loops that end on the host") for text in told)
+    assert "branch" in recorder.told
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 5, 8, 20])
+@pytest.mark.parametrize("longest", [64, math.inf])
+def test_a_repeated_block_ends_where_it_should(limit, longest) -> None:
+    recorder = Recorder(branches=True, longest=longest)
+    count, last = torch.zeros((), dtype=torch.int32), torch.tensor(limit)
+    recorder.begin()
+    recorder.repeat(lambda: count.add_((count < last).int()), lambda: count < last, 20)
+    replay = recorder.end()
+    assert int(count) == 0  # recording does nothing
+    for most in (limit, 20):
+        last.fill_(most)
+        replay()
+        assert int(count) == most
 
 
 def test_the_host_hears_of_a_look_while_the_next_one_is_under_way() -> None:
@@ -120,12 +166,14 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_happened() -> None:
         assert torch.equal(again.field.parameters[name], parameter)
 
 
-def test_rows_that_need_smaller_steps_are_done_step_by_step() -> None:
+@pytest.mark.parametrize("kind", RECORDERS)
+def test_rows_that_need_smaller_steps_are_done_step_by_step(kind) -> None:
     # strong feedback against feedforward: whole sweeps go round, and the loop tries smaller steps
     sets = ("network.feedback_gain=3.0", "network.angle=180", "network.activation=tanh",
             "network.coordinates=membrane", "epochs=1", "phases.free_steps=400")  # fmt: skip
     _, steps, *_ = trained(*sets)
-    _, mine, *_ = trained(*sets, recorder=Recorder())
+    recorder = RECORDERS[kind]()
+    _, mine, *_ = trained(*sets, recorder=recorder)
     assert max(r.free_steps for r in steps) > 20
     same_rows(mine, steps)
 
