@@ -5,7 +5,8 @@
 Sections, in this order; each line is one check:
 
 - `agreement`: equality with the CPU in float64: updates, steps and states of phases, policies;
-- `update`: one update relative to backpropagation of the same layers as a CUDA graph;
+- `update`: one update relative to backpropagation of the same layers as a CUDA graph; by
+  kernels, and by recorded loops, also compiled;
 - `run`: the default MNIST run of ten epochs: seconds and test error;
 - `ensemble`: 32 seeds of the default run together relative to one alone, two epochs;
 - `games`: Nash-MD's step relative to the bare batched product, and 1,000 steps to 1,000 products;
@@ -33,6 +34,7 @@ from typing import Any
 import torch
 
 from benchmarks import gpu_decoding
+from benchmarks.gpu_oracle import equilibria
 from bioplaus.config import EqpropConfig
 from bioplaus.costs import get_cost
 from bioplaus.estimators import get_estimator
@@ -48,6 +50,7 @@ from nlhf import solve_equilibrium
 from nlhf.algorithms import NashMD, Problem
 from nlhf.device.programs import choose
 from nlhf.games import random_games
+from nlhf.oracle import solve_and_tell
 from nlhf.regularised_game import uniform_reference
 
 SECONDS = 480.0
@@ -229,7 +232,8 @@ def oracle(games: int, actions: int) -> Callable[[str], Result]:
     def work(device: str) -> Result:
         P = random_games(games, actions, torch.Generator().manual_seed(0)).to(device)
         mu = uniform_reference(P)
-        return {"ms": 1e3 * seconds(lambda: solve_equilibrium(P, mu, 0.1), device, 3, 1)}
+        spent = seconds(lambda: solve_equilibrium(P, mu, 0.1), device, 3, 1)
+        return {"ms": 1e3 * spent, "how": solve_and_tell(P, mu, 0.1)[1]}
 
     return work
 
@@ -296,6 +300,7 @@ def policies(actions: int, dtype: torch.dtype) -> Callable[[str], Result]:
 SMALL, DEEP, WIDE = [784, 512, 10], [784, 512, 512, 512, 10], [784, 2048, 2048, 2048, 10]
 ASYM = ("estimator.name=asym-ep", "network.feedback_gain=0.3", "phases.tolerance=1e-3")
 EXACTLY = ("phases.tolerance=0", "phases.free_steps=30", "phases.nudged_steps=10")
+LOOPS = ("phases.check_every=2", "phases.free_steps=31")
 SINGLE, DOUBLE = torch.float32, torch.float64
 
 
@@ -309,10 +314,15 @@ def checks() -> Iterator[Check]:
                 yield Check("agreement", name, agreement(sizes, rule, dtype), most)
         few = 0.0 if dtype == DOUBLE else 0.05
         yield Check("agreement", f"rows with other steps {word}", ends(DEEP, dtype), few)
-        for actions in (10, 100, 256):
+        for actions in (10, 100, 150, 224, 256):
             off = 1e-10 if dtype == DOUBLE else 1e-2
             yield Check("agreement", f"nash-md K={actions} {word}", policies(actions, dtype), off)
+    for actions in (10, 50):
+        yield Check("agreement", f"oracle K={actions}", equilibria(actions), 1e-11)
     yield Check("update", "784-512-10, batch 50", update(SMALL, 50), 2.0)
+    for more in ((), ("phases.compile=true",)):  # the kernels check after each sweep
+        name = " ".join(("784-512-10, recorded loops", *more))
+        yield Check("update", name, update(SMALL, 50, *LOOPS, *more))
     yield Check("update", "784-512-10, batch 50, 30 + 10 steps", update(SMALL, 50, *EXACTLY))
     for rows, most in ((50, 5.0), (500, None), (4000, 6.0)):
         name = f"784-3x512-10 asym-ep, batch {rows}"
@@ -323,7 +333,7 @@ def checks() -> Iterator[Check]:
     yield Check("ensemble", "32 seeds of the default run over one", ensemble(32, 2), 3.0)
     yield Check("games", "256 games K=256, a step", nash(256, 256, 1), 1.3)
     yield Check("games", "10,000 games K=10, a step", nash(10_000, 10, 1))
-    for actions in (50, 128):
+    for actions in (50, 128, 224):
         name = f"256 games K={actions}, a step of 1,000"
         yield Check("games", name, nash(256, actions, 1000), 0.2)
     yield Check("oracle", "20,000 games K=10", oracle(20_000, 10))

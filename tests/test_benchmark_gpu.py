@@ -55,6 +55,7 @@ def test_agreement_is_measured(gpu) -> None:
         (gpu.agreement([6, 8, 10], "vector-field", torch.float32), 1e-3),
         (gpu.ends([6, 8, 10], torch.float64), 0.0),
         (gpu.policies(4, torch.float32), 1e-3),
+        (gpu.equilibria(4), 1e-12),
     ]:
         found = gpu.measured(gpu.Check("agreement", "small", work, most), "cpu")
         assert found["reached"], found

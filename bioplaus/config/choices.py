@@ -98,11 +98,14 @@ class TorchPhaseConfig(PhaseConfig):
     Attributes:
         solver: how a state is moved to its fixed point; see `bioplaus.solvers`.
         check_every: number of steps between checks of the residual.
+        compile: let torch.compile fuse the checks of recorded updates, on a GPU; the start takes
+            longer, see docs/gpu.md.
     """
 
     engine: Literal["torch"] = "torch"
     solver: str
     check_every: Count = 1
+    compile: bool = False
 
     def idle(self) -> dict[str, str]:
         if self.tolerance > 0:

@@ -14,7 +14,7 @@ from bioplaus.device import resident
 from bioplaus.device.recorder import AbstractRecorder, Replay
 from bioplaus.solvers import AbstractDynamics, AbstractSolver, Solution, Status
 from bioplaus.solvers.entry import settled_by
-from bioplaus.solvers.masked import MaskedSearch
+from bioplaus.solvers.masked import Judging, MaskedSearch
 from bioplaus.solvers.masked import unfit as unfit_search
 
 LOOKS = 2
@@ -56,7 +56,11 @@ class Program:
     """
 
     def __init__(
-        self, recorder: AbstractRecorder, first: Callable[[], Any], second: Callable[[Any], None]
+        self,
+        recorder: AbstractRecorder,
+        first: Callable[[], Any],
+        second: Callable[[Any], None],
+        judging: Judging | None = None,
     ) -> None:
         """Set the two halves; the second receives the result of the first.
 
@@ -65,7 +69,9 @@ class Program:
             first: must not change anything that it reads, so that it can be repeated; gets fixed
                 points from `entry.solve`.
             second: makes the changes that are the purpose of the work.
+            judging: checks the rows of a loop, see `MaskedSearch`.
         """
+        self._judging = judging
         self._recorder, self._first, self._second = recorder, first, second
         self._parts: list[Replay | _Loop | _Check] = []
         self._counts: list[Tensor] = []
@@ -178,7 +184,7 @@ class Program:
             for _ in range(LOOKS):
                 search.look_again()
 
-        most = math.ceil(search.max_steps / search.check_every / LOOKS)
+        most = math.ceil(search.limits.max_steps / search.check_every / LOOKS)
         if self._recorder.branches and most <= self._recorder.longest:
             self._recorder.repeat(again, search.going, most)
             self.doubt(search.waiting[1])
@@ -201,7 +207,7 @@ class Program:
     ) -> MaskedSearch:
         if reason := unfit_search(dynamics, solver, verify=verify, **limits):
             raise NotRecordable(reason)
-        search = MaskedSearch(dynamics, start, solver, **limits)
+        search = MaskedSearch(dynamics, start, solver, judging=self._judging, **limits)
         search.begin()
         return search
 

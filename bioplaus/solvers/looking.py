@@ -54,9 +54,14 @@ class Look:
 def look_at(dynamics: AbstractDynamics, s: Tensor, force: Tensor, tolerance: float) -> Look:
     """Compute the relative residual of each row, and which rows go on."""
     size = torch.linalg.vector_norm(s, dim=1)
-    scale, tiny = dynamics.scale(size), torch.finfo(size.dtype).tiny
+    return look_of(size, dynamics.scale(size), force, tolerance)
+
+
+def look_of(size: Tensor, scale: Tensor, force: Tensor, tolerance: float) -> Look:
+    """Make the look at states of size ||s|| [B], whose residual is relative to `scale` [B]."""
+    tiny = torch.finfo(size.dtype).tiny
     residual = torch.linalg.vector_norm(force, dim=1) / scale.clamp_min(tiny)
-    limit = DIVERGED_AT * s.shape[1] ** 0.5
+    limit = DIVERGED_AT * force.shape[1] ** 0.5
     sound = (size <= limit) & (residual < torch.inf)  # both are False for NaN
     going = sound & (residual > tolerance) if tolerance > 0 else sound
     return Look(residual, going, sound, size, limit, tolerance)

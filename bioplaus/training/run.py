@@ -130,6 +130,8 @@ def build(
         InputError: the data set cannot be read, or settings do not fit together.
     """
     device = torch.device(device)
+    if getattr(config.phases, "compile", False) and device.type != "cuda":
+        raise InputError("phases.compile=true fuses recorded updates; use --device cuda, or false")
     dataset = dataset or read(config, device)
     task = task_of(config, dataset, device)
     field, estimator = config.network.draw(task), make_estimator(config)

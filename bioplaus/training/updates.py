@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bioplaus.contraction import Act
+from bioplaus.device.fusing import Fused
 from bioplaus.device.program import NotRecordable, Program
 from bioplaus.device.recorder import AbstractRecorder, CudaRecorder
 from bioplaus.diagnosis import stability
@@ -158,6 +159,8 @@ class Recorded(AbstractUpdates):
         self._rate = like.new_zeros(of)
         self._updates = {name: torch.empty_like(p) for name, p in run.field.parameters.items()}
         self._records = True
+        phases = getattr(run.config, "phases", None)
+        self._fused = Fused() if getattr(phases, "compile", False) else None
 
     def step(self, rows: Tensor, *, now: bool) -> list[Any]:
         rates = self._run.optimizer.learning_rates
@@ -201,6 +204,8 @@ class Recorded(AbstractUpdates):
         self._programs[len(rows)] = place, program
         loops = f" with {program.loops} loops that end on the {program.ends}"
         loops = loops if program.loops else ""
+        if self._fused is not None:
+            loops += f"; torch.compile has taken {self._fused.seconds:.0f} s"
         many = f"{self._members} runs, " if self._members else ""
         count = len(rows) // (self._members or 1)
         self._note(f"updates of {many}{count} rows are recorded as one program{loops}")
@@ -229,7 +234,7 @@ class Recorded(AbstractUpdates):
             self._table.index_copy_(0, self._place, numbers[None])
             self._place.add_(1)
 
-        program = Program(self._recorder, estimate, move)
+        program = Program(self._recorder, estimate, move, self._fused)
         return program
 
     def _fetched(self) -> list[Any]:
