@@ -38,6 +38,7 @@ class Batch:
     row: Tensor
 
     def take(self, keep: Tensor) -> Batch:
+        """The games that a mask or an index keeps."""
         return Batch(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
     def at(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,6 +48,7 @@ class Batch:
         return pi, gain, self.residual(logits, gain)
 
     def residual(self, logits: Tensor, gain: Tensor) -> Tensor:
+        """r [G, K], zero for actions outside the reference."""
         r = (self.bonus + gain) / self.tau[:, None] - logits
         return r.masked_fill_(~self.support, 0.0)
 
