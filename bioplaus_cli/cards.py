@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from bioplaus_cli.options import Options
 from bridge.console import visible
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from bridge.runlog import RunLog
 
 
-def tell(cards: Iterable[Card], options: dict[str, Any]) -> None:
+def tell(cards: Iterable[Card], options: Options) -> None:
     """Print each card's line on stderr, unless --quiet is given, and its warnings in any case."""
     for card in cards:
         if not options["quiet"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -13,6 +13,15 @@ from bridge.invocation import command_words
 
 if TYPE_CHECKING:
     from bridge.runlog import Comparison
+
+
+class CompareOptions(TypedDict):
+    """The other options of `compare`."""
+
+    metrics: tuple[str, ...]
+    tolerances: tuple[str, ...]
+    quiet: bool
+    overwrite: bool
 
 
 @click.command()
@@ -51,7 +60,7 @@ def compare(
     report: Path | None,
     png: Path | None,
     as_json: bool,
-    **options: Any,
+    **options: Unpack[CompareOptions],
 ) -> None:
     """Compare logs: first the result, then each metric by step, and the differing settings.
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bioplaus_cli.judging import Account
     from bridge.session import Session
+    from nlhf.config import TournamentConfig
+    from nlhf.language.judging import AbstractJudge
+    from nlhf.language.prompts import Prompt
     from nlhf.language.tournament import Tournament
+
+
+class ContestState(TypedDict):
+    """What a contest needs to go on: the answers, the judge's values, and the random numbers."""
+
+    answers: list[list[list[str]]]
+    asked: list[Tensor]
+    random: dict[str, Tensor]
 
 
 class Contest:
@@ -20,11 +31,17 @@ class Contest:
     or judged twice.
     """
 
-    def __init__(self, settings: Any, prompts: list[Any], session: Session, device: str) -> None:
+    def __init__(
+        self,
+        settings: TournamentConfig,
+        prompts: Sequence[Prompt],
+        session: Session,
+        device: str,
+    ) -> None:
         """Start where the session starts.
 
         Args:
-            settings: a `TournamentConfig`.
+            settings: the config.
             prompts: the prompts for the policies.
             session: saves the state.
             device: where models compute.
@@ -86,7 +103,7 @@ class Contest:
     def _note(self, text: str) -> None:
         self._session.log.event("program", text=text)
 
-    def judge(self, judge: Any, quiet: bool, account: Account) -> Tournament:
+    def judge(self, judge: AbstractJudge, quiet: bool, account: Account) -> Tournament:
         """Compare all pairs of policies that have not been compared yet, and give the result.
 
         Args:
@@ -124,13 +141,13 @@ class Contest:
         self._step += 1
         self._session.after_step(self._step, self._state)
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> ContestState:
         from bridge.checkpoint import random_states
 
         random = random_states(answers=self._generator)
         return {"answers": self._answers, "asked": self._asked, "random": random}
 
-    def _load(self, state: Mapping[str, Any]) -> None:
+    def _load(self, state: ContestState) -> None:
         """Restore the state that `_state` returned.
 
         Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -49,7 +48,7 @@ def docstrings(out: Path, overwrite: bool, seed: int | None, as_json: bool, quie
         ]
     learn = [item for item in items if not item.held_out]
     parts["pairs"] = list(pairs(learn, generator(seed or 0, "rejected answers")))
-    counts: dict[str, Any] = {}
+    counts: dict[str, int] = {}
     with new_folder(out, overwrite) as folder:
         for name, rows in parts.items():
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]

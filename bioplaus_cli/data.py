@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from bridge.console import Commands, common_options, print_json, table
@@ -33,7 +31,7 @@ def check(
     from bridge.card import Card
     from bridge.config import load_config
 
-    flags: dict[str, Any] = {"data.dataset": source, "data.data_dir": data_dir}
+    flags = {"data.dataset": source, "data.data_dir": data_dir}
     config = load_config(DataCheckConfig, None, flags, sets).data
     read = make_dataset(config, needs_test=False)
     warnings = list(read.facts.warnings)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.explaining import Explained
 from bioplaus_cli.field_options import (
+    FieldOptions,
     data_options,
     field_flags,
     learning_options,
     network_options,
 )
-from bioplaus_cli.learning import learn
+from bioplaus_cli.learning import EpochRecord, learn
+from bioplaus_cli.options import SweepOptions
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import check_plot, look_at, prepare
 from bioplaus_cli.sweeps import sweep
 from bridge.console import SWEEPING, common_options, print_json, resolve_device
 from bridge.errors import Stopped, StorageError
+
+if TYPE_CHECKING:
+    from bioplaus.config import EqpropConfig
+    from bioplaus.training import Run
+    from bridge.distributed import Group
+    from bridge.sweep import AbstractLauncher
+
+
+class EqpropOptions(SweepOptions, FieldOptions):
+    """The options of `eqprop-run`."""
+
+    cost: str | None
+    plot: Path | None
 
 
 @click.command("eqprop-run", cls=Explained)
@@ -42,7 +58,7 @@ from bridge.errors import Stopped, StorageError
 @common_options("deterministic", "together", *SWEEPING)
 @common_options()
 @click.pass_context
-def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
+def eqprop_run(ctx: click.Context, config: Path | None, **options: Unpack[EqpropOptions]) -> None:
     """Train a network by equilibrium propagation: leaky integrators, or your own field.
 
     \b
@@ -58,7 +74,7 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
     flags = field_flags(options) | {"estimator.cost": options["cost"]}
     print_config(EqpropConfig, config, flags, options)
 
-    def in_one(points: Any) -> Any:
+    def in_one(points: Mapping[Path, Mapping[str, str]]) -> AbstractLauncher:
         from bioplaus_cli.together import Together
 
         return Together(points, config, flags, options)
@@ -82,8 +98,8 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Any) -> None:
 
 
 def _train(
-    settings: Any, path: Path, device: str, group: Any, options: dict[str, Any]
-) -> dict[str, Any]:
+    settings: EqpropConfig, path: Path, device: str, group: Group, options: EqpropOptions
+) -> dict[str, object]:
     """Train, log and plot; give the summary."""
     from bioplaus.training import build
 
@@ -95,26 +111,28 @@ def _train(
     except Stopped:
         if plot:
             try:
-                _draw(plot, path, run, ended=False)
+                _draw(plot, path, run, settings, ended=False)
             except StorageError as error:
                 click.echo(f"error: {error}", err=True)
         raise
     if plot:
-        _draw(plot, path, run, ended=True)
+        _draw(plot, path, run, settings, ended=True)
         said["plot"] = str(plot)
     return said
 
 
-def _draw(plot: Path, path: Path, run: Any, ended: bool) -> None:
+def _draw(plot: Path, path: Path, run: Run, settings: EqpropConfig, ended: bool) -> None:
     """Plot a run from its log; if it has ended in Brian2, its simulation too."""
+    from bioplaus.config.choices import BrianPhaseConfig
     from bioplaus_cli.training_view import training_panels
     from bridge.report.panels import draw_panels
 
     panels, left_out = training_panels(path, run), []
-    if ended and run.config.phases.engine == "brian2":
+    if ended and isinstance(settings.phases, BrianPhaseConfig):
         from bioplaus_cli.portrait import portrait
 
-        more, left_out = portrait(run)
+        beta = settings.estimator.settings()["beta"]
+        more, left_out = portrait(run, settings.phases.brian2.tau, beta)
         panels += more
     if not panels:
         left_out.append(f"no plot: {path} holds no epoch yet")
@@ -135,7 +153,7 @@ def _epoch_columns(record: type) -> dict[str, str]:
     return columns | {"images/s": ".0f"}
 
 
-def _epoch_cells(record: Any) -> list[Any]:
+def _epoch_cells(record: EpochRecord) -> list[object]:
     named = vars(record)
     names = ["epoch", "train_error", "test_error", "free_residual", "nudged_residual"]
     names += ["free_steps", "nudged_steps", "converged"]

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.explaining import Explained
 from bioplaus_cli.field_options import (
+    FieldOptions,
     data_options,
     field_flags,
     learning_options,
     network_options,
 )
-from bioplaus_cli.learning import learn
+from bioplaus_cli.learning import EpochRecord, learn
+from bioplaus_cli.options import SweepOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import look_at, prepare
 from bioplaus_cli.sweeps import sweep
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
+
+if TYPE_CHECKING:
+    from bridge.runlog import RunLog
+
+
+class VotingOptions(SweepOptions, FieldOptions):
+    """The options of `eqprop-nash`."""
+
+    judge: str | None
+    algorithm: str | None
+    votes: int | None
+    tau: float | None
+
 
 COLUMNS = {
     "epoch": "d",
@@ -57,7 +73,7 @@ COLUMNS = {
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)
 @common_options()
-def eqprop_nash(config: Path | None, **options: Any) -> None:
+def eqprop_nash(config: Path | None, **options: Unpack[VotingOptions]) -> None:
     """Train a network of leaky integrators by votes, so that no other policy is preferred.
 
     There is no reward, backpropagation or critic. Each synapse uses its presynaptic activity, the
@@ -76,16 +92,16 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
     from bridge.distributed import Group
 
     names = ("judge", "algorithm", "votes", "tau")
-    flags = {name: options[name] for name in names} | field_flags(options)
+    flags = picked(options, names) | field_flags(options)
     print_config(VotingConfig, config, flags, options)
     if sweep(VotingConfig, config, flags, options):
         return
     settings, path = prepare("eqprop-nash", VotingConfig, config, flags, options)
     device = resolve_device(options["device"])
     run = build_voting(settings, device)
-    told: list[dict[str, Any]] = []
+    told: list[dict[str, object]] = []
 
-    def at_end(log: Any) -> None:
+    def at_end(log: RunLog) -> None:
         assert isinstance(run.objective, AbstractVoting)
         told.extend(run.objective.of_contexts(run))
         for each in told:
@@ -99,14 +115,14 @@ def eqprop_nash(config: Path | None, **options: Any) -> None:
         click.echo(f"log: {path}\n{look_at(path)}")
 
 
-def _cells(record: Any) -> list[Any]:
+def _cells(record: EpochRecord) -> list[object]:
     named = vars(record)
     names = ["epoch", "exploitability", "regularised_gap", "kl_to_equilibrium", "support_mass"]
     names += ["gradient_cosine", "votes", "entropy", "free_residual", "accepted"]
     return [named[name] for name in [*names, "images_per_second"]]
 
 
-def _print_contexts(told: list[dict[str, Any]], said: dict[str, Any]) -> None:
+def _print_contexts(told: Sequence[Mapping[str, object]], said: Mapping[str, object]) -> None:
     if not told:
         click.echo("the judge has no table: exploitability is unknown")
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import click
 
@@ -73,5 +72,5 @@ def _values(words: tuple[str, ...], option: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return "..." if value is ... else f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 import click
 
 from bioplaus_cli.completing import estimators, one_of
 
-F = TypeVar("F", bound=Callable[..., Any])
+
+class FieldOptions(TypedDict):
+    """The options of commands that train a field."""
+
+    dataset: str | None
+    data_dir: str | None
+    field: str | None
+    hidden: tuple[int, ...]
+    activation: str | None
+    estimator: str | None
+    nudging: str | None
+    engine: str | None
+    epochs: int | None
+    check_gradients_every: int | None
+
+
+F = TypeVar("F", bound=Callable[..., object])
 
 _KEYS = {
     "dataset": "data.dataset",
@@ -67,9 +83,11 @@ def hidden_option(text: str) -> Callable[[F], F]:
 class _Units(click.types.IntParamType):
     """An integer; the error for anything else explains how to write several."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
         try:
-            return int(value)
+            return int(str(value))
         except ValueError:
             self.fail(f"{value!r}: write whole numbers, as 512,256 or 512 256", param, ctx)
 
@@ -96,7 +114,7 @@ def learning_options(estimator: str) -> Callable[[F], F]:
     )
 
 
-def field_flags(options: Mapping[str, Any]) -> dict[str, Any]:
+def field_flags(options: Mapping[str, object]) -> dict[str, object]:
     """Give the values of these options and of --seed, by the keys of the config."""
     return {key: options[name] for name, key in _KEYS.items()}
 

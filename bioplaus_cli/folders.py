@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bioplaus_cli.options import TrainingOptions
 from bridge.disk import force, force_all, make_folders
 from bridge.errors import InputError, StorageError
 
@@ -24,7 +25,7 @@ resumed, refuse the folder that it has written itself.
 """
 
 
-def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tuple[Path, bool]:
+def choose_folder(given: Path | None, log: Path, options: TrainingOptions) -> tuple[Path, bool]:
     """Choose where a run saves, and whether it may replace what is there; refuse before any work.
 
     Args:
@@ -38,9 +39,8 @@ def choose_folder(given: Path | None, log: Path, options: dict[str, Any]) -> tup
     """
     from bridge.runlog import read_run
 
-    notes: list[Any] = []
-    if options["resume"] and log.exists():
-        notes = [event for event in read_run(log).events if event["kind"] == NOTE]
+    events = read_run(log).events if options["resume"] and log.exists() else ()
+    notes = [event for event in events if event["kind"] == NOTE]
     told = None if given is None else str(given.absolute())
     if notes and given is None:
         told = notes[-1]["path"]

@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.completing import estimators, one_of, oracles
 from bioplaus_cli.explaining import Compared
 from bioplaus_cli.field_options import hidden_option
+from bioplaus_cli.options import TrainingOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import check_plot, events_of, logged, prepare, session_of, whole_numbers
 from bridge.console import common_options, print_json, resolve_device, table
 from bridge.errors import RunFailed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bioplaus import VectorField
+    from bioplaus.config import GradcheckConfig
+    from bioplaus.estimators import AbstractEstimator
+    from bioplaus.gradient_check import GradientReport
+    from bioplaus.gradient_row import GradientRow
+    from bridge.usercode import Provenance
+
+    Kind = AbstractEstimator | type[AbstractEstimator]
+
+
+class GradcheckOptions(TrainingOptions):
+    """The options of `gradcheck`."""
+
+    sizes: str | None
+    hidden: tuple[int, ...]
+    field: str | None
+    activation: str | None
+    coordinates: str | None
+    asymmetry: float | None
+    angle: float | None
+    estimator: tuple[str, ...]
+    beta: tuple[float, ...]
+    oracle: tuple[str, ...]
+    nudging: str | None
+    cost: str | None
+    targets: str | None
+    batch: int | None
+    dtype: str | None
+    engine: str | None
+    solver: str | None
+    tolerance: float | None
 
 
 @click.command(cls=Compared)
@@ -78,7 +115,10 @@ from bridge.errors import RunFailed
 @common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")
 @common_options()
 def gradcheck(
-    config: Path | None, from_run: Path | None, plot: Path | None, **options: Any
+    config: Path | None,
+    from_run: Path | None,
+    plot: Path | None,
+    **options: Unpack[GradcheckOptions],
 ) -> None:
     """Compare gradient estimates with the true gradient, and explain the difference.
 
@@ -91,12 +131,14 @@ def gradcheck(
     network = ("field", "hidden", "activation", "coordinates", "asymmetry", "angle")
     names = ["sizes", "targets", "estimator", "beta", "oracle", "nudging", "cost", "batch"]
     names += ["dtype", "engine", "solver", "tolerance", "seed"]
-    flags = {name: options[name] for name in names}
-    flags |= {f"network.{name}": options[name] for name in network}
-    if flags["sizes"] is not None:
-        flags["sizes"] = whole_numbers("--sizes", flags["sizes"])
+    flags = picked(options, names)
+    flags |= {f"network.{name}": value for name, value in picked(options, network).items()}
+    if options["sizes"] is not None:
+        flags["sizes"] = whole_numbers("--sizes", options["sizes"])
     fresh = ("sizes", "targets", *network)
-    given = [f"--{name}" for name in fresh if options[name] not in (None, ())]
+    given = [
+        f"--{name}" for name, value in picked(options, fresh).items() if value not in (None, ())
+    ]
     given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
     if from_run and config is not None:
         given += [f"{config}: {key}" for key in sorted(keys_in(config)) if _of_network(key)]
@@ -125,7 +167,7 @@ def gradcheck(
         raise RunFailed(f"no row could be compared: {report.said(worst)}")
 
 
-def _draw(path: Path, report: Any) -> dict[str, str]:
+def _draw(path: Path, report: GradientReport) -> dict[str, str]:
     """Plot a report; give the entries for --json."""
     from bioplaus_cli.gradient_view import gradient_panels, left_out
     from bridge.report.panels import draw_panels
@@ -138,7 +180,7 @@ def warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
-def _doubts(report: Any) -> list[str]:
+def _doubts(report: GradientReport) -> list[str]:
     """List remarks on rows that were left out or are doubtful."""
     rows = len(report.rows)
     said = [f"{n} of {rows} rows: {report.said(reason)}" for reason, n in report.reasons.items()]
@@ -151,7 +193,7 @@ def _doubts(report: Any) -> list[str]:
     return said
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return "-" if value is None else value
 
 
@@ -163,7 +205,9 @@ def _of_network(text: str) -> bool:
     return key.startswith("network") or key in ("sizes", "targets", *GradcheckConfig.moved)
 
 
-def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, Any]) -> Any:
+def _check(
+    settings: GradcheckConfig, path: Path, from_run: Path | None, options: GradcheckOptions
+) -> GradientReport:
     """Compare, in one step per estimator and beta, and log; give the report."""
     from bioplaus.config import (
         check_origins,
@@ -180,8 +224,8 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
 
     device = resolve_device(options["device"])
     found = logged(path) if options["resume"] else None
-    if found is not None and found[1]["parent"]:
-        from_run = from_run or Path(found[1]["parent"])
+    if found is not None and found.parent:
+        from_run = from_run or Path(found.parent)
     if from_run:
         (field, x, y), dataset, origins = _of_run(settings, from_run)
     else:
@@ -207,7 +251,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
                 rows = [GradientRow(**row) for row in session.start["rows"]]
                 set_random_states(session.start["random"], **generators)
 
-        def on_rows(asymmetry: Any, made: Any) -> None:
+        def on_rows(asymmetry: Mapping[str, float | None], made: Sequence[GradientRow]) -> None:
             nonlocal steps
             for record in records(kind, asymmetry, made, step=0):
                 session.log.log("gradients", record)
@@ -215,7 +259,7 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
             steps += 1
             session.after_step(steps, snapshot)
 
-        def snapshot() -> dict[str, Any]:
+        def snapshot() -> dict[str, object]:
             return {"rows": [vars(row) for row in rows], "random": random_states(**generators)}
 
         report = check_gradients(
@@ -240,7 +284,9 @@ def _check(settings: Any, path: Path, from_run: Path | None, options: dict[str, 
     return report
 
 
-def _of_run(settings: Any, log: Path) -> tuple[Any, dict[str, str], Any]:
+def _of_run(
+    settings: GradcheckConfig, log: Path
+) -> tuple[tuple[VectorField, Tensor, Tensor], dict[str, str], tuple[Provenance, ...]]:
     """Load the network of a log and its data, with the log's name and the origins of their code."""
     from bioplaus.config import restore_check, restored_origins
     from bridge.runlog import read_run
@@ -256,7 +302,7 @@ def _of_run(settings: Any, log: Path) -> tuple[Any, dict[str, str], Any]:
     return made, {"name": str(log), "sha256": digest}, origins
 
 
-def _record_type(estimators: Any, oracles: Any, field: Any) -> type:
+def _record_type(estimators: Iterable[Kind], oracles: Iterable[Kind], field: VectorField) -> type:
     from bioplaus.gradient_row import record_type
 
     compared, true = (dict.fromkeys(each.name for each in kinds) for kinds in (estimators, oracles))

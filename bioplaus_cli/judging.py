@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,7 @@ from bridge.console import visible
 if TYPE_CHECKING:
     from bridge.distributed import Group
     from bridge.runlog import RunLog
+    from bridge.usercode import Provenance
     from nlhf.language.judging import AbstractJudge
 
 PREFERENCE = "NAME"
@@ -40,6 +42,23 @@ _SHOWN = {
 }
 
 
+@dataclass(frozen=True)
+class Bill:
+    """What one judge was asked and what it cost, as counts by name."""
+
+    judge: str
+    counts: Mapping[str, float]
+
+    def as_fact(self) -> dict[str, object]:
+        """Give the bill as one entry of `as_facts`."""
+        return {"name": self.judge, **self.counts}
+
+
+def as_facts(bills: Sequence[Bill]) -> dict[str, object]:
+    """Give the bills for a summary; nothing if there are none."""
+    return {"judged": [each.as_fact() for each in bills]} if bills else {}
+
+
 class Account:
     """Records what a judge is asked and what that costs, in a log now and then."""
 
@@ -59,12 +78,11 @@ class Account:
     def write(self) -> None:
         """Log the cost, if there is any."""
         self._due = time.monotonic() + SECONDS
-        bill = self.bill()
-        if bill:
-            self._log.event(BILL, of=bill["judged"])
+        if bills := self.bills():
+            self._log.event(BILL, of=[each.as_fact() for each in bills])
 
-    def bill(self, group: Group | None = None) -> dict[str, Any]:
-        """Give {"judged": the counts of each judge}, over all processes of a group."""
+    def bills(self, group: Group | None = None) -> list[Bill]:
+        """Give a bill for each judge that was asked, over all processes of a group."""
         parts = [] if self._judge is None else self._judge.parts()
         found = []
         for _, judge in parts:
@@ -72,20 +90,20 @@ class Account:
             if group is not None and group.size > 1 and counts:
                 counts = {name: mean * group.size for name, mean in group.mean(counts).items()}
             if any(counts.values()):
-                found.append({"name": judge.name, **_measures(counts)})
-        return {"judged": found} if found else {}
+                found.append(Bill(judge.name, _measures(counts)))
+        return found
 
 
 @contextlib.contextmanager
 def accounted(
-    judge: AbstractJudge | None, log: RunLog, origins: Sequence[Any] = ()
+    judge: AbstractJudge | None, log: RunLog, origins: Sequence[Provenance] = ()
 ) -> Iterator[Account]:
     """Record in a log who judges, and at the end of the block, however it ends, the cost.
 
     Args:
         judge: the judge; None if nobody judges.
         log: of the run.
-        origins: the origins of users' code, `bridge.usercode.Provenance`.
+        origins: the origins of users' code.
     """
     from bridge.errors import RunFailed, Stopped, StorageError
     from bridge.usercode import EVENT as CODE_EVENT
@@ -109,10 +127,10 @@ def accounted(
     account.write()
 
 
-def show_bill(said: Mapping[str, Any]) -> None:
+def show_bills(bills: Sequence[Bill]) -> None:
     """Print one line for each judge that was asked over the network or in both orders."""
-    for each in said.get("judged", []):
-        told = []
+    for bill in bills:
+        each, told = bill.counts, []
         if each.get("calls") or each.get("cached"):
             told = [f"{each[name]:.0f} {word}" for name, word in _SHOWN.items() if each.get(name)]
             told += [f"cost {each['cost']:.4g}"] if each["cost"] else []
@@ -120,7 +138,7 @@ def show_bill(said: Mapping[str, Any]) -> None:
             told.append(f"position bias {each['position_bias']:+.3f}")
             told.append(f"{each['flips'] / each['pairs']:.1%} of verdicts turn with the order")
         if told:
-            click.echo(visible(f"{each['name']}: {', '.join(told)}"))
+            click.echo(visible(f"{bill.judge}: {', '.join(told)}"))
 
 
 def _measures(counts: Mapping[str, float]) -> dict[str, float]:

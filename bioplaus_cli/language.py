@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from bioplaus_cli.options import SweepOptions, picked
 from bridge.console import print_json, resolve_device, table
 
 if TYPE_CHECKING:
+    from bioplaus_cli.judging import Account
     from bridge.card import Card
+    from bridge.distributed import Group
+    from bridge.live import Watchers
+    from bridge.progress import Progress
+    from bridge.runlog import RunLog
+    from bridge.session import Session
+    from nlhf.config import LanguageConfig
+    from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
+    from nlhf.language.stopwatch import Stopwatch
+    from nlhf.training import LanguageRun
+
+
+class LanguageOptions(SweepOptions):
+    """The options of `nash-md --model`."""
+
+    config: Path | None
+    game: str | None
+    model: str | None
+    prompts: str | None
+    preference: str | None
+    max_calls: int | None
+    save: Path | None
+    algorithm: str | None
+    tau: float | None
+    iterations: int | None
+    plot: Path | None
+
 
 TABLE_ONLY = ("game", "plot")
 
 
-def nash_language(**options: Any) -> None:
+def nash_language(options: LanguageOptions) -> None:
     """Train a language model; the body of `nash-md` if --model is given."""
     from bioplaus_cli.folders import choose_folder
     from bioplaus_cli.printing import print_config
@@ -29,11 +59,11 @@ def nash_language(**options: Any) -> None:
     from nlhf.language.hub import check_repository
     from nlhf.training import build_language
 
-    for name in TABLE_ONLY:
-        if options[name] is not None:
+    for name, value in picked(options, TABLE_ONLY).items():
+        if value is not None:
             raise click.UsageError(f"--{name} is for tables; leave it out with --model")
     names = ("model", "prompts", "preference", "max_calls", "algorithm", "tau", "iterations")
-    given = {name: options[name] for name in (*names, "seed")}
+    given = picked(options, (*names, "seed"))
     print_config(LanguageConfig, options["config"], given, options)
     if sweep(LanguageConfig, options["config"], given, options, LOG_AND_MODEL):
         return
@@ -56,124 +86,169 @@ def nash_language(**options: Any) -> None:
             folder, replace = Path(told["folder"]), told["replace"]
         if settings.push_to_hub is not None:
             check_repository(settings.push_to_hub)
-        _train(build_language(settings, device, group), path, folder, replace, options)
+        run = build_language(settings, device, group)
+        _train(run, group, path, folder, replace, options)
 
 
-def _train(run: Any, path: Path, folder: Path, replace: bool, options: dict[str, Any]) -> None:
+def _train(
+    run: LanguageRun,
+    group: Group,
+    path: Path,
+    folder: Path,
+    replace: bool,
+    options: LanguageOptions,
+) -> None:
     """Train, log and save."""
     from bioplaus_cli.cards import keep, tell
     from bioplaus_cli.folders import note_folder
-    from bioplaus_cli.judging import accounted
-    from bioplaus_cli.shared import session_of
+    from bioplaus_cli.judging import accounted, as_facts, show_bills
+    from bioplaus_cli.shared import look_at
     from bridge.checkpoint import loading
-    from bridge.live import Watchers
     from bridge.progress import progress
     from nlhf.config import judge_origins
-    from nlhf.language.records import ExactRecord, LanguageRecord
-    from nlhf.training import train_language
+    from nlhf.language.records import ExactRecord
 
-    config, group = run.config, run.trainer.group
-    card = _card(run)
+    config, card = run.config, _card(run)
     if group.rank == 0:
         tell([card], options)
     with (
-        session_of(
-            path,
-            config,
-            options,
-            run.policy.device.type,
-            steps=1,
-            in_passing=lambda table, step: step % config.log_every == 0,
-            tables=_tables(run),
-            dataset=run.source,
-            group=group,
-            ranks=group.size > 1,
-            processes=group.size,
-        ) as session,
+        _session(run, group, path, options) as session,
         progress(config.iterations, config.algorithm, options["quiet"]) as bar,
-        Watchers(
-            config.report_to if group.rank == 0 else (), path, config.model_dump(mode="json")
-        ) as watchers,
+        _watchers(config, group, path) as watchers,
     ):
         log, start = session.log, session.start
         if start is None:
             keep([card], log)
-        in_shards = group.size > 1 and config.shard == "fsdp"
         with loading():
             exact = [ExactRecord(**each) for each in start["exact"]] if start else []
             tokens = start["record"]["num_tokens"] if start else 0
         note_folder(log, options["save"], options["overwrite"])
         _remark(run.policy.remark, log, silent=options["quiet"] or group.rank > 0)
-
         notes = _Notes(log, watchers, exact)
-        run.trainer.decoder.note = lambda text: log.event("program", text=text)
-
-        def after(step: int, snapshot: Callable[[], Any]) -> None:
-            def whole() -> dict[str, Any]:
-                return {**snapshot(), "exact": [vars(each) for each in exact]}
-
-            if session.stopping:
-                account.write()
-            session.after_step(step, None if in_shards else whole)
-
         began = time.perf_counter()
         with accounted(run.trainer.judge, log, judge_origins(config)) as account:
-
-            def advance(steps: int, record: LanguageRecord) -> None:
-                account.note()
-                bar.advance(steps, win=record.rewards_probabilities, kl=record.objective_kl)
-
-            last = train_language(
-                run,
-                on_record=notes.metrics,
-                on_exact=notes.exactly,
-                on_evaluation=notes.evaluation,
-                advance=advance,
-                start=start,
-                after_step=after,
-            )
+            last = _learned(run, group, session, notes, account, bar)
         seconds = time.perf_counter() - began
-        _save(run, last, folder, replace, lambda: note_folder(log, options["save"], replace=True))
-        said = {**vars(last), "seconds": seconds}
+        _save(run, group, last, folder, replace, partial(note_folder, log, options["save"]))
+        ends, bills = notes.at(last.step), account.bills(group)
+        said: dict[str, object] = {**vars(last), "seconds": seconds}
         said |= _speeds(run.trainer.watch, last.num_tokens - tokens, seconds)
-        said["exact"] = [vars(each) for each in exact if each.step == last.step]
-        said |= {"policy": str(folder), **account.bill(group)}
+        said |= {"exact": [vars(each) for each in ends], "policy": str(folder), **as_facts(bills)}
         log.event("summary", of=said)
-    _tell(last, said, path, options)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        _show(last, ends, said)
+        show_bills(bills)
+        click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
+
+
+def _session(
+    run: LanguageRun, group: Group, path: Path, options: LanguageOptions
+) -> AbstractContextManager[Session]:
+    """Open the run's session."""
+    from bioplaus_cli.shared import session_of
+
+    return session_of(
+        path,
+        run.config,
+        options,
+        run.policy.device.type,
+        steps=1,
+        in_passing=lambda table, step: step % run.config.log_every == 0,
+        tables=_tables(run),
+        dataset=run.source,
+        group=group,
+        ranks=group.size > 1,
+        processes=group.size,
+    )
+
+
+def _watchers(config: LanguageConfig, group: Group, path: Path) -> Watchers:
+    """Start the services that the first process reports to."""
+    from bridge.live import Watchers
+
+    names = config.report_to if group.rank == 0 else ()
+    return Watchers(names, path, config.model_dump(mode="json"))
+
+
+def _learned(
+    run: LanguageRun,
+    group: Group,
+    session: Session,
+    notes: _Notes,
+    account: Account,
+    bar: Progress,
+) -> LanguageRecord:
+    """Train; give the last record."""
+    from nlhf.training import train_language
+
+    in_shards = group.size > 1 and run.config.shard == "fsdp"
+    run.trainer.decoder.note = lambda text: session.log.event("program", text=text)
+
+    def after(step: int, snapshot: Callable[[], Mapping[str, object]]) -> None:
+        def whole() -> dict[str, object]:
+            return {**snapshot(), "exact": [vars(each) for each in notes.exact]}
+
+        if session.stopping:
+            account.write()
+        session.after_step(step, None if in_shards else whole)
+
+    def advance(steps: int, record: LanguageRecord) -> None:
+        account.note()
+        bar.advance(steps, win=record.rewards_probabilities, kl=record.objective_kl)
+
+    return train_language(
+        run,
+        on_record=notes.metrics,
+        on_exact=notes.exactly,
+        on_evaluation=notes.evaluation,
+        advance=advance,
+        start=session.start,
+        after_step=after,
+    )
 
 
 class _Notes:
-    """Writes records to the log, and passes them to the watchers."""
+    """Writes records to the log, and passes them to the watchers.
 
-    def __init__(self, log: Any, watchers: Any, exact: list[Any]) -> None:
-        self._log, self._watchers, self._exact = log, watchers, exact
+    Attributes:
+        exact: the exact measures of the last step that has any.
+    """
 
-    def metrics(self, record: Any) -> None:
+    def __init__(self, log: RunLog, watchers: Watchers, exact: list[ExactRecord]) -> None:
+        self._log, self._watchers, self.exact = log, watchers, exact
+
+    def at(self, step: int) -> list[ExactRecord]:
+        """Give the exact measures of the last step, if this is the one."""
+        return [each for each in self.exact if each.step == step]
+
+    def metrics(self, record: LanguageRecord) -> None:
         self._note("metrics", record)
 
-    def evaluation(self, record: Any) -> None:
+    def evaluation(self, record: EvaluationRecord) -> None:
         self._note("evaluation", record)
 
-    def exactly(self, record: Any) -> None:
+    def exactly(self, record: ExactRecord) -> None:
         self._note("exact", record)
         # only the last ones are shown at the end
-        self._exact[:] = [each for each in self._exact if each.step == record.step] + [record]
+        self.exact = [*self.at(record.step), record]
 
-    def _note(self, table: str, record: Any) -> None:
+    def _note(self, table: str, record: object) -> None:
         self._log.log(table, record)
         self._watchers.log(table, record)
 
 
-def _tables(run: Any) -> dict[str, Any]:
+def _tables(run: LanguageRun) -> dict[str, type]:
     """Give the record types of the log's tables."""
     from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
 
-    tables: dict[str, Any] = {"metrics": LanguageRecord}
+    tables: dict[str, type] = {"metrics": LanguageRecord}
     tables |= {"exact": ExactRecord} if run.config.measure_exact else {}
     return tables | ({"evaluation": EvaluationRecord} if run.held_out else {})
 
 
-def _card(run: Any) -> Card:
+def _card(run: LanguageRun) -> Card:
     """Describe the prompts."""
     from bridge.card import Card
     from nlhf.language.text_facts import prompt_facts
@@ -182,21 +257,14 @@ def _card(run: Any) -> Card:
     return Card(run.config.prompts, facts.of, facts.warnings)
 
 
-def _tell(last: Any, said: dict[str, Any], path: Path, options: dict[str, Any]) -> None:
-    """Print the result."""
-    from bioplaus_cli.judging import show_bill
-    from bioplaus_cli.shared import look_at
-
-    if options["as_json"]:
-        print_json({**said, "log": str(path)})
-    elif not options["quiet"]:
-        _show(last, said)
-        show_bill(said)
-        folder = said["policy"]
-        click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
-
-
-def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], None]) -> None:
+def _save(
+    run: LanguageRun,
+    group: Group,
+    last: LanguageRecord,
+    folder: Path,
+    replace: bool,
+    noted: Callable[[bool], None],
+) -> None:
     """Write the policy into its folder; only the first process does."""
     from bioplaus_cli.folders import new_folder
     from nlhf.language.hub import push
@@ -204,15 +272,15 @@ def _save(run: Any, last: Any, folder: Path, replace: bool, noted: Callable[[], 
     from nlhf.language.saving import save_policy
 
     weights = whole_weights(run.policy)
-    if run.trainer.group.rank == 0:
+    if group.rank == 0:
         with new_folder(folder, replace) as fresh:
             save_policy(run.policy, fresh, _about(run.config, last), weights)
-            noted()
+            noted(True)
         if run.config.push_to_hub is not None:
             click.echo(f"pushed: {push(folder, run.config.push_to_hub)}", err=True)
 
 
-def _remark(text: str | None, log: Any, silent: bool) -> None:
+def _remark(text: str | None, log: RunLog, silent: bool) -> None:
     """Log and print a remark about the policy."""
     if text is not None:
         log.event("remark", text=text)
@@ -220,7 +288,7 @@ def _remark(text: str | None, log: Any, silent: bool) -> None:
             click.echo(text, err=True)
 
 
-def _speeds(watch: Any, tokens: int, seconds: float) -> dict[str, float]:
+def _speeds(watch: Stopwatch, tokens: int, seconds: float) -> dict[str, float]:
     """Sampled tokens per second, of the whole run and of decoding, and shares of the run's time."""
     decoding = watch.seconds["decoding"]
     return {
@@ -230,19 +298,19 @@ def _speeds(watch: Any, tokens: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _show(last: Any, said: dict[str, Any]) -> None:
+def _show(last: LanguageRecord, ends: Sequence[ExactRecord], said: Mapping[str, object]) -> None:
     """Print the last record, the exact measures of the same step, and the use of time."""
     shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
     shown += ["completions_mean_length", "num_tokens"]
     speed = said["tokens_per_second"]
     table([*shown, "tokens/s"], [[*(getattr(last, name) for name in shown), speed]])
-    if ends := said["exact"]:
-        table(list(ends[0]), [list(each.values()) for each in ends])
+    if ends:
+        table(list(vars(ends[0])), [list(vars(each).values()) for each in ends])
     parts = (name for name in said if name.endswith("_share"))
     shares = ", ".join(f"{name.removesuffix('_share')} {said[name]:.0%}" for name in parts)
     click.echo(f"time: {shares}; {said['decoding_tokens_per_second']:.0f} tokens/s of decoding")
 
 
-def _about(config: Any, last: Any) -> dict[str, Any]:
+def _about(config: LanguageConfig, last: LanguageRecord) -> dict[str, object]:
     names = ("model", "algorithm", "preference", "prompts", "tau", "mixture", "iterations", "seed")
-    return {name: getattr(config, name) for name in names} | {"final_kl": last.objective_kl}
+    return {**{name: getattr(config, name) for name in names}, "final_kl": last.objective_kl}

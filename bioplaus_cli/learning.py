@@ -4,28 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.options import TrainingOptions
 from bioplaus_cli.shared import events_of, session_of
 from bridge.console import RowTable
 
 if TYPE_CHECKING:
-    from bioplaus.training.loop import Course
+    from bioplaus.training import Run
+    from bioplaus.training.loop import Course, Listeners
+    from bridge.distributed import Group
+    from bridge.runlog import RunLog
+    from bridge.session import Session
+
+
+class EpochRecord(Protocol):
+    """The measures of an epoch; which ones depends on the run."""
+
+    @property
+    def step(self) -> int: ...
+
+
+class CheckRecord(Protocol):
+    """A row of a gradient check, see `bioplaus.gradient_row.record_type`."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def parameter(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
 
 
 def learn(
-    run: Any,
+    run: Run,
     path: Path,
     device: str,
-    group: Any,
-    options: dict[str, Any],
+    group: Group,
+    options: TrainingOptions,
     columns: Mapping[str, str],
-    cells: Callable[[Any], list[Any]],
-    at_end: Callable[[Any], None] = lambda log: None,
-) -> dict[str, Any]:
+    cells: Callable[[EpochRecord], list[object]],
+    at_end: Callable[[RunLog], None] = lambda log: None,
+) -> dict[str, object]:
     """Train and log; give the summary.
 
     Args:
@@ -63,16 +86,16 @@ def learn(
 
 
 def lessons(
-    run: Any,
+    run: Run,
     path: Path,
     device: str,
-    group: Any,
-    options: dict[str, Any],
+    group: Group,
+    options: TrainingOptions,
     *,
-    on_row: Callable[[Any], None] = lambda record: None,
+    on_row: Callable[[EpochRecord], None] = lambda record: None,
     advance: Callable[[int], None] = lambda images: None,
     say: Callable[[str], None] = lambda text: None,
-    at_end: Callable[[Any], None] = lambda log: None,
+    at_end: Callable[[RunLog], None] = lambda log: None,
     signals: Sequence[int] | None = None,
 ) -> Course:
     """Train a run step by step, like `bioplaus.training.loop.course`, and log it.
@@ -87,8 +110,7 @@ def lessons(
     Returns:
         The summary.
     """
-    from bioplaus.gradient_row import CURES
-    from bioplaus.training.loop import Listeners, course
+    from bioplaus.training.loop import course
     from bridge.usercode import record_origins
 
     settings = run.config
@@ -117,30 +139,7 @@ def lessons(
 
         record_origins(run.origins, known, log.event, warn)
 
-        def on_epoch(record: Any) -> None:
-            log.log("epochs", record)
-            log.save_weights(record.step, run.field.parameters)
-            on_row(record)
-
-        doubted: set[str] = set()
-
-        def on_check(record: Any) -> None:
-            log.log("gradients", record)
-            if record.parameter == "all" and record.reason and record.reason not in doubted:
-                doubted.add(record.reason)
-                what = f"check of gradients at step {record.step}: {record.reason}"
-                warn(f"{what}; {CURES[record.reason]}")
-
-        told = Listeners(
-            on_step=lambda r: log.log("metrics", r),
-            on_epoch=on_epoch,
-            on_check=on_check,
-            on_act=lambda act: log.event("contraction", **vars(act)),
-            advance=advance,
-            after_step=session.after_step,
-            warn=warn,
-            note=lambda text: log.event("program", text=text),
-        )
+        told = _listeners(run, session, on_row, advance, warn)
         every = options["checkpoint_every"]
         summary = yield from course(run, told, start=session.start, known_every=every)
         said = {**vars(summary), "seed": settings.seed}
@@ -149,7 +148,45 @@ def lessons(
     return said
 
 
-def _tables(run: Any) -> dict[str, type]:
+def _listeners(
+    run: Run,
+    session: Session,
+    on_row: Callable[[EpochRecord], None],
+    advance: Callable[[int], None],
+    warn: Callable[[str], None],
+) -> Listeners:
+    """Make the callbacks that log a training."""
+    from bioplaus.gradient_row import CURES
+    from bioplaus.training.loop import Listeners
+
+    log = session.log
+    doubted: set[str] = set()
+
+    def on_epoch(record: EpochRecord) -> None:
+        log.log("epochs", record)
+        log.save_weights(record.step, run.field.parameters)
+        on_row(record)
+
+    def on_check(record: CheckRecord) -> None:
+        log.log("gradients", record)
+        if record.parameter == "all" and record.reason and record.reason not in doubted:
+            doubted.add(record.reason)
+            what = f"check of gradients at step {record.step}: {record.reason}"
+            warn(f"{what}; {CURES[record.reason]}")
+
+    return Listeners(
+        on_step=lambda r: log.log("metrics", r),
+        on_epoch=on_epoch,
+        on_check=on_check,
+        on_act=lambda act: log.event("contraction", **vars(act)),
+        advance=advance,
+        after_step=session.after_step,
+        warn=warn,
+        note=lambda text: log.event("program", text=text),
+    )
+
+
+def _tables(run: Run) -> dict[str, type]:
     """Give the record types of the log's tables, by name."""
     tables = {"metrics": run.step_record, "epochs": run.epoch_record}
     if run.config.check_gradients_every:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.completing import algorithms, games, one_of
 from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP
+from bioplaus_cli.language import LanguageOptions
+from bioplaus_cli.options import picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.rank import print_context
 from bioplaus_cli.shared import logged, look_at, prepare, session_of
 from bioplaus_cli.sweeps import sweep
 from bridge.console import SWEEPING, common_options, print_json, resolve_device, table
 from bridge.invocation import program
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bridge.card import Card
+    from nlhf.config import NashConfig
+    from nlhf.outcome import ContextResult
+    from nlhf.ranking.results import Ranking
+    from nlhf.training import TableRun
+
+    Course = list[tuple[int, NDArray[np.float64]]]
+
+
+class NashOptions(LanguageOptions):
+    """The options of `nash-md`."""
+
+    bootstrap: int | None
 
 
 @click.command("nash-md")
@@ -55,7 +76,7 @@ from bridge.invocation import program
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)
 @common_options()
-def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
+def nash_md(**options: Unpack[NashOptions]) -> None:
     """Find the policy that no other policy is preferred to, with a certificate.
 
     With --model, fine-tune a language model so that no other policy's answers are preferred to its
@@ -67,41 +88,76 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
       python cli.py nash-md --seeds 0..9 --sweep algorithm=nash-md,self-play --out runs/nash
     """
     if _is_of_model(options):
-        if bootstrap:
+        if options["bootstrap"]:
             raise click.UsageError("--bootstrap resamples a table's votes; leave it out")
         from bioplaus_cli.language import nash_language
 
-        nash_language(plot=plot, **options)
+        nash_language(options)
         return
-    for name in ("prompts", "preference", "max_calls", "save"):
-        if options[name] is not None:
-            raise click.UsageError(_needs_model(name, options[name]))
-    from bridge.card import Card
-    from bridge.progress import progress
-    from bridge.report.policies import check_picture, plot_policies
-    from nlhf.config import NashConfig
-    from nlhf.ranking.card import game_facts
-    from nlhf.training import StepRecord, build_tables, train_tables
+    for name, value in picked(options, ("prompts", "preference", "max_calls", "save")).items():
+        if value is not None:
+            raise click.UsageError(_needs_model(name, value))
+    _nash_table(options)
 
+
+def _nash_table(options: NashOptions) -> None:
+    """Find the equilibrium of a table; the body of `nash-md` without --model."""
+    from bridge.report.policies import check_picture
+    from nlhf.config import NashConfig
+    from nlhf.training import build_tables
+
+    plot, bootstrap = options["plot"], options["bootstrap"]
     if plot:
         if options["resume"]:
             raise click.UsageError("--plot draws the whole course, which --resume does not run")
         check_picture(plot, options["overwrite"])
-    flags = {n: options[n] for n in ("game", "algorithm", "tau", "iterations", "seed")}
+    flags = picked(options, ("game", "algorithm", "tau", "iterations", "seed"))
     if bootstrap and (options["seeds"] or options["sweeps"]):
         raise click.UsageError("--bootstrap is for one run; leave out --seeds and --sweep")
     print_config(NashConfig, options["config"], flags, options)
-    if sweep(NashConfig, options["config"], flags, {**options, "plot": plot}):
+    if sweep(NashConfig, options["config"], flags, options):
         return
     settings, path = prepare("nash-md", NashConfig, options["config"], flags, options)
     device = resolve_device(options["device"])
     _require_votes(settings, bootstrap)
     run = build_tables(settings, device)
-    notes = () if run.battles is None else run.battles.notes
-    card = Card(run.preferences.name, game_facts(run.preferences, run.battles), notes)
+    card = _card(run)
     tell([card], options)
     ranking = _ranking(settings, bootstrap) if bootstrap else None
-    policies: list[tuple[int, Any]] = []
+    results, course, said = _trained(run, path, device, card, ranking, options)
+    if plot:
+        _draw(plot, run, results, course)
+    if options["as_json"]:
+        print_json({**said, "log": str(path)})
+    elif not options["quiet"]:
+        _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
+        for context in () if ranking is None else ranking.contexts:
+            print_context(context)
+        click.echo(f"log: {path}\n{look_at(path)}")
+
+
+def _card(run: TableRun) -> Card:
+    """Describe the game, and how its votes were read."""
+    from bridge.card import Card
+    from nlhf.ranking.card import game_facts
+
+    notes = () if run.battles is None else run.battles.notes
+    return Card(run.preferences.name, game_facts(run.preferences, run.battles), notes)
+
+
+def _trained(
+    run: TableRun,
+    path: Path,
+    device: str,
+    card: Card,
+    ranking: Ranking | None,
+    options: NashOptions,
+) -> tuple[list[ContextResult], Course, dict[str, object]]:
+    """Train and log; give the results, the policies by step, and the summary."""
+    from bridge.progress import progress
+    from nlhf.training import StepRecord, train_tables
+
+    settings, course = run.config, []
     with (
         session_of(
             path,
@@ -121,33 +177,32 @@ def nash_md(plot: Path | None, bootstrap: int | None, **options: Any) -> None:
         results = train_tables(
             run,
             on_record=lambda record: log.log("metrics", record),
-            on_policy=lambda step, policy: policies.append((step, policy.cpu().numpy())),
+            on_policy=lambda step, policy: course.append((step, policy.cpu().numpy())),
             advance=bar.advance,
             start=session.start,
             after_step=session.after_step,
         )
-        converged = all(result.converged for result in results)
-        said = {"converged": converged, "contexts": [vars(result) for result in results]}
+        said: dict[str, object] = {"converged": all(result.converged for result in results)}
+        said["contexts"] = [vars(result) for result in results]
         if ranking is not None:
             said["ranking"] = ranking.to_json()["contexts"]
         log.event("summary", of=said)
-    if plot:
-        import numpy as np
-
-        steps, course = zip(*policies, strict=True)
-        oracle = run.log_equilibrium.exp().cpu().numpy()
-        titles = [r.context if r.converged else f"{r.context}: NOT CONVERGED" for r in results]
-        plot_policies(plot, titles, run.preferences.actions, steps, np.stack(course), oracle)
-    if options["as_json"]:
-        print_json({**said, "log": str(path)})
-    elif not options["quiet"]:
-        _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
-        for context in () if ranking is None else ranking.contexts:
-            print_context(context)
-        click.echo(f"log: {path}\n{look_at(path)}")
+    return results, course, said
 
 
-def _require_votes(settings: Any, bootstrap: int | None) -> None:
+def _draw(plot: Path, run: TableRun, results: Sequence[ContextResult], course: Course) -> None:
+    """Plot the policies of all contexts over the steps."""
+    import numpy as np
+
+    from bridge.report.policies import plot_policies
+
+    steps, policies = zip(*course, strict=True)
+    oracle = run.log_equilibrium.exp().cpu().numpy()
+    titles = [r.context if r.converged else f"{r.context}: NOT CONVERGED" for r in results]
+    plot_policies(plot, titles, run.preferences.actions, steps, np.stack(policies), oracle)
+
+
+def _require_votes(settings: NashConfig, bootstrap: int | None) -> None:
     """Refuse to resample the votes of a game without votes.
 
     Raises:
@@ -160,7 +215,7 @@ def _require_votes(settings: Any, bootstrap: int | None) -> None:
         raise InputError(f"game={settings.game!r} has no votes to resample; leave --bootstrap out")
 
 
-def _ranking(settings: Any, bootstrap: int) -> Any:
+def _ranking(settings: NashConfig, bootstrap: int) -> Ranking:
     """Find what the votes of a game decide."""
     import nlhf
 
@@ -169,13 +224,13 @@ def _ranking(settings: Any, bootstrap: int) -> Any:
     )
 
 
-def _is_of_model(options: dict[str, Any]) -> bool:
+def _is_of_model(options: NashOptions) -> bool:
     """Whether a language model is trained: by --model, the config, or the log to continue."""
     if options["model"]:
         return True
     found = logged(options["out"]) if options["resume"] else None
     if found is not None:
-        return "model" in found[0]
+        return "model" in found.config
     if options["config"] is None:
         return False
     from bridge.config import keys_in
@@ -187,8 +242,8 @@ def _is_of_model(options: dict[str, Any]) -> bool:
     return len(keys & (models - tables)) > len(keys & (tables - models))
 
 
-def _needs_model(name: str, value: Any) -> str:
-    if name == "preference" and Path(value).is_file():
+def _needs_model(name: str, value: object) -> str:
+    if name == "preference" and Path(str(value)).is_file():
         return (
             f"--preference {value}: comparisons are no judge yet; run `{program()} "
             f"preference-train --pairs {value} --out DIR` first, then give --preference DIR with "
@@ -198,7 +253,9 @@ def _needs_model(name: str, value: Any) -> str:
 
 
 def _print_equilibria(
-    algorithm: str, results: list[Any], never_compared: tuple[tuple[str, str, str], ...]
+    algorithm: str,
+    results: Sequence[ContextResult],
+    never_compared: Sequence[tuple[str, str, str]],
 ) -> None:
     from nlhf.regularised_game import CONVERGED
 

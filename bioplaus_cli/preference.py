@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.folders import choose_folder, new_folder, note_folder
+from bioplaus_cli.options import SweepOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import prepare, session_of
 from bioplaus_cli.sweeps import sweep
@@ -21,6 +23,25 @@ from bridge.console import (
     table,
 )
 from bridge.errors import RunFailed
+
+if TYPE_CHECKING:
+    from bridge.progress import Progress
+    from bridge.session import Session
+    from nlhf.config import PreferenceConfig
+    from nlhf.language.assessment import Assessment, Cycles
+    from nlhf.language.preference_training import Fit
+
+
+class PreferenceOptions(SweepOptions):
+    """The options of `preference-train`."""
+
+    pairs: str | None
+    model: str | None
+    head: str | None
+    tune: str | None
+    epochs: int | None
+    log: Path | None
+
 
 FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
 
@@ -42,47 +63,37 @@ FLAGS = ("pairs", "model", "head", "tune", "epochs", "seed")
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)
 @common_options("json", "seed", "overwrite", "device", "threads", "quiet")
-def preference_train(
-    config: Path | None, out: Path | None, log: Path | None, **options: Any
-) -> None:
+def preference_train(config: Path | None, **options: Unpack[PreferenceOptions]) -> None:
     """Fit a preference model; report its accuracy, calibration and cycles.
 
     Example: python cli.py preference-train --pairs docstrings/pairs.jsonl --out preference
     """
     from bridge.card import Card
-    from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import PreferenceConfig, make_fit
-    from nlhf.language.preference_training import (
-        BinRecord,
-        EpochRecord,
-        StepRecord,
-        bin_records,
-        fit,
-    )
+    from nlhf.language.preference_training import BinRecord, EpochRecord, StepRecord
     from nlhf.language.reading import digest
 
-    flags = {name: options[name] for name in FLAGS}
+    flags, log = picked(options, FLAGS), options["log"]
     places = {"log": ".h5", "out": ""}
-    print_config(PreferenceConfig, config, flags, {**options, "out": log})
-    out = _required(out)
-    if sweep(PreferenceConfig, config, flags, {**options, "out": out, "log": log}, places):
+    own: PreferenceOptions = {**options, "out": log}
+    print_config(PreferenceConfig, config, flags, own)
+    out = _required(options["out"])
+    if sweep(PreferenceConfig, config, flags, options, places):
         return
-    options["out"] = log
-    settings, path = prepare("preference-train", PreferenceConfig, config, flags, options, "--log")
-    _, replace = choose_folder(out, path, options)
-    device = resolve_device(options["device"])
+    settings, path = prepare("preference-train", PreferenceConfig, config, flags, own, "--log")
+    _, replace = choose_folder(out, path, own)
+    device = resolve_device(own["device"])
     state = make_fit(settings, device)
     card = Card(settings.pairs, state.facts.of, state.facts.warnings)
-    tell([card], options)
-    columns = _columns(bool(state.held))
-    rows = RowTable(columns, quiet=options["quiet"] or options["as_json"])
+    tell([card], own)
+    rows = RowTable(_columns(bool(state.held)), quiet=own["quiet"] or own["as_json"])
     source = {"name": settings.pairs, "sha256": digest(settings.pairs)}
     with (
         session_of(
             path,
             settings,
-            options,
+            own,
             device,
             steps=state.batches,
             tables={"metrics": StepRecord, "epochs": EpochRecord, "reliability": BinRecord},
@@ -90,45 +101,59 @@ def preference_train(
             held=bool(state.held),
             log_option=f"--out {out} --log",
         ) as session,
-        progress(settings.epochs * len(state.learn), "learning", options["quiet"]) as bar,
+        progress(settings.epochs * len(state.learn), "learning", own["quiet"]) as bar,
     ):
         run = session.log
-        note_folder(run, out, options["overwrite"])
+        note_folder(run, out, own["overwrite"])
         if session.start is None:
             keep([card], run)
-        else:
-            with loading():
-                state.load_state(session.start)
-            bar.advance(state.seen)
-
-        def on_step(record: StepRecord) -> None:
-            if record.step % settings.log_every == 0:
-                run.log("metrics", record)
-
-        def on_epoch(record: EpochRecord) -> None:
-            run.log("epochs", record)
-            rows.row(*(getattr(record, n.replace(" ", "_")) for n in columns))
-
-        def after() -> bool:
-            session.after_step(state.step, state.state)
-            return False
-
-        try:
-            held = fit(state, on_step=on_step, on_epoch=on_epoch, after=after, advance=bar.advance)
-        except FloatingPointError as error:
-            raise RunFailed(str(error)) from None
-        for record in bin_records(held, state.step) if held else []:
-            run.log("reliability", record)
+        held = _learned(state, session, settings, rows, bar)
         report = _report(source, state, held)
         with new_folder(out, replace) as folder:
             state.model.save(folder, report)
             note_folder(run, out, replace=True)
         said = {**report, "model": str(out)}
         run.event("summary", of=said)
-    _tell(said, held, path, options)
+    _tell(said, held, path, own)
 
 
-def _tell(said: dict[str, Any], held: Any, path: Path, options: dict[str, Any]) -> None:
+def _learned(
+    state: Fit, session: Session, settings: PreferenceConfig, rows: RowTable, bar: Progress
+) -> Assessment | None:
+    """Fit from where the session starts, and log; give the assessment, if anything is held out."""
+    from bridge.checkpoint import loading
+    from nlhf.language.preference_training import EpochRecord, StepRecord, bin_records, fit
+
+    log, columns = session.log, _columns(bool(state.held))
+    if session.start is not None:
+        with loading():
+            state.load_state(session.start)
+        bar.advance(state.seen)
+
+    def on_step(record: StepRecord) -> None:
+        if record.step % settings.log_every == 0:
+            log.log("metrics", record)
+
+    def on_epoch(record: EpochRecord) -> None:
+        log.log("epochs", record)
+        rows.row(*(getattr(record, name.replace(" ", "_")) for name in columns))
+
+    def after() -> bool:
+        session.after_step(state.step, state.state)
+        return False
+
+    try:
+        held = fit(state, on_step=on_step, on_epoch=on_epoch, after=after, advance=bar.advance)
+    except FloatingPointError as error:
+        raise RunFailed(str(error)) from None
+    for record in bin_records(held, state.step) if held else []:
+        log.log("reliability", record)
+    return held
+
+
+def _tell(
+    said: Mapping[str, object], held: Assessment | None, path: Path, options: PreferenceOptions
+) -> None:
     """Print the result."""
     if options["as_json"]:
         print_json({**said, "log": str(path)})
@@ -145,7 +170,7 @@ def _required(out: Path | None) -> Path:
     return out
 
 
-def _report(pairs: dict[str, str], state: Any, held: Any) -> dict[str, Any]:
+def _report(pairs: dict[str, str], state: Fit, held: Assessment | None) -> dict[str, object]:
     """Build the report that is saved with the model and printed at the end."""
     return {
         "pairs": pairs,
@@ -162,7 +187,7 @@ def _columns(held: bool) -> dict[str, str]:
     return columns
 
 
-def _show(held: Any) -> None:
+def _show(held: Assessment) -> None:
     low, high = held.accuracy_low, held.accuracy_high
     table(
         ("held out", "value"),
@@ -186,5 +211,5 @@ def _show(held: Any) -> None:
     table(columns, cells)
 
 
-def _cycles(cycles: Any) -> str:
+def _cycles(cycles: Cycles) -> str:
     return f"{cycles.cyclic:.4f} of {cycles.triads}" if cycles.triads else "no three answers"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from bioplaus_cli.options import TrainingOptions
 from bioplaus_cli.shared import logged
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def print_config(
-    model: type[BaseModel], toml: Path | None, flags: Mapping[str, Any], options: dict[str, Any]
+    model: type[BaseModel],
+    toml: Path | None,
+    flags: Mapping[str, object],
+    options: TrainingOptions,
 ) -> None:
     """If --print-config is given, print the config that the run would have, and end the command.
 
@@ -45,7 +49,7 @@ def print_config(
         toml,
         flags,
         options["sets"],
-        base=None if found is None else found[0],
+        base=None if found is None else found.config,
         base_name=str(options["out"]),
     )
     click.echo(config_toml(settings), nl=False)

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import click
 
 from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.options import Options, picked
 from bioplaus_cli.shared import look_at, new_log
 from bridge.console import common_options, print_json, resolve_device, set_threads, table
 from bridge.invocation import command_words
 
 if TYPE_CHECKING:
     from bridge.card import Card
+    from nlhf.preferences.reading.layouts import Values
+    from nlhf.ranking.bradley_terry import Ties
     from nlhf.ranking.results import ContextRanking, Ranking
+
+
+class RankOptions(Options):
+    """The options of `rank`."""
+
+    cluster: str | None
+    bootstrap: int
+    ties: Ties
+    smoothing: float
+    intervals: Literal["bootstrap", "sandwich"]
+    values: Values | None
+    each: float | None
+    elo: bool
+
 
 _LONG, _SHORT = 20.0, 3.0
 """Expected seconds from which a ranking is announced; shorter ones show no progress."""
@@ -67,7 +85,7 @@ _LONG, _SHORT = 20.0, 3.0
     "--report", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a report page."
 )
 @common_options()
-def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None:
+def rank(file: str, by: str | None, report: Path | None, **options: Unpack[RankOptions]) -> None:
     """Rank items by battles: Bradley-Terry scores and the maximal lottery, with 95 % intervals.
 
     FILE holds battles (model_a,model_b,winner), winner,loser, tallies (item_a,item_b,wins_a,
@@ -94,17 +112,17 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
     set_threads(options["threads"])
     resolve_device(options["device"])
     seed = options["seed"] or 0
-    given = ("cluster", "bootstrap", "ties", "smoothing", "intervals", "values", "each", "elo")
-    settings: dict[str, Any] = {name: options[name] for name in given} | {"seed": seed}
     columns = [name.strip() for name in (by or "").split(",") if name.strip()]
-    ranking = _ranked(file, columns, settings, options["quiet"])
+    given = ("cluster", "bootstrap", "ties", "smoothing", "intervals", "values", "each", "elo")
+    config = {"file": file, "by": columns, **picked(options, given), "seed": seed}
+    ranking = _ranked(file, columns, options, seed)
     facts = ranking.card
     cards = [Card(facts["name"], facts_told(facts), facts["notes"])]
     tell(cards, options)
     run = open_run(
         path,
         tables=TABLES,
-        config={"file": file, "by": columns, **settings},
+        config=config,
         seed=seed,
         overwrite=options["overwrite"],
         command=command_words(),
@@ -127,7 +145,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Any) -> None
             click.echo(f"report: {report}")
 
 
-def _ranked(file: str, by: list[str], settings: dict[str, Any], quiet: bool) -> Ranking:
+def _ranked(file: str, by: list[str], options: RankOptions, seed: int) -> Ranking:
     """Rank, and announce the expected time if it is long."""
     import nlhf
     from bridge.progress import progress
@@ -135,10 +153,18 @@ def _ranked(file: str, by: list[str], settings: dict[str, Any], quiet: bool) -> 
     from nlhf.ranking.plan import plan
     from nlhf.ranking.settings import Settings, check
 
-    given = {name: settings[name] for name in Settings.__dataclass_fields__}
-    check(Settings(**given))
-    battles = read_battles(file, settings["values"])
-    parts, bootstrap = plan(battles, by), settings["bootstrap"]
+    bootstrap, quiet = options["bootstrap"], options["quiet"]
+    settings = Settings(
+        bootstrap,
+        options["ties"],
+        options["smoothing"],
+        options["intervals"],
+        options["elo"],
+        seed,
+    )
+    check(settings)
+    battles = read_battles(file, options["values"])
+    parts = plan(battles, by)
     seconds = parts.seconds(bootstrap) if battles.shares is None else 0.0
     if seconds >= _LONG and not quiet:
         tables = "one table" if len(parts.names) == 1 else f"{len(parts.names)} tables"
@@ -149,8 +175,14 @@ def _ranked(file: str, by: list[str], settings: dict[str, Any], quiet: bool) -> 
             err=True,
         )
     with progress(parts.work(bootstrap), "resampling", quiet or seconds < _SHORT) as bar:
-        rest = {name: value for name, value in settings.items() if name != "values"}
-        return nlhf.rank(battles, by=by, advance=bar.advance, **rest)
+        return nlhf.rank(
+            battles,
+            by=by,
+            cluster=options["cluster"],
+            each=options["each"],
+            advance=bar.advance,
+            **asdict(settings),
+        )
 
 
 def _rounded(seconds: float) -> str:
@@ -197,7 +229,7 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
 
 
-def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[Any]]]:
+def _columns(context: ContextRanking, width: int) -> tuple[list[str], list[list[str]]]:
     """Choose the columns that fit on the terminal, the most important first."""
     from nlhf.ranking.words import short
 

@@ -4,20 +4,60 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, TypeVar, Unpack
 
 import click
 
+from bioplaus_cli.options import Options, TrainingOptions
 from bridge.console import kept_in, print_json, set_threads
 from bridge.invocation import command_words, program
 
 if TYPE_CHECKING:
-    from bridge.config.loading import C
+    from torch import Tensor
+
+    from bioplaus.config import GradcheckConfig
+    from bioplaus.config.loop import LoopConfig
+    from bridge.config import Config
     from bridge.distributed import Group
+    from bridge.headline import Headline
     from bridge.session import Session
+    from nlhf.config import (
+        LanguageConfig,
+        NashConfig,
+        PreferenceConfig,
+        TournamentConfig,
+        WarmStartConfig,
+    )
+
+    RunConfig = (
+        LoopConfig
+        | GradcheckConfig
+        | NashConfig
+        | LanguageConfig
+        | PreferenceConfig
+        | TournamentConfig
+        | WarmStartConfig
+    )
+
+S = TypeVar("S", bound="Config")
+
+
+class SessionOptions(TypedDict, total=False):
+    """What else a command says of its session, see `bridge.session.training_session`."""
+
+    tables: Required[Mapping[str, type]]
+    dataset: Mapping[str, object] | None
+    weights: Mapping[str, Tensor]
+    parent: str | None
+    headline: Headline | None
+    log_option: str
+    group: Group
+    ranks: bool
+    processes: int
+    signals: Sequence[int] | None
 
 
 class Spread(click.Command):
@@ -70,7 +110,7 @@ def _apart(args: list[str], options: Collection[str]) -> Iterator[str]:
         yield from (name, value) if equals and name in options else (arg,)
 
 
-def new_log(command: str, options: dict[str, Any]) -> Path:
+def new_log(command: str, options: Options) -> Path:
     """Choose the path of a command's log; refuse before any work if it is not usable."""
     from bridge.resuming import require_free
     from bridge.runlog import check_new_log, default_path
@@ -81,7 +121,7 @@ def new_log(command: str, options: dict[str, Any]) -> Path:
     return path
 
 
-def check_plot(path: Path, options: Mapping[str, Any]) -> None:
+def check_plot(path: Path, options: TrainingOptions) -> None:
     """Refuse a picture that could not be drawn, before any work.
 
     A resumed run replaces the picture that it drew when it was interrupted.
@@ -94,7 +134,15 @@ def check_plot(path: Path, options: Mapping[str, Any]) -> None:
     check_picture(path, options["overwrite"] or options["resume"])
 
 
-def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+class Logged(NamedTuple):
+    """The config of a run to continue, its number of threads, and the log that it came from."""
+
+    config: Mapping[str, object]
+    threads: int
+    parent: str | None
+
+
+def logged(path: Path | None) -> Logged | None:
     """Read the config and the facts of the run to continue at `path`; None if there is none.
 
     They come from its log or, if that is lost, from its checkpoints.
@@ -106,10 +154,14 @@ def logged(path: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]] | N
 
     if path is None or path.is_dir():  # the folder of a sweep
         return None
-    return found(path, lambda text: click.echo(f"warning: {text}", err=True))
+    run = found(path, lambda text: click.echo(f"warning: {text}", err=True))
+    if run is None:
+        return None
+    config, facts = run
+    return Logged(config, facts["threads"], facts.get("parent"))
 
 
-def events_of(path: Path) -> tuple[Mapping[str, Any], ...]:
+def events_of(path: Path) -> tuple[Mapping[str, object], ...]:
     """Read the events of a log to continue; none if it is lost."""
     from bridge.errors import InputError
     from bridge.runlog import read_run
@@ -122,13 +174,13 @@ def events_of(path: Path) -> tuple[Mapping[str, Any], ...]:
 
 def prepare(
     command: str,
-    model: type[C],
+    model: type[S],
     toml: Path | None,
-    flags: Mapping[str, Any],
-    options: dict[str, Any],
+    flags: Mapping[str, object],
+    options: TrainingOptions,
     log_option: str = "--out",
     group: Group | None = None,
-) -> tuple[C, Path]:
+) -> tuple[S, Path]:
     """Give a training command's config and log, new or to continue; set torch's threads.
 
     With --resume and a log at --out, missing values are taken from the log, and given values must
@@ -165,13 +217,13 @@ def prepare(
         told = group.hear()
         remember(told["code"])
         set_threads(told["threads"])
-        options |= {"quiet": True, "as_json": False}
+        options["quiet"], options["as_json"] = True, False
         return load_config(model, base=told["config"]), Path(told["log"])
     with group.telling() as told:
         if group.max_restarts and options["out"] is None:
             raise click.UsageError(f"--max-restarts needs {log_option} FILE.h5: what to go on with")
-        if group.restarts and _started_here(options["out"]):
-            options |= {"resume": True, "overwrite": False}
+        if group.restarts and options["out"] is not None and _started_here(options["out"]):
+            options["resume"], options["overwrite"] = True, False
         settings, path = _prepare(command, model, toml, flags, options, log_option)
         told |= {"config": settings.model_dump(mode="json"), "log": str(path)}
         told |= {"threads": torch.get_num_threads(), "code": remembered()}
@@ -192,25 +244,26 @@ def _started_here(path: Path) -> bool:
 
 def _prepare(
     command: str,
-    model: type[C],
+    model: type[S],
     toml: Path | None,
-    flags: Mapping[str, Any],
-    options: dict[str, Any],
+    flags: Mapping[str, object],
+    options: TrainingOptions,
     log_option: str,
-) -> tuple[C, Path]:
+) -> tuple[S, Path]:
     from bridge.config import load_config
 
-    if options["resume"] and options["out"] is None:
+    path = options["out"]
+    if options["resume"] and path is None:
         raise click.UsageError(f"--resume needs {log_option} FILE.h5: the log to go on with")
     if options.get("reschedule") and not options["resume"]:
         raise click.UsageError("--reschedule is for a run that --resume makes longer; add --resume")
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume goes on with a log, --overwrite replaces it; give one")
     threads = options["threads"]
-    found = logged(options["out"]) if options["resume"] else None
-    if found is not None:
-        path, settings = options["out"], _resumed(model, toml, flags, options, found[0])
-        threads = threads or found[1]["threads"]
+    found = logged(path) if options["resume"] else None
+    if path is not None and found is not None:
+        settings = _resumed(model, toml, flags, options, path, found.config)
+        threads = threads or found.threads
     else:
         settings = load_config(model, toml, flags, options["sets"])
         path = new_log(command, options)
@@ -219,19 +272,19 @@ def _prepare(
 
 
 def _resumed(
-    model: type[C],
+    model: type[S],
     toml: Path | None,
-    flags: Mapping[str, Any],
-    options: dict[str, Any],
-    was: Mapping[str, Any],
-) -> C:
+    flags: Mapping[str, object],
+    options: TrainingOptions,
+    path: Path,
+    was: Mapping[str, object],
+) -> S:
     """Give the config of a resumed run; if it has finished, print its summary and end."""
     from bridge.config import load_config
     from bridge.extending import check_same, of_length
     from bridge.runlog import read_run
     from bridge.session import tidy
 
-    path = options["out"]
     base = load_config(model, base=was, base_name=str(path))
     settings = load_config(model, toml, flags, options["sets"], base=was, base_name=str(path))
     check_same(path, base, of_length(settings, base), "leave it out to go on, or start another log")
@@ -256,14 +309,14 @@ def _resumed(
 
 def session_of(
     path: Path,
-    settings: Any,
-    options: dict[str, Any],
+    settings: RunConfig,
+    options: TrainingOptions,
     device: str,
     *,
     steps: int | None = None,
     in_passing: Callable[[str, int], bool] = lambda table, step: True,
     held: bool = True,
-    **more: Any,
+    **more: Unpack[SessionOptions],
 ) -> AbstractContextManager[Session]:
     """Open a command's `training_session`, according to its options, with its headline.
 
@@ -283,7 +336,9 @@ def session_of(
 
     plan = None
     if steps is not None:
-        plan = Plan(settings, steps, options.get("was"), options["reschedule"], in_passing)
+        plan = Plan(
+            settings, steps, options.get("was"), options.get("reschedule", False), in_passing
+        )
     if "headline" not in more:
         name = click.get_current_context().info_name or ""
         more["headline"] = headline_for(name, more["tables"], () if held else HELD)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bioplaus_cli.folders import check_new_folder
+from bioplaus_cli.options import SweepOptions
 from bridge.console import kept_in, print_json
 from bridge.invocation import program
 
@@ -27,8 +28,8 @@ LOG_AND_MODEL = {"out": ".h5", "save": ""}
 def sweep(
     model: type[BaseModel],
     toml: Path | None,
-    flags: Mapping[str, Any],
-    options: dict[str, Any],
+    flags: Mapping[str, object],
+    options: SweepOptions,
     places: Mapping[str, str] = LOG_ONLY,
     in_one: Callable[[Mapping[Path, Mapping[str, str]]], AbstractLauncher] | None = None,
 ) -> bool:
@@ -59,16 +60,12 @@ def sweep(
     if options["seeds"] is None and not options["sweeps"]:
         return False
     from bridge.runlog import default_path
-    from bridge.sweep import INDEX, points, require_unlocked, run_jobs
+    from bridge.sweep import points, require_unlocked, run_jobs
 
     context = click.get_current_context()
     command = context.info_name or ""
-    given = {key for key, value in flags.items() if value is not None and value != ()}
-    given |= {text.partition("=")[0].strip() for text in options["sets"]}
     plan = points(options["seeds"], options["sweeps"])
-    for key in plan[0]:
-        if key in given:
-            raise click.UsageError(f"{key} is swept and given one value; give one of the two")
+    _require_unset(plan[0], flags, options)
     folder = options["out"] or default_path(command).with_suffix("")
     _check_folder(folder)
     require_unlocked(folder)
@@ -92,6 +89,23 @@ def sweep(
 
     kept_in(folder)
     run_jobs(jobs, folder, command, launcher, parallel=parallel, on_end=on_end)
+    _tell(jobs, folder, options)
+    return True
+
+
+def _require_unset(keys: Iterable[str], flags: Mapping[str, object], options: SweepOptions) -> None:
+    """Refuse keys that are swept and also given one value."""
+    given = {key for key, value in flags.items() if value is not None and value != ()}
+    given |= {text.partition("=")[0].strip() for text in options["sets"]}
+    for key in keys:
+        if key in given:
+            raise click.UsageError(f"{key} is swept and given one value; give one of the two")
+
+
+def _tell(jobs: Sequence[Job], folder: Path, options: SweepOptions) -> None:
+    """Print where the runs and their index are."""
+    from bridge.sweep import INDEX
+
     if options["as_json"]:
         runs = [
             {
@@ -106,13 +120,12 @@ def sweep(
     elif not options["quiet"]:
         logs = folder / "*.h5"
         click.echo(f"index: {folder / INDEX}.csv\nlook at them: {program()} compare {logs}")
-    return True
 
 
 _OF_SWEEPS = ("seeds", "sweeps", "jobs", "launcher", "slurm", "together", "as_json", "quiet")
 
 
-def _check_options(options: dict[str, Any], places: Mapping[str, str]) -> None:
+def _check_options(options: SweepOptions, places: Mapping[str, str]) -> None:
     """Refuse options that contradict each other."""
     if options["slurm"] and options["launcher"] != "slurm":
         raise click.UsageError("--slurm is for a cluster; give --launcher slurm too")
@@ -152,7 +165,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"--out {folder}: cannot be written; choose another folder")
 
 
-def _launcher(options: dict[str, Any], folder: Path, runs: int) -> tuple[AbstractLauncher, int]:
+def _launcher(options: SweepOptions, folder: Path, runs: int) -> tuple[AbstractLauncher, int]:
     """Give the launcher of the runs, and how many run at a time."""
     from bridge.sweep import Processes
 
@@ -169,8 +182,8 @@ def _launcher(options: dict[str, Any], folder: Path, runs: int) -> tuple[Abstrac
 def _job(
     model: type[BaseModel],
     toml: Path | None,
-    flags: Mapping[str, Any],
-    options: dict[str, Any],
+    flags: Mapping[str, object],
+    options: SweepOptions,
     point: dict[str, str],
     folder: Path,
     places: Mapping[str, str],

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bioplaus.config import EqpropConfig
+from bioplaus.data import Dataset
 from bioplaus.training import Run, build
 from bioplaus.training.run import read
 from bioplaus.training.together import Member, alike, require_joinable, train_together
 from bioplaus_cli.cards import tell
 from bioplaus_cli.learning import lessons
+from bioplaus_cli.options import SweepOptions
 from bioplaus_cli.shared import prepare
 from bioplaus_cli.sweeps import interpreter
 from bridge import terminal
@@ -48,7 +49,8 @@ class _Point:
     """One run: its config, its options and, once it is started, its job."""
 
     settings: EqpropConfig
-    options: dict[str, Any]
+    options: SweepOptions
+    log: Path
     job: Job | None = None
 
 
@@ -64,8 +66,8 @@ class Together(AbstractLauncher):
         self,
         points: Mapping[Path, Mapping[str, str]],
         toml: Path | None,
-        flags: Mapping[str, Any],
-        options: dict[str, Any],
+        flags: Mapping[str, object],
+        options: SweepOptions,
     ) -> None:
         """Make every config, and refuse unsuitable runs before anything is written.
 
@@ -78,15 +80,21 @@ class Together(AbstractLauncher):
         """
         self._points: dict[Path, _Point] = {}
         for log, point in points.items():
-            sets = [*options["sets"], *(f"{key}={value}" for key, value in point.items())]
-            own = {**options, "out": log, "sets": sets, "quiet": True, "as_json": False}
+            sets = (*options["sets"], *(f"{key}={value}" for key, value in point.items()))
+            own: SweepOptions = {
+                **options,
+                "out": log,
+                "sets": sets,
+                "quiet": True,
+                "as_json": False,
+            }
             settings, _ = prepare("eqprop-run", EqpropConfig, toml, flags, own)
-            self._points[log] = _Point(settings, own)
+            self._points[log] = _Point(settings, own, log)
         every = list(self._points.values())
         self._groups = [[every[k] for k in group] for group in alike([p.settings for p in every])]
         self._quiet, self._every = options["quiet"], options["checkpoint_every"]
         self._device = resolve_device(options["device"])
-        self._data: dict[str, Any] = {}
+        self._data: dict[str, Dataset] = {}
         self._signals: list[int] = []
         self._asked = self._at_once = False
         self._course: Generator[list[Job]] | None = None
@@ -137,7 +145,7 @@ class Together(AbstractLauncher):
             self._signals.append(signal.SIGINT)
         return self._broken_off()
 
-    def _interrupt(self, number: int, before: Mapping[int, Any]) -> None:
+    def _interrupt(self, number: int, before: Mapping[int, object]) -> None:
         """Forward the first Ctrl-C; a second one interrupts the current step.
 
         Raises:
@@ -146,8 +154,9 @@ class Together(AbstractLauncher):
         if self._signals or self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        if callable(before[number]):
-            before[number](number, None)
+        handler = before[number]
+        if callable(handler):
+            handler(number, None)
 
     def _broken_off(self) -> list[Job]:
         """Give the runs left when the course is over: each has its checkpoint, or has not begun."""
@@ -180,9 +189,9 @@ class Together(AbstractLauncher):
                 job.status, point.job = "waiting", None
         yield []
 
-    def _member(self, point: _Point, advance: Any) -> Member:
-        run, log = self._built(point), point.options["out"]
-        own = (run, log, self._device, Group(), point.options)
+    def _member(self, point: _Point, advance: Callable[[int], None]) -> Member:
+        run = self._built(point)
+        own = (run, point.log, self._device, Group(), point.options)
         course = lessons(*own, advance=advance, signals=self._signals)
         return Member(run, course)
 

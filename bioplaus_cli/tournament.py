@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.contest import Contest
-from bioplaus_cli.judging import MAX_CALLS_HELP, PREFERENCE, PREFERENCE_HELP, accounted, show_bill
+from bioplaus_cli.judging import (
+    MAX_CALLS_HELP,
+    PREFERENCE,
+    PREFERENCE_HELP,
+    accounted,
+    as_facts,
+    show_bills,
+)
+from bioplaus_cli.options import TrainingOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.rank import print_context
 from bioplaus_cli.shared import Spread, look_at, prepare, session_of
@@ -23,6 +32,19 @@ from bridge.console import (
 
 if TYPE_CHECKING:
     from bridge.card import Card
+    from nlhf.config import TournamentConfig
+    from nlhf.language.judging import AbstractJudge
+    from nlhf.language.prompts import Prompt
+    from nlhf.language.reading import Account
+    from nlhf.language.tournament import Tournament
+
+
+class TournamentOptions(TrainingOptions):
+    """The options of `tournament`."""
+
+    prompts: str | None
+    preference: str | None
+    max_calls: int | None
 
 
 @click.command(cls=Spread)
@@ -38,7 +60,9 @@ if TYPE_CHECKING:
 @click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help=MAX_CALLS_HELP)
 @common_options("set", "print-config", "resume", "checkpoint-every", "deterministic")
 @common_options("json", "seed", "out", "overwrite", "device", "threads", "quiet")
-def tournament(config: Path | None, policies: tuple[str, ...], **options: Any) -> None:
+def tournament(
+    config: Path | None, policies: tuple[str, ...], **options: Unpack[TournamentOptions]
+) -> None:
     """Let policies answer the same prompts, and compare all pairs in both orders.
 
     Example: python cli.py tournament --policies tuned smollm2 docstrings/test.jsonl
@@ -48,7 +72,7 @@ def tournament(config: Path | None, policies: tuple[str, ...], **options: Any) -
     from nlhf.language.reading import digest, read_prompts
     from nlhf.language.tournament import PairRecord, PolicyRecord
 
-    given = {name: options[name] for name in ("prompts", "preference", "max_calls", "seed")}
+    given = picked(options, ("prompts", "preference", "max_calls", "seed"))
     flags = {"policies": list(policies) or None, **given}
     print_config(TournamentConfig, config, flags, options)
     settings, path = prepare("tournament", TournamentConfig, config, flags, options)
@@ -82,18 +106,23 @@ def tournament(config: Path | None, policies: tuple[str, ...], **options: Any) -
             log.log("metrics", record)
         for record in result.policies:
             log.log("policies", record)
-        said = _as_json(names, result) | account.bill()
+        bills = account.bills()
+        said = {**_as_json(names, result), **as_facts(bills)}
         log.event("summary", of=said)
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         _show(names, result)
-        show_bill(said)
+        show_bills(bills)
         click.echo(f"log: {path}\n{look_at(path)}")
 
 
 def _try(
-    settings: Any, prompts: list[Any], files: dict[str, list[str]], judge: Any, device: str
+    settings: TournamentConfig,
+    prompts: Sequence[Prompt],
+    files: Mapping[str, list[str]],
+    judge: AbstractJudge,
+    device: str,
 ) -> None:
     """Load each model once, and ask the judge once, so that a refusal leaves nothing behind.
 
@@ -117,7 +146,9 @@ def _try(
         judge(prompts[:1], second, first)
 
 
-def _card(settings: Any, prompts: list[Any], account: Any) -> tuple[Card, dict[str, list[str]]]:
+def _card(
+    settings: TournamentConfig, prompts: Sequence[Prompt], account: Account
+) -> tuple[Card, dict[str, list[str]]]:
     """Describe the prompts and the answers known so far, before hours of answering; read files.
 
     Raises:
@@ -135,7 +166,7 @@ def _card(settings: Any, prompts: list[Any], account: Any) -> tuple[Card, dict[s
     return Card(settings.prompts, facts.of, facts.warnings), picked
 
 
-def _as_json(names: list[str], result: Any) -> dict[str, Any]:
+def _as_json(names: list[str], result: Tournament) -> dict[str, object]:
     from nlhf.ranking.results import context_json
 
     pairs = [
@@ -154,7 +185,7 @@ def _as_json(names: list[str], result: Any) -> dict[str, Any]:
     }
 
 
-def _show(names: list[str], result: Any) -> None:
+def _show(names: list[str], result: Tournament) -> None:
     cells = {
         (r.policy, r.other): f"{r.share:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in result.pairs
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.folders import choose_folder, new_folder, note_folder
+from bioplaus_cli.options import SweepOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import look_at, prepare, session_of
 from bioplaus_cli.sweeps import LOG_AND_MODEL, sweep
@@ -17,6 +19,20 @@ from bridge.errors import RunFailed
 
 if TYPE_CHECKING:
     from bridge.card import Card
+    from bridge.progress import Progress
+    from bridge.session import Session
+    from nlhf.config import WarmStartConfig
+    from nlhf.language.warm_start import WarmStart
+
+
+class WarmStartOptions(SweepOptions):
+    """The options of `warm-start`."""
+
+    model: str | None
+    examples: str | None
+    held_out: str | None
+    save: Path | None
+    epochs: int | None
 
 
 @click.command("warm-start")
@@ -38,7 +54,7 @@ if TYPE_CHECKING:
 @common_options("set", "print-config", "resume", "reschedule", "checkpoint-every")
 @common_options("deterministic", *SWEEPING)
 @common_options()
-def warm_start(config: Path | None, **options: Any) -> None:
+def warm_start(config: Path | None, **options: Unpack[WarmStartOptions]) -> None:
     """Train a language model on human answers, before nash-md learns from preferences.
 
     It saves a whole model, with any adapter merged, so that this model is the reference of a later
@@ -47,15 +63,12 @@ def warm_start(config: Path | None, **options: Any) -> None:
     Example: python cli.py warm-start --model smollm2 --examples docstrings/train.jsonl
     --held-out docstrings/test.jsonl --set lora.rank=8 --save warm
     """
-    from bridge.checkpoint import loading
     from bridge.progress import progress
     from nlhf.config import WarmStartConfig, make_warm_start
-    from nlhf.language.reading import digest
     from nlhf.language.saving import EXAMPLES, save_policy
-    from nlhf.language.warm_start import ExampleRecord, HeldOutRecord, learn
+    from nlhf.language.warm_start import ExampleRecord, HeldOutRecord
 
-    names = ("model", "examples", "held_out", "epochs", "seed")
-    given = {name: options[name] for name in names}
+    given = picked(options, ("model", "examples", "held_out", "epochs", "seed"))
     print_config(WarmStartConfig, config, given, options)
     if sweep(WarmStartConfig, config, given, options, LOG_AND_MODEL):
         return
@@ -65,12 +78,8 @@ def warm_start(config: Path | None, **options: Any) -> None:
     state = make_warm_start(settings, device)
     card = _card(settings, state)
     tell([card], options)
-    silent = options["quiet"] or options["as_json"] or not state.held
     shown = {name.removeprefix("eval_").replace("_", " "): f for name, f in _COLUMNS.items()}
-    rows = RowTable(shown, quiet=silent)
-    files = {name: getattr(settings, name) for name in ("examples", "held_out")}
-    digests = {name: digest(file) for name, file in files.items() if file}
-    updates = settings.epochs * state.steps
+    rows = RowTable(shown, quiet=options["quiet"] or options["as_json"] or not state.held)
     total = settings.epochs * len(state.examples) + (settings.epochs + 1) * len(state.held)
     with (
         session_of(
@@ -81,7 +90,7 @@ def warm_start(config: Path | None, **options: Any) -> None:
             steps=state.steps,
             in_passing=lambda table, step: table != "metrics" or step % settings.log_every == 0,
             tables={"metrics": ExampleRecord, "held_out": HeldOutRecord},
-            dataset={"name": settings.examples, "sha256": digests},
+            dataset={"name": settings.examples, "sha256": _digests(settings)},
             held=bool(state.held),
         ) as session,
         progress(total, "warm-start", options["quiet"]) as bar,
@@ -90,31 +99,8 @@ def warm_start(config: Path | None, **options: Any) -> None:
         note_folder(log, options["save"], options["overwrite"])
         if session.start is None:
             keep([card], log)
-        else:
-            with loading():
-                state.load_state_dict(session.start)
-            bar.advance(state.seen)
-
-        def on_step(record: ExampleRecord) -> None:
-            if record.step % settings.log_every == 0 or record.step == updates:
-                log.log("metrics", record)
-            bar.advance(0, loss=record.loss)
-
-        def on_held(record: HeldOutRecord) -> None:
-            log.log("held_out", record)
-            rows.row(*(getattr(record, name) for name in _COLUMNS))
-
-        try:
-            learn(
-                state,
-                on_step=on_step,
-                on_held=on_held,
-                after=lambda: session.after_step(state.step, state.state_dict),
-                advance=bar.advance,
-            )
-        except FloatingPointError as error:
-            raise RunFailed(str(error)) from None
-        last: dict[str, Any] = {}
+        _learn(state, session, settings, rows, bar)
+        last: dict[str, object] = {}
         for record in (state.record, state.held_record):
             last |= {} if record is None else vars(record)
         said = {**last, "learned_from": len(state.examples), "policy": str(folder)}
@@ -128,7 +114,49 @@ def warm_start(config: Path | None, **options: Any) -> None:
         click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
 
 
-def _card(settings: Any, state: Any) -> Card:
+def _digests(settings: WarmStartConfig) -> dict[str, str]:
+    """Compute the sha256 of each file of examples."""
+    from nlhf.language.reading import digest
+
+    files = {name: getattr(settings, name) for name in ("examples", "held_out")}
+    return {name: digest(file) for name, file in files.items() if file}
+
+
+def _learn(
+    state: WarmStart, session: Session, settings: WarmStartConfig, rows: RowTable, bar: Progress
+) -> None:
+    """Train from where the session starts, and log."""
+    from bridge.checkpoint import loading
+    from nlhf.language.warm_start import ExampleRecord, HeldOutRecord, learn
+
+    log, updates = session.log, settings.epochs * state.steps
+    if session.start is not None:
+        with loading():
+            state.load_state_dict(session.start)
+        bar.advance(state.seen)
+
+    def on_step(record: ExampleRecord) -> None:
+        if record.step % settings.log_every == 0 or record.step == updates:
+            log.log("metrics", record)
+        bar.advance(0, loss=record.loss)
+
+    def on_held(record: HeldOutRecord) -> None:
+        log.log("held_out", record)
+        rows.row(*(getattr(record, name) for name in _COLUMNS))
+
+    try:
+        learn(
+            state,
+            on_step=on_step,
+            on_held=on_held,
+            after=lambda: session.after_step(state.step, state.state_dict),
+            advance=bar.advance,
+        )
+    except FloatingPointError as error:
+        raise RunFailed(str(error)) from None
+
+
+def _card(settings: WarmStartConfig, state: WarmStart) -> Card:
     """Describe the training and held-out data, and how the files were read."""
     from bridge.card import Card
     from nlhf.language.text_facts import example_facts
@@ -148,7 +176,7 @@ _COLUMNS = {
 }
 
 
-def _about(config: Any, last: dict[str, Any]) -> dict[str, Any]:
+def _about(config: WarmStartConfig, last: Mapping[str, object]) -> dict[str, object]:
     names = ("model", "examples", "held_out", "holdout", "epochs", "seed")
     measures = {name: last[name] for name in ("loss", "eval_loss") if name in last}
     return {"algorithm": "warm-start", **{n: getattr(config, n) for n in names}, **measures}

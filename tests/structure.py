@@ -44,12 +44,6 @@ LONG = frozenset(
         "bioplaus.engines.spiking.spiking_estimate",
         "bioplaus.solvers.loop._search",
         "bioplaus_cli.gradcheck._check",
-        "bioplaus_cli.language._train",
-        "bioplaus_cli.learning.lessons",
-        "bioplaus_cli.nash.nash_md",
-        "bioplaus_cli.preference.preference_train",
-        "bioplaus_cli.sweeps.sweep",
-        "bioplaus_cli.warm_start.warm_start",
         "bridge.report.ranking._context",
         "bridge.runlog.reopening.reopen_run",
     }
