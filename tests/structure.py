@@ -41,11 +41,8 @@ LONG = frozenset(
         "bioplaus.training.fitting.fit",
         "bridge.session.training_session",
         # to be shortened
-        "bioplaus.engines.spiking.spiking_estimate",
         "bioplaus.solvers.loop._search",
         "bioplaus_cli.gradcheck._check",
-        "bridge.report.ranking._context",
-        "bridge.runlog.reopening.reopen_run",
     }
 )
 FACTORISES = {"inv", "det", "lu", "lu_factor", "slogdet", "solve", "tensorinv", "tensorsolve"}

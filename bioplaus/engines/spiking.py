@@ -155,8 +155,9 @@ def spiking_estimate(
     strength = beta * torch.cat((signs, -signs))
     dynamics = nudged_dynamics(field, x.repeat(2, 1), _twice(y), cost, strength, course)
     assert dynamics.nudge is not None
-    wait, means = duration("settle", settle), []
-    onset = wait + duration("free", course.free)
+    wait = duration("settle", settle)
+    times = [duration("free", course.free), duration("nudged", course.nudged)]
+    onset = wait + times[0]
     with generated(course.target):
         brian2 = load_brian2()
         brian2.seed(seed)
@@ -164,13 +165,7 @@ def spiking_estimate(
         depth = len(field.layers)
         monitors = [_spikes(circuit, k, population, seed, raster) for k in range(depth)]
         circuit.load(dynamics, field.initial_state(dynamics.drive), onset)
-        for time in (duration("free", course.free), duration("nudged", course.nudged)):
-            circuit.run(wait)
-            for group in circuit.layers:
-                group.total = 0
-            circuit.run(time)
-            totals = [np.asarray(group.total).reshape(2 * len(x), -1) for group in circuit.layers]
-            means.append(torch.from_numpy(np.concatenate(totals, 1) * float(tau / time)))
+        means = [_mean_state(circuit, wait, time, tau, 2 * len(x)) for time in times]
         count = int(sum(monitor.num_spikes for monitor in monitors))
         drawn = _raster(field, population, monitors) if raster else None
     free = means[0].unflatten(0, (2, -1)).mean(0).to(field.dtype)
@@ -180,6 +175,16 @@ def spiking_estimate(
     updates = field.local_update(x, free, delta)
     free, plus, minus = (_confined(boxed, part) for part in (free, plus, minus))
     return Spiking(updates, free, plus, minus, count, drawn, float(onset))
+
+
+def _mean_state(circuit: Circuit, wait: Any, time: Any, tau: Any, batch: int) -> Tensor:
+    """Let a phase settle, then average the states over a time, [batch, n]."""
+    circuit.run(wait)
+    for group in circuit.layers:
+        group.total = 0
+    circuit.run(time)
+    totals = [np.asarray(group.total).reshape(batch, -1) for group in circuit.layers]
+    return torch.from_numpy(np.concatenate(totals, 1) * float(tau / time))
 
 
 def is_signed(field: LeakyField, k: int) -> bool:

@@ -87,19 +87,7 @@ def _context(n: int, view: RankingView) -> list[str]:
         )
     )
     if view.paths:
-        taus = np.asarray(view.taus)[::-1]
-        lines = [
-            Line(name, taus, np.asarray(weights)[::-1]) for name, weights in view.paths.items()
-        ]
-        panel = Panel(
-            "Regularised equilibrium along tau",
-            "tau",
-            lines,
-            x_logarithmic=True,
-            name=f"path-{n}",
-            note="reference: uniform; at the left the maximal lottery",
-        )
-        parts.append(figure(panel))
+        parts.append(figure(_path(n, view)))
     if view.edges:
         parts.append(
             _still(
@@ -119,6 +107,18 @@ def _context(n: int, view: RankingView) -> list[str]:
     if view.cycles:
         parts += ["<h3>Cycles</h3>", rows_table(("cycle", "probability", "on top"), view.cycles)]
     return parts
+
+
+def _path(n: int, view: RankingView) -> Panel:
+    taus = np.asarray(view.taus)[::-1]
+    return Panel(
+        "Regularised equilibrium along tau",
+        "tau",
+        [Line(name, taus, np.asarray(weights)[::-1]) for name, weights in view.paths.items()],
+        x_logarithmic=True,
+        name=f"path-{n}",
+        note="reference: uniform; at the left the maximal lottery",
+    )
 
 
 def _still(title: str, note: str, drawing: str) -> str:

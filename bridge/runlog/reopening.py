@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,10 @@ def reopen_run(
         counts = _counts(old, rows)
         saved = weights_in(path, step) if arrays is not None else None
         now = provenance()
-        meta = {**old.meta, **{name: now[name] for name in _PROCESS}}
-        if was is not None:
-            meta |= {"config": config_json(config), "config_sha256": config_sha256(config)}
+        meta = _facts(old.meta, now, None if was is None else config)
         told = int(old.own[EVENTS.name]["event"].max(initial=-1)) + 1
-        last = {
-            n: int(old.slice(n, counts[n] - 1, counts[n])["step"][0]) for n in tables if counts[n]
-        }
+        numbers = {**counts, "event": told}
+        given = (tables, schemas, meta["run_id"], numbers, _last_steps(old, tables, counts))
 
         def fill(file: h5py.File) -> None:
             _fill(file, old, counts)
@@ -94,31 +92,31 @@ def reopen_run(
                 write_weights(file, *saved)
 
         def make(file: h5py.File) -> RunLog:
-            log = RunLog(
-                path,
-                file,
-                tables,
-                schemas,
-                meta["run_id"],
-                {**counts, "event": told},
-                last,
-                saved=int(saved is not None),
-            )
+            log = RunLog(path, file, *given, saved=int(saved is not None))
             for each in events:
                 log.event(**each)
             return log
 
-        log = publish_log(
-            path,
-            temporary,
-            lambda: lay_out(temporary, schemas, meta, arrays, fill),
-            make,
-            meta["run_id"],
-            overwrite=True,
-        )
+        lay = partial(lay_out, temporary, schemas, meta, arrays, fill)
+        log = publish_log(path, temporary, lay, make, meta["run_id"], overwrite=True)
     differs = {n: {"was": meta[n], "is": now[n]} for n in _MACHINE if meta[n] != now[n]}
     log.event("resumed", step=step, pid=os.getpid(), argv=sys.argv, at=time.time(), other=differs)
     return log
+
+
+def _facts(
+    was: Meta, now: Mapping[str, Any], config: BaseModel | Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Give the facts of the continued log; those of its config change if one is given."""
+    facts = {**was, **{name: now[name] for name in _PROCESS}}
+    if config is not None:
+        facts |= {"config": config_json(config), "config_sha256": config_sha256(config)}
+    return facts
+
+
+def _last_steps(old: LogFile, tables: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:
+    """Give the step of the last row to keep, by table."""
+    return {n: int(old.slice(n, counts[n] - 1, counts[n])["step"][0]) for n in tables if counts[n]}
 
 
 def machine_differences(meta: Meta) -> list[str]:
