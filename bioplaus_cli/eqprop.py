@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -83,7 +85,15 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Unpack[Eqprop
         return
     device = resolve_device(options["device"])
     with joined(device) as group:
-        settings, path = prepare("eqprop-run", EqpropConfig, config, flags, options, group=group)
+        settings, path = prepare(
+            "eqprop-run",
+            EqpropConfig,
+            config,
+            flags,
+            options,
+            group=group,
+            finished=partial(_redraw, options, device),
+        )
         if options["plot"]:
             check_plot(options["plot"], options)
         said = _train(settings, path, device, group, options)
@@ -119,6 +129,24 @@ def _train(
         _draw(plot, path, run, settings, ended=True)
         said["plot"] = str(plot)
     return said
+
+
+def _redraw(
+    options: EqpropOptions, device: str, settings: EqpropConfig, path: Path
+) -> dict[str, str]:
+    """Plot a run that has finished before, if a picture is asked for."""
+    from bioplaus.config import restore_field
+    from bioplaus.training import build
+    from bridge.runlog import read_run
+
+    plot = options["plot"]
+    if plot is None:
+        return {}
+    check_plot(plot, options)
+    field = restore_field(settings.model_dump(mode="json"), read_run(path).weights()[1])
+    run = replace(build(settings, device), field=field.to(device))
+    _draw(plot, path, run, settings, ended=True)
+    return {"plot": str(plot)}
 
 
 def _draw(plot: Path, path: Path, run: Run, settings: EqpropConfig, ended: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import click
 
@@ -16,16 +16,17 @@ from bioplaus_cli.options import TrainingOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import check_plot, events_of, logged, prepare, session_of, whole_numbers
 from bridge.console import common_options, print_json, resolve_device, table
-from bridge.errors import RunFailed
+from bridge.errors import InputError, RunFailed
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from bioplaus import VectorField
     from bioplaus.config import GradcheckConfig
     from bioplaus.estimators import AbstractEstimator
     from bioplaus.gradient_check import GradientReport
     from bioplaus.gradient_row import GradientRow
+    from bridge.session import Session
     from bridge.usercode import Provenance
 
     Kind = AbstractEstimator | type[AbstractEstimator]
@@ -126,54 +127,79 @@ def gradcheck(
     --estimator asym-ep --beta 1e-2
     """
     from bioplaus.config import GradcheckConfig
-    from bridge.config import keys_in
 
-    network = ("field", "hidden", "activation", "coordinates", "asymmetry", "angle")
     names = ["sizes", "targets", "estimator", "beta", "oracle", "nudging", "cost", "batch"]
     names += ["dtype", "engine", "solver", "tolerance", "seed"]
     flags = picked(options, names)
-    flags |= {f"network.{name}": value for name, value in picked(options, network).items()}
+    flags |= {f"network.{name}": value for name, value in picked(options, _NETWORK).items()}
     if options["sizes"] is not None:
         flags["sizes"] = whole_numbers("--sizes", options["sizes"])
-    fresh = ("sizes", "targets", *network)
-    given = [
-        f"--{name}" for name, value in picked(options, fresh).items() if value not in (None, ())
-    ]
-    given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
-    if from_run and config is not None:
-        given += [f"{config}: {key}" for key in sorted(keys_in(config)) if _of_network(key)]
-    if from_run and given:
+    if from_run and (given := _of_fresh_network(config, options)):
         raise click.UsageError(f"{', '.join(given)} and --from-run both say what the network is")
     print_config(GradcheckConfig, config, flags, options)
-    settings, path = prepare("gradcheck", GradcheckConfig, config, flags, options)
+
+    def finished(settings: GradcheckConfig, path: Path) -> dict[str, str]:
+        if plot is None:
+            return {}
+        check_plot(plot, options)
+        return _draw(plot, _rows_in(path))
+
+    settings, path = prepare(
+        "gradcheck", GradcheckConfig, config, flags, options, finished=finished
+    )
     if plot is not None:
         check_plot(plot, options)
     report = _check(settings, path, from_run, options)
     for text in _doubts(report):
         warn(text)
-    drawn = _draw(plot, report) if plot is not None and report.compared else {}
+    drawn = {} if plot is None else _draw(plot, report.rows)
     if options["as_json"]:
         rows = [vars(row) for row in report.rows]
         print_json({"asymmetry": report.asymmetry, "rows": rows, "log": str(path), **drawn})
     elif not options["quiet"]:
-        table(("Jacobian", "value"), [(n, _cell(value)) for n, value in report.asymmetry.items()])
-        shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
-        shown += ["oracle_difference", "bound", "sign_agreement", "nonzero_share", "residual"]
-        shown += ["stability", "steps", "reason"]
-        table(shown, [[_cell(getattr(row, name)) for name in shown] for row in report.rows])
+        _show(report)
         click.echo("\n".join([f"log: {path}", *(f"plot: {each}" for each in drawn.values())]))
     if not report.compared:
         worst = next(iter(report.reasons))
         raise RunFailed(f"no row could be compared: {report.said(worst)}")
 
 
-def _draw(path: Path, report: GradientReport) -> dict[str, str]:
-    """Plot a report; give the entries for --json."""
+def _show(report: GradientReport) -> None:
+    """Print the measures of the Jacobian and the rows."""
+    table(("Jacobian", "value"), [(n, _cell(value)) for n, value in report.asymmetry.items()])
+    shown = ["estimator", "beta", "oracle", "parameter", "angle_degrees", "relative_error"]
+    shown += ["oracle_difference", "bound", "sign_agreement", "nonzero_share", "residual"]
+    shown += ["stability", "steps", "reason"]
+    table(shown, [[_cell(getattr(row, name)) for name in shown] for row in report.rows])
+
+
+def _draw(path: Path, rows: Sequence[GradientRow]) -> dict[str, str]:
+    """Plot the rows of a report, if any could be compared; give the entries for --json."""
     from bioplaus_cli.gradient_view import gradient_panels, left_out
     from bridge.report.panels import draw_panels
 
-    draw_panels(path, gradient_panels(report), caption=left_out(report))
+    if not any(row.compared for row in rows):
+        return {}
+    draw_panels(path, gradient_panels(rows), caption=left_out(rows))
     return {"plot": str(path)}
+
+
+def _rows_in(path: Path) -> list[GradientRow]:
+    """Read the rows of a finished check from the summary in its log.
+
+    Raises:
+        InputError: the log has no summary of this version.
+    """
+    from bioplaus.gradient_row import GradientRow
+    from bridge.runlog import read_run
+
+    summaries = [event["of"] for event in read_run(path).events if event["kind"] == "summary"]
+    try:
+        return [GradientRow(**row) for row in summaries[-1]["rows"]]
+    except (IndexError, KeyError, TypeError):
+        raise InputError(
+            f"{path}: has no rows that this version can plot; check again with another --out"
+        ) from None
 
 
 def warn(text: str) -> None:
@@ -197,6 +223,22 @@ def _cell(value: object) -> object:
     return "-" if value is None else value
 
 
+_NETWORK = ("field", "hidden", "activation", "coordinates", "asymmetry", "angle")
+"""Options that set keys of the network."""
+
+
+def _of_fresh_network(config: Path | None, options: GradcheckOptions) -> list[str]:
+    """List what the user has said of a network that is yet to be drawn."""
+    from bridge.config import keys_in
+
+    said = picked(options, ("sizes", "targets", *_NETWORK))
+    given = [f"--{name}" for name, value in said.items() if value not in (None, ())]
+    given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
+    if config is not None:
+        given += [f"{config}: {key}" for key in sorted(keys_in(config)) if _of_network(key)]
+    return given
+
+
 def _of_network(text: str) -> bool:
     """Whether a --set or a key describes a fresh network or its batch."""
     from bioplaus.config import GradcheckConfig
@@ -209,27 +251,16 @@ def _check(
     settings: GradcheckConfig, path: Path, from_run: Path | None, options: GradcheckOptions
 ) -> GradientReport:
     """Compare, in one step per estimator and beta, and log; give the report."""
-    from bioplaus.config import (
-        check_origins,
-        check_settings,
-        check_settling,
-        compared,
-        make_check,
-        resolve,
-    )
+    from bioplaus.config import check_settings, check_settling, compared, resolve
     from bioplaus.gradient_check import check_gradients, default_oracles
-    from bioplaus.gradient_row import GradientRow, records
-    from bridge.checkpoint import loading, random_states, set_random_states
     from bridge.usercode import record_origins
 
     device = resolve_device(options["device"])
     found = logged(path) if options["resume"] else None
     if found is not None and found.parent:
         from_run = from_run or Path(found.parent)
-    if from_run:
-        (field, x, y), dataset, origins = _of_run(settings, from_run)
-    else:
-        (field, x, y), dataset, origins = make_check(settings), None, check_origins(settings)
+    subject = _subject(settings, from_run)
+    field = subject.field
     estimators = compared(settings)
     oracles = [resolve("oracle", each) for each in settings.oracle or default_oracles(field)]
     kind = _record_type(estimators, oracles, field)
@@ -240,32 +271,16 @@ def _check(
         options,
         device,
         tables={"gradients": kind},
-        dataset=dataset,
+        dataset=subject.dataset,
         parent=str(from_run) if from_run else None,
     ) as session:
-        record_origins(origins, known, session.log.event, warn)
-        chosen, rows, steps = check_settings(settings), [], session.step
-        generators = {"nudging": chosen["generator"]}
-        if session.start is not None:
-            with loading():
-                rows = [GradientRow(**row) for row in session.start["rows"]]
-                set_random_states(session.start["random"], **generators)
-
-        def on_rows(asymmetry: Mapping[str, float | None], made: Sequence[GradientRow]) -> None:
-            nonlocal steps
-            for record in records(kind, asymmetry, made, step=0):
-                session.log.log("gradients", record)
-            rows.extend(made)
-            steps += 1
-            session.after_step(steps, snapshot)
-
-        def snapshot() -> dict[str, object]:
-            return {"rows": [vars(row) for row in rows], "random": random_states(**generators)}
-
+        record_origins(subject.origins, known, session.log.event, warn)
+        chosen = check_settings(settings)
+        rows = _Rows(session, kind, chosen["generator"])
         report = check_gradients(
             field.to(device),
-            x.to(device),
-            y.to(device),
+            subject.x.to(device),
+            subject.y.to(device),
             resolve("cost", settings.cost),
             estimators,
             settings.beta,
@@ -276,17 +291,67 @@ def _check(
             ),
             settings=chosen,
             seed=settings.seed,
-            done=tuple(rows),
-            on_rows=on_rows,
+            done=tuple(rows.made),
+            on_rows=rows.add,
         )
         said = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
         session.log.event("summary", of=said)
     return report
 
 
-def _of_run(
-    settings: GradcheckConfig, log: Path
-) -> tuple[tuple[VectorField, Tensor, Tensor], dict[str, str], tuple[Provenance, ...]]:
+class _Rows:
+    """The comparisons so far: they are logged as they come, and resumed from a checkpoint."""
+
+    def __init__(self, session: Session, kind: type, nudging: Generator) -> None:
+        """Start where the session starts; `nudging` draws the signs of the nudges."""
+        from bioplaus.gradient_row import GradientRow
+        from bridge.checkpoint import loading, set_random_states
+
+        self._session, self._kind, self._nudging = session, kind, nudging
+        self._steps = session.step
+        self.made: list[GradientRow] = []
+        if session.start is not None:
+            with loading():
+                self.made = [GradientRow(**row) for row in session.start["rows"]]
+                set_random_states(session.start["random"], nudging=nudging)
+
+    def add(self, asymmetry: Mapping[str, float | None], made: Sequence[GradientRow]) -> None:
+        """Log the rows of a step."""
+        from bioplaus.gradient_row import records
+
+        for record in records(self._kind, asymmetry, made, step=0):
+            self._session.log.log("gradients", record)
+        self.made.extend(made)
+        self._steps += 1
+        self._session.after_step(self._steps, self._snapshot)
+
+    def _snapshot(self) -> dict[str, object]:
+        from bridge.checkpoint import random_states
+
+        rows = [vars(row) for row in self.made]
+        return {"rows": rows, "random": random_states(nudging=self._nudging)}
+
+
+class _Subject(NamedTuple):
+    """The network that is checked, its inputs and targets, and where it comes from."""
+
+    field: VectorField
+    x: Tensor
+    y: Tensor
+    dataset: Mapping[str, str] | None
+    origins: Sequence[Provenance]
+
+
+def _subject(settings: GradcheckConfig, from_run: Path | None) -> _Subject:
+    """Draw the network of a config, or load that of a log."""
+    from bioplaus.config import check_origins, make_check
+
+    if from_run is None:
+        return _Subject(*make_check(settings), None, check_origins(settings))
+    return _of_run(settings, from_run)
+
+
+def _of_run(settings: GradcheckConfig, log: Path) -> _Subject:
     """Load the network of a log and its data, with the log's name and the origins of their code."""
     from bioplaus.config import restore_check, restored_origins
     from bridge.runlog import read_run
@@ -299,7 +364,7 @@ def _of_run(
     for _, text in changes(origins, source.events):
         warn(f"{text}; what is compared is as it is now")
     digest = hashlib.sha256(log.read_bytes()).hexdigest()
-    return made, {"name": str(log), "sha256": digest}, origins
+    return _Subject(*made, {"name": str(log), "sha256": digest}, origins)
 
 
 def _record_type(estimators: Iterable[Kind], oracles: Iterable[Kind], field: VectorField) -> type:

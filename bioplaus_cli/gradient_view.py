@@ -12,7 +12,6 @@ from bridge.report.panels import Line, Panel
 from bridge.report.style import MARKERS
 
 if TYPE_CHECKING:
-    from bioplaus.gradient_check import GradientReport
     from bioplaus.gradient_row import GradientRow
 
 _ROOM = 0.8
@@ -20,21 +19,21 @@ _ROOM = 0.8
 _BOUND = 6
 
 
-def gradient_panels(report: GradientReport) -> list[Panel]:
+def gradient_panels(rows: Sequence[GradientRow]) -> list[Panel]:
     """Make the panels of a check: parameters on the x axis, estimates as markers side by side.
 
     Returns:
         Two panels per oracle, with equal axes; none if no row could be compared.
     """
-    rows = [row for row in report.rows if row.compared]
-    parameters = list(dict.fromkeys(row.parameter for row in report.rows))
-    estimates = list(dict.fromkeys(_estimate(row) for row in report.rows))
+    compared = [row for row in rows if row.compared]
+    parameters = list(dict.fromkeys(row.parameter for row in rows))
+    estimates = list(dict.fromkeys(_estimate(row) for row in rows))
     panels = []
-    for oracle in dict.fromkeys(row.oracle for row in rows):
-        mine = [row for row in rows if row.oracle == oracle]
+    for oracle in dict.fromkeys(row.oracle for row in compared):
+        mine = [row for row in compared if row.oracle == oracle]
         angles = _marks(mine, "angle_degrees", estimates, parameters)
         errors = _marks(mine, "relative_error", estimates, parameters)
-        most = max(row.angle_degrees or 0 for row in rows)
+        most = max(row.angle_degrees or 0 for row in compared)
         panels += [
             Panel(
                 f"Angle to the gradient: {oracle}",
@@ -57,13 +56,13 @@ def gradient_panels(report: GradientReport) -> list[Panel]:
     return panels
 
 
-def left_out(report: GradientReport) -> str:
+def left_out(rows: Sequence[GradientRow]) -> str:
     """Say what the figure leaves out."""
-    missing = [row for row in report.rows if not row.compared]
+    missing = [row for row in rows if not row.compared]
     if not missing:
         return ""
     reasons = dict.fromkeys(str(row.reason) for row in missing)
-    return f"{len(missing)} of {len(report.rows)} comparisons left out: {', '.join(reasons)}"
+    return f"{len(missing)} of {len(rows)} comparisons left out: {', '.join(reasons)}"
 
 
 def _estimate(row: GradientRow) -> tuple[str, float | None]:

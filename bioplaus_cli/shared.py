@@ -180,6 +180,7 @@ def prepare(
     options: TrainingOptions,
     log_option: str = "--out",
     group: Group | None = None,
+    finished: Callable[[S, Path], Mapping[str, str]] = lambda settings, path: {},
 ) -> tuple[S, Path]:
     """Give a training command's config and log, new or to continue; set torch's threads.
 
@@ -197,6 +198,8 @@ def prepare(
             is the log.
         log_option: the option for the log on the command line.
         group: the processes of the run, of which the first decides; None means this one alone.
+        finished: called with the config and the log of a run that has finished; gives what its
+            summary says besides.
 
     Raises:
         InputError: mistakes in the config, or a log that cannot be created or continued.
@@ -212,7 +215,7 @@ def prepare(
     if group is None:
         if launched():
             raise click.UsageError(f"{command} runs in one process here; leave torchrun out")
-        return _prepare(command, model, toml, flags, options, log_option)
+        return _prepare(command, model, toml, flags, options, log_option, finished)
     if group.rank:
         told = group.hear()
         remember(told["code"])
@@ -224,7 +227,8 @@ def prepare(
             raise click.UsageError(f"--max-restarts needs {log_option} FILE.h5: what to go on with")
         if group.restarts and options["out"] is not None and _started_here(options["out"]):
             options["resume"], options["overwrite"] = True, False
-        settings, path = _prepare(command, model, toml, flags, options, log_option)
+        own = (command, model, toml, flags, options, log_option, finished)
+        settings, path = _prepare(*own)
         told |= {"config": settings.model_dump(mode="json"), "log": str(path)}
         told |= {"threads": torch.get_num_threads(), "code": remembered()}
     return settings, path
@@ -249,6 +253,7 @@ def _prepare(
     flags: Mapping[str, object],
     options: TrainingOptions,
     log_option: str,
+    finished: Callable[[S, Path], Mapping[str, str]],
 ) -> tuple[S, Path]:
     from bridge.config import load_config
 
@@ -262,7 +267,7 @@ def _prepare(
     threads = options["threads"]
     found = logged(path) if options["resume"] else None
     if path is not None and found is not None:
-        settings = _resumed(model, toml, flags, options, path, found.config)
+        settings = _resumed(model, toml, flags, options, path, found.config, finished)
         threads = threads or found.threads
     else:
         settings = load_config(model, toml, flags, options["sets"])
@@ -278,6 +283,7 @@ def _resumed(
     options: TrainingOptions,
     path: Path,
     was: Mapping[str, object],
+    finished: Callable[[S, Path], Mapping[str, str]],
 ) -> S:
     """Give the config of a resumed run; if it has finished, print its summary and end."""
     from bridge.config import load_config
@@ -299,11 +305,14 @@ def _resumed(
     kept_in(path)
     summaries = [e["of"] for e in run.events if e["kind"] == "summary"]
     summary = summaries[-1] if summaries else {}
+    more = finished(settings, path)
     if options["as_json"]:
-        print_json({**summary, "log": str(path)})
+        print_json({**summary, "log": str(path), **more})
     elif not options["quiet"]:
         mark = ", NOT CONVERGED" if summary.get("converged") is False else ""
         click.echo(f"log: {path} (finished before{mark})")
+        for name, value in more.items():
+            click.echo(f"{name}: {value}")
     raise click.exceptions.Exit(0)
 
 

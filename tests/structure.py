@@ -42,7 +42,6 @@ LONG = frozenset(
         "bridge.session.training_session",
         # to be shortened
         "bioplaus.solvers.loop._search",
-        "bioplaus_cli.gradcheck._check",
     }
 )
 FACTORISES = {"inv", "det", "lu", "lu_factor", "slogdet", "solve", "tensorinv", "tensorsolve"}

@@ -129,7 +129,7 @@ def test_gradients_are_drawn_by_oracle_estimate_and_parameter() -> None:
     x = torch.rand(3, 6, generator=g, dtype=torch.float64)
     y = torch.tensor([0, 1, 2])
     report = check_gradients(field, x, y, betas=(1e-1, 1e-2))
-    panels = gradient_panels(report)
+    panels = gradient_panels(report.rows)
     assert [panel.y_label for panel in panels] == ["angle, degrees", "relative error"] * 2
     assert len({panel.title for panel in panels}) == 4
     for panel, oracle, measure in (
@@ -144,15 +144,15 @@ def test_gradients_are_drawn_by_oracle_estimate_and_parameter() -> None:
         }
         places = [panel.categories[round(place)] for place in np.asarray(line.x).tolist()]
         assert dict(zip(places, line.y, strict=True)) == said  # type: ignore[arg-type]
-    assert left_out(report) == ""
+    assert left_out(report.rows) == ""
 
 
 def test_a_picture_says_how_many_comparisons_it_leaves_out() -> None:
     field = LeakyField([6, 5, 4], generator=torch.Generator().manual_seed(0))
     few = Settling(tolerance=1e-9, free_steps=2, nudged_steps=2, verify=False)
     report = check_gradients(field, torch.ones(2, 6), torch.tensor([0, 1]), settling=few)
-    assert gradient_panels(report) == []
-    assert left_out(report).startswith(f"{len(report.rows)} of {len(report.rows)} comparisons")
+    assert gradient_panels(report.rows) == []
+    assert left_out(report.rows).startswith(f"{len(report.rows)} of {len(report.rows)} comparisons")
 
 
 def test_gradcheck_draws_what_it_prints(tmp_path: Path, drawn: list[Any]) -> None:
@@ -162,6 +162,25 @@ def test_gradcheck_draws_what_it_prints(tmp_path: Path, drawn: list[Any]) -> Non
     assert json.loads(done.stdout)["plot"] == str(picture)
     assert picture.read_bytes().startswith(b"%PDF")
     assert len(drawn) == 4
+
+
+@pytest.mark.parametrize("args", [["eqprop-run", *TINY, "--epochs", "1"], ["gradcheck", *SMALL]])
+def test_a_finished_run_is_drawn_with_resume(
+    args: list[str], tmp_path: Path, drawn: list[Any]
+) -> None:
+    out, first, later = (tmp_path / name for name in ("r.h5", "a.svg", "b.svg"))
+    said = json.loads(call(*args, "--out", out, "--plot", first).stdout)
+    before = [*drawn]
+    drawn.clear()
+    log = out.read_bytes()
+    again = call(*args, "--out", out, "--resume", "--plot", later)
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == {**said, "plot": str(later)}
+    assert out.read_bytes() == log
+    assert repr(drawn) == repr(before) != "[]"
+    assert later.stat().st_size == pytest.approx(first.stat().st_size, rel=0.01)
+    (tmp_path / "folder.svg").mkdir()
+    assert refused(call(*args, "--out", out, "--resume", "--plot", tmp_path / "folder.svg"))
 
 
 @pytest.mark.parametrize("args", [["eqprop-run", *TINY], ["gradcheck", *SMALL]])
