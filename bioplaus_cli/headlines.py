@@ -33,6 +33,29 @@ HEADLINES: Mapping[str, tuple[Headline, ...]] = {
             of_rows="smallest",
         ),
     ),
+    "rank": (
+        Headline(metric="verdicts/probability", better="higher", label="verdict's probability"),
+        Headline(
+            metric="metrics/first",
+            better="higher",
+            label="winner's probability",
+            of_rows="largest",
+        ),
+        Headline(
+            metric="metrics/lottery",
+            better="higher",
+            label="largest lottery weight",
+            of_rows="largest",
+        ),
+    ),
+    "tournament": (
+        Headline(
+            metric="policies/mean",
+            better="higher",
+            label="best mean preference",
+            of_rows="largest",
+        ),
+    ),
 }
 """Headlines by command, in order of preference: a log has the first whose column it has.
 
@@ -40,6 +63,8 @@ Networks define their own, see `AbstractObjective.headline`; logs of older progr
 """
 HELD = ("epochs/eval_accuracy", "held_out/eval_loss")
 """Metrics of held-out data, which a run without such data does not measure."""
+RESAMPLED = ("verdicts/probability", "metrics/first")
+"""Metrics of a ranking that are unknown without resampling."""
 
 
 def headline_for(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import click
 
 from bioplaus_cli.cards import keep, tell
+from bioplaus_cli.headlines import RESAMPLED, headline_for
 from bioplaus_cli.options import Options, picked
 from bioplaus_cli.shared import look_at, new_log
 from bridge.console import common_options, print_json, resolve_device, set_threads, table
@@ -127,6 +128,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Unpack[RankO
         overwrite=options["overwrite"],
         command=command_words(),
         dataset={**facts, **names(ranking)},
+        headline=headline_for("rank", TABLES, () if options["bootstrap"] else RESAMPLED),
     )
     said = ranking.to_json()
     with run:

@@ -87,7 +87,11 @@ def test_every_source_trains_and_judges_a_tournament(name, transitive):
     result = nash(name, "--json", "--quiet")
     assert result.exit_code == 0, result.output
     assert [each["transitive"] for each in events("run.h5", "judge")] == transitive
-    P = json.loads(tournament(name).stdout)["P"]
+    said = json.loads(tournament(name).stdout)
+    P = said["P"]
+    (row,) = json.loads(call("runs", "list", "t.h5", "--json").stdout)
+    assert row["label"] == "best mean preference"
+    assert row["result"] == pytest.approx(max(P[0][1], P[1][0]), rel=1e-12)
     judge = get_judge(name)
     x, a, b = ["good", "bad why"], ["good", "fine bad now"], ["bad why", "poor"]
     assert P[0][1] == pytest.approx(float(judge(x, a, b).mean()), abs=1e-6)

@@ -239,3 +239,17 @@ def test_the_log_holds_no_lists_of_names_of_pairs(tmp_path):
     assert kept["contexts"][0]["verdict"] == said["contexts"][0]["verdict"]
     assert not {"unordered", "never_compared"} & kept["contexts"][0].keys()
     assert len(run.table("pairs")["step"]) == 12 * 11 // 2
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "label"), [(50, "verdict's probability"), (0, "largest lottery weight")]
+)
+def test_runs_list_shows_the_verdict_or_without_resampling_the_lottery(tmp_path, bootstrap, label):
+    battles, out = tmp_path / "b.csv", tmp_path / "r.h5"
+    battles.write_text("model_a,model_b,winner\n" + "x,y,model_a\n" * 20)
+    said = json.loads(call(battles, "--bootstrap", bootstrap, "--json", "--out", out).stdout)
+    (context,) = said["contexts"]
+    expected = context["probability"] if bootstrap else max(i["lottery"] for i in context["items"])
+    (row,) = json.loads(command_line.call("runs", "list", out, "--json").stdout)
+    assert (row["result"], row["label"], row["better"]) == (expected, label, "higher")
+    assert expected > 0.9

@@ -1,4 +1,4 @@
-"""The log rows of a ranking: one per item, pair, triad and tau, with numbers instead of names."""
+"""The log rows of a ranking: per item, verdict, pair, triad and tau, with numbers for names."""
 
 from __future__ import annotations
 
@@ -71,8 +71,22 @@ class PathRecord:
     certificate: float
 
 
+@dataclass(frozen=True)
+class VerdictRecord:
+    """The verdict on a context: its probability, and the numerical errors of the lottery."""
+
+    step: int
+    context: int
+    probability: float
+    battles: float
+    ties: float
+    exploitability: float
+    certificate: float
+
+
 TABLES: dict[str, type] = {
     "metrics": ItemRecord,
+    "verdicts": VerdictRecord,
     "pairs": PairRecord,
     "triads": TriadRecord,
     "path": PathRecord,
@@ -109,6 +123,8 @@ def _of_context(number: int, c: ContextRanking) -> Iterator[tuple[str, Any]]:
     for n, item in enumerate(c.items):
         values = {name: getattr(item, name) for name in columns}
         yield "metrics", ItemRecord(step=0, context=number, item=n, **values)
+    errors = (c.exploitability, c.certificate)
+    yield "verdicts", VerdictRecord(0, number, c.probability, c.battles, c.ties, *errors)
     for i, j in combinations(range(len(c.items)), 2):
         numbers = float(c.P[i, j]), float(c.counts[i, j]), float(c.beats[i, j])
         yield "pairs", PairRecord(0, number, i, j, *numbers)
