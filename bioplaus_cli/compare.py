@@ -116,6 +116,7 @@ def _check_outputs(report: Path | None, png: Path | None, overwrite: bool) -> No
 
 
 def _write(found: Comparison, report: Path | None, png: Path | None, overwrite: bool) -> list[Path]:
+    from bioplaus_cli.figure_layout import LAYOUT
     from bridge.report.figures import sections
     from bridge.report.html import figure_names, page, write_page
     from bridge.report.panels import draw_panels
@@ -123,10 +124,10 @@ def _write(found: Comparison, report: Path | None, png: Path | None, overwrite: 
 
     written = []
     if report:
-        write_page(report, page(found, command_words()), overwrite)
+        write_page(report, page(found, command_words(), layout=LAYOUT), overwrite)
         written.append(report)
     if png:
-        named = figure_names(sections(found))
+        named = figure_names(sections(found, LAYOUT))
         with new_folder("--png", png) as folder:
             for name, panel in named.items():
                 draw_panels(folder / f"{name}.png", [panel], columns=1)

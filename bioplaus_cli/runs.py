@@ -241,10 +241,11 @@ def runs_watch(folder: Path, port: int, browser: bool, interval: float, as_json:
 
     Example: python cli.py runs watch runs --browser
     """
+    from bioplaus_cli.figure_layout import LAYOUT
     from bioplaus_cli.headlines import HEADLINES
     from bridge.report.watch import Watch
 
-    with Watch(folder, port, interval, HEADLINES) as watch:
+    with Watch(folder, port, interval, HEADLINES, LAYOUT) as watch:
         _serve(watch, {"folder": str(folder)}, browser, as_json)
 
 

@@ -12,18 +12,13 @@ from numpy.typing import NDArray
 
 from bridge.config import flatten
 from bridge.headline import Headline
+from bridge.report.layout import CURVES, PLAIN, Layout, Topic
 from bridge.report.panels import Line, Panel
 from bridge.runlog.choosing import named
 from bridge.runlog.compare import Comparison, Group, over_seeds
-from bridge.runlog.ranking import overall
 from bridge.runlog.series import Curve, Series, at, common_steps, series
 
-_GAME = ("exploitability", "certificate", "kl_to_equilibrium", "kl_from_equilibrium")
-_SYMMETRY = ("asymmetry", "alignment", "weight_angle", "spectral_radius")
-_GRADIENT = ("angle_degrees", "relative_error", "sign_agreement", "norm_ratio")
-# Columns that are only counters.
-_CLOCKS = ("epoch", "seconds", "context")
-_MOST_CONTEXTS = 8
+_MOST_APART = 8
 _MOST_KEYS = 3
 _DECADES = 1.7
 MOST_POINTS = 300
@@ -38,34 +33,33 @@ class Section:
     panels: tuple[Panel, ...]
 
 
-def sections(found: Comparison) -> tuple[Section, ...]:
+def sections(found: Comparison, layout: Layout | None = None) -> tuple[Section, ...]:
     """Build the figures of a comparison; each config keeps one colour and dash style throughout.
 
     A config with several seeds is drawn as the mean over them with a 95 % confidence band
     (Student's t), and its runs as thin lines behind it. Metrics that never change have no figure,
     see `constants`.
+
+    Args:
+        found: the comparison.
+        layout: the topics of the columns; None draws a figure for each column.
     """
-    by_place = _by_place(found)
+    layout = layout or PLAIN
     never = constants(found)
-    titles = {
-        "game": "Exploitability",
-        "curves": "Learning curves",
-        "gradients": "Gradients against the true one",
-        "symmetry": "Asymmetry",
-    }
-    panels: dict[str, list[Panel]] = {name: [] for name in titles}
+    panels: dict[str, list[Panel]] = {topic.title: [] for topic in (*layout.topics, CURVES)}
     headline = found.verdict.headline if found.verdict else None
     first: list[Panel] = []
-    for (table, column), runs in by_place.items():
+    for (table, column), runs in _by_place(found, layout).items():
         if headline and not headline.where and headline.metric == f"{table}/{column}":
-            first = _of_headline(found, headline, runs)
+            first = _of_headline(found, headline, runs, layout)
             continue
-        kind = _kind(table, column, runs)
-        if kind is None or f"{table}/{column}" in never:
+        choices = {key for of_run in runs for each in of_run for key in each.keys}
+        topic = layout.topic(column, choices)
+        if topic is None or f"{table}/{column}" in never:
             continue
-        for note, part in _by_context(column, runs):
-            panels[kind].append(_panel(found, table, column, part, kind, note))
-    chosen = [Section(titles[name], tuple(each)) for name, each in panels.items() if each]
+        for note, part in _by_sample(runs, topic, layout):
+            panels[topic.title].append(_panel(found, table, column, part, topic, note))
+    chosen = [Section(title, tuple(each)) for title, each in panels.items() if each]
     if headline and first:
         chosen.insert(0, Section(sentence(headline.name), tuple(first)))
     return tuple(chosen)
@@ -76,7 +70,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _of_headline(found: Comparison, headline: Headline, runs: _Runs) -> list[Panel]:
+def _of_headline(found: Comparison, headline: Headline, runs: _Runs, layout: Layout) -> list[Panel]:
     """Draw the headline over its declared x axis."""
     over = []
     for run, of_run in zip(found.runs, runs, strict=True):
@@ -84,8 +78,9 @@ def _of_headline(found: Comparison, headline: Headline, runs: _Runs) -> list[Pan
         place = dict(zip(*(columns.get(c, ()) for c in ("step", headline.over)), strict=True))
         over.append([replace(each, curve=_over(each.curve, place)) for each in of_run])
     panels = []
-    for note, part in _by_context(headline.column, over):
-        panel = _panel(found, headline.table, headline.column, part, "curves", note)
+    topic = layout.topic(headline.column) or CURVES
+    for note, part in _by_sample(over, topic, layout):
+        panel = _panel(found, headline.table, headline.column, part, topic, note)
         panels.append(replace(panel, title=headline.title, x_label=headline.over))
     return panels
 
@@ -122,14 +117,14 @@ def labels(found: Comparison) -> dict[str, str]:
 _Runs = list[list[Series]]
 
 
-def _by_place(found: Comparison) -> dict[tuple[str, str], _Runs]:
+def _by_place(found: Comparison, layout: Layout) -> dict[tuple[str, str], _Runs]:
     """Collect each run's series by table and column, the shortest tables first."""
     places: dict[tuple[str, str], _Runs] = {}
     sizes: dict[str, int] = {}
     for i, run in enumerate(found.runs):
         for table, columns in run.tables.items():
             sizes[table] = max(sizes.get(table, 0), len(columns["step"]))
-        for each in series(run, by=("beta", "context")):
+        for each in series(run, by=layout.keys):
             if not len(each.curve.steps):
                 continue
             of_runs = places.setdefault((each.table, each.column), [[] for _ in found.runs])
@@ -137,39 +132,30 @@ def _by_place(found: Comparison) -> dict[tuple[str, str], _Runs]:
     return dict(sorted(places.items(), key=lambda place: sizes[place[0][0]]))
 
 
-def _kind(table: str, column: str, runs: _Runs) -> str | None:
-    keys = {key for of_run in runs for each in of_run for key in each.keys}
-    if column in _CLOCKS:
-        return None
-    if column.startswith(_SYMMETRY):
-        return None if column.endswith("_error") else "symmetry"
-    if "estimator" in keys:
-        return "gradients" if column in _GRADIENT else None
-    return "game" if column in _GAME else "curves"
+def _by_sample(runs: _Runs, topic: Topic, layout: Layout) -> Iterator[tuple[str, _Runs]]:
+    """Split a panel's series by a key that its topic has apart; average over the other samples."""
+    for key in layout.averaged:
+        values = sorted({s.keys[key] for run in runs for s in run if key in s.keys})
+        if len(values) < 2:
+            continue
+        if topic.apart == key and len(values) <= _MOST_APART:
+            for value in values:
+                part = [[s for s in run if s.keys.get(key) == value] for run in runs]
+                yield f"{key} {value}", part
+        else:
+            yield f"mean over {len(values)} {key}s", [_averaged(run, key) for run in runs]
+        return
+    yield "", runs
 
 
-def _by_context(column: str, runs: _Runs) -> Iterator[tuple[str, _Runs]]:
-    """Split a panel's series by context if it is worth it; otherwise average over contexts."""
-    contexts = sorted({s.keys["context"] for run in runs for s in run if "context" in s.keys})
-    if len(contexts) < 2:
-        yield "", runs
-    elif column == "exploitability" and len(contexts) <= _MOST_CONTEXTS:
-        for context in contexts:
-            part = [[s for s in run if s.keys.get("context") == context] for run in runs]
-            yield f"context {context}", part
-    else:
-        yield f"mean over {len(contexts)} contexts", [_averaged(run, "context") for run in runs]
-
-
-def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, note: str) -> Panel:
-    if kind in ("gradients", "symmetry"):
-        runs = [_counted(of_run) for of_run in runs]
-    if kind == "symmetry":
-        runs = [_once(of_run) for of_run in runs]
+def _panel(
+    found: Comparison, table: str, column: str, runs: _Runs, topic: Topic, note: str
+) -> Panel:
+    runs = [_rows_of(topic, of_run) for of_run in runs]
     steps = {step for of_run in runs for each in of_run for step in each.curve.steps.tolist()}
-    over_beta = kind == "gradients" and len(steps) == 1
-    if over_beta:
-        runs = [_over_beta(of_run) for of_run in runs]
+    over = topic.over if len(steps) == 1 else ""
+    if over:
+        runs = [_over_key(of_run, over) for of_run in runs]
     lines = list(_lines(found, runs, table in found.sampled))
     longest = max((len(each.curve.steps) for of_run in runs for each in of_run), default=0)
     means = ""
@@ -180,27 +166,29 @@ def _panel(found: Comparison, table: str, column: str, runs: _Runs, kind: str, n
         )
     if table in found.sampled:
         means = f"of {found.sampled[table]} rows those with the extremes of each stretch"
+    part = f"-{note}" if topic.apart and note.startswith(topic.apart) else ""
     title = column.removesuffix("_degrees").replace("_", " ")
     return Panel(
         title=f"{title} (degrees)" if column.endswith("_degrees") else title,
-        x_label="beta" if over_beta else "step",
+        x_label=over or "step",
         lines=lines,
         logarithmic=_spans_decades(lines),
-        x_logarithmic=over_beta,
-        name=f"{table}/{column}" + (f"-{note}" if note.startswith("context") else ""),
+        x_logarithmic=bool(over),
+        name=f"{table}/{column}{part}",
         note="; ".join(filter(None, (table, note, means))),
     )
 
 
-def _counted(of_run: list[Series]) -> list[Series]:
-    """Keep those of the parameters' curves that represent the whole estimate."""
-    chosen = overall(each.keys.get("parameter") for each in of_run)
-    return [each for each in of_run if each.keys.get("parameter", chosen) == chosen]
-
-
-def _once(of_run: list[Series]) -> list[Series]:
-    """Keep one copy of values that do not depend on the estimate."""
-    return [replace(of_run[0], keys={})] if of_run and "estimator" in of_run[0].keys else of_run
+def _rows_of(topic: Topic, of_run: list[Series]) -> list[Series]:
+    """Keep the series that a topic draws."""
+    if topic.only:
+        name, values = topic.only
+        occurring = {each.keys.get(name) for each in of_run}
+        chosen = next((value for value in values if value in occurring), values[-1])
+        of_run = [each for each in of_run if each.keys.get(name, chosen) == chosen]
+    if of_run and topic.same in of_run[0].keys:
+        return [replace(of_run[0], keys={})]
+    return of_run
 
 
 def _averaged(of_run: list[Series], key: str) -> list[Series]:
@@ -212,20 +200,20 @@ def _averaged(of_run: list[Series], key: str) -> list[Series]:
     return averaged
 
 
-def _over_beta(of_run: list[Series]) -> list[Series]:
-    """Turn the values of one step at several betas into a curve over beta.
+def _over_key(of_run: list[Series], key: str) -> list[Series]:
+    """Turn the values of one step at several values of a key into a curve over the key.
 
-    An estimator without a beta has the same value at each.
+    Rows to which the key does not apply have the same value everywhere.
     """
-    given = {each.keys["beta"] for each in of_run if "beta" in each.keys}
-    betas: Any = np.array(sorted(beta for beta in given if np.isfinite(beta)) or [1.0])
+    given = {each.keys[key] for each in of_run if key in each.keys}
+    places: Any = np.array(sorted(x for x in given if np.isfinite(x)) or [1.0])
     turned = []
-    for keys, group in _without(of_run, "beta"):
-        at = {each.keys["beta"]: each.curve.values[0] for each in group if "beta" in each.keys}
-        if any(np.isnan(beta) for beta in at) or not at:
-            curve = Curve(betas, np.full(len(betas), group[0].curve.values[0]))
+    for keys, group in _without(of_run, key):
+        at = {each.keys[key]: each.curve.values[0] for each in group if key in each.keys}
+        if any(np.isnan(x) for x in at) or not at:
+            curve = Curve(places, np.full(len(places), group[0].curve.values[0]))
         else:
-            curve = Curve(np.array(sorted(at)), np.array([at[beta] for beta in sorted(at)]))  # type: ignore[arg-type]
+            curve = Curve(np.array(sorted(at)), np.array([at[x] for x in sorted(at)]))  # type: ignore[arg-type]
         turned.append(replace(group[0], keys=keys, curve=curve))
     return turned
 

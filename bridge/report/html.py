@@ -20,6 +20,7 @@ from typing import Any
 
 from bridge.report import svg
 from bridge.report.figures import Section, constants, labels, sections, sentence
+from bridge.report.layout import Layout
 from bridge.report.panels import Panel, styles
 from bridge.runlog.compare import Comparison
 from bridge.runlog.digest import command_of
@@ -32,28 +33,34 @@ _SHORT = 32
 _Rows = Iterable[Sequence[Any]]
 
 
-def page(found: Comparison, command: Sequence[str] = (), title: str = "") -> str:
+def page(
+    found: Comparison,
+    command: Sequence[str] = (),
+    title: str = "",
+    layout: Layout | None = None,
+) -> str:
     """Render a comparison as an HTML page.
 
     Args:
         found: the comparison.
         command: the command line that asked for the report.
         title: of the page; if empty, made from the logs' commands.
+        layout: see `sections`.
 
     Returns:
         The page; its content security policy allows no requests and only its own script.
     """
-    chosen = sections(found)
+    chosen = sections(found, layout)
     main = [*_results(found), *_sections(chosen), *_last_values(found), *_provenance(found)]
     return document(title or _title(found), f"{_lead(found)}{_contents(chosen)}", main, command)
 
 
-def live_parts(found: Comparison) -> list[str]:
+def live_parts(found: Comparison, layout: Layout | None = None) -> list[str]:
     """Render the changing parts of a page on running runs: their progress, and their figures."""
     return [
         f"<h2>{escape(_title(found))}</h2>{_legend(found)}",
         *_verdict(found),
-        *_sections(sections(found)),
+        *_sections(sections(found, layout)),
     ]
 
 

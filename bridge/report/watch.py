@@ -13,6 +13,7 @@ from typing import Any
 
 from bridge.errors import InputError
 from bridge.report.html import document, live_parts, rows_table
+from bridge.report.layout import Layout
 from bridge.report.loopback import HTML, Handler, Loopback
 from bridge.runlog.choosing import differing, named
 from bridge.runlog.compare import Comparison, compare_runs
@@ -31,7 +32,12 @@ class Watch(Loopback):
     policy = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
     def __init__(
-        self, folder: Path, port: int = 0, interval: float = 5.0, known: Known | None = None
+        self,
+        folder: Path,
+        port: int = 0,
+        interval: float = 5.0,
+        known: Known | None = None,
+        layout: Layout | None = None,
     ) -> None:
         """Start listening; `serve_forever` answers requests.
 
@@ -40,6 +46,7 @@ class Watch(Loopback):
             port: 0 for any free port.
             interval: minimum seconds between two reads.
             known: headlines by command, for logs of programs that did not write theirs.
+            layout: see `bridge.report.figures.sections`.
 
         Raises:
             InputError: there is no such folder, or the port is not available.
@@ -47,6 +54,7 @@ class Watch(Loopback):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; say where the logs are")
         self.folder, self.interval, self.known = folder, interval, known or {}
+        self.layout = layout
         self._seen: set[str] = set()
         self._lock = threading.Lock()
         self._page, self._until = "", 0.0
@@ -77,7 +85,7 @@ class Watch(Loopback):
         shown = [row for row in rows if row["log"] in self._seen]
         main = [_table(shown or rows[-_NEWEST:])] if rows else []
         for found in _compared(shown, self.known):
-            main += live_parts(found) if isinstance(found, Comparison) else [found]
+            main += live_parts(found, self.layout) if isinstance(found, Comparison) else [found]
         return _header(f"{running} running" if running else "No run is being written"), main
 
 

@@ -14,6 +14,7 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner, Result
 
+from bioplaus_cli.figure_layout import LAYOUT
 from bridge import compare_runs, open_run
 from bridge.errors import InputError
 from bridge.report.figures import sections
@@ -201,7 +202,7 @@ def test_an_estimator_is_ranked_by_its_feedforward_weights(tmp_path: Path) -> No
                 log.log("gradients", kind(0, name, part, angle))
     found = compare_runs([log.path])
     assert [(r.estimator, r.angle_degrees) for r in found.ranking] == [("a", 2.0), ("b", 9.0)]
-    panels = [panel for section in sections(found) for panel in section.panels]
+    panels = [panel for section in sections(found, LAYOUT) for panel in section.panels]
     (angles,) = [panel for panel in panels if panel.title.startswith("angle")]
     assert [np.asarray(line.y).tolist() for line in angles.lines] == [[2.0], [9.0]]
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +20,11 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bioplaus_cli.figure_layout import LAYOUT
 from bridge import compare_runs, open_run
 from bridge.report.figures import MOST_POINTS, Section, constants, labels, sections
 from bridge.report.html import figure_names, page
+from bridge.report.layout import Layout, Topic
 from bridge.report.panels import Line, Panel
 from bridge.report.scale import scale
 from bridge.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, drawing
@@ -86,7 +88,7 @@ def call(*args: Any) -> Result:
 
 def test_a_band_is_students_interval_over_seeds(seeds: list[Path]) -> None:
     found = compare_runs(seeds)
-    (panel,) = panels(sections(found), "Learning curves").values()
+    (panel,) = panels(sections(found), "Curves").values()
     assert [line.faint for line in panel.lines] == [True, True, True, False, False]
     draws = np.stack([np.asarray(line.y) for line in panel.lines[:3]])
     low, high = scipy.stats.t.interval(
@@ -109,14 +111,14 @@ def test_labels_say_what_configs_differ_in(seeds: list[Path]) -> None:
 def test_what_never_changes_is_told_and_not_drawn(seeds: list[Path]) -> None:
     found = compare_runs(seeds)
     assert constants(found) == {"metrics/fixed": 3.0}
-    assert list(panels(sections(found), "Learning curves")) == ["metrics/loss"]
+    assert list(panels(sections(found), "Curves")) == ["metrics/loss"]
     assert "metrics/fixed = 3." in page(found)
 
 
 def test_many_rows_become_means_that_keep_the_mean(tmp_path: Path) -> None:
     values = np.random.default_rng(1).normal(size=1200)
     found = compare_runs([losses(tmp_path / "a.h5", list(values))])
-    (panel,) = panels(sections(found), "Learning curves").values()
+    (panel,) = panels(sections(found), "Curves").values()
     (line,) = panel.lines
     y = np.asarray(line.y)
     assert len(y) == MOST_POINTS
@@ -136,7 +138,7 @@ def checks(path: Path, steps: Sequence[int], betas: Sequence[float]) -> Path:
 
 
 def test_estimates_of_one_step_are_drawn_over_beta(tmp_path: Path) -> None:
-    found = sections(compare_runs([checks(tmp_path / "a.h5", [0], [1e-3, 1e-2, 1e-1])]))
+    found = sections(compare_runs([checks(tmp_path / "a.h5", [0], [1e-3, 1e-2, 1e-1])]), LAYOUT)
     panel = panels(found, "Gradients against the true one")["gradients/angle_degrees"]
     assert (panel.x_label, panel.x_logarithmic, panel.logarithmic) == ("beta", True, True)
     drawn = {line.label: (np.asarray(line.x), np.asarray(line.y)) for line in panel.lines}
@@ -149,7 +151,7 @@ def test_estimates_of_one_step_are_drawn_over_beta(tmp_path: Path) -> None:
 
 
 def test_estimates_of_many_steps_are_drawn_over_steps(tmp_path: Path) -> None:
-    found = sections(compare_runs([checks(tmp_path / "a.h5", [0, 5, 9], [0.1])]))
+    found = sections(compare_runs([checks(tmp_path / "a.h5", [0, 5, 9], [0.1])]), LAYOUT)
     panel = panels(found, "Gradients against the true one")["gradients/angle_degrees"]
     assert panel.x_label == "step"
     assert {tuple(np.asarray(line.x).tolist()) for line in panel.lines} == {(0, 5, 9)}
@@ -163,7 +165,7 @@ def test_a_game_has_a_panel_a_context_and_the_mean_of_the_rest(tmp_path: Path) -
         for step in range(3):
             for context in range(2):
                 log.log("metrics", Game(step, context, 10.0**-step + context, 1.0 + context + step))
-    found = panels(sections(compare_runs([tmp_path / "g.h5"])), "Exploitability")
+    found = panels(sections(compare_runs([tmp_path / "g.h5"]), LAYOUT), "Exploitability")
     assert list(found) == [
         "metrics/exploitability-context 0",
         "metrics/exploitability-context 1",
@@ -171,6 +173,34 @@ def test_a_game_has_a_panel_a_context_and_the_mean_of_the_rest(tmp_path: Path) -
     ]
     assert np.asarray(found["metrics/certificate"].lines[0].y).tolist() == [1.5, 2.5, 3.5]
     assert "mean over 2 contexts" in found["metrics/certificate"].note
+
+
+def test_without_a_layout_every_column_has_a_figure(tmp_path: Path) -> None:
+    found = sections(compare_runs([checks(tmp_path / "a.h5", [0, 5, 9], [0.1])]))
+    assert list(panels(found, "Curves")) == [
+        "gradients/beta",
+        "gradients/angle_degrees",
+        "gradients/asymmetry",
+    ]
+    assert len(found) == 1
+
+
+def test_a_layout_names_the_sections_and_leaves_counters_out(tmp_path: Path) -> None:
+    layout = Layout(
+        (Topic("Rest"), Topic("Sizes", ("s_*",), leave_out=("*_error",))), counters=("epoch",)
+    )
+    names = ["s_a", "s_error", "epoch", "cost", "Sizes"]
+    columns = [("step", int), *((name, float) for name in names)]
+    kind = make_dataclass("Row", columns)
+    with open_run(tmp_path / "a.h5", tables={"metrics": kind}, config={}, seed=0) as log:
+        for step in range(2):
+            log.log("metrics", kind(step, *(step + 1.0 for _ in names)))
+    found = sections(compare_runs([log.path]), layout)
+    assert [each.title for each in found] == ["Rest", "Sizes"]
+    assert list(panels(found, "Sizes")) == ["metrics/s_a"]
+    assert list(panels(found, "Rest")) == ["metrics/cost", "metrics/Sizes"]
+    text = page(compare_runs([log.path]), layout=layout)
+    assert [text.count(f">{each}</h2>") for each in ("Rest", "Sizes")] == [1, 1]
 
 
 def test_the_page_holds_the_numbers_and_needs_nothing_else(seeds: list[Path]) -> None:
