@@ -137,11 +137,9 @@ class Circuit:
                 columns |= {"y": nudge.target, "beta": nudge.beta.expand(-1, field.n_output)}
             if isinstance(dynamics, Symmetrised):
                 rest, excess = dynamics.origin, dynamics.excess
-                base = None if excess is None else rest + excess
+                base = rest if excess is None else rest + excess
                 parts = {"rest": rest, "slope": dynamics.slope, "base": base}
-                for name, whole in parts.items():
-                    if whole is not None:
-                        columns[name] = field.split(whole)[k]
+                columns |= {name: field.split(whole)[k] for name, whole in parts.items()}
             for name, values in columns.items():
                 setattr(group, name, self._padded(values))
 

@@ -19,7 +19,7 @@ from bioplaus.engines.circuit import (
 from bioplaus.engines.package import METHODS, check_choice, duration, generated
 from bioplaus.errors import InputError
 from bioplaus.fields import VectorField
-from bioplaus.nudging import Deviations, Layered, Symmetrised, Whole
+from bioplaus.nudging import Confined, Deviations, Layered, Symmetrised, Whole
 from bioplaus.solvers import AbstractDynamics, AbstractSolver
 from bioplaus.solvers.base import Carry
 
@@ -151,7 +151,7 @@ def _served(dynamics: AbstractDynamics, s: Tensor) -> Layered:
     """
     if isinstance(dynamics, Whole):
         require_circuit(dynamics.field)
-    if type(dynamics) not in (Layered, Deviations, Symmetrised) or s.is_complex():
+    if type(dynamics) not in (Layered, Deviations, Symmetrised, Confined) or s.is_complex():
         what = "complex states" if s.is_complex() else type(dynamics).__name__
         raise InputError(no_circuit(what))
     assert isinstance(dynamics, Layered)

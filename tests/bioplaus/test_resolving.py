@@ -130,7 +130,7 @@ REFUSED = [
     ("cost", dict, "is no cost but dict"),
     ("activation", "reul", "did you mean relu?"),
     ("activation", int, "is a type"),
-    ("solver", "newton", "use one of euler, sweeps, anderson"),
+    ("solver", "newton", "use one of euler, sweeps, symmetric-sweeps"),
     ("solver", int, "is no solver but int"),
     ("optimizer", "adagrad", "use one of sgd, momentum, adam"),
     ("optimizer", 3, "is no optimizer but int"),
