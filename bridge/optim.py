@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from bridge.calling import Answered
 from bridge.errors import InputError, RunFailed
@@ -354,11 +353,16 @@ def _wide(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *(1 for _ in like.shape[1:])) if values.ndim else values
 
 
+def _whole(value: Tensor) -> Tensor:
+    """Gather a sharded value, of which float() would give this process's part only."""
+    # only a DTensor has the method; importing its class takes as long as half of torch
+    gather = getattr(value, "full_tensor", None)
+    return value if gather is None else gather()
+
+
 def _clipped(updates: Mapping[str, Tensor], limit: float, step: int) -> Mapping[str, Tensor]:
     norms = [torch.linalg.vector_norm(update) for update in updates.values()]
-    # for sharded tensors, float() would give this process's part only
-    whole = [n.full_tensor() if isinstance(n, DTensor) else n for n in norms]
-    norm = float(torch.linalg.vector_norm(torch.stack(whole)))
+    norm = float(torch.linalg.vector_norm(torch.stack([_whole(norm) for norm in norms])))
     if not math.isfinite(norm):
         raise RunFailed(f"the norm of the updates is {norm} at step {step}; lower learning_rate")
     if norm <= limit:

@@ -67,6 +67,14 @@ def test_reading_a_log_needs_no_torch(tmp_path: Path) -> None:
         assert "h5py" in found
 
 
+@pytest.mark.parametrize("name", ["LeakyField", "fit"])
+def test_defining_and_fitting_a_field_import_no_rarely_used_part_of_torch(name: str) -> None:
+    code = f"import json, sys\nfrom bioplaus import {name}\nprint(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    rare = {"sympy", "torch.distributed.tensor", "h5py", "scipy", "click", "rich", "matplotlib"}
+    assert rare.isdisjoint(json.loads(done.stdout))
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_starting_measures_every_line() -> None:
     command = [sys.executable, "benchmarks/startup.py", "--json", "--runs", "1"]
