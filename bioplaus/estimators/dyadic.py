@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,22 @@ def _nudges(cost: AbstractCost, target: Tensor, beta: Tensor) -> tuple[Nudge, Nu
     return Nudge(cost, target, beta / 2), Nudge(cost, target, -beta / 2)
 
 
-class Dyad(AbstractDynamics):
+F = TypeVar("F", bound=VectorField)
+
+
+class _AbstractDyad(AbstractDynamics, Generic[F]):
+    """A pair of states of a field, nudged in opposite directions."""
+
+    def __init__(
+        self, field: F, drive: Tensor, cost: AbstractCost, target: Tensor, beta: Tensor
+    ) -> None:
+        """Fix the clamped input, the cost and the strength [B, 1]."""
+        self.field, self.drive = field, drive
+        self.cost, self.target, self.beta = cost, target, beta
+        self.nudges = _nudges(cost, target, beta)
+
+
+class Dyad(_AbstractDyad[LayeredField]):
     """ds+-/dt = mu(m) +- J(m)^T d / 2 -+ (beta/2) c(s+-), with m = (s+ + s-)/2, d = s+ - s-.
 
     These are descent in d and ascent in m on d . mu(m) - (beta/2) (C(s+) + C(s-)). The mean relaxes
@@ -35,17 +51,9 @@ class Dyad(AbstractDynamics):
     """
 
     def __init__(
-        self,
-        field: LayeredField,
-        drive: Tensor,
-        cost: AbstractCost,
-        target: Tensor,
-        beta: Tensor,
+        self, field: LayeredField, drive: Tensor, cost: AbstractCost, target: Tensor, beta: Tensor
     ) -> None:
-        """Fix the clamped input, the cost and the strength [B, 1]."""
-        self.field, self.drive = field, drive
-        self.cost, self.target, self.beta = cost, target, beta
-        self.nudges = _nudges(cost, target, beta)
+        super().__init__(field, drive, cost, target, beta)
         layers = tuple(range(len(field.layers)))
         self.order = layers[::-1]
         self.groups = tuple(sorted(field.groups, key=lambda group: self.order[0] not in group))
@@ -110,24 +118,11 @@ class Dyad(AbstractDynamics):
         self.field.confine(own.add_(step), k)
 
 
-class WholeDyad(AbstractDynamics):
+class WholeDyad(_AbstractDyad[VectorField]):
     """The same dynamics for any vector field, all units at once."""
 
     groups = ((0,),)
     order = (0,)
-
-    def __init__(
-        self,
-        field: VectorField,
-        drive: Tensor,
-        cost: AbstractCost,
-        target: Tensor,
-        beta: Tensor,
-    ) -> None:
-        """Fix the clamped input, the cost and the strength [B, 1]."""
-        self.field, self.drive = field, drive
-        self.cost, self.target, self.beta = cost, target, beta
-        self.nudges = _nudges(cost, target, beta)
 
     @property
     def depth(self) -> int:

@@ -111,12 +111,8 @@ class LayeredLinearisation(AbstractLinearisation):
     def jvp(self, v: Tensor) -> Tensor:
         g, d = self._factors
         parts, out = self._split(v if d is None else v * d), torch.empty_like(v)
-        for there, into in zip(self._split(out), self.wires.within, strict=True):
-            base = None
-            for j, wire in into:
-                base = wire.add(base, parts[j], there)
-            if base is None:
-                there.zero_()
+        for k, there in enumerate(self._split(out)):
+            self.wires.sum(None, k, parts, there)
         return (out if g is None else out.mul_(g)).sub_(v)
 
     def vjp(self, v: Tensor) -> Tensor:
