@@ -35,7 +35,7 @@ STEPS_AN_EPOCH = 3
 
 
 def command(size: int, args: list[str], restarts: int = 0) -> list[str]:
-    """A command line for so many processes."""
+    """A command line that runs in this number of processes."""
     many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
     many += [f"--max-restarts={restarts}"]
     return [sys.executable, *(many if size > 1 else []), str(ROOT / "cli.py"), *args]
@@ -47,7 +47,7 @@ def environment() -> dict[str, str]:
 
 
 def run(size: int, args: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command line in so many processes until it ends."""
+    """Run a command line in this number of processes until it ends."""
     return subprocess.run(command(size, args), env=environment(), capture_output=True, text=True)
 
 
@@ -104,7 +104,7 @@ def kill_one(path: Path, args: list[str], size: int, steps: int, random_: random
 
 
 def main() -> None:
-    """Kill as often as asked, in runs of two and of four processes alternately."""
+    """Kill the given number of times, in runs of two and of four processes alternately."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     folder.mkdir(parents=True, exist_ok=True)

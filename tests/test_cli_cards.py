@@ -21,7 +21,7 @@ def lines(path: Path, *rows: object) -> Path:
 
 
 def told(log: Path, command: str, *args: object) -> Card:
-    """Run a command; give the card of its log, which its stderr has told as well."""
+    """Run a command; give the card of its log, which stderr shows as well."""
     where = "--log" if command == "preference-train" else "--out"
     result = call(command, *args, where, log, "--json")
     assert result.exit_code == 0, result.output

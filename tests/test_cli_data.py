@@ -166,7 +166,7 @@ def test_a_reader_by_name_reads_a_file(here: Path) -> None:
 
 
 def call_in(here: Path, *args: str) -> dict[str, Any]:
-    """What a process of its own says, in which packages of this folder are installed."""
+    """The output of a process in which the packages of this folder are installed."""
     env = os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, str(ROOT / "cli.py"), *args]
     done = subprocess.run(line, cwd=here, env=env, capture_output=True, text=True)

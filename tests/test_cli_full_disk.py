@@ -112,7 +112,7 @@ def test_a_full_disk_ends_a_command_with_one_line(
 
 
 def look(disk: Path, name: str, command: list[object]) -> None:
-    """What a command has left is whole, and it goes on where it can."""
+    """What a command has left is complete, and a run can be resumed."""
     log = disk / "run.h5"
     legal = {"saved"} if name == "sweep" else {log.name, checkpoint_folder(log).name}
     assert {each.name for each in disk.iterdir()} <= legal

@@ -23,7 +23,7 @@ SMALL = ["--sizes", "8,12,5", "--batch", "4"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The log of a short run, with a check on the way."""
+    """The log of a short run with a gradient check."""
     out = tmp_path_factory.mktemp("run") / "run.h5"
     args = ["--hidden", "24", "--epochs", "1", "--set", "data.train_size=400", "--quiet"]
     args += ["--set", "data.test_size=100", "--check-gradients-every", "4", "--out", str(out)]
@@ -74,7 +74,7 @@ LINEAR += ["--oracle", "unrolled", "--oracle", "implicit"]
 
 
 def strictly(text):
-    """JSON without the words NaN and Infinity, which it does not have."""
+    """Parse JSON; refuse the words NaN and Infinity, which are not JSON."""
 
     def refuse(word):
         raise AssertionError(f"{word} in JSON")

@@ -128,7 +128,7 @@ def test_an_endpoint_trains_and_its_bill_is_in_the_log():
 
 
 def test_an_endpoint_that_fails_costs_no_step_and_the_run_goes_on_with_more_patience():
-    """The line names the call; what does not decide a number may be another when it goes on."""
+    """The error names the call; settings that affect no number may change on resumption."""
     fails = []
 
     def now_and_then(exchange):

@@ -25,7 +25,7 @@ WORDS = ["good", "bad", "fine", "poor", "why", "now"]
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Whoever says good or fine is chosen; told as text, as messages and as votes."""
+    """Answers with good or fine are chosen; written as text, as messages and as votes."""
     rows = []
     for i in range(24):
         prompt = f"why now {i}"
@@ -149,7 +149,7 @@ def test_refusals(pairs, tmp_path, monkeypatch):
 
 
 def test_what_nash_md_takes_as_a_model_is_an_encoder_too(tmp_path):
-    """A model, and an adapter on one, give the hidden states that they have as policies."""
+    """A model and an adapter give the same hidden states as when loaded as policies."""
     pytest.importorskip("peft")
     causal = small_model("causal", tmp_path / "causal")
     policy = load_policy(str(causal), lora=Lora(rank=2), seed=1)
@@ -188,7 +188,7 @@ def test_rlhf_takes_its_reward_from_a_bradley_terry_model_only(pairs, tmp_path, 
     torch.testing.assert_close(said, judge(prompts, a, b), rtol=0, atol=1e-6)
     assert torch.equal(reward(prompts, a)[1:], reward(prompts[1:], a[1:]))
     earned = read_run(tmp_path / "run.h5").table("metrics")["reward"]
-    # The policy learns the answer of the highest reward, which need be none that anyone judged.
+    # The policy learns the answer with the highest reward, which nobody need have judged.
     best = float(reward(["why now"] * 4, ["good", "bad", "why", "now"]).max())
     assert earned[:5].mean() < earned[-5:].mean() == pytest.approx(best, abs=0.1)
     assert reward([], []).shape == (0,)

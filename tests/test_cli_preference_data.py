@@ -38,7 +38,7 @@ def lines(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def card_of(log: Path, *args: object) -> Card:
-    """Run a command; its card, which stands on stderr and in the log."""
+    """Run a command; give its card, which is on stderr and in the log."""
     result = call(*map(str, args), "--quiet")  # type: ignore[arg-type]
     assert result.exit_code == 0, result.output
     (card,) = cards_of(read_run(log).events)

@@ -75,7 +75,7 @@ def test_each_log_is_that_of_its_own_run(tmp_path: Path, dtype: str) -> None:
         assert run["summary"]["test_error"] == pytest.approx(other.events[-1]["of"]["test_error"])
         told = [event["text"] for event in log.events if event["kind"] == "program"]
         assert told == ["updates are those of 8 runs together"]
-    # a log can be made longer alone, as any other
+    # like any other, a log can be extended alone
     longer = call("eqprop-run", "--resume", "--reschedule", "--epochs=4", "--quiet", "--out",
                   said["runs"][0]["log"])  # fmt: skip
     assert longer.exit_code == 0, longer.output

@@ -88,7 +88,7 @@ VOTES = "context,item_a,item_b,winner\n"
 
 
 def votes(folder: Path, copies: int = 30) -> Path:
-    """One vote a row: in wet a > b > c > a in a cycle, in dry a beats all."""
+    """One vote per row: in wet a > b > c > a, a cycle; in dry a beats all."""
     rows = {"wet": ["a,b,a", "b,c,b", "c,a,c"], "dry": ["a,b,a", "c,a,a", "b,c,tie"]}
     file = folder / "votes.csv"
     lines = [f"{name},{row}" for name, own in rows.items() for row in own for _ in range(copies)]

@@ -23,7 +23,7 @@ WHAT = {"dataset", "field", "estimator", "cost"}
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder beside that of the code, which imports what lies with it."""
+    """A folder next to that of the code, which imports its own neighbours."""
     (tmp_path / "code").mkdir()
     (tmp_path / "work" / "deep").mkdir(parents=True)
     (tmp_path / "code" / "mine.py").write_text(f"import lies_beside\n{CODE}")
@@ -38,7 +38,7 @@ def noted(path: Path | str) -> dict[str, str]:
 
 
 def compared(log: str, *args: object) -> tuple[float, list[str]]:
-    """What gradcheck makes of a log's network, and its warnings."""
+    """The result of gradcheck on a log's network, and its warnings."""
     check = ["gradcheck", "--from-run", log, "--batch", 3, "--beta", 1e-3, "--json"]
     done = call(*check, "--estimator", "asym-ep", "--out", "g.h5", "--overwrite", *args)
     assert done.exit_code == 0, done.output
@@ -92,7 +92,7 @@ def test_a_sweep_runs_it(here: Path) -> None:
 
 @pytest.mark.slow
 def test_several_processes_run_it(here: Path) -> None:
-    """The same bits as one, and from another folder too."""
+    """Two processes give the same bits as one, also from another folder."""
     weights = []
     for size in (1, 2):
         log = f"{size}.h5"

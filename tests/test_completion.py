@@ -46,7 +46,7 @@ complete -C "{text}"
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make the program what it is where it is installed: a word on the path."""
+    """Put the program on the path, as an installation does."""
     program = tmp_path / "bin" / "bioplaus"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\n{ENTRY}")
@@ -59,7 +59,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def offered(shell: str, line: str) -> list[str]:
-    """What a shell offers after a line, of which the last word is begun."""
+    """What a shell offers to complete the last word of a line."""
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} here")
     words = line.split(" ")

@@ -45,7 +45,7 @@ def test_each_text_is_most_what_it_is_called(known):
 
 def test_raters_are_a_cycle_of_tastes():
     assert sorted(map(tuple, experiment.TASTES.tolist())) == [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
-    assert experiment.TASTES.sum(0).tolist() == [3, 3, 3]  # on the whole all are worth the same
+    assert experiment.TASTES.sum(0).tolist() == [3, 3, 3]  # all are worth the same in total
 
 
 def test_style_counts_its_rules():

@@ -87,7 +87,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
 
 
 def told_no(args: list[object]) -> str:
-    """What a command says that refuses, in one line."""
+    """The one line with which a command refuses."""
     result = call(str(args[0]), *args[1:])
     assert refused(result)
     return result.stderr
@@ -149,7 +149,7 @@ def test_a_run_that_was_ended_is_made_longer_and_ended_and_made_longer(
 
 
 MIXED = ["--algorithm", "nash-md", "--set", "mixture=0.5"]
-# What goes over a run's length, and where it is set.
+# Schedules over a run's length, and the keys that set them.
 SCHEDULES = [
     ("eqprop-run", ["--set", "optimizer.schedule=cosine"], "optimizer.schedule=cosine"),
     ("eqprop-run", ["--set", "optimizer.schedule=linear"], "optimizer.schedule=linear"),

@@ -12,7 +12,7 @@ from tests.command_line import call, refused
 
 
 def save(folder: Path, files: dict[str, str]) -> None:
-    """Save a model of such files, over whatever is there."""
+    """Save a model with these files, replacing what is there."""
     with new_folder(folder, overwrite=True) as fresh:
         for name, text in files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def python(text: str) -> list[str]:
 
 
 def jobs(folder: Path, *texts: str) -> list[Job]:
-    """One job a text; none leaves a log."""
+    """One job per text; none leaves a log."""
     return [Job(folder / f"{i}.h5", {"seed": i}, python(t)) for i, t in enumerate(texts)]
 
 
@@ -67,7 +67,7 @@ def test_a_keeper_that_is_killed_is_a_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_reaches_the_command_once(tmp_path: Path, number: int) -> None:
-    """Both that of preemption and that of a limit; sent twice, as Slurm may, it comes once."""
+    """The signals of preemption and of a time limit; one that Slurm sends twice counts once."""
     text = f"""
 import os, signal, sys, time
 assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
@@ -132,7 +132,7 @@ os.kill({os.getpid()}, {int(number)})
 
 @pytest.mark.slow
 def test_a_sweep_of_jobs_is_its_runs(tmp_path: Path) -> None:
-    """Stopped by Ctrl-C with exit 75, and gone on with: the rows of runs that nothing stopped."""
+    """Stopped by Ctrl-C with exit code 75 and continued: the rows of uninterrupted runs."""
     log_less = ["--set", "log_every=500", "--iterations", "4000", "--seeds", "0..1"]
     program = [sys.executable, "cli.py", "nash-md", *NASH, *log_less]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -148,7 +148,7 @@ def test_a_sweep_of_jobs_is_its_runs(tmp_path: Path) -> None:
     index = json.loads((cut / "index.json").read_text())
     assert {entry["status"] for entry in index["runs"]} <= {"stopped", "finished"}
     assert all(entry["job_id"] for entry in index["runs"])
-    # where the package is found does not depend on the folder that it is called in
+    # the package is found from any folder
     program[1] = str(ROOT / "cli.py")
     again = [*program, *HERE, "--out", str(cut), "--resume"]
     done = subprocess.run(again, cwd=tmp_path, stderr=subprocess.PIPE)
@@ -158,7 +158,7 @@ def test_a_sweep_of_jobs_is_its_runs(tmp_path: Path) -> None:
 
 
 def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> Path:
-    """Programs of a Slurm that notes what it is told; gives the file of the calls."""
+    """Stand-ins for Slurm's programs that note their calls; gives the file of the calls."""
     calls = folder / "calls"
     programs = {"srun": "", "sacct": "", "scancel": ""} | programs
     for name, body in programs.items():
@@ -202,7 +202,7 @@ def test_what_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_cancelled_jobs_count_as_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting in the queue: what Slurm says of them is all there is."""
+    """Jobs wait in the queue: only Slurm knows their state."""
     here, folder = tmp_path / "bin", tmp_path / "runs"
     here.mkdir()
     state = 'echo "JobID|State|NodeList"; echo "101|CANCELLED by 0|None"'

@@ -35,7 +35,7 @@ def command_lines(text: str) -> list[str]:
 
 
 def simple_commands(line: str) -> list[list[str]]:
-    """The words of each command of a line, without variables set and redirections."""
+    """The words of each command in a line, without assignments and redirections."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;<>")
     lexer.whitespace_split = True
     commands: list[list[str]] = [[]]
@@ -53,7 +53,7 @@ def simple_commands(line: str) -> list[list[str]]:
 def check_arguments(
     command: click.Command, arguments: list[str], parent: click.Context | None = None
 ) -> str | None:
-    """Parse as click does, values of files aside, and run nothing.
+    """Parse like click, except for the values of files, and run nothing.
 
     Returns:
         The name of the innermost command.

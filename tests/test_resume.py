@@ -199,7 +199,7 @@ def test_goes_on_after_many_ends_and_past_damage(
     assert command(args, end_at(10, signal.SIGTERM, True)) == 75
     assert command(args) == 0
     assert same_as(path, references[name])
-    # A run that has finished stays as it is, and says again what it said.
+    # A finished run stays as it is, and prints its summary again.
     before = path.read_bytes()
     said = json.loads(call(*args, "--json").stdout)
     assert len(said) > 1
@@ -301,7 +301,7 @@ def test_what_would_give_other_numbers_is_refused(
     assert refused(call("eqprop-run", "--resume"), "--out")
     assert refused(call("preference-train", "--resume", "--out", tmp_path / "m"), "--log")
     assert path.read_bytes() == before
-    # With the same values given again it goes on.
+    # With the same values it continues.
     assert command(["eqprop-run", "--resume", *args]) == 0
 
 
@@ -364,7 +364,7 @@ def test_a_second_sigterm_costs_no_checkpoint(
     arguments: dict[str, list[object]], references: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     def twice() -> None:
-        end_at(5, signal.SIGTERM, True)()  # once as the step ends, once when it is saved
+        end_at(5, signal.SIGTERM, True)()  # once at the end of the step, once when it is saved
         original = Session._save
 
         def save(self: Session, *given: object) -> None:

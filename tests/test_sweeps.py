@@ -35,12 +35,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def python(text: str, *args: object) -> list[str]:
-    """A process that runs a few lines of Python, without what takes long to import."""
+    """A process that runs a few lines of Python without slow imports."""
     return [sys.executable, "-S", "-c", text, *map(str, args)]
 
 
 def jobs(folder: Path, *texts: str) -> list[Job]:
-    """One job a text; none leaves a log."""
+    """One job per text; none leaves a log."""
     return [Job(folder / f"{i}.h5", {"seed": i}, python(t)) for i, t in enumerate(texts)]
 
 
@@ -233,7 +233,7 @@ assert len(alive) == 1
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_real_sweep_costs_nothing(tmp_path: Path) -> None:
-    """Stopped with exit 75 and gone on with: the rows of runs that were never stopped."""
+    """Stopped with exit code 75 and continued: the rows equal those of uninterrupted runs."""
     game = ["--game", "rock-paper-scissors", "--set", "votes=5", "--set", "log_every=500"]
     command = [
         "nash-md",

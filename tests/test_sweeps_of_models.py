@@ -29,7 +29,7 @@ SWEPT = {
 
 
 class Here(AbstractLauncher):
-    """Runs the commands in this process, which has imported already what takes long to import."""
+    """Runs the commands in this process, which has already imported the slow packages."""
 
     poll_seconds = 0.0
 
@@ -64,7 +64,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(name: str, here: Path, steps: int = 2) -> list[object]:
-    """A small run of a command, all but where it writes."""
+    """A small run of a command, without its output paths."""
     files = {"pairs": PAIRS, "prompts": EXAMPLES[:4], "examples": EXAMPLES}
     for kind, rows in files.items():
         (here / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -115,7 +115,7 @@ def test_each_run_has_its_own_model(tmp_path: Path, name: str) -> None:
 
 
 def without_card(found: dict[str, str]) -> dict[str, str]:
-    """All but what names the run's own place."""
+    """Everything except the paths of the run itself."""
     return {name: each for name, each in found.items() if not name.endswith("README.md")}
 
 

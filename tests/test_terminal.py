@@ -30,7 +30,7 @@ slow = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
-    """Forks inherit what is imported, and what is found out about the machine."""
+    """Forks inherit the imports and the facts about the machine."""
     importlib.import_module("nlhf.training")
     provenance()
 
@@ -42,7 +42,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def process(args: list[object], out: str, err: str, encoding: str = "utf-8") -> tuple[int, str]:
-    """Run a command in a process, its streams where a path says, closed or with no reader.
+    """Run a command in a process whose streams go to a path, are closed or have no reader.
 
     The process is forked from this one, which has imported everything already.
 
@@ -182,7 +182,7 @@ def test_a_name_beyond_the_terminals_encoding_is_an_escape(tmp_path: Path) -> No
 
 
 def on_a_terminal(path: Path, before: Callable[[], None] = lambda: None) -> tuple[int, int]:
-    """Start a long run on a terminal of its own; give its process and the terminal's other end."""
+    """Start a long run on its own terminal; give its process and the terminal's other end."""
     words = [*CLI.split(), *NASH[:-1], "6000", "--set", "votes=5", "--out", str(path)]
     pid, master = pty.fork()
     if pid == 0:
@@ -220,7 +220,7 @@ def test_under_nohup_a_run_outlives_its_terminal(tmp_path: Path) -> None:
 
 @slow
 def test_a_pager_that_stops_reading_does_not_stop_a_run() -> None:
-    """More is printed than a pipe holds, and nobody reads it."""
+    """The command prints more than a pipe holds, and nobody reads it."""
     text = """
 import sys, time
 from bridge import terminal

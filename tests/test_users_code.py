@@ -42,7 +42,7 @@ NASH = ["nash-md", "--game", "rock-paper-scissors", "--iterations", 10, "--seed"
 
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
-    """Forks inherit what is imported, and what is found out about the machine."""
+    """Forks inherit the imports and the facts about the machine."""
     importlib.import_module("nlhf.training")
     provenance()
 

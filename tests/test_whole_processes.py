@@ -46,7 +46,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def made_by_runs(path: Path) -> list[Path]:
-    """Checkpoints of a run, newest first, without a user's files of such names."""
+    """Checkpoints of a run, newest first, without a user's files of similar names."""
     return [each for each in checkpoints(checkpoint_folder(path)) if each.name not in MINE]
 
 
@@ -65,21 +65,21 @@ def litter(folder: Path) -> None:
 
 
 def untouched(folder: Path) -> bool:
-    """Whether these are there as they were, and nothing else."""
+    """Whether these files are unchanged, and there are no others."""
     found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
     return found == dict.fromkeys(MINE, "mine")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happens to."""
+    """An undisturbed run."""
     path = tmp_path_factory.mktemp("whole") / "run.h5"
     assert call(*NASH, "--out", path).exit_code == 0
     return path
 
 
 def rows(path: Path) -> dict[int, list[float]]:
-    """What a log says of each step that it has."""
+    """The rows of a log by step."""
     table = read_run(path).table()
     values = zip(*(each.tolist() for each in table.values()), strict=True)
     return dict(zip(table["step"].tolist(), map(list, values), strict=True))
@@ -129,7 +129,7 @@ def _replaced(path: Path) -> None:
 def test_a_run_whose_log_goes_away_stops_with_a_checkpoint(
     tmp_path: Path, lose: Callable[[Path], object], how: str
 ) -> None:
-    """The log is looked for every five seconds; a run that lasts longer notices before its end."""
+    """A run checks every five seconds that its log exists, so a longer run notices the loss."""
     path = tmp_path / "folder" / "run.h5"
     process = start(path, "--iterations", "1000000")
     wait_for_checkpoint(process, path)

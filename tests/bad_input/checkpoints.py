@@ -18,7 +18,7 @@ PATHS = ["../run.h5", "/etc/passwd", "../../../etc/passwd", "tensors.safetensors
 
 
 def damage(rng: random.Random, folder: Path) -> None:
-    """Spoil a checkpoint in one way, in which it is not signed anew."""
+    """Spoil a checkpoint in one way, without signing it again."""
     path = folder / rng.choice([MANIFEST, STATE, TENSORS])
     data = path.read_bytes()
     manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -45,7 +45,7 @@ def damage(rng: random.Random, folder: Path) -> None:
 
 
 def foreign(rng: random.Random, folder: Path) -> None:
-    """Spoil a checkpoint and sign it: whole, but of no use to its run."""
+    """Spoil a checkpoint and sign it again: it is intact, but useless to its run."""
     tensors, state = folder / TENSORS, folder / STATE
     kind = rng.randrange(3)
     if kind == 0:
@@ -79,5 +79,5 @@ def _walk(value: Any, places: list[Callable[[Any], None]]) -> None:
 
 
 def placing(into: dict[str, Any], key: str) -> Callable[[Any], None]:
-    """What puts a value under a key."""
+    """Make the function that puts a value under a key."""
     return lambda value: into.__setitem__(key, value)

@@ -79,7 +79,7 @@ SPECS = ["tiny:", "tiny:a", "tiny:a,a", "tiny:a,,b", "tests.trainers:nothing", "
 
 
 def wrong_option(rng: random.Random) -> list[str]:
-    """An option that is not there, or one with a value that it cannot have."""
+    """An unknown option, or an option with an illegal value."""
     odd = word(rng)
     both = rng.choice(["eqprop-run", "nash-md"])
     runner = rng.choice([["nash-md", *MODEL], [*TRAIN, "--out", "o"], WARM])
@@ -123,7 +123,7 @@ def wrong_option(rng: random.Random) -> list[str]:
 
 
 def line(rng: random.Random, here: Path) -> list[str]:
-    """A command line that must be refused, in a folder of what it might read or destroy."""
+    """A command line that must be refused, in a folder of files that it might read or destroy."""
     models.texts(here)
     (here / "mine.h5").write_bytes(b"mine")
     (here / "mine").mkdir()

@@ -8,7 +8,7 @@ from tests.bad_input.refusing import given
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many bad inputs there were, by kind."""
+    """Print the number of bad inputs by kind."""
     if given:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(given.items()))
         terminalreporter.write_line(f"bad inputs: {given.total()} ({kinds})")

@@ -77,15 +77,15 @@ def header(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def with_header(head: object, body: bytes) -> bytes:
-    """Put one together, right or wrong."""
+    """Put a safetensors file together, valid or not."""
     text = head if isinstance(head, bytes) else json.dumps(head).encode()
     return struct.pack("<Q", len(text)) + text + body
 
 
 def bad_safetensors(rng: random.Random, good: bytes) -> bytes:
-    """A file that is no whole safetensors file, or holds other tensors than it must."""
+    """A damaged safetensors file, or one with the wrong tensors."""
     head, body = header(good)
-    # what comes after the hidden states is no part of an encoder
+    # an encoder ends with the hidden states
     name = rng.choice([each for each in head if each not in ("__metadata__", "lm_head.weight")])
     kind = rng.randrange(9)
     if kind == 0:
@@ -174,7 +174,7 @@ WRONG: dict[str, Mapping[str, list[Any]]] = {
 
 
 def bad_json(rng: random.Random, name: str, good: bytes) -> bytes:
-    """A settings file that is no JSON object, or has a wrong value."""
+    """A settings file that is not a JSON object, or has an illegal value."""
     settings = json.loads(good)
     kind = rng.randrange(4)
     if kind == 0:
@@ -187,7 +187,7 @@ def bad_json(rng: random.Random, name: str, good: bytes) -> bytes:
 
 
 def signed(folder: Path) -> None:
-    """Let a preference model's description have the hashes of what is there."""
+    """Update the hashes in a preference model's description."""
     path = folder / "preference.json"
     facts = json.loads(path.read_bytes())
     facts["sha256"] = {
@@ -197,7 +197,7 @@ def signed(folder: Path) -> None:
 
 
 def makers(good: Path) -> dict[str, Maker]:
-    """One maker a kind of folder."""
+    """One maker per kind of folder."""
 
     def maker(kind: str, name: str, readers: str, files: list[str]) -> Callable[..., list[str]]:
         def make(rng: random.Random, here: Path) -> list[str]:

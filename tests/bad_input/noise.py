@@ -8,7 +8,7 @@ import random
 
 
 class Bomb:
-    """A pickle that leaves a file behind where it is loaded."""
+    """A pickle that creates a file when it is loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch executed",)

@@ -27,7 +27,7 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def faults(words: Sequence[str], here: Path, kind: str) -> list[str]:
-    """Run a command in a folder; it must say one line, exit with 2 and leave the folder alone."""
+    """Run a command that must print one line, exit with 2 and leave its folder as it is."""
     given[kind] += 1
     before = dict(contents(here))
     result = CliRunner().invoke(main, list(words))
@@ -50,7 +50,7 @@ def said_of(words: Sequence[str]) -> str:
 def refusals(
     kind: str, make: Maker, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    """Make and give bad inputs of a kind; return what was wrong with their refusals."""
+    """Pass bad inputs of a kind to commands; return what was wrong with the refusals."""
     wrong = []
     for seed in range(count):
         here = tmp_path / str(seed)

@@ -39,7 +39,7 @@ LOG = {"preference-train": "--log"}
 
 
 def line(name: str) -> list[object]:
-    """The command that starts a run or goes on with it."""
+    """The command that starts a run or continues it."""
     return [*COMMANDS[name], LOG.get(name, "--out"), "run.h5", "--resume", "--quiet"]
 
 
@@ -82,7 +82,7 @@ def test_what_is_damaged_is_named_and_not_used(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One of the two, or both: the rows, the weights and the model are those of a whole run."""
+    """If one or both are spoilt, the rows, the weights and the model are those of a whole run."""
     name, folder, reference = stopped
     for seed in range(count):
         rng = random.Random(f"{name} {seed}")
@@ -110,7 +110,7 @@ def test_what_is_of_another_run_is_refused_in_a_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Signed, so that it can be loaded: it fits the run, or one line says that it does not."""
+    """It is signed and can be loaded. Either it fits the run, or one line says that it does not."""
     name, folder, _ = stopped
     codes = set()
     for seed in range(count):

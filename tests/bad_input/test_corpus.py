@@ -58,7 +58,7 @@ AUTO = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModelFor
 
 
 def index(target: str) -> str:
-    """An index that leads to one file."""
+    """An index that points to one file."""
     return json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": target}})
 
 
@@ -68,7 +68,7 @@ def entry(log: object) -> str:
 
 
 def bombs() -> list[Bad]:
-    """Pickles, wherever weights, arrays or texts could be."""
+    """Pickles in place of weights, arrays or texts."""
     found = []
     for name in ("pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.npy"):
         for words in (NASH, WARM, ENCODE):
@@ -105,7 +105,7 @@ def dumped(array: np.ndarray) -> bytes:
 
 
 def paths() -> list[Bad]:
-    """Names that lead out of the folder that they stand in."""
+    """Names that point outside their folder."""
     found = []
     for place in ("../../../../etc/passwd", "/etc/passwd", "../good/base/model.safetensors",
                   "..", "a/../../b.safetensors", "..\\b.safetensors",

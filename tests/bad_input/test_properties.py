@@ -39,7 +39,7 @@ NAME = TEXT.map(lambda text: "zz" + text.replace("\0", "").replace("/", ""))
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A new folder to be in."""
+    """A new working directory."""
     before = Path.cwd()
     with TemporaryDirectory() as name:
         os.chdir(name)
@@ -64,7 +64,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_config(data: st.DataObject) -> list[str]:
-    """A known key whose value is none, or an unknown one."""
+    """A known key with an illegal value, or an unknown key."""
     key = data.draw(st.sampled_from(["epochs", "batch_size", "network.hidden", "data.train_size"]))
     value = data.draw(st.floats(max_value=-1) | st.booleans() | TEXT.map(json.dumps))
     unknown = f"{json.dumps(data.draw(NAME))} = 1"
@@ -73,19 +73,19 @@ def a_config(data: st.DataObject) -> list[str]:
 
 
 def a_config_of_bytes(data: st.DataObject) -> list[str]:
-    """Anything after a line that is no TOML."""
+    """Any text after a line that is not TOML."""
     return refusing(["eqprop-run", "c.toml"], c__toml=b"= " + data.draw(st.binary()))
 
 
 def a_table(data: st.DataObject) -> list[str]:
-    """One cell of a good table that is no probability."""
+    """A good table with one cell that is not a probability."""
     cell = data.draw(st.floats().filter(lambda x: not 0 <= x <= 1).map(str) | NAME)
     rows = [["", "a", "b"], ["a", "0.5", json.dumps(cell)], ["b", "0.5", "0.5"]]
     return refusing(["nash-md", "--game", "g.csv"], g__csv="\n".join(map(",".join, rows)).encode())
 
 
 def an_idx_file(data: st.DataObject) -> list[str]:
-    """Images of any bytes; a header of two zeros would be needed."""
+    """Images of random bytes, without the header of two zeros that they need."""
     wrong = data.draw(st.binary().filter(lambda each: each[:2] != b"\0\0"))
     with folder() as here:
         for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",
@@ -96,7 +96,7 @@ def an_idx_file(data: st.DataObject) -> list[str]:
 
 
 def a_line(data: st.DataObject) -> list[str]:
-    """A line that is no JSON object, after good ones."""
+    """A line that is not a JSON object, after good lines."""
     wrong = data.draw(NO_OBJECT | st.binary(min_size=1).map(lambda each: b"x" + each))
     good = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
     words = ["preference-train", "--pairs", "p.jsonl", "--out", "out"]
@@ -111,7 +111,7 @@ def a_log(data: st.DataObject) -> list[str]:
 
 
 def a_command_line(data: st.DataObject) -> list[str]:
-    """A word that is no command, no option, no key, no value."""
+    """A word that is not a command, option, key or value."""
     word = data.draw(NAME)
     command = data.draw(st.sampled_from(["eqprop-run", "nash-md", "gradcheck"]))
     tails = [["--" + word.lstrip("-=") + "x"], ["--set", word + "=1"], ["--device", word],
@@ -144,7 +144,7 @@ def weights(data: st.DataObject, good: Path) -> list[str]:
 
 
 def a_manifest(data: st.DataObject, good: Path) -> list[str]:
-    """The config or the manifest of a model: no object, or no JSON."""
+    """The config or the manifest of a model that is not a JSON object."""
     wrong = data.draw(NO_OBJECT | st.binary().map(lambda each: b"{" + each))
     name, words = data.draw(
         st.sampled_from(

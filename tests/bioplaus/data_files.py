@@ -20,7 +20,7 @@ def pictures(count: int, shape: tuple[int, ...] = (4, 5), seed: int = 0) -> np.n
 
 
 def labels(count: int, classes: int = 3, first: int = 0) -> np.ndarray:
-    """Labels that go round the classes."""
+    """Labels that cycle through the classes."""
     return (np.arange(count) % classes + first).astype(np.uint8)
 
 
@@ -102,7 +102,7 @@ def image_folder(
     suffix: str = ".png",
     count: int = 4,
 ) -> dict[str, np.ndarray]:
-    """Write `count` images a class; give those of each side as stored, class by class."""
+    """Write `count` images per class; give those of each side as stored, class by class."""
     made = {}
     for number, side in enumerate(sides):
         images = []

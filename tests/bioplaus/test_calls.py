@@ -74,7 +74,7 @@ def test_every_public_call_names_an_argument_that_it_does_not_have(name: str) ->
 
 @pytest.mark.parametrize("kind", [*ESTIMATORS.values(), *ORACLES.values(), *SOLVERS.values()])
 def test_every_setting_is_named_as_it_is_spelt(kind: Any) -> None:
-    """A letter less in any setting of any estimator or solver, and it is found."""
+    """If any setting of any estimator or solver lacks a letter, the right name is found."""
     for setting in (field.name for field in dataclasses.fields(kind)):
         wrong = setting[:-1] if len(setting) > 2 else setting + "h"
         assert f"did you mean {setting}? legal: " in told(lambda: kind(**{wrong: 1}))  # noqa: B023

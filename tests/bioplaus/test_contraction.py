@@ -178,7 +178,7 @@ def _task(rows: int = 60):
 
 
 def test_training_keeps_the_radius_that_it_would_have_left_behind():
-    """The same run with and without: the loop's radius, the residual and what was told of it."""
+    """The same run with and without: the loop's radius, the residual and the messages about it."""
     how = {"epochs": 12, "batch_size": 20, "learning_rate": 3e-2, "settling": SETTLING, "seed": 1}
     how |= {"schedule": "constant", "gate": 1e3, "check_rows": 2}
     free = fit(_convolutions(0.6, dtype=torch.float32), _task(), **how)

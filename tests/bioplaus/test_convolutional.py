@@ -60,7 +60,7 @@ def _cosine(a: dict, b: dict) -> float:
     ids=["dsilu", "softmax", "max", "relu6", "clipped"],
 )
 def test_the_exact_rule_is_the_true_gradient_for_independent_feedback(shape, kind):
-    """Of every parameter by itself: the lowest layers are where plain rules go wrong."""
+    """Each parameter is checked by itself, because plain rules go wrong in the lowest layers."""
     net = _net(**({"feedback_gain": 0.5} | kind | shape))
     x, y = _batch()
     truth = Implicit(settling=TIGHT)(net, x, y, COST).updates
@@ -86,7 +86,7 @@ def test_the_plain_rule_has_no_signal_in_the_lowest_layer():
 
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_without_feedback_the_gradient_is_that_of_backpropagation(pool):
-    """The oracle is torch's own network, of which autograd gives the gradient."""
+    """The oracle is torch's own network; autograd gives its gradient."""
     net = _net(feedback="none", activation="relu", pool=pool, **FOUR)
     x, y = _batch()
     own = RecurrentBackprop(settling=TIGHT, dt=1.0, adjoint_tolerance=1e-12)(

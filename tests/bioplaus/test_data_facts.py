@@ -21,7 +21,7 @@ def images(high: float, dtype: Any, count: int = 12, seed: int = 0) -> np.ndarra
 
 
 def load(folder: Path, train: np.ndarray, test: np.ndarray | None = None, **more: Any) -> Dataset:
-    """A data set of these images; the labels go round three classes if not given."""
+    """A data set of these images; by default the labels cycle through three classes."""
     test = images(float(train.max()), train.dtype, 6, seed=1) if test is None else test
     content = {
         "train images": train,

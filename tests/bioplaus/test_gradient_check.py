@@ -65,7 +65,7 @@ def test_signs_are_compared_where_both_are_not_zero():
     assert m["sign_agreement"] == 3 / 4
     apart, _ = measures(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     assert (apart["nonzero_share"], apart["sign_agreement"]) == (0.0, None)
-    # entries of chance, most of them zero in both: half of the signs agree, not nearly all
+    # random entries, most of them zero in both: half of the signs agree, not almost all
     g = torch.Generator().manual_seed(0)
     there = torch.rand(20_000, generator=g) < 0.2
     e, t = (torch.randn(20_000, generator=g) * there for _ in range(2))
@@ -130,7 +130,7 @@ def above_the_bound(seed, hidden, activation, asymmetry, tied, coordinates, line
     kw |= {"tied": True} if tied else {"asymmetry": asymmetry, "feedback_gain": 1.0}
     p = problem(sizes=(3, *hidden, 2), batch=2, seed=seed, gain=0.3, **kw)
     tight = Settling(Sweeps(), 1e-13, 400, 400)
-    # the limit of the vector field, (dmu/dtheta)^T J^-1 c, by a beta that no wall is met with
+    # the limit of the vector field, (dmu/dtheta)^T J^-1 c, at a beta at which no unit meets a wall
     beta = 1e-4
     report = check_gradients(
         p.field, p.x, p.y, cost, ["vector-field"], [beta], ["implicit"], settling=tight, seed=1

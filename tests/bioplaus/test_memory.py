@@ -36,5 +36,5 @@ def test_peak_memory_is_that_of_few_steps(solver):
     )
     few, many = (int(kib) for kib in done.stdout.split())
     state_kib = 200 * 610 * 4 / 1024
-    # keeping one state a step would add 580 of them; allow the allocator four
+    # keeping one state per step would add 580 of them; allow the allocator four
     assert many - few < 4 * state_kib

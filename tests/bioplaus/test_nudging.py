@@ -61,7 +61,7 @@ def test_rows_that_are_taken_keep_their_input_target_strength_and_free_state(kin
     torch.testing.assert_close(got, whole[ROWS], rtol=0, atol=1e-14)
     got = taken.force(some, torch.empty_like(some))
     torch.testing.assert_close(got, whole[ROWS], rtol=0, atol=1e-14)
-    # the rows do differ, or any would do
+    # the rows differ, or the test would show nothing
     assert float((whole[ROWS] - whole[:3]).norm()) > 1e-3
     fewer = taken.take(torch.tensor([1]))
     got = fewer.force(some[1:2].clone(), torch.empty_like(some[1:2]))

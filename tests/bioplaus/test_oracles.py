@@ -167,7 +167,7 @@ def test_the_unrolled_derivative_goes_on_until_it_has_converged():
     assert estimate.free.converged.all()
     (phase,) = estimate.nudged
     assert not phase.converged.any()
-    # of the mode that is slowest to settle so much is left: (1 + dt (w - 1))^T
+    # what is left of the slowest mode: (1 + dt (w - 1))^T
     assert phase.residual.max() == pytest.approx((1 - 0.5 * 0.005) ** 300 / 2**0.5, rel=1e-6)
     assert phase.n_steps.max() == 300
 
@@ -175,7 +175,7 @@ def test_the_unrolled_derivative_goes_on_until_it_has_converged():
 def test_an_adjoint_much_larger_than_the_slope_settles_too():
     p, cost = chain(0.98), get_cost("squared-error")
     (phase,) = RecurrentBackprop(TIGHT)(p.field, p.x, p.y, cost).nudged
-    # to 1e-12 of its own size it settles long before it has to 1e-13 of that of the slope
+    # it reaches 1e-12 of its own size long before 1e-13 of the size of the slope
     assert torch.linalg.vector_norm(phase.s, dim=1).min() > 10
     assert phase.converged.all()
     exact = true_gradient(p, cost)

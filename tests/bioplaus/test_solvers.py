@@ -82,7 +82,7 @@ def test_rows_finish_one_by_one_and_are_left_alone():
 
 
 class Carried(Decay):
-    """Rows that have ended are carried along for as long as more than `least` go on."""
+    """Rows that have ended stay in the batch while more than `least` rows continue."""
 
     least = 0
 

@@ -172,7 +172,7 @@ def test_config_reaches_the_solver():
 def test_unknown_names_in_the_config_list_the_legal_ones():
     with pytest.raises(ValueError, match="vector-field") as caught:
         load_config(EqpropConfig, sets=["estimator.name=backprop", "epochs=0"])
-    assert "epochs" in str(caught.value)  # every error at once
+    assert "epochs" in str(caught.value)  # all errors at once
 
 
 def test_a_bad_data_set_is_an_input_error():

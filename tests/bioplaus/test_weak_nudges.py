@@ -13,7 +13,7 @@ from bioplaus.phases import FULL_NUDGE
 
 X = torch.rand(6, 10, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(6) % 4
-# what loses the digits of 1 / beta in float32 is asked for less
+# less is required in float32, which loses the digits of 1 / beta
 KEPT = {"asym-ep": 1e-5, "vector-field": 1e-5, "holomorphic": 1e-5, "dyadic": 1e-4}
 KEPT |= {"continual": 1e-4, "homeostasis": 1e-5}
 
@@ -44,7 +44,7 @@ def reference(name: str) -> Estimate:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", KEPT)
 def test_an_estimate_is_as_good_at_every_small_beta(name: str, dtype: torch.dtype) -> None:
-    """With the tolerance of `Settling()`, at which a fixed one left an error of a tenth."""
+    """With the tolerance of `Settling()`; a fixed tolerance left an error of a tenth."""
     own: Any = {"continual": {"rate": 0.0}, "homeostasis": {"strength": 0.0}}.get(name, {})
     true = reference(name)
     for beta in (1e-2, 1e-3, 1e-4, 1e-5):

@@ -29,7 +29,7 @@ MANY = zoo.contexts(copies=120)
 
 
 def pupil(objective: Any, estimator: Any = None, **config: Any) -> Any:
-    """What a run shows an objective that has begun."""
+    """What a run passes to an objective once it has begun."""
     net, settings, data = zoo.field(), LoopConfig(**config), zoo.contexts()
     run = SimpleNamespace(
         config=settings,

@@ -58,7 +58,7 @@ REFUSED = {"checkpoint": "a checkpoint", "sealed": "sealing", "written": "rows o
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int = DISK) -> Iterator[Path]:
-    """Mount an in-memory file system of so many bytes under a folder.
+    """Mount an in-memory file system of the given size under a folder.
 
     Raises:
         OSError, CalledProcessError: the system does not support it, or the user is not allowed to.
@@ -87,7 +87,7 @@ def can_mount() -> bool:
 
 
 def take_room(disk: Path, leave: int = 0) -> None:
-    """Fill a disk with another file, except so many bytes."""
+    """Fill a disk with another file, leaving the given number of bytes."""
     with (disk / "other").open("ab") as file:
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
         if free > 0:
@@ -132,7 +132,7 @@ class Filling:
         self._random = random_
 
     def fill(self, checkpoints: bool) -> str:
-        """Run into the full disk once, check, free space, resume; say what the disk refused."""
+        """Run into the full disk once, check, free space, resume; give what the disk refused."""
         path = self._folder / "run.h5"
         random_ = self._random
         aim, room = self._aim(checkpoints)
@@ -225,7 +225,7 @@ def _fork_program(work: Callable[[Say], None], output: Path) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Fill as often as asked and print what was refused."""
+    """Fill the disk the given number of times, and print what was refused."""
     folder, runs, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     random_ = random.Random(int(sys.argv[4]) if len(sys.argv) > 4 else 0)
     torch.set_num_threads(1)

@@ -120,7 +120,7 @@ def check(run: Run, told: dict[str, int], rows: int) -> None:
 
 
 def kill_one(folder: Path, random_: random.Random, seconds: Mapping[str, float]) -> str:
-    """Kill one writer at some point, check, recover, check again; say when it was."""
+    """Kill one writer at some point, check, recover, check again; give the moment."""
     path = folder / "run.h5"
     rows = random_.randrange(1, MAX_ROWS)
     # Some writers replace an older log, which must exist until the new one does.
@@ -154,7 +154,7 @@ def kill_one(folder: Path, random_: random.Random, seconds: Mapping[str, float])
 
 
 def main() -> None:
-    """Kill as many writers as asked and print at which points."""
+    """Kill the given number of writers, and print at which points."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     new_log(folder / "first.h5", overwrite=True).close()  # collects facts that forks inherit

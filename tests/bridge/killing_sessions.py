@@ -65,7 +65,7 @@ class Life:
         self._sealed = False
 
     def kill_once(self) -> str:
-        """Resume the run and kill it; say when that was, "" if it has ended."""
+        """Resume the run and kill it; give the moment, "" if the run has ended."""
         if self._finished():
             return ""
         from_outside = self._random.random() < 0.5
@@ -205,7 +205,7 @@ def measure(folder: Path) -> tuple[tuple[float, float], int]:
 
 
 def main() -> None:
-    """Kill as many times as asked and print at which points."""
+    """Kill the given number of times, and print at which points."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     random_ = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     torch.set_num_threads(1)

@@ -296,7 +296,7 @@ def _said(trace: list[Call]) -> int:
 
 
 def main() -> None:
-    """Check as many states as asked and print the counts."""
+    """Check the given number of states and print the counts."""
     if sys.argv[1] == "--program":
         PROGRAMS[sys.argv[2]].run(Path(sys.argv[3]))
         return

@@ -68,7 +68,7 @@ def write(path: Path, acknowledged: Acknowledged) -> None:
 
 
 def check(run: Run, rows: int) -> None:
-    """Check everything in a log against what its writer writes, with so many rows acknowledged."""
+    """Check a log against what its writer writes, given the number of acknowledged rows."""
     metrics, epochs = run.table(), run.table("epochs")
     n = len(metrics["step"])
     assert rows <= n <= ROWS
@@ -87,7 +87,7 @@ def check(run: Run, rows: int) -> None:
 
 
 def read(path: Path, acknowledged: Acknowledged, reads: int) -> Counter[str]:
-    """Read so many logs that are being written; count also those that were sealed."""
+    """Read the given number of logs while they are written; count those that were sealed."""
     found: Counter[str] = Counter()
     while found["while written"] < reads:
         number, rows = acknowledged.get()
@@ -129,7 +129,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """Let readers read as often as asked in total, and print what they read."""
+    """Let readers read the given number of times in total, and print what they read."""
     folder, reads = Path(sys.argv[1]), int(sys.argv[2])
     readers = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     path, acknowledged = folder / "run.h5", Acknowledged()

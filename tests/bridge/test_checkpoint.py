@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def attempt(path: Path) -> str:
-    """Load what must be as it was saved; give the line that refuses it, empty if none does."""
+    """Load a checkpoint, which must be as saved; give the error that refuses it, or ""."""
     try:
         assert same(load_checkpoint(path).state, STATE)
     except InputError as error:
@@ -107,7 +107,7 @@ def test_a_damaged_one_is_refused_or_as_it_was(tmp_path: Path, n: int) -> None:
             assert "\n" not in message
             refused += 1
         file.write_bytes(whole[file])
-    # A bit of the manifest can change nothing but the case of a digit, which then does not fit.
+    # A flipped bit of the manifest changes at most the case of a digit, and that is refused.
     assert refused >= 0.99 * n
     file = path / "manifest.json"
     file.unlink()

@@ -67,7 +67,7 @@ def call(*args: Any) -> Result:
 
 @pytest.fixture
 def three(tmp_path: Path) -> list[Path]:
-    """Two seeds of one config, and another config of which fewer steps are there."""
+    """Two seeds of one config, and another config with fewer steps."""
     return [
         write(tmp_path / "a.h5", [4.0, 2.0, 1.0], seed=0),
         write(tmp_path / "b.h5", [5.0, 2.5, 3.0], seed=1),

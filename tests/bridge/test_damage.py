@@ -86,7 +86,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _flips(data: bytes, n: int, seed: int) -> list[tuple[int, int]]:
     random_ = random.Random(seed)
-    # Most bytes of a growing log's pages are unused; aim at those that say something.
+    # Most bytes of a growing log's pages are unused; aim at those that are used.
     used = [i for i, byte in enumerate(data) if byte] + list(range(0, len(data), 97))
     return [(random_.choice(used), 1 << random_.randrange(8)) for _ in range(n)]
 

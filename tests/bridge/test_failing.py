@@ -34,7 +34,7 @@ class Learner:
         self.seen: list[int] = []
 
     def step(self, fail: Callable[[str], None]) -> Step:
-        """Move; `fail` is told of each place that it may raise at."""
+        """Move; `fail` is called at each place at which it may raise."""
         self.seen.append(len(self.seen))
         fail("as the step begins")
         updates = {
@@ -47,7 +47,7 @@ class Learner:
         return Step(len(self.seen), float(self.weights["w"].sum()), True, "free")
 
     def snapshot(self) -> dict[str, Any]:
-        """All that the next step needs."""
+        """Everything that the next step needs."""
         return {
             "weights": self.weights,
             "optimizer": self.optimizer.state_dict(),
@@ -56,7 +56,7 @@ class Learner:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Go on from a snapshot."""
+        """Continue from a snapshot."""
         for name, tensor in self.weights.items():
             tensor.copy_(saved["weights"][name])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -65,7 +65,7 @@ class Learner:
 
 
 def run(path: Path, method: str, fail: Callable[[int, str], None]) -> None:
-    """Train, or go on, to the end."""
+    """Train to the end, from the start or resumed."""
     learner = Learner(method)
     tables, config = {"metrics": Step}, {"steps": STEPS}
     with training_session(path, tables=tables, config=config, seed=5, resume=True) as session:
@@ -217,7 +217,7 @@ def test_the_users_line_is_the_innermost_of_the_users_own() -> None:
 
 
 class _Calls(dict[str, Any]):
-    """A state that runs code as it is looked at, as a user's object may."""
+    """A state that runs code when it is read, as a user's object may."""
 
     def __init__(self, code: Callable[[], None]) -> None:
         super().__init__(a=1)

@@ -21,7 +21,7 @@ X = np.arange(1.0, 9)
 
 
 def texts(figure: Any) -> list[Any]:
-    """All texts of a figure that has been laid out, but for empty ones."""
+    """All texts of a laid-out figure, except empty ones."""
     figure.draw_without_rendering()
     found = [t for axis in figure.axes for t in (*axis.texts, axis.title, axis.xaxis.label)]
     for axis in figure.axes:
@@ -45,7 +45,7 @@ def test_no_two_texts_overlap_however_lines_crowd() -> None:
     figure = drawn(panels, columns=3, caption="one seed")
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts(figure)]
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        # letters have air in their boxes
+        # letters do not fill their boxes
         height = min(a.y1, b.y1) - max(a.y0, b.y0)
         width = min(a.x1, b.x1) - max(a.x0, b.x0)
         assert min(height, width) < 3, (one, other)

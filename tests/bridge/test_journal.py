@@ -20,7 +20,7 @@ with h5py.File(sys.argv[1], "r", libver="latest", swmr=True) as file:
 
 
 def test_other_programs_see_the_rows_of_a_log_that_is_written(tmp_path: Path) -> None:
-    """The first ones at once, and all once they have been forced to the disk."""
+    """The first rows at once, and all rows once they have been forced to the disk."""
 
     def seen(path: Path) -> str:
         command = [sys.executable, "-c", PLAIN, str(path)]

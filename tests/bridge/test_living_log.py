@@ -19,7 +19,7 @@ TABLES: dict[str, type] = {"metrics": Batch, "epochs": Pass}
 
 
 def look(folder: Path, code: str) -> subprocess.Popen[str]:
-    """Run code in another process, which waits for a line where it would sleep."""
+    """Run code in another process, which waits for a line instead of sleeping."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     code = code.replace("time.sleep(1)", "input()")
     return subprocess.Popen([sys.executable, "-u", "-c", code], cwd=folder, **pipes)

@@ -32,7 +32,7 @@ class Epoch:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The moment that events are noted at."""
+    """The time at which events are noted."""
     now = [0.0]
     monkeypatch.setattr("bridge.runlog.writer.time.time", lambda: now[0])
     return now

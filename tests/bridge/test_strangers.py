@@ -32,7 +32,7 @@ from tests.bridge.strangers import TEXTS, base_log, damage
 
 
 def look(path: Path, folder: Path, random_: random.Random) -> str:
-    """Do to a log all that the commands do; give what refused it, "" if nothing did."""
+    """Read a log in every way that the commands do; give the refusal, "" if there is none."""
     (listed,) = list_runs([path])
     assert "\n" not in listed.get("note", "") or listed["state"] != "unreadable"
     json.dumps(listed)
@@ -87,7 +87,7 @@ def test_a_log_with_right_checksums_and_odd_content_is_one_line(
 
 
 def _with_fact(path: Path, **facts: Any) -> Path:
-    """Change facts of a log, and make their checksum anew."""
+    """Change facts of a log and recompute their checksum."""
     with h5py.File(path, "r+") as file:
         found = {name: each[()] for name, each in file["meta"].items() if name != "crc"}  # type: ignore[union-attr]
         plain = {n: v.decode() if isinstance(v, bytes) else v.item() for n, v in found.items()}

@@ -54,7 +54,7 @@ def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def require_equal(path: Path, other: Path) -> None:
-    """Check that two logs say the same but for how they ended."""
+    """Check that two logs are equal except for how they ended."""
     one, two = read_run(path), read_run(other)
     assert one.meta["run_id"] == two.meta["run_id"]
     assert one.tables.keys() == two.tables.keys()
@@ -138,7 +138,7 @@ def test_a_large_log_that_is_not_sealed_is_shown_by_its_ends(
 def test_rows_past_a_damaged_one_are_counted_or_refused(
     tmp_path: Path, growing: Path, place: float
 ) -> None:
-    """Read whole they are counted; where only some are read, the damaged one is met."""
+    """A whole read counts them; a partial read meets the damaged one."""
     path = tmp_path / "run.h5"
     data = bytearray(growing.read_bytes())
     step = int(place * ROWS)

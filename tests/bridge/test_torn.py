@@ -49,7 +49,7 @@ def test_an_event_that_the_disk_cut_off_is_left_out_and_the_next_one_whole(
 
 
 def test_a_number_given_twice_joins_no_event_to_another(tmp_path: Path) -> None:
-    """As logs have it whose writer met a full disk before numbers were used up."""
+    """As in logs whose writer met a full disk before it had used up its numbers."""
     path = tmp_path / "run.h5"
     with new_log(path) as log:
         events = log._writers["events"]
@@ -62,7 +62,7 @@ def test_a_number_given_twice_joins_no_event_to_another(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Logs of 20 rows: growing, closed as a writer does before it seals one, and sealed."""
+    """Logs of 20 rows: growing, closed as before sealing, and sealed."""
     folder = tmp_path_factory.mktemp("logs")
     with new_log(folder / "run.h5") as log:
         for step in range(20):
@@ -113,7 +113,7 @@ def test_a_log_that_another_replaces_as_it_is_opened_is_read_again(
     before: str,
     after: str,
 ) -> None:
-    """HDF5 opens a file by its name, a moment after its first bytes were looked at."""
+    """HDF5 opens a file by its name, just after its first bytes were read."""
     path, place = tmp_path / "run.h5", tmp_path / "other.h5"
     shutil.copy(made / before, path)
     shutil.copy(made / after, place)
@@ -131,7 +131,7 @@ def test_a_log_that_another_replaces_as_it_is_opened_is_read_again(
 def test_rows_torn_just_before_a_log_was_sealed_are_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer is gone when the reader looks who writes; what is there now is whole."""
+    """The writer is gone when the reader looks for it; the file is complete by then."""
     path, place = tmp_path / "run.h5", sealed_log(tmp_path / "other.h5")
     with new_log(tmp_path / "growing.h5") as log:
         for step in range(20):

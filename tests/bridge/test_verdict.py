@@ -33,7 +33,7 @@ def call(*args: Any) -> Result:
 
 
 def logs(folder: Path, **values: Any) -> list[Path]:
-    """A log a value: of several configs, with the seeds 0, 1, ..."""
+    """One log per value, of several configs, with the seeds 0, 1, ..."""
     return [
         judged_log(folder / f"{name}{seed}.h5", [99.0, value], seed=seed, rate=rate)
         for rate, (name, of_config) in enumerate(values.items())

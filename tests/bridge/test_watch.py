@@ -154,7 +154,7 @@ def test_the_page_refreshes_itself_and_lines_that_are_off_stay_off(tmp_path: Pat
         log.log("epochs", Pass(10, 1, 0.1, 7.25))
         resize(driver, 1280, 800)
         driver.get(server.address)
-        # In one script each: elements are replaced all the time.
+        # One script each, because elements are replaced all the time.
         entry = "document.querySelector(\".legend button[data-line='0']\")"
         driver.execute_script(f"{entry}.click()")
         log.log("epochs", Pass(20, 2, 0.1, 6.125))

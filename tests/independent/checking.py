@@ -53,7 +53,7 @@ def check(case: Case) -> Findings:
 
 
 def check_free_phase(case: Case) -> Findings:
-    """Hold the free phase alone to its twin."""
+    """Compare only the free phase with its twin."""
     found = Findings()
     with np.errstate(all="ignore"):
         _free_phase(case, found)

@@ -100,7 +100,7 @@ class Network:
         return np.where(self.boxed & ((a <= 0) | (a >= 1)), 0.0, 1.0)
 
     def clip(self, a: ndarray) -> ndarray:
-        """`a`, brought into the box where there is one."""
+        """`a`, clipped to the box if there is one."""
         return np.where(self.boxed, np.minimum(np.maximum(a.real, 0), 1), a)
 
     def mu(self, x: ndarray, s: ndarray) -> ndarray:

@@ -12,7 +12,7 @@ from tests.independent.drawing import draw
 
 
 def hold(numbers: range) -> Counter:
-    """Check the cases of these numbers; what was seen, by kind."""
+    """Check the cases of these numbers; count what was seen, by kind."""
     counts: Counter = Counter()
     wrong = []
     for number in numbers:
@@ -26,7 +26,7 @@ def hold(numbers: range) -> Counter:
 
 def test_fifty_networks():
     counts = hold(range(50))
-    # nothing is shown by a fuzz that looks at nothing
+    # a fuzz that checks nothing shows nothing
     assert counts["converged phases"] >= 150
     assert counts["returned"] >= 0.95 * counts["converged phases"]
     assert counts["flows that settle"] >= 90

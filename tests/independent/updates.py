@@ -18,7 +18,7 @@ Updates = dict[str, ndarray]
 
 
 def spread(net: Network, x: ndarray, s: ndarray, delta: ndarray) -> Updates:
-    """(dmu/dtheta)^T delta of one row, the clip's own slope being the caller's affair."""
+    """(dmu/dtheta)^T delta of one row, without the slope of the clip, which the caller applies."""
     full = np.outer(delta, net.fire(s))
     first = np.array(net.spans[0])
     result = {"forward.1": np.outer(delta[first], x)}
@@ -62,7 +62,7 @@ def cauchy(net: Network, points: Sequence[ndarray], radius: float) -> ndarray:
 
 
 def less_free(net: Network, delta: ndarray, free: ndarray, count: int, radius: float) -> ndarray:
-    """A circle of one point alone needs the free state taken off: its zeroth coefficient."""
+    """With one point on the circle, the free state must be subtracted: the zeroth coefficient."""
     return delta - seen(net, free) / radius if count == 1 else delta
 
 

@@ -49,7 +49,7 @@ GAME_KINDS = ("independent", "certain", "ties", "transitive", "weak")
 
 
 def certificate_in_60_digits(P, policy, log_mu, tau: float) -> float:
-    """KL(pi || BR(pi)) of a printed policy, which double precision has no part in."""
+    """KL(pi || BR(pi)) of a printed policy, computed without double precision."""
     played = whole(policy)
     gains = [sum(x * p for x, p in zip(whole(row), played, strict=True)) for row in P]
     with mpmath.workdps(60):
@@ -89,13 +89,13 @@ def outcome(P, log_mu, tau: float, method: str, steps: int) -> list[ContextResul
 
 
 def check(P, log_mu, tau: float, found: list[ContextResult]) -> int:
-    """Hold every printed policy to 60 digits; how many methods' policies were not marked."""
+    """Check every printed policy with 60 digits; count the methods whose policies have no mark."""
     unmarked = 0
     for i, each in enumerate(found):
         given = (P[i].tolist(), log_mu[i].tolist(), tau)
         assert each.equilibrium is not None
         exact = certificate_in_60_digits(given[0], each.equilibrium, *given[1:])
-        # what a printed double cannot hold, as 1e-400, is 0 there
+        # numbers that a double cannot hold, such as 1e-400, are 0 there
         assert -1e-40 <= exact <= each.equilibrium_certificate + 1e-25 <= 1e-15
         right = certificate_in_60_digits(given[0], each.policy, *given[1:])
         assert each.converged == (each.certificate <= CONVERGED)

@@ -92,7 +92,7 @@ def test_unregularised_measures_by_hand():
 
 
 def arguments(function, **change):
-    """Right arguments of a function of games and policies, but for the change."""
+    """Valid arguments of a function of games and policies, except for the change."""
     P = random_games(2, 3, rng())
     given = {"P": P, "tau": 0.1}
     names = ("log_pi", "log_other", "log_mu", "log_p", "log_q")

@@ -198,7 +198,7 @@ def test_a_chosen_answer_is_not_always_on_one_side(tmp_path: Path) -> None:
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Data sets in folders; nothing is asked of the hub."""
+    """Data sets in folders; nothing is requested from the hub."""
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -17,7 +17,7 @@ LENGTH = 7
 
 
 def sample(policy, weight, own=2, mixed=3, sampling=None, prompts=PROMPTS, seed=1):
-    """Answers, and the distributions that the loop says it drew them from, [T, N, V]."""
+    """Answers, and the distributions from which the loop reports to draw them, [T, N, V]."""
     seen = []
     sampling = sampling or Sampling(LENGTH)
     encoded = policy.encode(prompts)

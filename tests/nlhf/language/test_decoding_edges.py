@@ -18,7 +18,7 @@ def policy():
 
 
 def drawn(policy, u, **cuts):
-    """The tokens of two answers of the policy and two of the mixture a prompt, all drawn at u."""
+    """The tokens of two answers of the policy and two of the mixture per prompt, all drawn at u."""
     draws = torch.full((4 * len(PROMPTS), LENGTH), u, dtype=torch.float64)
     seen = []
     sampling = Sampling(LENGTH, truncate_own=True, **cuts)

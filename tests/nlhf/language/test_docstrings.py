@@ -46,4 +46,4 @@ def test_the_whole_experiment_runs_and_does_nothing_twice(tmp_path):
     stamps = {each: each.stat().st_mtime_ns for each in out.iterdir() if each.suffix != ".jsonl"}
     again = CliRunner().invoke(main, [str(each) for each in args])
     assert stamps == {each: each.stat().st_mtime_ns for each in stamps}
-    assert again.output.splitlines()[:-1] == first.output.splitlines()[:-1]  # but for the time
+    assert again.output.splitlines()[:-1] == first.output.splitlines()[:-1]  # except for the time

@@ -192,7 +192,7 @@ def test_as_many_requests_are_under_way_as_wanted():
 
 
 def test_a_failure_and_ctrl_c_end_what_is_under_way():
-    """An interrupt waits for no request; a failure for those under way, and begins no other."""
+    """An interrupt waits for no request; a failure waits for open requests and starts no others."""
 
     def hang(exchange):
         if exchange.number == 4:

@@ -95,7 +95,7 @@ def flat(named):
 
 
 def estimates(trainer, opponent, passes):
-    """One estimate of the gradient a pass, each of 1,000 answers, [passes, parameters]."""
+    """One estimate of the gradient per pass of 1,000 answers, [passes, parameters]."""
     found = []
     for _ in range(passes):
         batch = trainer.sample(trainer.objective.plan(trainer.steps), opponent)

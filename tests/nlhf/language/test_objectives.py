@@ -16,7 +16,7 @@ TAU = 0.1
 
 
 def sampled(rewards, ratios=None, mask=None, **more):
-    """One prompt with an answer a reward; log-ratios of its tokens (zero if not given)."""
+    """One prompt with one answer per reward; log-ratios of its tokens (zero if not given)."""
     n = len(rewards)
     gaps = torch.tensor(ratios or [[0.0, 0.0]] * n, dtype=torch.float64)[None]
     log_pi = gaps.clone().requires_grad_()
@@ -26,7 +26,7 @@ def sampled(rewards, ratios=None, mask=None, **more):
 
 
 def push(batch, baseline, middle=0.5):
-    """What each token's log-probability is pushed by: minus the loss's gradient times n."""
+    """The push on each token's log-probability: minus the loss's gradient times n."""
     loss = policy_gradient_loss(batch, TAU, baseline, middle)
     (slope,) = torch.autograd.grad(loss, [batch.log_pi])
     return (-slope * batch.reward.shape[1])[0].tolist()

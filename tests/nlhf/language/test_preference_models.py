@@ -80,7 +80,7 @@ def test_only_a_head_that_can_go_round_learns_a_cycle(head):
         assert held.accuracy == held.model_cycles.cyclic == 1
         assert held.model_cycles.energy > 0.95
     else:
-        # by symmetry the best reward is none: every side even
+        # by symmetry the best rewards are equal
         assert bool(((p - 0.5).abs() < 0.1).all())
         assert held.model_cycles.cyclic == 0
         assert held.model_cycles.energy < 1e-9

@@ -106,7 +106,7 @@ def test_a_run_goes_on_bit_for_bit(name):
         first.step()
     state = first.state_dict()
     second.load_state_dict(state)
-    # by their texts: measures of what a method has not are NaN
+    # compared as text, because measures that a method lacks are NaN
     assert str([second.step() for _ in range(3)]) == str(expected[4:])
     assert same(tensors(second.policy.model), tensors(whole.policy.model))
     assert same(tensors(second.policy.reference), tensors(whole.policy.reference))

@@ -87,7 +87,7 @@ def test_both_sides_of_a_pair_mirror_each_other(batch):
 
 
 def test_both_orders_are_asked_and_averaged():
-    """A judge that adds a little to whoever stands first is even in both orders together."""
+    """A judge that slightly favours the first answer is even over both orders."""
     judge = CheckedJudge(FunctionJudge(lambda x, a, b: [0.5004] * len(a), "first"))
     found = play(judge, ["x"], [[["a"]], [["b"]]])
     assert found.pairs[0].probability == pytest.approx(0.5, abs=1e-12)

@@ -26,7 +26,7 @@ LANGUAGE = {"a": "b c", "b a": "c", "c": "d d d", "a a b": "e", "d": "a b", "e e
 
 
 def theirs(policy, examples):
-    """The loss of transformers, which shifts the labels itself; -100 is not looked at."""
+    """The loss of transformers, which shifts the labels itself; -100 is ignored."""
     rows, labels = [], []
     for each in examples:
         asked = [WORDS.index(word) for word in each.prompt.split()]
@@ -71,7 +71,7 @@ def test_loss_and_gradient_are_those_of_transformers_with_the_prompt_masked(kind
     assert float(sums[0]) == pytest.approx(loss.item() * tokens_of(EXAMPLES), rel=1e-12)
     ours, wanted = gradient(policy, loss), gradient(policy, expected)
     assert float((ours - wanted).norm() / wanted.norm()) < 1e-6
-    # a loss that learns the prompts too would be another one
+    # a loss that also learns the prompts would differ
     whole = policy.encode(PROMPTS)
     everything = policy.model(input_ids=whole.ids, attention_mask=whole.mask, labels=whole.ids).loss
     assert float((gradient(policy, everything) - wanted).norm() / wanted.norm()) > 0.1

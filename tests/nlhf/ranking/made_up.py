@@ -35,7 +35,7 @@ def transitive(k, n, rng, spread=0.5):
 
 
 def planted_cycle(k, n, rng, edge=0.6):
-    """n battles: the first three of k items go round, each beaten with `edge`; the rest lose."""
+    """n battles: three of k items form a cycle, each beaten with `edge`; the rest lose."""
     r = np.concatenate([np.full(3, 1.0), -0.5 * rng.random(k - 3)])
     P = expit(r[:, None] - r[None])
     for a, b in ((0, 1), (1, 2), (2, 0)):

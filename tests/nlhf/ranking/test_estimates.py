@@ -46,7 +46,7 @@ def sample_of(battles, cluster=None, position=False):
 
 
 def design(battles, position=False):
-    """Rows of a logistic regression: one a battle, the first item left out."""
+    """Rows of a logistic regression: one per battle, without the first item."""
     k, n = len(battles.items), len(battles.first)
     X = np.zeros((n, k))
     X[np.arange(n), battles.first] += 1

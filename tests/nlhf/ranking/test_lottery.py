@@ -10,7 +10,7 @@ from nlhf.ranking.lottery import exploitability, maximal_lotteries, robust_lotte
 
 
 def games(n, k, rng, votes=None):
-    """Random tables; shares of so many votes a pair, or uniform."""
+    """Random tables; shares of a number of votes per pair, or uniform."""
     P = rng.random((n, k, k)) if votes is None else rng.integers(0, votes + 1, (n, k, k)) / votes
     upper = np.triu(P, 1)
     return upper + np.tril(1 - upper.swapaxes(1, 2), -1) + 0.5 * np.eye(k)

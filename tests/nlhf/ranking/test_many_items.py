@@ -66,7 +66,7 @@ def test_draws_are_those_of_whole_tables():
 def test_a_game_that_falls_apart_plays_each_part_by_its_entropy():
     rock = np.array([[0.5, 0.9, 0.2], [0.1, 0.5, 0.6], [0.8, 0.4, 0.5]])
     P = np.full((7, 7), 0.5)
-    P[:3, :3] = rock  # items 0 to 2 go round; 3 beats 4; nothing is known of 5 and 6
+    P[:3, :3] = rock  # items 0 to 2 form a cycle; 3 beats 4; nothing is known of 5 and 6
     P[3, 4], P[4, 3] = 0.7, 0.3
     turn = np.random.default_rng(0).permutation(7)
     found = np.zeros(7)
