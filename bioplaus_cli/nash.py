@@ -132,6 +132,7 @@ def _nash_table(options: NashOptions) -> None:
     elif not options["quiet"]:
         _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
         for context in () if ranking is None else ranking.contexts:
+            click.echo()
             print_context(context)
         click.echo(f"log: {path}\n{look_at(path)}")
 

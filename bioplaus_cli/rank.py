@@ -206,7 +206,9 @@ def _write_report(path: Path, ranking: Ranking, card: Card, overwrite: bool) -> 
 def _show(ranking: Ranking) -> None:
     from nlhf.ranking.words import short
 
-    for context in ranking.contexts:
+    for number, context in enumerate(ranking.contexts):
+        if number:
+            click.echo()
         print_context(context)
     if ranking.robust is not None:
         robust = ranking.robust
@@ -222,7 +224,7 @@ def print_context(context: ContextRanking) -> None:
     """Print the verdict on a context, its table, and what is decided, in words."""
     from nlhf.ranking.words import in_words, verdict_line
 
-    click.echo(f"\n{verdict_line(context)}")
+    click.echo(verdict_line(context))
     table(*_columns(context, _width()))
     click.echo(click.wrap_text(" ".join(in_words(context)), min(_width(), 100)))
 

@@ -200,5 +200,5 @@ def _show(names: list[str], result: Tournament) -> None:
             for r, beaten in zip(result.policies, best, strict=True)
         ],
     )
-    click.echo(f"exploitability of the lottery: {result.lottery_exploitability:.2g}")
+    click.echo(f"exploitability of the lottery: {result.lottery_exploitability:.2g}\n")
     print_context(result.ranking)

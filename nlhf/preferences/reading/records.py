@@ -121,7 +121,7 @@ def json_records(file: TextIO, source: str) -> Records:
     lines = _lines(file, source)
     first = next(lines, None)
     if first is None:
-        raise InputError(f"{source}: empty; give one JSON object a line")
+        raise InputError(f"{source}: empty; give one JSON object per line")
     number, line = first
     if line.lstrip().startswith("{"):
         try:

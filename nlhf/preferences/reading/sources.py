@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,11 +86,7 @@ def read_battles(
 def _of_file(source: str, values: Values | None, even: bool) -> Battles:
     path = SHIPPED.get(source, Path(source))
     if not path.is_file():
-        known = ", ".join([*SHIPPED, *GAMES])
-        what = (
-            "is a folder, not a file" if path.is_dir() else f"is neither a file nor one of {known}"
-        )
-        raise InputError(f"game={source!r} {what}")
+        raise InputError(f"{source!r} {_why_unreadable(source, path)}")
     if path.stat().st_size > MOST_BYTES:
         raise InputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB; is it a table of votes?")
     with path.open("rb") as file:
@@ -104,6 +101,17 @@ def _of_file(source: str, values: Values | None, even: bool) -> Battles:
         else:
             read = recognise(_sheet(text, path), values, even)
     return replace(read, name=source) if source in SHIPPED else read
+
+
+def _why_unreadable(source: str, path: Path) -> str:
+    if path.is_dir():
+        return "is a folder, not a file"
+    if source in GAMES:
+        return f"is a game without votes; give a file or one of {', '.join(SHIPPED)}"
+    known = [*SHIPPED, *GAMES]
+    close = difflib.get_close_matches(source, known, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"is neither a file nor one of {', '.join(known)}{hint}"
 
 
 def _sheet(text: str, path: Path) -> Sheet:

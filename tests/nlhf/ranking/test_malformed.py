@@ -101,7 +101,8 @@ def test_refused_by_the_command(n, tmp_path, monkeypatch):
         (["sound-quality", "--values", "rates"], ["--values"]),
         (["roshambo", "--by", "language"], ["language"]),
         (["roshambo", "--each", "0.5"], ["each=0.5"]),
-        (["rock-paper-scissors"], ["rock-paper-scissors"]),
+        (["rock-paper-scissors"], ["'rock-paper-scissors' is a game without votes"]),
+        (["sound-qualty"], ["did you mean 'sound-quality'?"]),
         (["sound-quality", "--report", "r.pdf"], ["--report", "r.pdf"]),
     ],
 )
