@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import click
 
 from bioplaus_cli.cards import keep, tell
-from bioplaus_cli.headlines import RESAMPLED, headline_for
 from bioplaus_cli.options import Options, picked
 from bioplaus_cli.shared import look_at, new_log
 from bridge.console import common_options, print_json, resolve_device, set_threads, table
@@ -98,6 +97,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Unpack[RankO
       python cli.py rank battles.csv --by language --cluster user_id --report ranking.html
       python cli.py rank sound-quality
     """
+    from bioplaus_cli.headlines import RESAMPLED, headline_for
     from bridge import open_run
     from bridge.card import Card
     from nlhf.ranking.card import facts_told
