@@ -205,7 +205,7 @@ class _Moving:
     def __init__(self) -> None:
         self.newest = self.change = torch.tensor(torch.inf)
 
-    def __call__(self, values: Tensor) -> bool:
+    def __call__(self, values: Tensor, residuals: Tensor) -> bool:
         radius = values.abs().amax(1)
         self.change = (radius - self.newest.to(radius)).abs()
         self.newest = radius

@@ -104,7 +104,7 @@ def ritz_values(
     start: Tensor,
     *,
     products: int,
-    enough: Callable[[Tensor], bool] = lambda values: False,
+    enough: Callable[[Tensor, Tensor], bool] = lambda values, residuals: False,
 ) -> Tensor:
     """Ritz values of M, row by row, by the Arnoldi process; outer eigenvalues converge first.
 
@@ -115,7 +115,9 @@ def ritz_values(
         product: v -> M v, [B, n] -> [B, n], real or complex.
         start: start vectors of any norm, [B, n].
         products: largest number of products with M; as many [B, n] tensors are stored.
-        enough: called with the values from time to time; returns whether the process may end.
+        enough: called from time to time with the values and the norms of their residuals M u - l u,
+            u being the unit Ritz vector of value l, both [B, k]; returns whether the process may
+            end.
 
     Returns:
         [B, k], complex, k <= min(products, n).
@@ -128,6 +130,7 @@ def ritz_values(
     hessenberg = start.new_zeros(batch, size + 1, size)
     values = start.new_zeros(batch, 0)
     rounding, rng = 1000 * torch.finfo(start.dtype).eps, torch.Generator().manual_seed(0)
+    looks = _looks(size)
     for j in range(size):
         w, known = product(basis[:, j]), basis[:, : j + 1]
         size_of_product = torch.linalg.vector_norm(w, dim=1)
@@ -138,11 +141,23 @@ def ritz_values(
             basis[over, j + 1] = _orthogonal_draw(known[over], rng)
             beta = torch.where(over, 0.0, beta)
         hessenberg[:, j + 1, j] = beta.to(hessenberg.dtype)
-        if j + 1 == size or (j + 1) % 4 == 0:
-            values = torch.linalg.eigvals(hessenberg[:, : j + 1, : j + 1])
-            if enough(values):
+        if j + 1 in looks:
+            values, vectors = torch.linalg.eig(hessenberg[:, : j + 1, : j + 1])
+            if enough(values, beta[:, None] * vectors[:, -1].abs()):
                 break
     return values
+
+
+def _looks(size: int) -> set[int]:
+    """The numbers of products after which to compute Ritz values: ever further apart.
+
+    The last two are close to each other, so that they tell whether the values still move.
+    """
+    found, at = {size, max(1, size - 2)}, 4
+    while at < size:
+        found.add(at)
+        at += max(4, at // 4)
+    return found
 
 
 def _orthogonal_draw(basis: Tensor, rng: torch.Generator) -> Tensor:

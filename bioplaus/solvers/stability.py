@@ -12,11 +12,12 @@ from bioplaus.solvers.base import AbstractDynamics
 DENSE_UP_TO = 64
 """Up to this state size all eigenvalues are computed; above, Ritz values."""
 
-PRODUCTS = 40
-"""Number of products with dF/ds for the Ritz values."""
+PRODUCTS = 160
+"""Largest number of products with dF/ds for the Ritz values."""
 
-CLEARLY = 0.05
-"""How far below zero the rightmost Ritz value must be for the process to end early."""
+ACCURACY, NEAR = 0.05, 0.05
+"""The process ends when the residual of the rightmost Ritz value is at most ACCURACY times the
+value's distance from zero, or times NEAR if it is nearer."""
 
 STEP = 1e-5
 """Step of finite differences, in units of the state's root mean square (or of 1, if larger)."""
@@ -32,8 +33,9 @@ def abscissa(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
     The spectral radius of dF/ds + 1 is no such criterion, since it may exceed one at an attractor.
     Products with dF/ds are finite differences of F in double precision, which work for any
     dynamics. Up to DENSE_UP_TO units the eigenvalues have an error of about 1e-9. Above, the value
-    is the rightmost Ritz value of an Arnoldi process, which ends once that is clearly negative. It
-    may be too low if the process has not resolved the rightmost eigenvalue.
+    is the rightmost Ritz value of an Arnoldi process, which ends when its residual is small: then
+    an eigenvalue of a matrix that differs from dF/ds by no more than the residual. It may be too
+    low if PRODUCTS do not suffice, or if the start vector hardly contains the eigenvector.
 
     Args:
         dynamics: F, [B, n].
@@ -69,24 +71,16 @@ def _rightmost(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
         lambda v: torch.where(sound[:, None], derivative.forward(v), 0.0),
         start,
         products=PRODUCTS,
-        enough=_Settled(),
+        enough=_resolved,
     )
     return torch.where(sound, values.real.amax(1), torch.nan)
 
 
-class _Settled:
-    """Whether the rightmost Ritz values have converged, or are too far left to cross zero."""
-
-    def __init__(self) -> None:
-        self.before: Tensor | None = None
-
-    def __call__(self, values: Tensor) -> bool:
-        newest, before = values.real.amax(1), self.before
-        self.before = newest
-        if before is None:
-            return False
-        moved = (newest - before).abs()
-        return bool(((newest + 3 * moved < -CLEARLY) | (moved < 1e-6)).all())
+def _resolved(values: Tensor, residuals: Tensor) -> bool:
+    """Whether the rightmost Ritz value of every row is accurate enough."""
+    rightmost, at = values.real.max(1)
+    residual = residuals.gather(1, at[:, None])[:, 0]
+    return bool((residual <= ACCURACY * rightmost.abs().clamp_min(NEAR)).all())
 
 
 class _Derivative:

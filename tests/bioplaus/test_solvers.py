@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bioplaus.costs import get_cost
 from bioplaus.errors import InputError
-from bioplaus.fields import LeakyField
+from bioplaus.fields import FunctionField, LeakyField
 from bioplaus.nudging import Layered, Nudge
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import (
@@ -355,8 +355,36 @@ def test_ritz_values_find_the_abscissa_of_larger_networks(dtype, beta, monkeypat
     s = solve(dynamics, start, Sweeps(), tolerance=1e-10, max_steps=2000).s
     exact = abscissa(dynamics, s)
     monkeypatch.setattr("bioplaus.solvers.stability.DENSE_UP_TO", 0)
-    monkeypatch.setattr("bioplaus.solvers.stability.CLEARLY", 1e9)
+    monkeypatch.setattr("bioplaus.solvers.stability.ACCURACY", 1e-4)
     torch.testing.assert_close(abscissa(dynamics, s.to(dtype)), exact, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "gain", "seed"),
+    [((10, 100, 100, 10), 1.0, 3), ((10, 100, 100, 100, 10), 1.0, 0), ((10, 300, 10), 0.5, 1)],
+)
+def test_a_large_network_at_the_edge_is_told_from_a_stable_one(sizes, gain, seed):
+    """The exact eigenvalues are +0.04, +0.15 and clearly negative."""
+    g = torch.Generator().manual_seed(seed)
+    field = LeakyField(sizes, "tanh", gain=gain, angle=90.0, generator=g, dtype=torch.float64)
+    x, s = torch.zeros(2, sizes[0]).double(), torch.zeros(2, sum(sizes[1:])).double()
+    exact = _largest_real_part(field, x, s)
+    dynamics = Layered(field, field.drive(x))
+    torch.testing.assert_close(abscissa(dynamics, s), exact, atol=0.01, rtol=0.05)
+    found = free_phase(field, x, start=s, settling=Settling(verify=True))
+    assert (found.status == Status.UNSTABLE).equal(exact >= 0)
+
+
+def test_a_loop_of_two_units_among_hundreds_is_found():
+    n, rng = 400, torch.Generator().manual_seed(1)
+    w = 0.8 * torch.randn(n, n, generator=rng, dtype=torch.float64) / n**0.5
+    w = torch.block_diag(w, torch.tensor([[0.0, 1.2], [1.2, 0.0]], dtype=torch.float64))
+    field = FunctionField(lambda p, x, s: s @ p["w"].T - s, {"w": w}, n=n + 2, n_output=1)
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    s = torch.zeros(1, n + 2, dtype=torch.float64)
+    found = free_phase(field, x, start=s, settling=Settling(verify=True))
+    torch.testing.assert_close(found.abscissa, torch.tensor([0.2]).double(), atol=0.01, rtol=0)
+    assert found.status.tolist() == [Status.UNSTABLE]
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
