@@ -15,9 +15,11 @@ DENSE_UP_TO = 64
 PRODUCTS = 160
 """Largest number of products with dF/ds for the Ritz values."""
 
-ACCURACY, NEAR = 0.05, 0.05
-"""The process ends when the residual of the rightmost Ritz value is at most ACCURACY times the
-value's distance from zero, or times NEAR if it is nearer."""
+CLEARLY = 0.05
+"""How far below zero the rightmost Ritz value, plus twice its residual, is clearly negative."""
+
+ACCURATE = 2.5e-3
+"""Residual of a rightmost Ritz value that is not clearly negative; relative to values beyond 1."""
 
 STEP = 1e-5
 """Step of finite differences, in units of the state's root mean square (or of 1, if larger)."""
@@ -33,9 +35,10 @@ def abscissa(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
     The spectral radius of dF/ds + 1 is no such criterion, since it may exceed one at an attractor.
     Products with dF/ds are finite differences of F in double precision, which work for any
     dynamics. Up to DENSE_UP_TO units the eigenvalues have an error of about 1e-9. Above, the value
-    is the rightmost Ritz value of an Arnoldi process, which ends when its residual is small: then
-    an eigenvalue of a matrix that differs from dF/ds by no more than the residual. It may be too
-    low if PRODUCTS do not suffice, or if the start vector hardly contains the eigenvector.
+    is the rightmost Ritz value of an Arnoldi process. The process ends when the value is clearly
+    negative in view of its residual, or when the residual is small; the value is an eigenvalue of a
+    matrix that differs from dF/ds by no more than that. It may still be too low if PRODUCTS do not
+    suffice, or if the start vector hardly contains the eigenvector.
 
     Args:
         dynamics: F, [B, n].
@@ -77,10 +80,11 @@ def _rightmost(dynamics: AbstractDynamics, s: Tensor) -> Tensor:
 
 
 def _resolved(values: Tensor, residuals: Tensor) -> bool:
-    """Whether the rightmost Ritz value of every row is accurate enough."""
+    """Whether the sign of every row's rightmost Ritz value is clear, or the value accurate."""
     rightmost, at = values.real.max(1)
     residual = residuals.gather(1, at[:, None])[:, 0]
-    return bool((residual <= ACCURACY * rightmost.abs().clamp_min(NEAR)).all())
+    clear = rightmost + 2 * residual < -CLEARLY
+    return bool((clear | (residual <= ACCURATE * rightmost.abs().clamp_min(1.0))).all())
 
 
 class _Derivative:

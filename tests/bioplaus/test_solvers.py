@@ -355,7 +355,8 @@ def test_ritz_values_find_the_abscissa_of_larger_networks(dtype, beta, monkeypat
     s = solve(dynamics, start, Sweeps(), tolerance=1e-10, max_steps=2000).s
     exact = abscissa(dynamics, s)
     monkeypatch.setattr("bioplaus.solvers.stability.DENSE_UP_TO", 0)
-    monkeypatch.setattr("bioplaus.solvers.stability.ACCURACY", 1e-4)
+    monkeypatch.setattr("bioplaus.solvers.stability.ACCURATE", 1e-4)
+    monkeypatch.setattr("bioplaus.solvers.stability.CLEARLY", 1e9)
     torch.testing.assert_close(abscissa(dynamics, s.to(dtype)), exact, atol=1e-3, rtol=0)
 
 
@@ -370,7 +371,7 @@ def test_a_large_network_at_the_edge_is_told_from_a_stable_one(sizes, gain, seed
     x, s = torch.zeros(2, sizes[0]).double(), torch.zeros(2, sum(sizes[1:])).double()
     exact = _largest_real_part(field, x, s)
     dynamics = Layered(field, field.drive(x))
-    torch.testing.assert_close(abscissa(dynamics, s), exact, atol=0.01, rtol=0.05)
+    torch.testing.assert_close(abscissa(dynamics, s), exact, atol=0.01, rtol=0.2)
     found = free_phase(field, x, start=s, settling=Settling(verify=True))
     assert (found.status == Status.UNSTABLE).equal(exact >= 0)
 
