@@ -130,3 +130,8 @@ def distance(estimate: dict[str, Tensor], truth: Tensor) -> float:
 def flat(updates: dict[str, Tensor]) -> Tensor:
     """All updates as one vector, ordered by name."""
     return torch.cat([updates[name].reshape(-1) for name in sorted(updates)])
+
+
+def largest_real_part(field: LeakyField, x: Tensor, s: Tensor) -> Tensor:
+    """The rightmost eigenvalue's real part of the dense Jacobian of each row, [B]."""
+    return torch.linalg.eigvals(jacobian(Problem(field, x, x), s)).real.amax(1)
