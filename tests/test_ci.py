@@ -25,7 +25,7 @@ if [[ -n "$FAIL" && "$call" == "$FAIL"* ]]; then exit "$EXIT"; fi
 case "$call" in
   *"-m venv"*)
     mkdir -p "$3/bin"
-    for name in python pip pytest ruff pyright lint-imports bioplaus; do
+    for name in python pip pytest ruff pyright lint-imports bioplaus apt-get; do
       cp "$0" "$3/bin/$name"
     done ;;
   *tomllib*) echo "one,two" ;;
