@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -29,9 +30,18 @@ case "$call" in
       cp "$0" "$3/bin/$name"
     done ;;
   *tomllib*) echo "one,two" ;;
-  "pytest -rs"*) echo "$SKIPS" ;;
+  *testcase*) exec "$PYTHON3" "${@:1:2}" "$REPORT" ;;
+  "pytest -rs -m"*) echo "$SKIPS" ;;
+  pyright*) if [ "$SIGNAL" ]; then kill -s "$SIGNAL" "$PPID"; fi ;;
 esac
 """
+
+# A report of pytest: two files with a skipped test, once the whole file, and one without.
+SKIPPING = """<testsuites><testsuite>
+<testcase name="tests.a" file="tests/a.py"><skipped>no brian2</skipped></testcase>
+<testcase name="test_it" file="tests/b.py"/>
+<testcase name="test_it" file="tests/c d.py"><skipped>no brian2</skipped></testcase>
+</testsuite></testsuites>"""
 
 
 @pytest.fixture
@@ -44,15 +54,26 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run_ci(
-    checkout: Path, fail: str = "", status: int = 1, skips: str = "", versions: str = ""
+    checkout: Path,
+    *,
+    fail: str = "",
+    status: int = 1,
+    skips: str = "",
+    versions: str = "",
+    report: str = "<testsuites/>",
+    signal: str = "",
 ) -> tuple[int, str, list[str]]:
     """Run the copy of .ci/run on stubs; give its exit status, its output and the calls made."""
+    (checkout / "report.xml").write_text(report)
     environment = os.environ | {
         "PYTHON": str(checkout / "stub"),
+        "PYTHON3": sys.executable,
         "CALLS": str(checkout / "calls"),
         "FAIL": fail,
         "EXIT": str(status),
         "SKIPS": skips,
+        "REPORT": str(checkout / "report.xml"),
+        "SIGNAL": signal,
     }
     done = subprocess.run(
         [checkout / ".ci" / "run", *versions.split()],
@@ -96,16 +117,33 @@ def test_every_step_is_run_once(checkout: Path) -> None:
         ("python -m json.tool", 1, "the installed program"),
         ("python -m mkdocs build --strict", 1, "the documentation"),
         ("python -m docs.making.links", 1, "the documentation"),
-        ("pytest -rs", 1, "all tests, every extra installed"),
-        ("pytest -rs", 5, "all tests, every extra installed"),
+        ("pytest -rs -m slow", 1, "the slow tests and those skipped before"),
+        ("pytest -rs -m slow", 5, "the slow tests and those skipped before"),
+        ("pytest -rs tests/a.py", 123, "the slow tests and those skipped before"),
     ],
 )
 def test_a_failing_step_fails_the_whole(checkout: Path, fail: str, status: int, step: str) -> None:
-    code, output, calls = run_ci(checkout, fail, status)
+    code, output, calls = run_ci(checkout, fail=fail, status=status, report=SKIPPING)
     assert code == status
     assert f"FAILED: {step} " in output
     assert "everything passed" not in output
     assert calls[-1].startswith(fail) or step == "the installed program"
+
+
+def test_files_with_skips_run_again_with_every_extra(checkout: Path) -> None:
+    status, output, calls = run_ci(checkout, report=SKIPPING)
+    assert status == 0, output
+    assert "pytest -rs tests/a.py tests/c d.py" in calls
+    assert calls.count("pytest -rs -m slow and not gpu") == 1
+
+
+@pytest.mark.parametrize(("signal", "code"), [("TERM", 143), ("INT", 130), ("HUP", 129)])
+def test_a_signal_fails_the_whole(checkout: Path, signal: str, code: int) -> None:
+    status, output, calls = run_ci(checkout, signal=signal)
+    assert status == code
+    assert f"FAILED: pyright (exit {code}" in output
+    assert "everything passed" not in output
+    assert calls[-1] == "pyright "
 
 
 @pytest.mark.parametrize(
