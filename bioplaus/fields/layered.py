@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, final
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from bioplaus.fields.base import VectorField
 from bioplaus.fields.connections import Connection, Shape, Tied, units
 from bioplaus.fields.connections.tied import TiedWire
 from bioplaus.fields.connections.wires import Wires
+from bioplaus.fields.formula import require_one_formula
 from bioplaus.fields.layer import Layer
 from bioplaus.fields.linearisation import AbstractLinearisation, LayeredLinearisation
 from bioplaus.fields.parameters import Parameters
@@ -39,6 +40,8 @@ class LayeredField(VectorField):
             rho(s) (`activity`), which is exact for tied weights with linear outputs, where the
             former is not.
 
+    A subclass may not replace the methods that state mu; the class statement then raises.
+
     Source: Scellier et al. 2018 (arXiv 1808.04873), section 4.
 
     Examples:
@@ -46,17 +49,17 @@ class LayeredField(VectorField):
         >>> LayeredField(
         ...     (1, 8, 8),
         ...     [Layer((4, 4, 4), "clipped"), Layer(10, "linear")],
-        ...     [
-        ...         Conv(0, 1, pool="average"),
-        ...         Dense(1, 2),
-        ...         Dense(2, 1, gain=0.5),
-        ...     ],
+        ...     [Conv(0, 1, pool="average"), Dense(1, 2), Dense(2, 1, gain=0.5)],
         ... )
         LayeredField((1, 8, 8) -> (4, 4, 4) -> 10, connections=3, parameters=1330)
     """
 
     # views of the tensors, which a pickle would restore as copies
     derived = ("_wires", "_biases", "_storage")
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        require_one_formula(cls, LayeredField)
 
     def __init__(
         self,
@@ -176,7 +179,6 @@ class LayeredField(VectorField):
         """The connections linearised at activities `r`, one tensor per layer."""
         return self._wires.at(r)
 
-    @final
     def field(self, x: Tensor, s: Tensor) -> Tensor:
         parts, x = self.split(s), x.flatten(1)
         r = [x, *(layer.rho(own) for layer, own in zip(self.specs, parts, strict=True))]
@@ -293,7 +295,6 @@ class LayeredField(VectorField):
             self.confine(own, k)
         return s
 
-    @final
     def driven(self, drive: Tensor, s: Tensor) -> Tensor:
         parts = self.split(s)
         r = [self.activity(own, k) for k, own in enumerate(parts)]
