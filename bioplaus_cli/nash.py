@@ -283,7 +283,7 @@ def _print_equilibria(
         row[1] = "yes" if row[1] else "NOT CONVERGED"
         if result.bradley_terry_winner is None:
             tied = " = ".join(result.bradley_terry_tied)
-            row[-3] = f"tie: {tied}" if tied else "none: comparisons do not connect all actions"
+            row[-3] = f"tie: {tied}" if tied else "none: not determined"
     games = {"bradley_terry_loss": "regularised", "bradley_terry_worst": "plain"}
     table([f"{name} ({games[name]})" if name in games else name for name in columns], rows)
     for context, a, b in never_compared[:5]:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from nlhf.algorithms import Problem
 from nlhf.errors import InputError
-from nlhf.oracle import unregularised_equilibrium
 from nlhf.preferences.base import Preferences
-from nlhf.preferences.bradley_terry import fit_bradley_terry
+from nlhf.preferences.bradley_terry import limiting_rewards
+from nlhf.ranking.lottery import maximal_lotteries
 from nlhf.regularised_game import (
     CONVERGED,
     certificate_with_rounding,
@@ -49,11 +48,10 @@ class ContextResult:
         iterations: number of steps taken.
         support: the actions with probability of at least SUPPORT.
         plain_equilibrium: an equilibrium without regularisation (the maximal lottery) among the
-            actions of the reference, by linear programming.
+            actions of the reference, and the most even one where there are several.
         plain_exploitability: max_y P(y > plain_equilibrium) - 1/2, its certificate.
         bradley_terry_winner: the action with the largest Bradley-Terry reward r. None in a tie,
-            or where the comparisons do not connect all actions played, because their rewards
-            cannot be compared then.
+            or where the comparisons do not determine the largest reward (see `limiting_rewards`).
         bradley_terry_tied: the actions that tie for the largest reward: two or more, or none.
         bradley_terry_loss: in the regularised game, P_tau(equilibrium > mu exp(r / tau)) - 1/2:
             how much the RLHF policy for that reward loses to the equilibrium, >= 0.
@@ -124,8 +122,8 @@ def _results(
         certified = bool(star_bound[i] <= CONVERGED)
         played = torch.isfinite(log_mu[i])
         plain, worth = _plain(P[i], played)
-        fitted = _connected(preferences, i, played)
-        top = [preferences.actions[int(a)] for a in best[i].nonzero()] if fitted else []
+        top = [preferences.actions[int(a)] for a in best[i].nonzero()]
+        fitted = bool(top)
         found.append(
             ContextResult(
                 context=context,
@@ -158,8 +156,7 @@ def _bradley_terry(
     """The actions with the largest reward [C, K], and their losses in both games, [C]."""
     P, log_mu, tau = problem.P, problem.log_mu, problem.tau
     played = torch.isfinite(log_mu)
-    counts = None if preferences.counts is None else preferences.counts.to(P)
-    rewards = fit_bradley_terry(P, counts)
+    rewards = limiting_rewards(P, preferences.counts, _asked(preferences, played))
     largest = rewards.masked_fill(~played, -torch.inf).amax(-1, keepdim=True)
     best = played & (rewards >= largest - TIE)
     tilted = torch.log_softmax(log_mu + rewards / tau[:, None], -1)
@@ -169,20 +166,18 @@ def _bradley_terry(
     return best, loss.clamp_min(0.0), worst.clamp_min(0.0)
 
 
-def _connected(preferences: Preferences, context: int, played: Tensor) -> bool:
-    """Whether the comparisons connect every action played with every other."""
-    if preferences.counts is None:
-        return True
-    name, actions = preferences.contexts[context], preferences.actions
-    silent = {a for c, *pair in preferences.never_compared if c == name for a in pair}
-    if silent - {actions[i] for i in played.nonzero().flatten().tolist()}:
-        return False  # some action of this context was never compared
-    compared = (preferences.counts[context] > 0).to(played.device)[played][:, played]
-    return connected_components(compared.cpu().numpy())[0] == 1
+def _asked(preferences: Preferences, played: Tensor) -> Tensor:
+    """The actions played, and those that occur in a context without any comparison, [C, K]."""
+    mask, present = played.clone(), preferences.present
+    for context, *pair in preferences.never_compared:
+        row = preferences.contexts.index(context)
+        for column in map(preferences.actions.index, pair):
+            mask[row, column] |= not present[row, column]
+    return mask
 
 
 def _plain(P: Tensor, played: Tensor) -> tuple[Tensor | None, float | None]:
-    """The unregularised equilibrium among the actions played, log [K], and its exploitability.
+    """The maximal lottery among the actions played, log [K], and its exploitability.
 
     Both are None where linear programming fails.
     """
@@ -191,9 +186,10 @@ def _plain(P: Tensor, played: Tensor) -> tuple[Tensor | None, float | None]:
         return whole.masked_fill(played, 0.0), 0.0
     game = P[played][:, played]
     try:
-        found = unregularised_equilibrium(game)
+        lottery = maximal_lotteries(game[None].cpu().numpy())[0]
     except InputError:
         return None, None
+    found = torch.from_numpy(lottery).to(P).log()
     worst = 0.5 * float(nash_conv.unchecked(game, found))
     if not worst <= CONVERGED:
         return None, None

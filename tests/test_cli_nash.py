@@ -264,6 +264,30 @@ def test_no_bradley_terry_winner_where_nothing_joins_the_actions(name, named, tm
     assert ("never compared in x: A and" in shown) == (not named)
 
 
+@pytest.mark.parametrize(
+    ("rows", "winner", "unbeaten"),
+    [
+        ("A,B,10,0,0 C,B,1,0,0", None, "AC"),
+        ("A,B,10,0,0 C,B,1,0,0 A,C,0,0,1", "A = C", "AC"),
+        ("A,B,3,2,0 C,D,9,1,0 A,E,5,0,0 C,E,1,0,0", None, "AC"),
+        ("A,B,3,2,0 C,D,9,1,0 A,C,1,0,0 A,D,1,0,0", "A", "A"),
+        ("A,B,10,0,0 C,B,1,0,0 C,A,1,0,0", "C", "C"),
+    ],
+)
+def test_no_winner_is_named_that_the_votes_do_not_determine(rows, winner, unbeaten, tmp_path):
+    votes = tmp_path / "votes.csv"
+    lines = ["context,item_a,item_b,wins_a,wins_b,ties", *(f"x,{row}" for row in rows.split())]
+    votes.write_text("\n".join(lines))
+    args = ["--game", votes, "--algorithm", "exact", "--out", tmp_path / "a.h5", "--json"]
+    (said,) = json.loads(call(*args).stdout)["contexts"]
+    tied = " = ".join(said["bradley_terry_tied"]) or None
+    assert (said["bradley_terry_winner"] or tied) == winner
+    assert (said["bradley_terry_worst"] is None) == (winner is None)
+    plain = dict(zip(said["actions"], said["plain_equilibrium"], strict=True))
+    for name, share in plain.items():
+        assert share == pytest.approx((name in unbeaten) / len(unbeaten), abs=1e-12)
+
+
 def test_the_votes_can_be_resampled_beside_the_equilibrium(tmp_path):
     args = ["--game", "tests/cases/counts.csv", "--iterations", 20, "--bootstrap", 50]
     said = json.loads(call(*args, "--json", "--quiet", "--out", tmp_path / "a.h5").stdout)

@@ -20,9 +20,9 @@ from nlhf.language.judging import AbstractJudge
 from nlhf.language.loading import load_policy
 from nlhf.language.prompts import Prompt, key_of, text_of
 from nlhf.language.reading import read_answers
-from nlhf.oracle import unregularised_equilibrium
 from nlhf.preferences.battles import Battles
 from nlhf.ranking import rank
+from nlhf.ranking.lottery import maximal_lotteries
 from nlhf.ranking.results import ContextRanking
 from nlhf.regularised_game import winning
 
@@ -154,7 +154,7 @@ def play(
         wins, ties = int((p > 0.5).sum()), int((p == 0.5).sum())
         pairs[i, j] = _pair(i, j, len(p), wins, ties, float(P[i, j]), order)
         pairs[j, i] = _pair(j, i, len(p), len(p) - wins - ties, ties, float(P[j, i]), order)
-    lottery = unregularised_equilibrium(P)
+    lottery = torch.from_numpy(maximal_lotteries(P[None].numpy())[0]).log()
     worst = float(winning(P, lottery).max()) - 0.5
     rows = tuple(_policy(P, i, weight) for i, weight in enumerate(lottery.exp().tolist()))
     listed = tuple(pairs[key] for key in sorted(pairs))
