@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import zlib
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from nlhf.errors import InputError
 from nlhf.language.extras import need
 from nlhf.language.loading import find_model, quiet
+from nlhf.language.merging import merged
 from nlhf.language.similarity import words
 
 HASHED = "hashed"
@@ -167,7 +167,7 @@ class TransformerEncoder(AbstractEncoder):
         model = self.model
         with quiet():
             if hasattr(model, "merge_and_unload"):
-                model = copy.deepcopy(model).merge_and_unload()
+                model = merged(model)
             model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
 

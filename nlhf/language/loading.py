@@ -19,6 +19,7 @@ from torch import nn
 
 from nlhf.errors import InputError
 from nlhf.language.extras import need
+from nlhf.language.merging import merged
 from nlhf.language.model_folder import (
     ADAPTER,
     check_adapter,
@@ -137,7 +138,7 @@ def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any
             model, tokenizer = _smollm2(dtype)
         elif os.path.isfile(os.path.join(spec, ADAPTER)):
             model, tokenizer = _pretrained_adapter(Path(spec), dtype)
-            model = model if head else model.merge_and_unload()
+            model = model if head else merged(model)
         else:
             return load_pretrained(spec, dtype, "CausalLM" if head else "")
         return (model if head else model.base_model), tokenizer

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlhf.errors import InputError
 from nlhf.language.loading import SMOLLM2, TINY, quiet
+from nlhf.language.merging import merged
 from nlhf.language.policy import Policy
 
 
@@ -51,15 +53,22 @@ def save_policy(
         weights: the full weights if the model holds only a shard; see `parallel.whole_weights`.
         card: how the model was trained.
         merge: merge an adapter into the weights of its base and save a whole model. If that is
-            loaded for further training, it is its own reference.
+            loaded for further training, it is its own reference. An adapter that cannot be merged
+            is saved as it is, with a warning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = policy.model
     settings: dict[str, Any] = {}
     merge = policy.has_adapter and (merge or policy.name.startswith(TINY))
     if merge:
-        model = copy.deepcopy(model).merge_and_unload()
-    elif policy.has_adapter:
+        try:
+            model = merged(model)
+        except InputError as error:
+            if policy.name.startswith(TINY):
+                raise
+            warnings.warn(f"{error}. It is saved as an adapter.", stacklevel=2)
+            merge = False
+    if policy.has_adapter and not merge:
         settings["save_embedding_layers"] = False
         for each in model.peft_config.values():
             each.base_model_name_or_path = _found_from_everywhere(each.base_model_name_or_path)

@@ -221,7 +221,7 @@ def test_a_policy_and_a_reference_of_other_tokens_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "lfm2", "qwen3-next", "jamba"])
 def test_saved_and_merged_adapters_are_the_policy(tmp_path, name):
     tokenizer = tiny_model([*(f"w{i}" for i in range(9)), "<end>"])[1]
     with quiet():
