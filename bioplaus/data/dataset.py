@@ -66,8 +66,8 @@ class Dataset(metaclass=Answered):
         ```
 
         Inputs are rows [N, D] or images [N, H, W], [N, C, H, W] or [N, H, W, C]; the last is
-        recognised by its 1, 3 or 4 channels. Floats are used unchanged. Integers are grey levels
-        0 to 255, which are scaled to floats from 0 to 1.
+        recognised by its 1, 3 or 4 channels. Floats are used unchanged; `facts.warnings` says if
+        they are large. Integers are grey levels 0 to 255, which are scaled to floats from 0 to 1.
 
         Args:
             x_train: training inputs, [N, ...].

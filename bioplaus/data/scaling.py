@@ -15,6 +15,12 @@ from bioplaus.errors import InputError
 FAR_BELOW = 0.5
 """Values that stay within this fraction of their type's range are scaled by their maximum."""
 
+RARE = 1e-3
+"""If fewer of the values above zero exceed that fraction, the others are said to be dark."""
+
+LARGE = 20.0
+"""Floats beyond this are said to be large where floats are used unchanged."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -108,7 +114,7 @@ def scales(
     floats = [not np.issubdtype(array.dtype, np.integer) for array in arrays]
     if given is None and ranges.keep_floats and all(floats):
         _require_finite(names, arrays, ranges)
-        return [Scale(0.0, 1.0, *end) for end in ends], []
+        return [Scale(0.0, 1.0, *end) for end in ends], _large(ends, ranges)
     fulls = [ranges.of(array) for array in arrays]
     for name, array, (low, high), full in zip(names, arrays, ends, fulls, strict=True):
         if not (full[0] <= low and high <= full[1]):  # also true for NaN
@@ -130,7 +136,31 @@ def scales(
             f"{os.path.basename(n)} ends at {h:g}" for n, (_, h) in zip(names, ends, strict=True)
         )
         notes.append(f"{told}: one of the two seems to be scaled otherwise")
+    elif given is None:
+        notes += _dark(arrays, fulls[0][1], ranges)
     return [Scale(*full, *end) for full, end in zip(fulls, ends, strict=True)], notes
+
+
+def _large(ends: Sequence[tuple[float, float]], ranges: Ranges) -> list[str]:
+    """What to say of floats that are used unchanged and are far larger than states."""
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if max(-low, high) <= LARGE:
+        return []
+    scaled = ranges.say(_round_down(low), _round_up(high))
+    return [f"floats from {low:g} to {high:g} are used unchanged; {scaled} scales them to 0..1"]
+
+
+def _dark(arrays: Sequence[np.ndarray], full: float, ranges: Ranges) -> list[str]:
+    """What to say if hardly any value above zero exceeds the fraction FAR_BELOW of the range."""
+    above = sum(int(np.count_nonzero(a)) for a in arrays)
+    bright = sum(int(np.count_nonzero(a > FAR_BELOW * full)) for a in arrays)
+    if not 0 < bright < RARE * above:
+        return []
+    rest = max(float(a[a <= FAR_BELOW * full].max()) for a in arrays)
+    return [
+        f"all but {bright:,} of {above:,} values above zero end at {rest:g}, and {full:g} becomes "
+        f"1: if the rest is noise, cut it off at {rest:g} and give {ranges.say(0, rest)}"
+    ]
 
 
 def _require_finite(names: Sequence[str], arrays: Sequence[np.ndarray], ranges: Ranges) -> None:

@@ -58,6 +58,38 @@ def test_other_values_keep_their_types_range(tmp_path: Path, high: float, dtype:
     assert not [w for w in data.facts.warnings if "values end at" in w]
 
 
+def many(high: float) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, high, (60, 10, 10), endpoint=True).astype(np.uint8)
+
+
+def test_a_few_bright_pixels_do_not_hide_dark_images(tmp_path: Path) -> None:
+    dark = many(16)
+    dark[0, 0, 0] = dark[1, 0, 0] = 255
+    data = load(tmp_path, dark, test=dark)
+    np.testing.assert_allclose(data.train.inputs.numpy(), dark.reshape(60, 100) / 255, rtol=1e-6)
+    (warning,) = [w for w in data.facts.warnings if "above zero" in w]
+    assert warning.startswith("all but 4 of 11,")
+    assert "end at 16, and 255 becomes 1" in warning
+    assert "--set data.range=[0, 16]" in warning
+    plain = many(255)
+    sparse = np.where(plain > 250, plain, 0)  # few pixels, but all of them bright
+    for images in (plain, sparse):
+        found = load(tmp_path, images, test=images).facts.warnings
+        assert not [w for w in found if "above zero" in w]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "given"),
+    [(0, 255, "(0, 255)"), (-30, 900, "(-32, 1023)"), (0, 1, ""), (-4, 6, "")],
+)
+def test_large_floats_that_are_used_unchanged_are_said(low: int, high: int, given: str) -> None:
+    x = np.linspace(low, high, 120).reshape(12, 10)
+    data = Dataset.from_arrays(x, np.arange(12) % 3, x, np.arange(12) % 3, dtype=torch.float64)
+    np.testing.assert_array_equal(data.train.inputs.numpy(), x)
+    warned = [w for w in data.facts.warnings if "used unchanged" in w]
+    assert [f"value_range={given} scales" in w for w in warned] == [True] * bool(given)
+
+
 def test_a_given_range_is_kept(tmp_path: Path) -> None:
     dark = load(tmp_path, images(16, np.uint8), value_range=(0, 255))
     np.testing.assert_allclose(dark.train.inputs.numpy(), images(16, np.uint8).reshape(12, 9) / 255)
