@@ -134,7 +134,7 @@ def test_files_with_skips_run_again_with_every_extra(checkout: Path) -> None:
     status, output, calls = run_ci(checkout, report=SKIPPING)
     assert status == 0, output
     assert "pytest -rs tests/a.py tests/c d.py" in calls
-    assert calls.count("pytest -rs -m slow and not gpu") == 1
+    assert calls.count("pytest -rs -m slow and not long and not gpu") == 1
 
 
 @pytest.mark.parametrize(("signal", "code"), [("TERM", 143), ("INT", 130), ("HUP", 129)])

@@ -14,9 +14,10 @@ import pytest
 
 from bridge import compare_runs
 from bridge.report.html import page
+from bridge.report.viewer import Viewer
 from tests.bridge.browser import browser, complaints, resize, screenshot
 from tests.bridge.records import Epoch, new_log, sealed_log
-from tests.bridge.test_viewer import serving
+from tests.bridge.serving import serving
 
 # What the browser's own empty tab asks it for.
 BROWSER = ("chrome:", "chrome-untrusted:")
@@ -70,7 +71,7 @@ def test_the_report_shows_its_figures_offline_at_every_width(tmp_path: Path) -> 
 
 
 def test_the_viewer_draws_a_table_of_a_log(tmp_path: Path) -> None:
-    with serving(sealed_log(tmp_path / "run.h5")) as server, browser(tmp_path) as driver:
+    with serving(Viewer(sealed_log(tmp_path / "run.h5"))) as server, browser(tmp_path) as driver:
         resize(driver, 1280, 800)
         driver.get(server.address)
         wait(lambda: "epochs" in driver.find_element("tag name", "body").text)

@@ -15,6 +15,7 @@ import pytest
 from bridge.errors import InputError
 from bridge.runlog import Run, guard, read_run
 from tests.bridge.records import Epoch, new_log, row, sealed_log, weights_of
+from tests.in_numbers import in_numbers
 
 
 def refusal(path: Path, expected: Run) -> str:
@@ -91,7 +92,7 @@ def _flips(data: bytes, n: int, seed: int) -> list[tuple[int, int]]:
     return [(random_.choice(used), 1 << random_.randrange(8)) for _ in range(n)]
 
 
-@pytest.mark.parametrize("n", [100, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", in_numbers(100, 1000, 5000))
 @pytest.mark.parametrize("kind", ["sealed", "crashed"])
 def test_a_flipped_bit_is_refused_or_costs_rows_but_makes_none_wrong(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str, n: int

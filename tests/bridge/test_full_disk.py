@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("resource", reason="the limit on file sizes is POSIX's")
 
 from tests.bridge.filling import can_mount
+from tests.in_numbers import in_numbers
 
 small_disk = pytest.param(
     "disk", marks=pytest.mark.skipif(not can_mount(), reason="only root can mount a small disk")
@@ -19,7 +20,7 @@ small_disk = pytest.param(
 
 
 @pytest.mark.parametrize("kind", ["limit", small_disk])
-@pytest.mark.parametrize("runs", [2, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", in_numbers(2, 40, 200))
 def test_a_full_disk_keeps_all_that_was_acknowledged(tmp_path: Path, kind: str, runs: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.bridge.filling", str(tmp_path), str(runs), kind],

@@ -17,6 +17,7 @@ import pytest
 from bridge.runlog import read_run
 from tests.bridge.killing import Told, fork_writer
 from tests.bridge.records import new_log, row
+from tests.in_numbers import in_numbers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked")
 
@@ -37,9 +38,7 @@ def counted(module: str, *args: object) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("kills", "seed"), [(20, 0), pytest.param(1000, 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("kills", "seed"), in_numbers((20, 0), (200, 1), (1000, 1)))
 def test_a_killed_run_keeps_every_acknowledged_row(
     quick_folder: Path, kills: int, seed: int
 ) -> None:
@@ -52,7 +51,7 @@ def test_a_killed_run_keeps_every_acknowledged_row(
 @pytest.mark.parametrize(
     # How many of a few kills fall where is chance.
     ("kills", "seed", "least"),
-    [(6, 0, 0), pytest.param(1000, 1, 50, marks=pytest.mark.slow)],
+    in_numbers((6, 0, 0), (200, 2, 5), (1000, 1, 50)),
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     quick_folder: Path, kills: int, seed: int, least: int

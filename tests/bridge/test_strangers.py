@@ -29,6 +29,7 @@ from bridge.runlog import (
 from bridge.runlog.layout import create_meta
 from tests.bridge.records import sealed_log
 from tests.bridge.strangers import TEXTS, base_log, damage
+from tests.in_numbers import in_numbers
 
 
 def look(path: Path, folder: Path, random_: random.Random) -> str:
@@ -69,9 +70,7 @@ def _watch(path: Path, folder: Path) -> None:
     screen(view, 80, 24)
 
 
-@pytest.mark.parametrize(
-    ("n", "seed"), [(80, 150), pytest.param(5000, 5000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("n", "seed"), in_numbers((80, 150), (1000, 1000), (5000, 5000)))
 def test_a_log_with_right_checksums_and_odd_content_is_one_line(
     tmp_path: Path, n: int, seed: int
 ) -> None:
