@@ -105,7 +105,11 @@ class SquaredError(AbstractCost):
 
 @dataclass(frozen=True)
 class CrossEntropy(AbstractCost):
-    """C(s) = -sum_k y_k log softmax(s)_k: the output state holds the logits."""
+    """C(s) = -sum_k y_k log softmax(s)_k: the output state holds the logits.
+
+    The slope is softmax(s) sum_k y_k - y. `curvature` and `steepest` are those of targets that sum
+    to 1.
+    """
 
     name = "cross-entropy"
     curvature = 0.25
@@ -117,8 +121,10 @@ class CrossEntropy(AbstractCost):
     def slope(self, s: Tensor, y: Tensor) -> Tensor:
         if s.is_complex():  # torch.softmax does not support complex numbers
             weights = torch.exp(s - s.real.amax(-1, keepdim=True))
-            return weights / weights.sum(-1, keepdim=True) - y
-        return torch.softmax(s, -1) - y
+            shares = weights / weights.sum(-1, keepdim=True)
+        else:
+            shares = torch.softmax(s, -1)
+        return shares * y.sum(-1, keepdim=True) - y
 
 
 @dataclass(frozen=True)

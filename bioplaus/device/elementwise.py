@@ -109,7 +109,7 @@ def pulled(current, s, phase, row, columns):
         inside = (row >= 0)[:, None] & (columns < phase.outputs)
         top = tl.max(tl.where(inside, s, -float("inf")), 1)
         weight = tl.where(inside, tl.exp(s - top[:, None]), 0.0)
-        slope = weight / tl.sum(weight, 1)[:, None] - y
+        slope = weight / tl.sum(weight, 1)[:, None] * tl.sum(y, 1)[:, None] - y
     return current - beta[:, None] * slope
 
 

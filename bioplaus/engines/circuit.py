@@ -134,7 +134,9 @@ class Circuit:
             columns["bias"] = torch.zeros_like(states[k]) if bias is None else bias
             columns["bias"] = columns["bias"].expand(len(s), -1)
             if k == len(self.layers) - 1 and nudge is not None:
-                columns |= {"y": nudge.target, "beta": nudge.beta.expand(-1, field.n_output)}
+                columns |= {"y": nudge.target, "y_sum": nudge.target.sum(1, keepdim=True)}
+                columns |= {"beta": nudge.beta}
+                columns = {name: c.expand(-1, field.n_output) for name, c in columns.items()}
             if isinstance(dynamics, Symmetrised):
                 rest, excess = dynamics.origin, dynamics.excess
                 base = rest if excess is None else rest + excess
@@ -208,11 +210,11 @@ class Circuit:
             equations.append(f"displaced = {displaced} : 1 (constant over dt)")
         equations.append(f"r = {rho} : 1 (constant over dt)")
         if last and self.cost is not None:
-            equations += ["y : 1 (constant)", "beta : 1 (constant)"]
+            equations += [f"{name} : 1 (constant)" for name in ("y", "y_sum", "beta")]
             guess = "s"
             if self.cost.name == "cross-entropy":
                 equations.append("partition : 1")
-                guess = "1/partition"
+                guess = "y_sum/partition"
             current = f"{current} - beta*({guess} - y)*nudged"
         if box is not None:
             current = f"clip({current}, {box[0]}, {box[1]})"

@@ -6,10 +6,13 @@ from bioplaus.errors import InputError
 
 
 @pytest.mark.parametrize("name", COSTS)
-def test_slope_is_the_gradient_of_the_value(name):
+@pytest.mark.parametrize("labels", [True, False])
+def test_slope_is_the_gradient_of_the_value(name, labels):
     g = torch.Generator().manual_seed(0)
     s = torch.randn(5, 4, generator=g, dtype=torch.float64, requires_grad=True)
     y = one_hot(torch.tensor([0, 1, 2, 3, 0]), 4, torch.float64)
+    if not labels:  # weights that do not sum to 1
+        y = torch.rand(5, 4, generator=g, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(COSTS[name].value(s, y).sum(), s)
     torch.testing.assert_close(COSTS[name].slope(s.detach(), y), gradient, atol=1e-12, rtol=0)
 
@@ -25,7 +28,7 @@ def test_cross_entropy_is_torchs():
 def test_cross_entropy_extends_to_complex_states():
     g = torch.Generator().manual_seed(2)
     s = torch.randn(4, 3, generator=g, dtype=torch.float64)
-    y = one_hot(torch.tensor([0, 1, 2, 1]), 3, torch.float64)
+    y = torch.rand(4, 3, generator=g, dtype=torch.float64)
     cost = COSTS["cross-entropy"]
     lifted = cost.slope(s.to(torch.complex128), y)
     torch.testing.assert_close(lifted.real, cost.slope(s, y), atol=1e-14, rtol=0)
