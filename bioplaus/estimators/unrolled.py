@@ -60,25 +60,32 @@ class Unrolled(AbstractEstimator):
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1")
 
     def estimate(self, batch: Batch, out: dict[str, Tensor] | None) -> Estimate:
-        field, x, free, target, cost = batch.field, batch.x, batch.free, batch.target, batch.cost
+        field, x, free, cost = batch.field, batch.x, batch.free, batch.cost
         accepted = self.accepted(free)
-        kept = (x[accepted], free.s.detach()[accepted], target[accepted])
+        kept = self._rows(batch, accepted)
         steps, tolerance = self.steps, max(self.settling.tolerance, rounding(free.s.dtype))
         end = self._unroll(field, *kept, cost, steps)
         needed = _steps_needed(end.adjoint_residual, steps, tolerance)
         if steps < needed <= self.most_steps:
             steps = min(math.ceil(1.1 * needed), self.most_steps)
             end = self._unroll(field, *kept, cost, steps)
-        updates = {} if out is None else out
-        for name, slope in end.slopes.items():
-            update = slope * (-len(end.adjoint) / len(x))
-            updates[name] = update if out is None else out[name].copy_(update)
         residual = torch.full_like(free.residual, math.inf)
         residual[accepted] = torch.maximum(end.state_residual, end.adjoint_residual)
         adjoint = torch.zeros_like(free.s)
         adjoint[accepted] = end.adjoint
-        taken = torch.full_like(residual, steps)
-        return Estimate(updates, free, [judged(adjoint, residual, taken, self.settling)], accepted)
+        phase = judged(adjoint, residual, torch.full_like(residual, steps), self.settling)
+        within = self.accepted(free, phase)
+        if bool((within != accepted).any()):  # the sum over rows is made anew without the others
+            end = self._unroll(field, *self._rows(batch, within), cost, steps)
+        updates = {} if out is None else out
+        for name, slope in end.slopes.items():
+            update = slope * (-len(end.adjoint) / len(x))
+            updates[name] = update if out is None else out[name].copy_(update)
+        return Estimate(updates, free, [phase], within)
+
+    def _rows(self, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Input, free state and target of the given rows."""
+        return batch.x[rows], batch.free.s.detach()[rows], batch.target[rows]
 
     def _unroll(
         self, field: VectorField, x: Tensor, s: Tensor, target: Tensor, cost: AbstractCost, t: int

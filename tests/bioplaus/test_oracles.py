@@ -172,6 +172,25 @@ def test_the_unrolled_derivative_goes_on_until_it_has_converged():
     assert phase.n_steps.max() == 300
 
 
+def test_rows_whose_derivative_does_not_converge_stay_out_of_the_update():
+    # feedback turns the states: 1 + dt J has the eigenvalues 1 - dt +- 3 i dt d, and d is 1 where
+    # the unit is inside its box and 0 elsewhere
+    p, cost = problem(sizes=(1, 1, 1), batch=2, angle=0.0, **clipped()), get_cost("squared-error")
+    weights = {"forward.1": 1.0, "forward.2": 3.0, "feedback.1": -3.0}
+    for name, parameter in p.field.parameters.items():
+        parameter.fill_(weights.get(name, 0.0))
+    x = torch.tensor([[0.8], [-9.0]], dtype=torch.float64)
+    estimate = Unrolled(TIGHT, gate=1e-6)(p.field, x, p.y, cost)
+    assert estimate.free.converged.all()
+    assert estimate.accepted.tolist() == [False, True]
+    (phase,) = estimate.nudged
+    assert phase.converged.tolist() == [False, True]
+    alone = Unrolled(TIGHT, gate=1e-6)(p.field, x[1:], p.y[1:], cost)
+    for name, update in estimate.updates.items():
+        torch.testing.assert_close(update, alone.updates[name] / 2)
+    assert float(estimate.updates["bias.2"].abs().max()) > 0
+
+
 def test_an_adjoint_much_larger_than_the_slope_settles_too():
     p, cost = chain(0.98), get_cost("squared-error")
     (phase,) = RecurrentBackprop(TIGHT)(p.field, p.x, p.y, cost).nudged
