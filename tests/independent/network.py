@@ -26,6 +26,10 @@ RHO = {
     "hard-sigmoid": lambda z: np.where(z <= 0, 0.0, np.where(z >= 1, 1.0, z)),
     "softplus": lambda z: np.log(np.exp(-z / 2) + np.exp(z / 2)) + z / 2,
     "linear": lambda z: z + 0.0,
+    "relu": lambda z: np.where(z > 0, z, 0.0),
+    "relu6": lambda z: np.where(z <= 0, 0.0, np.where(z >= 6, 6.0, z)),
+    "leaky-relu": lambda z: np.where(z > 0, z, z / 100),
+    "dsilu": lambda z: _logistic(z) + z * np.cosh(z / 2) ** -2.0 / 4,
 }
 SLOPE = {
     "tanh": lambda z: np.cosh(z) ** -2.0,
@@ -34,8 +38,13 @@ SLOPE = {
     "hard-sigmoid": lambda z: np.where((z > 0) & (z < 1), 1.0, 0.0),
     "softplus": _logistic,
     "linear": np.ones_like,
+    "relu": lambda z: np.where(z > 0, 1.0, 0.0),
+    "relu6": lambda z: np.where((z > 0) & (z < 6), 1.0, 0.0),
+    "leaky-relu": lambda z: np.where(z > 0, 1.0, 0.01),
+    "dsilu": lambda z: np.cosh(z / 2) ** -2.0 * (2 - z * np.tanh(z / 2)) / 4,
 }
-CORNERED = "hard-sigmoid"
+CORNERS = {"hard-sigmoid": (0, 1), "relu": (0,), "relu6": (0, 6), "leaky-relu": (0,)}
+"""Where each rho that is only piecewise smooth has its corners."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,6 @@ class Network:
     def outputs(self) -> ndarray:
         """Indices of the output units."""
         return np.array(self.spans[-1])
-
-    @property
-    def has_corners(self) -> bool:
-        """Whether mu is only piecewise smooth."""
-        return bool(self.boxed.any()) or (self.rho == CORNERED and not self.plain.all())
 
     def fire(self, s: ndarray) -> ndarray:
         """rho(s)."""
@@ -125,12 +129,10 @@ class Network:
 
     def edge(self, x: ndarray, s: ndarray) -> float:
         """Distance to the nearest corner of mu, in pre-activation or state."""
-        gaps = [np.inf]
-        a = self.reach(x, s)[self.boxed]
-        z = s[~self.plain] if self.rho == CORNERED else np.array([])
-        for values in (a, z):
-            gaps += [*np.abs(values), *np.abs(values - 1)]
-        return float(min(gaps))
+        a, z = self.reach(x, s)[self.boxed], s[~self.plain]
+        corners = CORNERS.get(self.rho, ())
+        gaps = [np.abs(a), np.abs(a - 1), *(np.abs(z - corner) for corner in corners)]
+        return float(np.concatenate(gaps).min(initial=np.inf))
 
 
 def assemble(
@@ -178,9 +180,12 @@ def blocks(sizes: tuple[int, ...], tied: bool) -> list[tuple[str, range, range]]
     return found
 
 
+COSTS = ("squared-error", "cross-entropy")
+
+
 @dataclass(frozen=True)
 class Cost:
-    """A cost of the output units: its value, its gradient and its second derivative."""
+    """A cost of the output units, one of `COSTS`: its value, its gradient, its curvature."""
 
     name: str
 

@@ -5,8 +5,9 @@ import pytest
 
 from tests.independent import updates
 from tests.independent.flows import Free, Pair, Pulled, Turned
-from tests.independent.network import RHO, SLOPE, Cost, Network, assemble
+from tests.independent.network import CORNERS, RHO, SLOPE, Cost, Network, assemble
 from tests.independent.settling import follow, growth, polish
+from tests.independent.walking import Rule, shaken, walk
 
 SIZES = (3, 4, 5, 2)
 KINDS = [
@@ -59,10 +60,27 @@ def test_slope_is_the_derivative_of_rho(name):
     np.testing.assert_allclose(SLOPE[name](z), expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", RHO)
+def test_corners_are_where_the_slope_jumps(name):
+    grid = np.arange(-64, 64) / 8 + 1 / 16
+    jumps = np.abs(np.diff(SLOPE[name](grid))) > 0.5
+    assert (grid[:-1][jumps] + 1 / 16).tolist() == [float(at) for at in CORNERS.get(name, ())]
+
+
+def test_edge_is_the_distance_to_the_nearest_corner():
+    net = build(rho="relu6")
+    s = np.full(net.n, 2.0)
+    s[3], s[net.outputs[0]] = 5.5, 0.1  # the outputs are linear
+    assert net.edge(X, s) == pytest.approx(0.5)
+    s[4] = -0.2
+    assert net.edge(X, s) == pytest.approx(0.2)
+    assert build(rho="dsilu").edge(X, s) == np.inf
+
+
 @pytest.mark.parametrize("cost", COSTS, ids=str)
 def test_gradient_and_hessian_are_derivatives_of_the_cost(cost):
     z = np.array([0.3, -1.2, 2.0])
-    y = np.array([0.2, 0.5, 0.3])
+    y = np.array([0.2, 0.5, 0.6])
     np.testing.assert_allclose(
         slope_of(lambda t: cost.value(t, y), z)[0], cost.gradient(z, y), atol=1e-8
     )
@@ -182,3 +200,48 @@ def test_returning_and_leaving():
         rate = growth(Free(net, np.zeros(1)), np.zeros(2))
         assert rate == pytest.approx(gain - 1)
         assert (rate < 0) == stable
+
+
+def test_unrolling_is_the_derivative_by_a_constant_force():
+    net, dt, steps, c = build(rho="relu"), 0.4, 9, np.array([0.7, -0.2])
+    flow = Free(net, X)
+    s = polish(flow, follow(flow, net.one_pass_upwards(X), 60.0))
+
+    def end(force):
+        state = s
+        for _ in range(steps):
+            state = state + dt * (flow.force(state) + force)
+        return state
+
+    by_force = slope_of(end, np.zeros(net.n))
+    memory, most, missing = updates.unrolling(flow, s, c, dt, steps)
+    lacks = (by_force @ flow.jacobian(s) + np.eye(net.n))[net.outputs].T @ c
+    assert missing == pytest.approx(np.linalg.norm(lacks), rel=1e-6)
+    assert memory >= np.linalg.norm(by_force, 2)
+    assert most >= 1
+
+
+def test_a_walk_by_hand():
+    """One linear unit: w, b and s move together."""
+    x, y, beta, dt, rate, steps = 0.5, 1.0, 0.2, 0.3, 0.1, 7
+    weights = {"forward.1": np.array([[0.4]]), "bias.1": np.array([0.1])}
+
+    def rebuild(theta):
+        options = {"tied": False, "coordinates": "membrane", "linear_output": True}
+        return assemble((1, 1), "tanh", theta, **options)
+
+    row = (np.array([x]), np.array([y]), np.array([0.3]), beta)
+    rule = Rule(rebuild, weights, [row], Cost("squared-error"), dt, rate)
+    total, residuals = walk(rule, steps)
+    w, b, s, left = 0.4, 0.1, 0.3, []
+    for _ in range(steps):
+        new = s + dt * (w * x + b - s - beta * (s - y))
+        left.append(abs(w * x + b - new - beta * (new - y)) / new)
+        w, b, s = w + rate * (new - s) / beta * x, b + rate * (new - s) / beta, new
+    assert total["forward.1"][0, 0] == pytest.approx((w - 0.4) / rate, rel=1e-12)
+    assert total["bias.1"][0] == pytest.approx((b - 0.1) / rate, rel=1e-12)
+    np.testing.assert_allclose(residuals, left, rtol=1e-10)
+    assert shaken(rule, 0.0, total, residuals)[0] == 0
+    small, large = (shaken(rule, eps, total, residuals)[0] for eps in (1e-10, 1e-8))
+    assert small > 1e-11
+    assert large == pytest.approx(100 * small, rel=1e-3)

@@ -6,12 +6,12 @@ counts as zero in the mean over the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy import ndarray
 
-from tests.independent.flows import Pulled
+from tests.independent.flows import Free
 from tests.independent.network import Cost, Network, blocks
 
 Updates = dict[str, ndarray]
@@ -78,6 +78,24 @@ def true_gradient(net: Network, x: ndarray, y: ndarray, s: ndarray, cost: Cost) 
     return spread(net, x, s, adjoint(net, x, s, cost.gradient(s[net.outputs], y)))
 
 
+def unrolling(
+    flow: Free, s: ndarray, c: ndarray, dt: float, steps: int
+) -> tuple[float, float, float]:
+    """The derivative through Euler steps at the fixed point `s`, with M = 1 + dt J.
+
+    Returns:
+        dt sum_t ||M^t||, max_t ||M^t||, and ||(M^T)^steps c||, which the derivative misses.
+    """
+    step = np.eye(len(s)) + dt * flow.jacobian(s)
+    power, norms = np.eye(len(s)), []
+    for _ in range(steps):
+        norms.append(float(np.linalg.norm(power)))
+        power = step @ power
+    wide = np.zeros(len(s))
+    wide[flow.net.outputs] = c
+    return dt * sum(norms), max(norms), float(np.linalg.norm(power.T @ wide))
+
+
 def lopsidedness(net: Network, w: ndarray, x: ndarray, s: ndarray) -> float:
     """||J - J^T||_F^2 / 2 with other recurrent weights `w`, the slopes held."""
     j = net.open(net.reach(x, s))[:, None] * w * net.gain(s)[None, :]
@@ -106,56 +124,3 @@ def mirrored(net: Network, updates: Updates, weights: Updates, decay: float) -> 
         for name in (there, back):
             result[name] = result[name] - decay * weights[name]
     return result
-
-
-def step_by_step(
-    rebuild: Callable[[Updates], Network],
-    weights: Updates,
-    rows: Sequence[tuple[ndarray, ndarray, ndarray, float]],
-    cost: Cost,
-    *,
-    dt: float,
-    steps: int,
-    tolerance: float,
-    rate: float,
-    batch: int,
-) -> Updates:
-    """Continual updates under Euler steps: sum_t u_t, where theta_{t+1} = theta_t + rate u_t.
-
-    Args:
-        rebuild: weights -> Network.
-        weights: theta_0.
-        rows: input, target, free state and signed beta of each row (of both signs, if centered).
-        cost: C.
-        dt, steps, tolerance: of the relaxation; it ends where all rows are within the tolerance.
-        rate: of the parameters within the phase.
-        batch: rows over which the updates are averaged (a centered pair counts as two).
-
-    Returns:
-        The sum of the updates.
-    """
-    theta = {name: np.array(value) for name, value in weights.items()}
-    total = {name: np.zeros_like(value) for name, value in weights.items()}
-    states = [free for _, _, free, _ in rows]
-    for _ in range(steps):
-        net = rebuild(theta)
-        flows = [Pulled(net, x, y, cost, beta) for x, y, _, beta in rows]
-        moved = [s + dt * f.force(s) for f, s in zip(flows, states, strict=True)]
-        left = [
-            float(np.linalg.norm(f.force(s)) / max(np.linalg.norm(s), 1e-300))
-            for f, s in zip(flows, moved, strict=True)
-        ]
-        update = mean(
-            (
-                spread(net, x, s, one_sided(net, s, new, beta))
-                for (x, _, _, beta), s, new in zip(rows, states, moved, strict=True)
-            ),
-            batch,
-        )
-        for name, value in update.items():
-            total[name] += value
-            theta[name] = theta[name] + rate * value
-        states = moved
-        if max(left) <= tolerance:
-            break
-    return total
