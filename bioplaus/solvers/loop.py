@@ -116,7 +116,7 @@ def _search(
         if alive is not None:
             going = going & alive
         left = 0 if step == most else int(going.sum())
-        if left == len(going):
+        if left and left == len(going):
             continue
         if left == 0 and alive is None:
             end.put(rows, s, residual, look.status(), step, solver.currents(carry))

@@ -188,7 +188,7 @@ class SymmetricSweeps(Sweeps):
         ratio = look_at(dynamics, s, carry.force, carry.tolerance).residual
         rows = (~(ratio > carry.tolerance)).nonzero()[:, 0]  # also those that are no number
         carry.wait = self._least(dynamics)
-        if carry.tolerance > 0 and len(rows) == 0:
+        if carry.tolerance > 0 and len(rows) == 0 < len(ratio):
             fall = float(ratio.min()) / carry.tolerance
             if fall < math.inf:
                 carry.wait = max(carry.wait, math.ceil(math.log(fall) / math.log(FALL)))

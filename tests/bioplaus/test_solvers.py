@@ -17,12 +17,14 @@ from bioplaus.fields import LeakyField
 from bioplaus.nudging import Layered, Nudge
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import (
+    SOLVERS,
     Anderson,
     Euler,
     Status,
     Sweeps,
     SymmetricSweeps,
     get_solver,
+    loop,
     solve,
 )
 from bioplaus.solvers.base import AbstractDynamics
@@ -342,3 +344,16 @@ def test_complex_anderson_needs_no_more_steps_than_sweeps():
         assert end.converged.all()
         steps[type(solver)] = float(end.n_steps.float().mean())
     assert steps[Anderson] < 0.8 * steps[Sweeps]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("sizes", [(4, 3), (4, 5, 3), (4, 5, 6, 3)])
+def test_a_batch_of_no_rows_ends_at_the_first_look(name, sizes, monkeypatch):
+    p = problem(sizes=sizes)
+    looks = []
+    look_at = loop.look_at
+    monkeypatch.setattr(loop, "look_at", lambda *args: looks.append(1) or look_at(*args))
+    end = free_phase(p.field, p.x[:0], settling=Settling(get_solver(name)))
+    assert end.s.shape == (0, p.field.n)
+    assert end.converged.shape == (0,)
+    assert len(looks) == 1
