@@ -58,17 +58,23 @@ class FiniteDifference(AbstractEstimator):
         phases = _Perturbed(
             self.settling, moved, x[accepted], target[accepted], cost, free, accepted
         )
-        updates = {name: torch.empty_like(p) for name, p in field.parameters.items()}
-        for name, update in (out or updates).items():
-            entries, slopes = moved.parameters[name].view(-1), update.view(-1)
+        slopes = {}
+        for name, parameter in moved.parameters.items():
+            entries, rows = parameter.view(-1), []
             for i in range(len(entries)):
                 kept, costs = entries[i].clone(), []
                 for k in (2, 1, -1, -2):
                     entries[i] = kept + k * self.h
-                    costs.append(phases.mean_cost())
+                    costs.append(phases.costs())
                 entries[i] = kept
-                slopes[i] = (costs[0] - 8 * costs[1] + 8 * costs[2] - costs[3]) / (12 * self.h)
-        return Estimate(out or updates, free, [phases.worst], accepted)
+                rows.append((costs[0] - 8 * costs[1] + 8 * costs[2] - costs[3]) / (12 * self.h))
+            slopes[name] = torch.stack(rows)
+        within = self.accepted(free, phases.worst)
+        updates = {} if out is None else out
+        for name, parameter in field.parameters.items():
+            update = (slopes[name][:, within[accepted]].sum(1) / len(x)).view(parameter.shape)
+            updates[name] = update if out is None else out[name].copy_(update)
+        return Estimate(updates, free, [phases.worst], within)
 
 
 class _Perturbed:
@@ -94,12 +100,11 @@ class _Perturbed:
         steps = torch.zeros_like(free.n_steps)
         self.worst = Solution(free.s, residual.to(free.residual), status, steps)
 
-    def mean_cost(self) -> float:
-        """Settle all rows again and return J."""
+    def costs(self) -> Tensor:
+        """Settle the rows again and return the cost of each."""
         end = free_phase(self.field, self.x, settling=self.settling, start=self.start)
         rows, worst = self.accepted, self.worst
         worst.residual[rows] = torch.maximum(worst.residual[rows], end.residual)
         worst.status[rows] = torch.maximum(worst.status[rows], end.status)
         worst.n_steps[rows] += end.n_steps
-        outputs = end.s[:, self.field.output]
-        return float(self.cost.value(outputs, self.target).sum()) / len(rows)
+        return self.cost.value(end.s[:, self.field.output], self.target)

@@ -155,6 +155,23 @@ def test_perturbed_phases_that_did_not_settle_are_reported():
     assert phase.residual.min() > 1e-10
 
 
+def test_rows_whose_perturbed_phases_do_not_settle_stay_out_of_the_update():
+    # the states of the first row turn, those of the second rest at a wall
+    p, cost = problem(sizes=(1, 1, 1), batch=2, angle=0.0, **clipped()), get_cost("squared-error")
+    weights = {"forward.1": 1.0, "forward.2": 0.9, "feedback.1": -0.9}
+    for name, parameter in p.field.parameters.items():
+        parameter.fill_(weights.get(name, 0.0))
+    x = torch.tensor([[0.8], [-9.0]], dtype=torch.float64)
+    free = free_phase(p.field, x, settling=TIGHT)
+    few = FiniteDifference(Settling(Sweeps(), 1e-10, free_steps=4), gate=1e-8)
+    estimate = few(p.field, x, p.y, cost, free=free)
+    assert estimate.accepted.tolist() == [False, True]
+    alone = few(p.field, x[1:], p.y[1:], cost)
+    for name, update in estimate.updates.items():
+        torch.testing.assert_close(update, alone.updates[name] / 2)
+    assert float(estimate.updates["bias.2"].abs().max()) > 0
+
+
 def test_the_unrolled_derivative_goes_on_until_it_has_converged():
     cost = get_cost("squared-error")
     near, nearer = chain(0.96), chain(0.995)
