@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from bridge.config import Config, one_of
+from bridge.config import Config, either, one_of
 from bridge.distributed import launched
 from bridge.optim import Optimizer
 from bridge.schedules import course
@@ -128,6 +128,8 @@ def _language_algorithm(name: str) -> str:
     return name
 
 
+CUTS = ("top_k", "top_p", "min_p", "repetition_penalty")
+"""Settings of the generation that cut distributions of tokens."""
 _COMMON = ("tau", "mixture", "samples", "opponents", "kl", "baseline", "ema_rate")
 """Fields of objectives that are settings of their own."""
 if TYPE_CHECKING:
@@ -283,6 +285,13 @@ class LanguageConfig(JudgedConfig):
             if self.algorithm not in users:
                 keys = groups.get(field, (field,))
                 found |= dict.fromkeys(keys, not_read(self.algorithm, users))
+        if not chosen.reads_cuts:
+            users = [name for name, kind in OBJECTIVES.items() if kind.reads_cuts]
+            why = (
+                f"with algorithm={self.algorithm}, which draws every answer whole, because its "
+                f"loss takes all of them; it is read with algorithm={either(users)}"
+            )
+            found |= dict.fromkeys((f"generation.{name}" for name in CUTS), why)
         if not chosen.needs_reward:
             users = [name for name, kind in OBJECTIVES.items() if kind.needs_reward]
             found["reward"] = not_read(self.algorithm, users)

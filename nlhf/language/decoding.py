@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ class Sampling:
 
     The temperature T belongs to both policies: pi and mu are softmax(logits / T) wherever they
     are sampled or scored, so that the mixture's temperature is T as well and gradients stay
-    unbiased at any T. `top_k` and `top_p` cut the mixture (after mixing); they cut the policy's
-    own rows only where `truncate_own` says so, because a cut y ~ pi would bias the gradient.
+    unbiased at any T. The cuts (`top_k`, `top_p`, `min_p`, `repetition_penalty`) act on the mixture
+    (after mixing); they cut the policy's own rows only where `truncate_own` says so, because a cut
+    y ~ pi would bias the gradient.
 
     Attributes:
         max_new_tokens: largest number of tokens of an answer, >= 1, including its end token.
@@ -50,6 +51,16 @@ class Sampling:
     def limits(self) -> Limits:
         """The cuts."""
         return Limits(self.top_k, self.top_p, self.min_p, self.repetition_penalty)
+
+    @property
+    def cutting_own(self) -> Sampling:
+        """The same, with cuts of the policy's own rows too; itself if there are no cuts."""
+        return replace(self, truncate_own=True) if self.limits.cut else self
+
+    @property
+    def whole(self) -> Sampling:
+        """The same without cuts."""
+        return replace(self, top_k=None, top_p=None, min_p=None, repetition_penalty=1.0)
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

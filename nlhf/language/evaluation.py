@@ -26,7 +26,8 @@ def evaluate(
     """Measure P(pi > mu) and the other measures over held-out prompts.
 
     Every evaluation uses the same random numbers, so that policies are compared without sampling
-    noise between evaluations. The run's own generators do not advance. Penalties do not apply.
+    noise between evaluations. The run's own generators do not advance. Penalties and cuts do not
+    apply, so that a policy that equals the reference measures 1/2.
 
     Args:
         rollout: how prompts are answered and judged.
@@ -37,7 +38,8 @@ def evaluate(
     """
     g = torch.Generator().manual_seed(seed)
     # evaluation time is not counted as step time
-    plain = dataclasses.replace(rollout, missing_end=0.0, watch=Stopwatch())
+    whole = rollout.sampling.whole
+    plain = dataclasses.replace(rollout, missing_end=0.0, watch=Stopwatch(), sampling=whole)
     length = rollout.sampling.max_new_tokens
     scalar = rollout.judge is None
     other = () if scalar else (Draw(samples, MIXTURE, 1.0),)

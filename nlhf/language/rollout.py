@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +91,7 @@ class Rollout:
     ) -> Batch:
         """Answer prompts as planned and judge the answers."""
         encoded = self.policy.encode(prompts)
-        found = self._answers([*plan.scored, *plan.opponents], encoded, held, draws)
+        found = self._answers(plan, encoded, held, draws)
         own = _beside(found[: len(plan.scored)], len(prompts), self.policy.pad_id)
         other = _beside(found[len(plan.scored) :], len(prompts), self.policy.pad_id)
         follow = None
@@ -138,9 +139,13 @@ class Rollout:
         return Scored(sampled, kl, states)
 
     def _answers(
-        self, plans: Sequence[Draw], encoded: Encoded, held: Mapping[str, Parameters], draws: Draws
+        self, plan: Plan, encoded: Encoded, held: Mapping[str, Parameters], draws: Draws
     ) -> list[Answers]:
-        """The answers of each draw; the policy's and the mixture's come from one loop."""
+        """The answers of each draw; the policy's and the mixture's come from one loop.
+
+        A policy's own answers are cut where they are opponents, and never where they are scored.
+        """
+        plans = [*plan.scored, *plan.opponents]
         uniforms = [draws(each.count) for each in plans]
         found: dict[int, Answers] = {}
         live = {i: each.policy for i, each in enumerate(plans) if each.policy in (POLICY, MIXTURE)}
@@ -154,20 +159,24 @@ class Rollout:
                 torch.cat((uniforms[own], uniforms[mix])),
             )
             found[own], found[mix] = _split(both, len(uniforms[own]))
+        holding = self.policy.holding
         for i, each in enumerate(plans):
             if i in found:
                 continue
             if each.policy == MIXTURE:
                 found[i] = self._decoded(encoded, 0, each, uniforms[i])
-            elif each.policy == POLICY:
-                found[i] = self._decoded(encoded, each.count, Draw(0), uniforms[i])
-            else:
-                with self.policy.holding(held[each.policy]):
-                    found[i] = self._decoded(encoded, each.count, Draw(0), uniforms[i])
+                continue
+            here = nullcontext() if each.policy == POLICY else holding(held[each.policy])
+            with here:
+                cut = i >= len(plan.scored)
+                found[i] = self._decoded(encoded, each.count, Draw(0), uniforms[i], cut)
         return [found[i] for i in range(len(plans))]
 
-    def _decoded(self, encoded: Encoded, own: int, other: Draw, uniforms: Tensor) -> Answers:
-        settings: dict[str, Any] = {"sampling": self.sampling, "all_done": self.group.all}
+    def _decoded(
+        self, encoded: Encoded, own: int, other: Draw, uniforms: Tensor, cut: bool = False
+    ) -> Answers:
+        sampling = self.sampling.cutting_own if cut else self.sampling
+        settings: dict[str, Any] = {"sampling": sampling, "all_done": self.group.all}
         given = (self.policy, encoded, own, other.count, other.weight)
         with self.watch.part("decoding"):
             return self.decoder(*given, uniforms=uniforms, **settings)

@@ -110,6 +110,12 @@ class Trainer:
                 f"{self.batching.prompts} prompts a pass cannot be shared evenly by "
                 f"{self.group.size} processes; use a multiple"
             )
+        sampling, objective = self.sampling, self.objective
+        if sampling.limits.cut and not (objective.reads_cuts or sampling.truncate_own):
+            raise InputError(
+                f"{sampling} has cuts, which have no effect with {objective.name}: it draws every "
+                "answer whole, because its loss takes all of them; leave the cuts out"
+            )
         self.reference.check(self.policy, self.group.size)
         if not self.held:
             self.held = self.objective.start(self.policy.trainable())

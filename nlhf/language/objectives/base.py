@@ -53,7 +53,7 @@ class Plan:
 
     Attributes:
         scored: the answers that the loss uses, N in total.
-        opponents: answers that are only compared with the scored ones.
+        opponents: answers that are only compared with the scored ones. Cuts act on them.
         asks: "opponents" (P of each answer against each opponent), "pairs" (P between the answers)
             or "reward" (one scalar per answer).
         held: held policies that also score the answers.
@@ -132,6 +132,8 @@ class Objective(ABC):
     """Whether answers earn a scalar reward instead of a preference."""
     reads_tau: ClassVar[bool] = True
     """Whether the loss depends on tau; otherwise it solves the unregularised game."""
+    reads_cuts: ClassVar[bool] = False
+    """Whether cuts act on some answers: on opponents, or on answers of the mixture."""
     moves_reference: ClassVar[int] = 0
     """Default number of steps after which the reference is replaced by the policy; 0: never."""
     tau: Schedule

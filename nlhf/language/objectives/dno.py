@@ -29,6 +29,7 @@ class DNO(Iterated):
 
     name = "dno"
     reads_tau = False
+    reads_cuts = True
     opponents: int = 1
 
     def plan(self, step: int) -> Plan:

@@ -44,6 +44,7 @@ class OnlineIPO(Objective):
     """
 
     name = "online-ipo"
+    reads_cuts = True
     mixture: Schedule
 
     def __post_init__(self) -> None:

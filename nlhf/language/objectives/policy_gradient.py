@@ -112,6 +112,7 @@ class Opposed(PolicyGradient):
         opponents: answers of the opponent a prompt, >= 1.
     """
 
+    reads_cuts = True
     opponents: int = 1
 
     @abstractmethod

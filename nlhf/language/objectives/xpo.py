@@ -26,6 +26,7 @@ class XPO(Iterated):
     """
 
     name = "xpo"
+    reads_cuts = True
     alpha: float = 1e-5
     samples: int = 1
 
