@@ -44,3 +44,8 @@ def check(settings: Settings) -> None:
         raise InputError(f"ties={settings.ties!r} is unknown; use half, davidson or rao-kupper")
     if settings.intervals not in ("bootstrap", "sandwich"):
         raise InputError(f"intervals={settings.intervals!r}; use bootstrap or sandwich")
+    if settings.intervals == "sandwich" and not settings.bootstrap:
+        raise InputError(
+            "intervals='sandwich' has no effect with bootstrap=0, which leaves out all intervals; "
+            "it is read with bootstrap of 1 or more"
+        )
