@@ -172,6 +172,10 @@ class VotingConfig(EqpropConfig):
             found["smoothing"] = f"with judge={self.judge}; it is read with {VOTES}FILE"
         return found
 
+    def outputs(self) -> None:
+        """The number of outputs: that of the judge's answers, which the config does not tell."""
+        return
+
     def algorithm_settings(self) -> dict[str, Any]:
         """What the algorithm has of its own."""
         own = {"nash-md": {"mixture": self.mixture}, "nash-ema": {"rate": self.ema_rate}}

@@ -64,6 +64,7 @@ def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Ru
     task = task_of(config, answers, device)
     field, estimator = config.network.draw(task), make_estimator(config)
     estimator.check(field, objective.cost)
+    estimator.require_effect(field, "estimator.")
     return make_run(
         config,
         dataset=fitted(dataset.to(device), field, objective),

@@ -18,6 +18,7 @@ from bioplaus.config.choices import (
     PhaseChoice,
     PhaseConfig,
     SgdConfig,
+    TorchPhaseConfig,
     own_settings,
 )
 from bioplaus.config.data import DataConfig, data_origins, make_dataset
@@ -26,10 +27,12 @@ from bioplaus.config.loop import LoopConfig
 from bioplaus.config.network import LeakyConfig, Task
 from bioplaus.config.resolving import origins_of
 from bioplaus.data import Dataset
+from bioplaus.data.known import KNOWN
 from bioplaus.errors import InputError
 from bioplaus.estimators import AbstractEstimator
 from bioplaus.fields import LayeredField, VectorField
 from bioplaus.phases import Settling
+from bioplaus.solvers import SOLVERS
 from bridge.config import load_config
 from bridge.optim import Optimizer
 from bridge.schedules import Schedule, course
@@ -62,7 +65,18 @@ class EqpropConfig(LoopConfig):
         if "beta" not in self.estimator.settings():
             name = self.estimator.name
             found["phases.nudged_steps"] = f"with estimator.name={name}, which has no nudged phase"
+        coupling = self.network.coupling(self.outputs())
+        unread = self.estimator.make().idle(coupling).items()
+        found |= {f"estimator.{name}": why for name, why in unread}
+        if coupling.alone is not None and isinstance(self.phases, TorchPhaseConfig):
+            of_loops = SOLVERS[self.phases.solver].of_loops
+            found |= {f"phases.{name}": coupling.alone for name in of_loops}
         return found
+
+    def outputs(self) -> int | None:
+        """The number of outputs, if the name of the data set tells it."""
+        known = KNOWN.get(self.data.dataset)
+        return None if known is None else known.classes
 
 
 def task_of(config: EqpropConfig, dataset: Dataset, device: torch.device | str = "cpu") -> Task:

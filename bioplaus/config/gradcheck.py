@@ -74,8 +74,8 @@ class CheckedLeaky(LeakyConfig):
 
     def start(self) -> dict[str, float | None]:
         if self.angle is None and self.asymmetry is None:
-            return {"angle": 0.0, "asymmetry": 0.5}
-        return {"angle": self.angle or 0.0, "asymmetry": self.asymmetry}
+            return {"asymmetry": 0.5}
+        return super().start()
 
 
 if TYPE_CHECKING:

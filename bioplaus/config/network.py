@@ -19,6 +19,7 @@ from bioplaus.config.fields import (
 )
 from bioplaus.config.resolving import resolve
 from bioplaus.fields import LayeredField, LeakyField, VectorField
+from bioplaus.fields.coupling import Coupling
 from bioplaus.fields.leaky import Coordinates
 from bridge.config import Config
 from bridge.seeding import generator
@@ -83,6 +84,14 @@ class NetworkConfig(Config):
         """
         raise NotImplementedError
 
+    def coupling(self, n_output: int | None) -> Coupling:
+        """How the units will act on one another, as far as the settings tell.
+
+        Args:
+            n_output: number of outputs; None if it is not known.
+        """
+        return Coupling()
+
 
 class LeakyConfig(NetworkConfig):
     """The leaky integrators; see `bioplaus.fields.LeakyField`.
@@ -134,9 +143,24 @@ class LeakyConfig(NetworkConfig):
             found["linear_output"] = "with activation=linear"
         return found
 
+    def coupling(self, n_output: int | None) -> Coupling:
+        n = None if n_output is None else sum(self.hidden) + n_output
+        if not self.hidden:
+            why = "without a hidden layer, where no unit acts on another; give network.hidden"
+            return Coupling(n, alone=why, unpaired=why)
+        if not self.tied:
+            return Coupling(n)
+        read, linear = "it is read with network.tied=false", None
+        if self.activation == "linear" and self.linear_output:
+            linear = f"with network.tied=true and linear units, which act symmetrically; {read}"
+        unpaired = f"with network.tied=true, which leaves no weights of the feedback's own; {read}"
+        return Coupling(n, unpaired=unpaired, symmetric=linear)
+
     def start(self) -> dict[str, Any]:
-        """Where the feedback weights start, see `LeakyField`."""
-        return {"angle": self.angle, "asymmetry": self.asymmetry}
+        """Where feedback weights of their own start, see `LeakyField`."""
+        if self.asymmetry is not None:
+            return {"asymmetry": self.asymmetry}
+        return {"angle": self.angle}
 
     def draw(self, task: Task) -> LeakyField:
         return LeakyField(
@@ -146,8 +170,7 @@ class LeakyConfig(NetworkConfig):
             linear_output=self.linear_output,
             tied=self.tied,
             gain=self.gain,
-            feedback_gain=1.0 if self.tied else self.feedback_gain,
-            **self.start(),
+            **({} if self.tied else {"feedback_gain": self.feedback_gain, **self.start()}),
             generator=generator(task.seed, "weights"),
             dtype=task.dtype,
             device=task.device,

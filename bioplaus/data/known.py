@@ -20,11 +20,13 @@ class Known:
         folder: where the files are.
         help: how to get them there.
         sha256: hashes of the unpacked files: train images, train labels, test images, test labels.
+        classes: number of classes.
     """
 
     folder: Path
     help: str
     sha256: tuple[str, str, str, str]
+    classes: int = 10
 
 
 KNOWN = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Self, final
 
 import torch
@@ -15,6 +15,7 @@ from bioplaus.comparing import Alike
 from bioplaus.costs import AbstractCost
 from bioplaus.errors import InputError
 from bioplaus.fields.base import VectorField
+from bioplaus.fields.coupling import Coupling, coupling_of
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Solution, Status
 from bioplaus.solvers.entry import recording
@@ -129,6 +130,34 @@ class AbstractEstimator(metaclass=Answered):
     def unfit(self, field: VectorField) -> str | None:
         """Why this estimator cannot serve a field; None if it can."""
         return None
+
+    def idle(self, coupling: Coupling) -> Mapping[str, str]:
+        """Say which settings have no effect on fields that are coupled in some way.
+
+        Returns:
+            The reason by setting; it continues "has no effect ".
+        """
+        return {}
+
+    def require_effect(self, field: VectorField, prefix: str = "") -> None:
+        """Reject settings other than the defaults that have no effect on a field; see `idle`.
+
+        Args:
+            field: the vector field.
+            prefix: of the settings in the message, such as "estimator.".
+
+        Raises:
+            InputError: one line for each such setting.
+        """
+        usual = {each.name: each.default for each in fields(self)}
+        found = self.idle(coupling_of(field)).items()
+        lines = [
+            f"{prefix}{name}={value} has no effect {why}"
+            for name, why in found
+            if (value := getattr(self, name)) != usual[name]
+        ]
+        if lines:
+            raise InputError(*lines)
 
     def without_regulariser(self) -> Self:
         """The same estimator with an update that is only the estimate of -dJ/dtheta."""

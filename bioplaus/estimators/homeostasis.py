@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from bioplaus.errors import InputError
 from bioplaus.estimators.base import Batch
 from bioplaus.estimators.vector_field import VectorFieldEP
+from bioplaus.fields.coupling import Coupling
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Homeostasis(VectorFieldEP):
         super().__post_init__()
         if self.strength < 0:
             raise InputError(f"strength={self.strength} must not be negative")
+
+    def idle(self, coupling: Coupling) -> Mapping[str, str]:
+        why = coupling.alone or coupling.symmetric
+        return {} if why is None else {"strength": why}
 
     def without_regulariser(self) -> Self:
         return replace(self, strength=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from bioplaus.errors import InputError
 from bioplaus.estimators.adjoint import AbstractAdjoint, rounding
+from bioplaus.fields.coupling import Coupling
 from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.jacobian import dense_jacobian
 from bioplaus.linear import gmres, solve_ex
@@ -37,6 +39,18 @@ class Implicit(AbstractAdjoint):
             raise InputError(f"adjoint_tolerance={self.adjoint_tolerance} must be > 0")
         if self.max_iterations < 1:
             raise InputError(f"max_iterations={self.max_iterations} must be at least 1")
+
+    def idle(self, coupling: Coupling) -> Mapping[str, str]:
+        iterative = ("adjoint_tolerance", "max_iterations")
+        if coupling.alone is not None:
+            return dict.fromkeys(("dense_up_to", *iterative), coupling.alone)
+        if coupling.n is None or coupling.n > self.dense_up_to:
+            return {}
+        why = (
+            f"with {coupling.n} units, for which the adjoint equation is solved densely; it is "
+            f"read with dense_up_to={coupling.n - 1} or less"
+        )
+        return dict.fromkeys(iterative, why)
 
     def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
         if at.n > self.dense_up_to:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,6 +12,7 @@ from bioplaus.errors import InputError
 from bioplaus.estimators.base import Batch
 from bioplaus.estimators.vector_field import VectorFieldEP
 from bioplaus.fields.base import VectorField
+from bioplaus.fields.coupling import Coupling
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class KolenPollack(VectorFieldEP):
 
     def without_regulariser(self) -> Self:
         return replace(self, decay=0.0)
+
+    def idle(self, coupling: Coupling) -> Mapping[str, str]:
+        return {} if coupling.unpaired is None else {"decay": coupling.unpaired}
 
     def unfit(self, field: VectorField) -> str | None:
         if field.partners() or not field.lacks_partners():

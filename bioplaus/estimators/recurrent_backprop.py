@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bioplaus.estimators.adjoint import AbstractAdjoint, adjoint_residual, rounding
+from bioplaus.fields.coupling import Coupling
 from bioplaus.fields.linearisation import AbstractLinearisation
 from bioplaus.solvers import AbstractDynamics, Euler, solve
 
@@ -62,6 +64,12 @@ class RecurrentBackprop(AbstractAdjoint):
     dt: float = 0.5
     adjoint_tolerance: float = 1e-12
     adjoint_steps: int = 5000
+
+    def idle(self, coupling: Coupling) -> Mapping[str, str]:
+        if coupling.alone is None:
+            return {}
+        # J = -1: the adjoint starts at its fixed point
+        return dict.fromkeys(("dt", "adjoint_tolerance", "adjoint_steps"), coupling.alone)
 
     def adjoint(self, at: AbstractLinearisation, c: Tensor) -> tuple[Tensor, Tensor]:
         floor = 10 * torch.finfo(c.dtype).eps

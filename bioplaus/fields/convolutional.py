@@ -13,6 +13,8 @@ from bioplaus.fields.layer import Layer
 from bioplaus.fields.layered import LayeredField
 
 WAYS_BACK = ("independent", "tied", "none")
+FEEDBACK_GAIN = 0.1
+"""Default scale of feedback weights of their own."""
 
 
 def convolutional(
@@ -27,7 +29,7 @@ def convolutional(
     activation: str = "relu",
     coordinates: str = "membrane",
     gain: float = 1.4,
-    feedback_gain: float = 0.1,
+    feedback_gain: float = FEEDBACK_GAIN,
     feedback: str = "independent",
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
@@ -58,7 +60,8 @@ def convolutional(
         device: where the parameters live.
 
     Raises:
-        InputError: an image size is not divisible by the pooling, or a setting is out of range.
+        InputError: an image size is not divisible by the pooling, or a setting is out of range or
+            left without effect by another.
 
     Examples:
         >>> net = convolutional((3, 16, 16), 10, (8, 16, 16), skips=(1,), unpooled=(2,))
@@ -67,7 +70,16 @@ def convolutional(
     """
     if feedback not in WAYS_BACK:
         raise InputError(f"feedback={feedback!r} is unknown; use one of {', '.join(WAYS_BACK)}")
+    if feedback != "independent" and feedback_gain != FEEDBACK_GAIN:
+        raise InputError(
+            f"feedback_gain={feedback_gain} has no effect with feedback={feedback!r}, which has no "
+            "feedback weights of its own; leave one out"
+        )
     windows = _windows(len(channels), unpooled)
+    if pool != "average" and all(window == 1 for window in windows):
+        raise InputError(
+            f"pool={pool!r} has no effect where unpooled names every convolution; leave one out"
+        )
     shapes = _shapes(input, channels, windows, kernel)
     joins = [(k, k + 1, _settings(kernel, pool, window)) for k, window in enumerate(windows)]
     joins += _skips(shapes, pool, skips)

@@ -59,7 +59,7 @@ class LeakyField(LayeredField):
         linear_output: bool = True,
         gain: float = 1.0,
         feedback_gain: float = 1.0,
-        angle: float = 90.0,
+        angle: float | None = None,
         asymmetry: float | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
@@ -77,7 +77,7 @@ class LeakyField(LayeredField):
             feedback_gain: norm of a feedback matrix over that of its feedforward partner.
             angle: initial angle in degrees, 0 to 180, between each feedback matrix and the
                 transpose of its feedforward partner; 0 and 180 exactly. Between two layers of one
-                unit there are no other angles.
+                unit there are no other angles. None means 90, if `asymmetry` is None too.
             asymmetry: A >= 0, instead of `angle`: feedback = transposed feedforward + A times an
                 independent draw of the same scale.
             generator: source of the random numbers (on the CPU); None means torch's global one.
@@ -85,9 +85,10 @@ class LeakyField(LayeredField):
             device: where the parameters live.
 
         Raises:
-            InputError: a value is outside its range.
+            InputError: a value is outside its range, or another argument leaves it without effect.
         """
         _check(sizes, coordinates, activation, angle, asymmetry, gain, feedback_gain, tied)
+        angle = 90.0 if angle is None else angle
         self.sizes = tuple(int(size) for size in sizes)
         self.activation: Activation = get_activation(activation)
         self.linear_output = linear_output
@@ -197,7 +198,7 @@ def _check(
     sizes: Sequence[int],
     coordinates: str,
     activation: str | Activation,
-    angle: float,
+    angle: float | None,
     asymmetry: float | None,
     gain: float,
     feedback_gain: float,
@@ -213,14 +214,28 @@ def _check(
             f'coordinates="clipped" with activation={name!r}: the box [0, 1] is that of '
             'hard-sigmoid; use activation="hard-sigmoid" or coordinates="membrane"'
         )
-    if not 0.0 <= angle <= 180.0:
+    if angle is not None and not 0.0 <= angle <= 180.0:
         raise InputError(f"angle={angle} must lie between 0 and 180 degrees")
     if asymmetry is not None and not 0.0 <= asymmetry < math.inf:
         raise InputError(f"asymmetry={asymmetry} must be finite, 0 (transposed weights) or more")
+    _require_start(tied, angle, asymmetry)
     if not tied and asymmetry is None:
-        require_angle(sizes, angle)
+        require_angle(sizes, 90.0 if angle is None else angle)
     if not (0 < gain < math.inf and 0 < feedback_gain < math.inf):
         both = f"gain={gain} and feedback_gain={feedback_gain}"
         raise InputError(f"{both} must be positive and finite")
     if tied and (feedback_gain != 1.0):
         raise InputError(f"feedback_gain={feedback_gain} has no meaning with tied weights; use 1")
+
+
+def _require_start(tied: bool, angle: float | None, asymmetry: float | None) -> None:
+    """Reject what says where the feedback weights start if another argument settles that.
+
+    Raises:
+        InputError: the angle or the asymmetry has no effect.
+    """
+    if tied and asymmetry is not None:
+        raise InputError(f"asymmetry={asymmetry} has no effect with tied=True; leave one out")
+    if angle is not None and (tied or asymmetry is not None):
+        other = "tied=True" if tied else f"asymmetry={asymmetry}"
+        raise InputError(f"angle={angle} has no effect with {other}; leave one out")

@@ -40,6 +40,7 @@ class Anderson(Sweeps):
     Source: Walker and Ni 2011 (SIAM J. Numer. Anal. 49), equation 2.1.
     """
 
+    of_loops = ("memory",)
     memory: int = 3
 
     def __post_init__(self) -> None:

@@ -129,11 +129,13 @@ class AbstractSolver(metaclass=Answered):
         from_rest: whether its first pass needs no states to start from in a chain of layers.
         absolute: whether it works on states even where deviations from the free state are
             requested.
+        of_loops: settings that have no effect where no unit acts on another.
     """
 
     damped: ClassVar[bool] = True
     from_rest: ClassVar[bool] = False
     absolute: ClassVar[bool] = False
+    of_loops: ClassVar[tuple[str, ...]] = ()
 
     @property
     def pace(self) -> float:

@@ -104,6 +104,7 @@ class SymmetricSweeps(Sweeps):
     """
 
     from_rest = True
+    of_loops = ("repeats",)
     repeats: int = 2
 
     def __post_init__(self) -> None:

@@ -165,6 +165,7 @@ def fit(
     dataset = fitted(given, field, chosen)
     rule = _rule(estimator, settling, solver, gate, seed)
     rule.check(field, chosen.cost)
+    rule.require_effect(field)
     own = {"learning_rate": learning_rate, "rates": dict(rates or {}), "schedule": schedule}
     own |= {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "clip_norm": clip_norm}
     own["total_steps"] = epochs * -(-len(dataset.train) // batch_size)

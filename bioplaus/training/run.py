@@ -137,6 +137,7 @@ def build(
     field, estimator = config.network.draw(task), make_estimator(config)
     objective = Supervised(resolve("cost", config.estimator.cost))
     estimator.check(field, objective.cost)
+    estimator.require_effect(field, "estimator.")
     return make_run(
         config,
         dataset=fitted(dataset, field, objective),

@@ -57,6 +57,11 @@ class Conv(Connection):
         if self.padding == -1:
             object.__setattr__(self, "padding", self.kernel // 2)
         if self.pool == "none":
+            if self.window not in (1, 2):  # 2 is the default, and 1 what follows from it
+                raise InputError(
+                    f"window={self.window} of {self.name} has no effect with pool='none'; give "
+                    "pool='average', or leave it out"
+                )
             object.__setattr__(self, "window", 1)
         if self.feedback and self.pool in ("max", "softmax"):
             object.__setattr__(self, "pool", "average")  # feedback repeats over the window

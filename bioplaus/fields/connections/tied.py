@@ -27,6 +27,11 @@ class Tied(Connection):
         super().__post_init__()
         if self.mask is not None or self.signs is not None:
             raise InputError("Tied shares a weight: give the mask and signs to that connection")
+        if self.gain != 1.0 or not self.trainable:
+            raise InputError(
+                f"gain={self.gain} and trainable={self.trainable} have no effect on a Tied "
+                "connection, which shares a weight: give them to that connection"
+            )
 
     def weight_shape(self, source: Shape, target: Shape) -> Shape:
         raise InputError("a Tied connection has no weight of its own")
