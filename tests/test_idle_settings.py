@@ -10,7 +10,7 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -218,20 +218,20 @@ def idle(command: Command, world: Settings, folder: Path, only: str = "") -> lis
     ],
 )
 def test_of_games(algorithm: str, tmp_path: Path) -> None:
-    # exact takes one step: it refuses the settings that keep other runs short
-    command = replace(NASH, short={}) if algorithm == "exact" else NASH
-    assert idle(command, {"algorithm": algorithm}, tmp_path) == []
+    assert idle(NASH, {"algorithm": algorithm}, tmp_path) == []
 
 
-@pytest.mark.slow
-def test_of_the_oracle_along_a_schedule(tmp_path: Path) -> None:
-    assert idle(NASH, {"algorithm": "exact", "tau_start": 1.0}, tmp_path) == []
+MORE: list[Settings] = [{"network.tied": True}, {"network.hidden": [1]}]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
-    [{}, {"network.tied": True}, {"network.hidden": []}, {"network.hidden": [1]}],
+    [
+        {},
+        {"network.hidden": []},
+        *(pytest.param(each, marks=pytest.mark.long) for each in MORE),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("estimator", [*ESTIMATORS, *ORACLES])
