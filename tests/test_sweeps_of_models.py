@@ -149,7 +149,9 @@ def test_a_sweep_is_refused_under_torchrun(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SWEPT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "nash-md" else pytest.mark.long) for n in SWEPT]
+)
 def test_ctrl_c_costs_no_model(tmp_path: Path, name: str) -> None:
     steps = {"preference-train": 200, "warm-start": 60, "nash-md": 40}[name]
     args = [*map(str, arguments(name, tmp_path, steps)), "--sweep", SWEPT[name], "--jobs", "2"]
