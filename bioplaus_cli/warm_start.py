@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -20,6 +21,7 @@ from bridge.errors import RunFailed
 if TYPE_CHECKING:
     from bridge.card import Card
     from bridge.progress import Progress
+    from bridge.runlog import RunLog
     from bridge.session import Session
     from nlhf.config import WarmStartConfig
     from nlhf.language.warm_start import WarmStart
@@ -100,18 +102,24 @@ def warm_start(config: Path | None, **options: Unpack[WarmStartOptions]) -> None
         if session.start is None:
             keep([card], log)
         _learn(state, session, settings, rows, bar)
-        last: dict[str, object] = {}
-        for record in (state.record, state.held_record):
-            last |= {} if record is None else vars(record)
+        records = [record for record in (state.record, state.held_record) if record is not None]
+        last = {name: value for record in records for name, value in vars(record).items()}
         said = {**last, "learned_from": len(state.examples), "policy": str(folder)}
         with new_folder(folder, replace) as fresh:
-            save_policy(state.policy, fresh, _about(settings, last), card=EXAMPLES, merge=True)
+            about, say = _about(settings, last), partial(_doubt, log)
+            save_policy(state.policy, fresh, about, card=EXAMPLES, merge=True, say=say)
             note_folder(log, options["save"], replace=True)
         log.event("summary", of=said)
     if options["as_json"]:
         print_json({**said, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
+
+
+def _doubt(log: RunLog, text: str) -> None:
+    """Say on stderr and in the log what did not go as asked."""
+    click.echo(f"warning: {text}", err=True)
+    log.event("remark", text=text)
 
 
 def _digests(settings: WarmStartConfig) -> dict[str, str]:

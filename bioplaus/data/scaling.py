@@ -137,7 +137,7 @@ def scales(
         )
         notes.append(f"{told}: one of the two seems to be scaled otherwise")
     elif given is None:
-        notes += _dark(arrays, fulls[0][1], ranges)
+        notes += _dark(arrays, [full for _, full in fulls], ranges)
     return [Scale(*full, *end) for full, end in zip(fulls, ends, strict=True)], notes
 
 
@@ -150,16 +150,18 @@ def _large(ends: Sequence[tuple[float, float]], ranges: Ranges) -> list[str]:
     return [f"floats from {low:g} to {high:g} are used unchanged; {scaled} scales them to 0..1"]
 
 
-def _dark(arrays: Sequence[np.ndarray], full: float, ranges: Ranges) -> list[str]:
-    """What to say if hardly any value above zero exceeds the fraction FAR_BELOW of the range."""
-    above = sum(int(np.count_nonzero(a)) for a in arrays)
-    bright = sum(int(np.count_nonzero(a > FAR_BELOW * full)) for a in arrays)
+def _dark(arrays: Sequence[np.ndarray], fulls: Sequence[float], ranges: Ranges) -> list[str]:
+    """What to say if hardly any value above zero exceeds the fraction FAR_BELOW of its range."""
+    bright, above, rest = 0, 0, 0.0
+    for array, full in zip(arrays, fulls, strict=True):
+        over = array > FAR_BELOW * full
+        bright, above = bright + int(over.sum()), above + int(np.count_nonzero(array))
+        rest = max(rest, float(array.max(where=~over, initial=0)))
     if not 0 < bright < RARE * above:
         return []
-    rest = max(float(a[a <= FAR_BELOW * full].max()) for a in arrays)
     return [
-        f"all but {bright:,} of {above:,} values above zero end at {rest:g}, and {full:g} becomes "
-        f"1: if the rest is noise, cut it off at {rest:g} and give {ranges.say(0, rest)}"
+        f"all but {bright:,} of {above:,} values above zero end at {rest:g}, and {fulls[0]:g} "
+        f"becomes 1: if the rest is noise, cut it off at {rest:g} and give {ranges.say(0, rest)}"
     ]
 
 

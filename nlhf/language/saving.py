@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def save_policy(
     *,
     card: Card = PREFERENCES,
     merge: bool = False,
+    say: Callable[[str], object] = warnings.warn,
 ) -> None:
     """Save the policy in a form that `AutoModelForCausalLM` or peft, and `load_policy`, can read.
 
@@ -54,7 +55,8 @@ def save_policy(
         card: how the model was trained.
         merge: merge an adapter into the weights of its base and save a whole model. If that is
             loaded for further training, it is its own reference. An adapter that cannot be merged
-            is saved as it is, with a warning.
+            is saved as it is.
+        say: receives one line if an adapter was to be merged and could not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = policy.model
@@ -66,7 +68,7 @@ def save_policy(
         except InputError as error:
             if policy.name.startswith(TINY):
                 raise
-            warnings.warn(f"{error}. It is saved as an adapter.", stacklevel=2)
+            say(f"{error}; it is saved as an adapter")
             merge = False
     if policy.has_adapter and not merge:
         settings["save_embedding_layers"] = False

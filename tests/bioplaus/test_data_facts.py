@@ -71,6 +71,10 @@ def test_a_few_bright_pixels_do_not_hide_dark_images(tmp_path: Path) -> None:
     assert warning.startswith("all but 4 of 11,")
     assert "end at 16, and 255 becomes 1" in warning
     assert "--set data.range=[0, 16]" in warning
+    blank = np.full((3, 10, 10), 255, np.uint8)  # of which no value is dark
+    blank[0, 0, 0] = 254
+    found = load(tmp_path, np.concatenate([dark] * 40), test=blank[:1]).facts.warnings
+    assert [w for w in found if w.startswith("all but 180 of ")]
     plain = many(255)
     sparse = np.where(plain > 250, plain, 0)  # few pixels, but all of them bright
     for images in (plain, sparse):

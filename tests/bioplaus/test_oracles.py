@@ -155,13 +155,21 @@ def test_perturbed_phases_that_did_not_settle_are_reported():
     assert phase.residual.min() > 1e-10
 
 
-def test_rows_whose_perturbed_phases_do_not_settle_stay_out_of_the_update():
-    # the states of the first row turn, those of the second rest at a wall
-    p, cost = problem(sizes=(1, 1, 1), batch=2, angle=0.0, **clipped()), get_cost("squared-error")
-    weights = {"forward.1": 1.0, "forward.2": 0.9, "feedback.1": -0.9}
+def turning(w):
+    """A loop that turns the states of the first row, while those of the second rest at a wall.
+
+    1 + dt J has the eigenvalues 1 - dt +- i w dt d, where d is 1 inside the box and 0 elsewhere.
+    """
+    p = problem(sizes=(1, 1, 1), batch=2, angle=0.0, **clipped())
+    weights = {"forward.1": 1.0, "forward.2": w, "feedback.1": -w}
     for name, parameter in p.field.parameters.items():
         parameter.fill_(weights.get(name, 0.0))
     x = torch.tensor([[0.8], [-9.0]], dtype=torch.float64)
+    return p, x, get_cost("squared-error")
+
+
+def test_rows_whose_perturbed_phases_do_not_settle_stay_out_of_the_update():
+    p, x, cost = turning(0.9)
     free = free_phase(p.field, x, settling=TIGHT)
     few = FiniteDifference(Settling(Sweeps(), 1e-10, free_steps=4), gate=1e-8)
     estimate = few(p.field, x, p.y, cost, free=free)
@@ -190,13 +198,7 @@ def test_the_unrolled_derivative_goes_on_until_it_has_converged():
 
 
 def test_rows_whose_derivative_does_not_converge_stay_out_of_the_update():
-    # feedback turns the states: 1 + dt J has the eigenvalues 1 - dt +- 3 i dt d, and d is 1 where
-    # the unit is inside its box and 0 elsewhere
-    p, cost = problem(sizes=(1, 1, 1), batch=2, angle=0.0, **clipped()), get_cost("squared-error")
-    weights = {"forward.1": 1.0, "forward.2": 3.0, "feedback.1": -3.0}
-    for name, parameter in p.field.parameters.items():
-        parameter.fill_(weights.get(name, 0.0))
-    x = torch.tensor([[0.8], [-9.0]], dtype=torch.float64)
+    p, x, cost = turning(3.0)
     estimate = Unrolled(TIGHT, gate=1e-6)(p.field, x, p.y, cost)
     assert estimate.free.converged.all()
     assert estimate.accepted.tolist() == [False, True]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraModel
+from torch import nn
 
+from bridge.runlog import read_run
 from nlhf.errors import InputError
 from nlhf.language.loading import Lora, load_policy, quiet, tiny_model
 from nlhf.language.merging import merged
 from nlhf.language.policy import Policy
 from nlhf.language.saving import save_policy
 from tests.architectures import PROMPTS, make_model, next_log_probs
+from tests.command_line import call
 
 
 def trained(folder: Path, name: str) -> Policy:
@@ -52,9 +57,30 @@ def test_an_adapter_on_a_part_that_is_only_read_is_left_out(tmp_path, merge):
     assert again.has_adapter != merge
 
 
-def test_experts_that_no_token_chose_are_merged(tmp_path):
-    policy = trained(tmp_path / "base", "qwen2-moe")
-    assert divergence(policy.model, merged(policy.model)) < 1e-6
+class Parts(nn.Module):
+    """A model that calls a part, reads the weight of another and leaves a third alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(12, 4)
+        self.called, self.read, self.spare = (nn.Linear(4, 4, bias=False) for _ in range(3))
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+    def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
+        x = self.called(self.embedding(input_ids))
+        return SimpleNamespace(logits=x @ self.read.weight.T)
+
+
+def test_only_what_had_an_effect_or_may_have_one_is_merged():
+    torch.manual_seed(0)
+    base = Parts()
+    config = LoraConfig(target_modules=["called", "read", "spare"], init_lora_weights=False)
+    whole = merged(get_peft_model(copy.deepcopy(base), config))
+    assert torch.equal(whole.read.weight, base.read.weight)
+    for name in ("called", "spare"):  # a spare part, such as an expert, may be called by other rows
+        assert not torch.allclose(getattr(whole, name).weight, getattr(base, name).weight)
 
 
 def test_what_cannot_be_merged_is_kept_as_an_adapter(tmp_path, monkeypatch):
@@ -62,8 +88,32 @@ def test_what_cannot_be_merged_is_kept_as_an_adapter(tmp_path, monkeypatch):
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)
     with pytest.raises(InputError, match=r"gives another model .* keep the adapter"):
         merged(policy.model)
-    with pytest.warns(UserWarning, match=r"saved as an adapter"):
+    with pytest.warns(UserWarning, match="saved as an adapter"):
         save_policy(policy, tmp_path / "saved", {}, merge=True)
     again = load_policy(str(tmp_path / "saved"), reference=False)
     assert again.has_adapter
     assert divergence(policy.model, again.model) < 1e-6
+
+
+def test_a_warm_start_says_what_it_could_not_merge_and_keeps_it(tmp_path, monkeypatch):
+    trained(tmp_path / "base", "gpt2")
+    monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)
+    (tmp_path / "e.jsonl").write_text('{"prompt": "w0 w1", "completion": "w2"}\n' * 4)
+    args = ["--model", tmp_path / "base", "--examples", tmp_path / "e.jsonl", "--epochs", 1]
+    args += [
+        "--set",
+        "lora.rank=2",
+        "--set",
+        "optimizer.learning_rate=1.0",
+        "--set",
+        "holdout=0",
+        "--quiet",
+    ]
+    out = tmp_path / "run.h5"
+    done = call("warm-start", *args, "--save", tmp_path / "saved", "--out", out)
+    assert done.exit_code == 0, done.output
+    (said,) = [line for line in done.stderr.splitlines() if "saved as an adapter" in line]
+    assert said.startswith("warning: merging the adapter into ")
+    assert load_policy(str(tmp_path / "saved"), reference=False).has_adapter
+    texts = [event["text"] for event in read_run(out).events if event["kind"] == "remark"]
+    assert texts == [said.removeprefix("warning: ")]
