@@ -30,6 +30,14 @@ class AbstractCost(ABC):
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "name"):
             cls.name = cls.__name__
+        # a parent's formulas for what the subclass states anew no longer hold
+        own, parents = vars(cls), cls.__mro__[1:]
+        parent = next(vars(each)["value"] for each in parents if "value" in vars(each))
+        anew = "value" in own and not getattr(parent, "__isabstractmethod__", False)
+        if anew and not {"slope", "slope_at"} & own.keys():
+            cls.slope = AbstractCost.slope  # type: ignore[method-assign]
+        if (anew or "slope" in own) and "slope_at" not in own:
+            cls.slope_at = AbstractCost.slope_at  # type: ignore[method-assign]
 
     @abstractmethod
     def value(self, s: Tensor, y: Tensor) -> Tensor:
@@ -40,6 +48,10 @@ class AbstractCost(ABC):
         ones = torch.ones(s.shape[:1], dtype=s.dtype, device=s.device)
         (slope,) = vjp(lambda state: self.value(state, y), s)[1](ones)
         return slope.conj() if slope.is_complex() else slope
+
+    def slope_at(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        """`slope` as a function of s, for a phase: what depends on `y` alone is computed once."""
+        return lambda s: self.slope(s, y)
 
 
 class FunctionCost(AbstractCost):
@@ -119,12 +131,19 @@ class CrossEntropy(AbstractCost):
         return torch.logsumexp(s, -1) * y.sum(-1) - (y * s).sum(-1)
 
     def slope(self, s: Tensor, y: Tensor) -> Tensor:
-        if s.is_complex():  # torch.softmax does not support complex numbers
-            weights = torch.exp(s - s.real.amax(-1, keepdim=True))
-            shares = weights / weights.sum(-1, keepdim=True)
-        else:
-            shares = torch.softmax(s, -1)
-        return shares * y.sum(-1, keepdim=True) - y
+        return CrossEntropy.slope_at(self, y)(s)
+
+    def slope_at(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        minus, mass = -y, y.sum(-1, keepdim=True)
+        return lambda s: torch.addcmul(minus, _shares(s), mass)
+
+
+def _shares(s: Tensor) -> Tensor:
+    """softmax(s) of each row, [B, m]; `s` may be complex, which torch.softmax does not support."""
+    if not s.is_complex():
+        return torch.softmax(s, -1)
+    weights = torch.exp(s - s.real.amax(-1, keepdim=True))
+    return weights / weights.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -197,19 +197,24 @@ def nudged_phase(
 
 
 def _settled(
-    dynamics: AbstractDeviations, free: Tensor, settling: Settling, beta: float | Tensor
+    dynamics: AbstractDeviations,
+    free: Tensor,
+    settling: Settling,
+    beta: float | Tensor,
+    times: int = 1,
 ) -> Solution:
-    """Settle the deviations of all rows of `free`."""
+    """Settle the deviations of all rows of `free`, which occur `times` in the dynamics."""
     end = solve(
         dynamics.from_rest(),
-        torch.zeros_like(free),
+        free.new_zeros(times * len(free), free.shape[1]),
         settling.solver,
         tolerance=settling.nudged(beta),
         max_steps=settling.nudged_steps,
         check_every=settling.check_every,
         verify=settling.verify,
     )
-    return dataclasses.replace(end, s=free + end.s, deviation=end.s)
+    s = (free + end.s.view(times, *free.shape)).view(end.s.shape)
+    return dataclasses.replace(end, s=s, deviation=end.s)
 
 
 @torch.no_grad()
@@ -231,7 +236,7 @@ def phase_pair(
     pair = dynamics(field, drive, Nudge(cost, target, strength), free).take(
         torch.cat((rows, rows)), both
     )
-    plus, minus = _settled(pair, torch.cat((free, free)), settling or Settling(), beta).chunk(2)
+    plus, minus = _settled(pair, free, settling or Settling(), beta, times=2).chunk(2)
     return plus, minus
 
 

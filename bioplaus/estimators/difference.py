@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from inspect import Parameter, signature
 
 import torch
 from torch import Tensor
@@ -64,8 +65,8 @@ class AbstractDifference(AbstractEstimator):
     ) -> AbstractDeviations:
         """Make the dynamics of a nudged phase.
 
-        `currents` are those at s*. They are passed only if the free phase has kept them; subclasses
-        need not take them unless they are to work with such a solver (`SymmetricSweeps`).
+        `currents` are those at s*, of a field of layers. They spare products; subclasses need not
+        take them.
         """
 
     @abstractmethod
@@ -83,8 +84,9 @@ class AbstractDifference(AbstractEstimator):
     def response(self, batch: Batch) -> tuple[list[Solution], Tensor]:
         field, s = batch.field, batch.free.s
         common = (field, batch.drive, s, batch.cost, batch.target)
-        known = batch.free.currents
-        made = self.dynamics if known is None else partial(self.dynamics, currents=known)
+        known, made = batch.free.currents, self.dynamics
+        if known is not None and _takes_currents(type(self)):
+            made = partial(made, currents=known)
         if self.nudging == "centered":
             pair = phase_pair(*common, self.beta, settling=self.settling, dynamics=made)
             plus, minus = (self._seen(field, s, end) for end in pair)
@@ -98,3 +100,9 @@ class AbstractDifference(AbstractEstimator):
     def _seen(self, field: VectorField, s: Tensor, end: Solution) -> Tensor:
         assert end.deviation is not None
         return self.displacement(field, s, end.deviation)
+
+
+@cache
+def _takes_currents(kind: type[AbstractDifference]) -> bool:
+    given = signature(kind.dynamics).parameters
+    return "currents" in given or any(p.kind is Parameter.VAR_KEYWORD for p in given.values())

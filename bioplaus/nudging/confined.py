@@ -10,6 +10,7 @@ from torch import Tensor
 from bioplaus.fields.connections import Wire
 from bioplaus.fields.layered import LayeredField
 from bioplaus.nudging.deviations import Deviations, Symmetrised
+from bioplaus.nudging.layered import Layered
 from bioplaus.nudging.nudge import Nudge
 
 
@@ -80,7 +81,7 @@ class Confined(Symmetrised):
         self._unread = rows if self._unread is None else self._unread.index_select(0, rows)
 
     def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        return Deviations._bind(self, s)
+        return Layered._bind(self, s)
 
     def _bind_held(self) -> None:
         pairs = zip(*(self.field.split(self._walls[:, side]) for side in (0, 1)), strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -116,7 +115,8 @@ class Deviations(Layered):
             nudge: replaces the rows' own nudge; `rows` then holds all rows, each the same number
                 of times.
         """
-        new = copy.copy(self)
+        new = object.__new__(type(self))  # copy.copy does the same five times slower
+        vars(new).update(vars(self))
         new.nudge = nudge or (self.nudge and self.nudge.take(rows))
         new.wires = self.wires.take(rows)
         new._take_held(rows)
@@ -136,11 +136,6 @@ class Deviations(Layered):
         assert self.nudge is not None
         field, free = self.field.precise(), double(self.origin)
         return type(self)(field, double(self.drive), self.nudge.precise(), free)
-
-    def _bind(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if s is not self._bound_to:
-            self._bind_held()
-        return super()._bind(s)
 
     def _bind_held(self) -> None:
         """Slice what is held of the rows by layer."""

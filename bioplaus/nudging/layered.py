@@ -37,6 +37,9 @@ class Layered(AbstractDynamics):
         self.order = layers if nudge is None else layers[::-1]
         first = [g for g in field.groups if self.order[0] in g]
         self.groups = (*first, *(g for g in field.groups if g not in first))
+        self._senders: dict[tuple[int, ...], list[int]] = {}
+        self._kept: Tensor | None = None
+        self._kept_of: list[Tensor | None] = [None for _ in layers]
         self._bound_to: Tensor | None = None
         self._output_current: Tensor | None = None
 
@@ -54,7 +57,7 @@ class Layered(AbstractDynamics):
             layer: index of the layer.
             out: [B, n_layer]; may be the layer's own state.
         """
-        return self.field.current(r, self._drive, layer, out)
+        return self.wires.sum(self._base[layer], layer, r, out)
 
     def confine(self, s: Tensor, layer: int) -> Tensor:
         """Project a layer's columns onto their admissible range, in place."""
@@ -68,7 +71,7 @@ class Layered(AbstractDynamics):
         parts, r = self._bind(s)
         self._fire(self.order)
         for k, there in enumerate(self.field.split(out)):
-            self._to_force(self.current(r, parts, k, there), parts[k], k)
+            self._force_of(k, r, parts, there)
         return out
 
     def force_after_settling(self, s: Tensor, out: Tensor) -> Tensor:
@@ -78,14 +81,14 @@ class Layered(AbstractDynamics):
         self._fire(self.groups[-1])
         for k, there in enumerate(self.field.split(out)):
             if k not in self.groups[-1] or self.looped[k]:
-                self._to_force(self.current(r, parts, k, there), parts[k], k)
+                self._force_of(k, r, parts, there)
             else:
                 there.zero_()
         return out
 
     def settle(self, s: Tensor, group: tuple[int, ...]) -> None:
         parts, r = self._bind(s)
-        self._fire([k for k in self.order if k not in group or self.looped[k]])
+        self._fire(self._senders_to(group))
         for k in group:
             if k == self.last and self.nudge is not None:
                 a = self.current(r, parts, k, self._for_output(parts[k]))
@@ -94,7 +97,13 @@ class Layered(AbstractDynamics):
                 there = self.current(r, parts, k, torch.empty_like(parts[k]))
                 self.confine(parts[k].copy_(there), k)
             else:
-                self.confine(self.current(r, parts, k, parts[k]), k)
+                self._aim(k, r, parts, parts[k])
+
+    def _senders_to(self, group: tuple[int, ...]) -> list[int]:
+        """The layers whose activities determine a group's currents; looked up in each step."""
+        if group not in self._senders:
+            self._senders[group] = [k for k in self.order if k not in group or self.looped[k]]
+        return self._senders[group]
 
     def from_rest(self) -> Self:
         self.resting = frozenset(self.order)
@@ -186,6 +195,9 @@ class Layered(AbstractDynamics):
         else:
             torch.clamp(self.receive(layer, signals, current), *box, out=out).sub_(parts[layer])
 
+    def currents(self) -> Tensor | None:
+        return self._kept if self.keeps else None
+
     def boxed(self) -> Sequence[int]:
         return [k for k in self.order if self.field.is_boxed(k)] if self.nudge is None else []
 
@@ -242,7 +254,17 @@ class Layered(AbstractDynamics):
                 torch.empty_like(part) if nonlinear else part
                 for part, nonlinear in zip(self._parts, self._nonlinear, strict=True)
             ]
+            self._bind_held()
         return self._parts, self._r
+
+    def _bind_held(self) -> None:
+        """Look up by layer what a phase holds fixed, and make room for what a free one keeps."""
+        self._base = [self.field.base(self._drive, k) for k in sorted(self.order)]
+        if boxed := self.boxed():
+            assert self._bound_to is not None
+            self._kept = torch.zeros_like(self._bound_to)
+            parts = self.field.split(self._kept)
+            self._kept_of = [own if k in boxed else None for k, own in enumerate(parts)]
 
     def _refire(self, layers: Iterable[int]) -> None:
         """Update what layers `send`."""
@@ -253,6 +275,21 @@ class Layered(AbstractDynamics):
         for k in layers:
             if self._nonlinear[k]:
                 self.field.activity(self._parts[k], k, self._r[k])
+
+    def _aim(self, k: int, r: Sequence[Tensor], parts: Sequence[Tensor], out: Tensor) -> Tensor:
+        """A layer's current within its box, written to `out`; keeps the current if asked to."""
+        if not self.keeps or (kept := self._kept_of[k]) is None:
+            return self.confine(self.current(r, parts, k, out), k)
+        box = self.field.specs[k].box
+        assert box is not None
+        return torch.clamp(self.current(r, parts, k, kept), *box, out=out)
+
+    def _force_of(self, k: int, r: Sequence[Tensor], parts: Sequence[Tensor], out: Tensor) -> None:
+        """F of one layer, written to `out`."""
+        if k == self.last and self.nudge is not None:
+            self._to_force(self.current(r, parts, k, out), parts[k], k)
+        else:
+            self._aim(k, r, parts, out).sub_(parts[k])
 
     def _to_force(self, current: Tensor, own: Tensor, k: int) -> None:
         """Turn a layer's current into its force, in place."""
@@ -271,7 +308,7 @@ class Layered(AbstractDynamics):
 
         The step is exact for the squared error.
         """
-        self._shift(own, nudge.added_to(a, self.outputs(own)).sub_(own), self.last)
+        self.confine(own.lerp_(nudge.added_to(a, self.outputs(own)), nudge.scale), self.last)
 
     def _shift(self, own: Tensor, step: Tensor, k: int) -> None:
         if k == self.last and self.nudge is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,17 +23,25 @@ class Nudge:
     def __init__(self, cost: AbstractCost, target: Tensor, beta: Tensor) -> None:
         """Fix cost, target and strength."""
         self.cost, self.target, self.beta = cost, target, beta
+        self._slope: Callable[[Tensor], Tensor] | None = None
         self._scale: Tensor | None = None
 
     def added_to(self, current: Tensor, s: Tensor) -> Tensor:
         """current - beta dC/ds at the output state `s` [B, m]; beta > 0 pulls toward the target."""
-        return torch.addcmul(current, self.beta, self.cost.slope(s, self.target), value=-1)
+        if self._slope is None:
+            self._slope = self.cost.slope_at(self.target)
+        return torch.addcmul(current, self.beta, self._slope(s), value=-1)
 
     def scaled(self, step: Tensor) -> Tensor:
         """Scale down a step of the outputs by the curvature of the cost."""
+        return step * self.scale
+
+    @property
+    def scale(self) -> Tensor:
+        """The factor of a step of the outputs, 1 / (1 + beta C''), [B, 1]."""
         if self._scale is None:
             self._scale = 1.0 / (1.0 + self.beta * self.cost.curvature)
-        return step * self._scale
+        return self._scale
 
     def take(self, rows: Tensor) -> Nudge:
         """The nudge for a subset of rows."""

@@ -23,7 +23,13 @@ class _History(SweepCarry):
         states = None if self.states is None else self.states[rows]
         forces = None if self.forces is None else self.forces[rows]
         return _History(
-            self.force[rows], self.fresh, self.steps, self.swept, states, forces, self.count
+            self.force[rows],
+            self.fresh,
+            steps=self.steps,
+            swept=self.swept,
+            states=states,
+            forces=forces,
+            count=self.count,
         )
 
 

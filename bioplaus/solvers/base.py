@@ -53,6 +53,9 @@ class AbstractDynamics(ABC):
     resting: frozenset[int] = frozenset()
     """Layers that send no signal yet, because they have no state yet or are still at d = 0."""
 
+    keeps: bool = False
+    """Whether to keep the `currents` of what is computed next: a check of the rows follows."""
+
     def links(self) -> frozenset[tuple[int, int]] | None:
         """Pairs (source, layer) of a chain, where each layer acts on neighbours alone, or None."""
         return None
@@ -60,6 +63,10 @@ class AbstractDynamics(ABC):
     def boxed(self) -> Sequence[int]:
         """The layers whose slope at s* is read from their current; none in a nudged phase."""
         return ()
+
+    def currents(self) -> Tensor | None:
+        """The currents of layers with a box where F was last computed, [B, n], if they are kept."""
+        return None
 
     def from_rest(self) -> Self:
         """The same dynamics, for a search that starts before any layer has sent a signal."""
@@ -112,10 +119,18 @@ class AbstractDynamics(ABC):
 
 @dataclass
 class Carry:
-    """A solver's memory between steps: F at the current state, and whether it is up to date."""
+    """A solver's memory between steps.
+
+    Attributes:
+        force: F at the current state, [B, n].
+        fresh: whether it is up to date.
+        currents: the currents of layers with a box at the last `measure`, [B, n]; None if they
+            were not kept.
+    """
 
     force: Tensor
     fresh: bool = False
+    currents: Tensor | None = None
 
     def take(self, rows: Tensor) -> Carry:
         return Carry(self.force.index_select(0, rows), self.fresh)
@@ -158,12 +173,8 @@ class AbstractSolver(metaclass=Answered):
         """F(s), stored in `carry` so that the next step need not compute it again."""
         if not carry.fresh:
             dynamics.force(s, carry.force)
-            carry.fresh = True
+            carry.fresh, carry.currents = True, dynamics.currents()
         return carry.force
-
-    def currents(self, carry: Carry) -> Tensor | None:
-        """The currents of layers with a box at the last `measure`, [B, n]; None if not computed."""
-        return None
 
     @abstractmethod
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:
@@ -189,7 +200,8 @@ class AbstractSolver(metaclass=Answered):
         Returns:
             The steps taken.
         """
-        for _ in range(steps):
+        for left in reversed(range(steps)):
+            dynamics.keeps = left == 0
             self.step(dynamics, s, carry)
             carry.fresh = False
         return steps

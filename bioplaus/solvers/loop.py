@@ -119,7 +119,7 @@ def _search(
         if left and left == len(going):
             continue
         if left == 0 and alive is None:
-            end.put(rows, s, residual, look.status(), step, solver.currents(carry))
+            end.put(rows, s, residual, look.status(), step, carry.currents)
             break
         ending = ~going if left else torch.ones_like(going)
         ended = (ending if alive is None else ending & alive).nonzero()[:, 0]
@@ -127,7 +127,7 @@ def _search(
             s_ended, residual, status = (
                 part.index_select(0, ended) for part in (s, residual, look.status())
             )
-            currents = solver.currents(carry)
+            currents = carry.currents
             currents = None if currents is None else currents.index_select(0, ended)
             into = ended if rows is None else rows[ended]
             end.put(into, s_ended, residual, status, step, currents)
@@ -149,15 +149,20 @@ class _Ending:
     """Collects rows as they end, in batch order, and keeps the best of several attempts."""
 
     def __init__(self, s: Tensor, verify: bool) -> None:
-        self.s, self.again = s, False
-        batch = s.shape[0]
-        self.residual = torch.empty(batch, dtype=s.real.dtype, device=s.device)
-        self.status = torch.full((batch,), Status.NON_FINITE, dtype=torch.int8, device=s.device)
-        self.n_steps = torch.zeros(batch, dtype=torch.int32, device=s.device)
-        self.currents: Tensor | None = torch.empty_like(s)
+        self.s, self.again, self.empty = s, False, True
+        self.n_steps = torch.zeros(s.shape[0], dtype=torch.int32, device=s.device)
+        self.residual = self.status = self.n_steps
+        self.currents: Tensor | None = None
         self.abscissa: Tensor | None = None
         if verify:
-            self.abscissa = torch.full_like(self.residual, torch.nan, dtype=torch.float64)
+            self.abscissa = torch.full(s.shape[:1], torch.nan, dtype=torch.float64, device=s.device)
+
+    def _make_room(self) -> None:
+        """Allocate the results, before the first rows end without the others."""
+        batch, device = self.s.shape[0], self.s.device
+        self.residual = torch.empty(batch, dtype=self.s.real.dtype, device=device)
+        self.status = torch.full((batch,), Status.NON_FINITE, dtype=torch.int8, device=device)
+        self.currents = torch.empty_like(self.s)
 
     def put(
         self,
@@ -168,11 +173,14 @@ class _Ending:
         step: int,
         currents: Tensor | None = None,
     ) -> None:
-        self._put_currents(rows, currents)
+        first, self.empty = self.empty, False
         if rows is None:
             self.s, self.residual, self.status = s, residual, status
+            self.currents = currents
             self.n_steps.fill_(step)
             return
+        if first:
+            self._make_room()
         self.n_steps[rows] += step
         if self.again:
             # keep the earlier result if the new attempt neither converges nor lowers the residual
@@ -180,16 +188,16 @@ class _Ending:
             kept &= residual >= self.residual[rows]
             if bool(kept.any()):
                 rows, s, residual, status = (part[~kept] for part in (rows, s, residual, status))
+                currents = None if currents is None else currents[~kept]
+        self._put_currents(rows, currents)
         self.s[rows], self.residual[rows], self.status[rows] = s, residual, status
         if self.abscissa is not None:
             self.abscissa[rows] = torch.nan
 
-    def _put_currents(self, rows: Tensor | None, currents: Tensor | None) -> None:
+    def _put_currents(self, rows: Tensor, currents: Tensor | None) -> None:
         """Store the currents, unless those of any row are missing."""
         if currents is None or self.currents is None:
             self.currents = None
-        elif rows is None:
-            self.currents = currents
         else:
             self.currents[rows] = currents
 

@@ -19,7 +19,8 @@ class SweepCarry(Carry):
     swept: bool = False
 
     def take(self, rows: Tensor) -> SweepCarry:
-        return SweepCarry(self.force.index_select(0, rows), self.fresh, self.steps, self.swept)
+        force = self.force.index_select(0, rows)
+        return SweepCarry(force, self.fresh, steps=self.steps, swept=self.swept)
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Sweeps(AbstractSolver):
         assert isinstance(carry, SweepCarry)
         if carry.swept and not carry.fresh:
             # the last group has been settled: its force needs no new products
-            carry.fresh = True
-            return dynamics.force_after_settling(s, carry.force)
+            dynamics.force_after_settling(s, carry.force)
+            carry.fresh, carry.currents = True, dynamics.currents()
+            return carry.force
         return super().measure(dynamics, s, carry)
 
     def step(self, dynamics: AbstractDynamics, s: Tensor, carry: Carry) -> None:

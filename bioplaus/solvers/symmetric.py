@@ -32,8 +32,6 @@ class ChainCarry(SweepCarry):
         chain: the dynamics, if its layers form a chain; otherwise None.
         links: the links of the chain.
         signals: the signal into each layer from below and from above, [B, 2, n].
-        currents: the currents of layers with a box at the last check, [B, n]; None in a nudged
-            phase.
         silent: layers that send no signal yet.
         old: links whose source has moved since their signal was computed.
         off: layers that are not settled given their newest signals.
@@ -47,7 +45,6 @@ class ChainCarry(SweepCarry):
     chain: Any = None
     links: frozenset[Link] = frozenset()
     signals: Tensor | None = None
-    currents: Tensor | None = None
     silent: frozenset[int] = frozenset()
     old: frozenset[Link] = frozenset()
     off: frozenset[int] = frozenset()
@@ -61,7 +58,7 @@ class ChainCarry(SweepCarry):
     kept: list[Tensor] = field(default_factory=list, repr=False)
 
     def take(self, rows: Tensor) -> ChainCarry:
-        new = ChainCarry(self.force, self.fresh, self.steps, self.swept)
+        new = ChainCarry(self.force, self.fresh, steps=self.steps, swept=self.swept)
         if self.signals is None:
             new.force = self.force.index_select(0, rows)
             return new
@@ -202,10 +199,6 @@ class SymmetricSweeps(Sweeps):
             for k in set(chain.boxed()) - carry.off:
                 chain.receive(k, carry.into(k), carry.kept[k])
         return carry.force
-
-    def currents(self, carry: Carry) -> Tensor | None:
-        assert isinstance(carry, ChainCarry)
-        return carry.currents
 
     def _way(self, layers: int, up: bool, *, first: bool) -> tuple[int, ...]:
         """The layers in the order of one pass, without those that are settled already."""

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from bioplaus.costs import COSTS, get_cost, one_hot
+from bioplaus.costs import COSTS, CrossEntropy, get_cost, one_hot
 from bioplaus.errors import InputError
+from bioplaus.nudging.nudge import Nudge
 
 
 @pytest.mark.parametrize("name", COSTS)
@@ -38,3 +39,28 @@ def test_cross_entropy_extends_to_complex_states():
 def test_unknown_cost_lists_the_legal_ones():
     with pytest.raises(InputError, match="'hinge' is unknown; use one of squared-error"):
         get_cost("hinge")
+
+
+class Tempered(CrossEntropy):
+    """Restates the value alone."""
+
+    def value(self, s, y):
+        return super().value(s / 2, y)
+
+
+class Halved(CrossEntropy):
+    """Restates the slope alone."""
+
+    def slope(self, s, y):
+        return super().slope(s, y) / 2
+
+
+def test_a_subclass_does_not_keep_its_parents_slope_for_what_it_states_anew():
+    g = torch.Generator().manual_seed(3)
+    s = torch.randn(4, 3, generator=g, dtype=torch.float64)
+    y = torch.rand(4, 3, generator=g, dtype=torch.float64)
+    plain = COSTS["cross-entropy"].slope
+    nudge = Nudge(Tempered(), y, torch.ones(4, 1, dtype=torch.float64))
+    torch.testing.assert_close(Tempered().slope(s, y), plain(s / 2, y) / 2)
+    torch.testing.assert_close(s - nudge.added_to(s, s), plain(s / 2, y) / 2)
+    torch.testing.assert_close(Halved().slope_at(y)(s), plain(s, y) / 2)

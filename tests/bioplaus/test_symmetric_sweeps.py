@@ -117,27 +117,6 @@ def test_the_first_pass_from_rest_is_the_feedforward_pass():
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("most", [3, 200])
-def test_a_free_phase_keeps_the_currents_at_its_state(sizes, most):
-    p = problem(sizes, batch=20, **clipped())
-    free = free_phase(p.field, p.x, settling=Settling(CHAIN, 1e-3, free_steps=most))
-    r, drive = p.field.split(free.s), p.field.drive(p.x)
-    assert free.currents is not None
-    for k, here in enumerate(p.field.layers[:-1]):
-        wanted = p.field.current(r, drive, k)
-        torch.testing.assert_close(free.currents[:, here], wanted, rtol=0, atol=1e-14)
-
-
-def test_rows_that_other_solvers_finish_have_no_currents_kept():
-    # feedback that opposes the input: full sweeps cycle, and damped ones settle
-    p = problem((6, 10, 10, 4), batch=20, **clipped(angle=150.0, gain=2.0, feedback_gain=1.5))
-    free = free_phase(p.field, p.x, settling=Settling(CHAIN, 1e-4, free_steps=3000))
-    assert free.converged.all()
-    assert free.n_steps.max() > 8
-    assert free.currents is None
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_confined_field_is_the_symmetrised_one_within_its_bounds(seed):
     p = problem((6, 20, 20, 3), seed=seed, **clipped(gain=2.0))
