@@ -72,14 +72,20 @@ def compare(
 
     Example: python cli.py compare runs/a.h5 runs/b.h5 --report report.html
     """
-    from bioplaus_cli.headlines import HEADLINES
+    from bioplaus_cli.headlines import ESTIMATORS, HEADLINES
     from bridge.runlog import compare_runs, comparison_json, comparison_tables, parse_tolerances
 
     if options["overwrite"] and not report:
         raise click.UsageError("--overwrite is for --report; give it too")
     tolerances = parse_tolerances(options["tolerances"])
     _check_outputs(report, png, options["overwrite"])
-    found = compare_runs(logs, metrics=options["metrics"], tolerances=tolerances, known=HEADLINES)
+    found = compare_runs(
+        logs,
+        metrics=options["metrics"],
+        tolerances=tolerances,
+        known=HEADLINES,
+        contest=ESTIMATORS,
+    )
     written = _write(found, report, png, options["overwrite"])
     if as_json:
         about = comparison_json(found, with_curves=bool(options["metrics"]))

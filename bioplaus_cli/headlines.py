@@ -1,11 +1,11 @@
-"""The headline metric of each command's runs."""
+"""The headline metric of each command's runs, and what their tables rank."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
 
-from bridge.headline import Headline, first_of
+from bridge.headline import Contest, Headline, first_of
 
 HEADLINES: Mapping[str, tuple[Headline, ...]] = {
     "eqprop-run": (Headline(metric="epochs/test_error", unit="%", over="epoch"),),
@@ -61,6 +61,21 @@ HEADLINES: Mapping[str, tuple[Headline, ...]] = {
 
 Networks define their own, see `AbstractObjective.headline`; logs of older programs have none.
 """
+ESTIMATORS = Contest(
+    of="estimator",
+    by="angle_degrees",
+    apart=("nudging", "beta", "coordinates"),
+    valid="converged",
+    part="parameter",
+    # some rules give the feedback weights a copy of the feedforward update, which is not an
+    # estimate of their gradient: over "all", the copies would count as errors of the rule
+    wholes=("feedforward", "all"),
+    title="gradient estimates by angle to the true gradient",
+    by_title="angle (degrees)",
+    counted="checks",
+    left_out="unconverged",
+)
+"""Gradient estimates, ranked by their angle to the true gradient."""
 HELD = ("epochs/eval_accuracy", "held_out/eval_loss")
 """Metrics of held-out data, which a run without such data does not measure."""
 RESAMPLED = ("verdicts/probability", "metrics/first")

@@ -182,9 +182,10 @@ def runs_show(
 
 
 def _follow(log: Path, metrics: tuple[str, ...], interval: float, as_json: bool) -> None:
+    from bioplaus_cli.headlines import ESTIMATORS
     from bridge.report.terminal import line, show_live, watch
 
-    views = watch(log, metrics, interval)
+    views = watch(log, metrics, interval, contest=ESTIMATORS)
     try:
         if sys.stdout.isatty() and not as_json:
             show_live(views)

@@ -1,12 +1,14 @@
-"""The headline metric of a run: the one number that it is judged by.
+"""What the commands say of their metrics, so that lists and reports need not know them.
 
-The command that opens a log names it. Lists, comparisons, reports and viewers show it first, so
-that they need not know what a command measures.
+A `Headline` is the one number that a run is judged by. The command that opens a log names it;
+lists, comparisons, reports and viewers show it first. A `Contest` says which column of a table
+ranks what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -72,3 +74,45 @@ def first_of(headlines: Iterable[Headline], columns: Columns) -> Headline | None
         columns: the columns of a log.
     """
     return next((h for h in headlines if h.column in columns.get(h.table, ())), None)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What the rows of a table rank; the smaller mean is the better one.
+
+    Args:
+        of: column of choices whose values are ranked.
+        by: numeric column by which they are ranked.
+        apart: further columns that distinguish contestants, as far as a table has them.
+        valid: column that is 1 in rows that count, if a table has it.
+        part: column that says which part of a contestant a row is about, if a table has it.
+        wholes: values of `part` that stand for the whole, in order of preference.
+        title: of the ranking.
+        by_title: of the mean.
+        counted, left_out: names of the numbers of rows that count and that do not.
+
+    Examples:
+        >>> contest = Contest("estimator", "angle", part="weights", wholes=("forward", "all"))
+        >>> contest.whole(["all", "bias"]), contest.whole(["all", "forward"])
+        ('all', 'forward')
+    """
+
+    of: str
+    by: str
+    apart: tuple[str, ...] = ()
+    valid: str = ""
+    part: str = ""
+    wholes: tuple[str, ...] = ()
+    title: str = "ranking"
+    by_title: str = "mean"
+    counted: str = "rows"
+    left_out: str = "left out"
+
+    def takes(self, columns: Collection[str]) -> bool:
+        """Whether a table with these columns is ranked."""
+        return {self.of, self.by} <= set(columns)
+
+    def whole(self, parts: Iterable[str]) -> str:
+        """Choose, of the parts that occur, the one that stands for the whole; "" for none."""
+        occurring = set(parts)
+        return next((part for part in self.wholes if part in occurring), "")

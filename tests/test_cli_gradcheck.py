@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from bioplaus_cli.headlines import ESTIMATORS
 from bridge.runlog import read_run
-from bridge.runlog.ranking import rank_estimators
+from bridge.runlog.ranking import ranked
 from tests import command_line
 from tests.command_line import refused
 from tests.resuming import command, end_at, fingerprint, same_as
@@ -150,8 +151,8 @@ def test_a_run_warns_once_of_checks_that_say_nothing(tmp_path):
     assert all(math.isnan(angle) for angle in logged["angle_degrees"])
     assert all(math.isnan(ratio) for ratio in logged["asymmetry"])
     # and no such check enters the ranking of `compare`
-    (rank,) = rank_estimators([read_run(out)])
-    assert (rank.checks, rank.unconverged) == (0, 2)
+    (rank,) = ranked([read_run(out)], ESTIMATORS)
+    assert (rank.counted, rank.left_out) == (0, 2)
 
 
 def test_one_unit_layers_take_no_angle_between(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.headline import Contest
 from bridge.runlog.reader import Run
 from bridge.runlog.results import declared
 from bridge.runlog.series import Curve, curves, match, plain_names
@@ -55,6 +56,7 @@ def watch(
     path: Path,
     metrics: Sequence[str] = (),
     interval: float = 1.0,
+    contest: Contest | None = None,
     sleep: Callable[[float], Any] = time.sleep,
 ) -> Iterator[View]:
     """Give a log's newest state again and again, until no process writes it any more.
@@ -63,6 +65,7 @@ def watch(
         path: the log.
         metrics: names of metrics, see `series.match`; if empty, the first of each table.
         interval: minimum seconds between two reads.
+        contest: of the tables that have its columns, only the column that ranks is chosen.
         sleep: the function that waits.
 
     Yields:
@@ -75,12 +78,12 @@ def watch(
     rows = -1
     while True:
         began = time.monotonic()
-        found = read_thinned([path])
+        found = read_thinned([path], contest)
         (run,) = found.runs
         count = sum(found.rows.get(n, len(c["step"])) for n, c in run.tables.items())
         if count != rows or not run.alive:
             rows = count
-            yield View(run, _chosen(run, metrics))
+            yield View(run, _chosen(run, metrics, contest))
         if not run.alive:
             return
         sleep(max(interval, (time.monotonic() - began) / _LOAD))
@@ -165,19 +168,35 @@ def line(view: View) -> str:
     )
 
 
-def _chosen(run: Run, metrics: Sequence[str]) -> dict[str, Curve]:
+def _chosen(run: Run, metrics: Sequence[str], contest: Contest | None) -> dict[str, Curve]:
     found = curves(run)
     if metrics:
         return {full: found[full] for name in metrics for full in match(name, found, run.path)}
     plain = plain_names(found)
     whole = {name.partition("/")[0] for name in plain}
+    ranking = _deciding(run, found, contest)
     # For a table whose rows have a kind, such as a phase, select every kind.
-    plain += [name for name in found if name.partition("/")[0] not in whole | {"gradients"}]
+    plain += [name for name in found if name.partition("/")[0] not in whole | ranking.keys()]
     names = [name for name in plain if name.partition("/")[2].partition("[")[0] not in _CLOCKS]
-    names += [name for name in found if name.startswith("gradients/angle") and "=all" in name]
+    names += [name for each in ranking.values() for name in each]
     headline = declared(run.meta)
     ordered = sorted(_spread_out(names), key=lambda n: headline is None or n != headline.metric)
     return {name: found[name] for name in ordered}
+
+
+def _deciding(
+    run: Run, found: Mapping[str, Curve], contest: Contest | None
+) -> dict[str, list[str]]:
+    """For each table that ranks, name the curves by which it does."""
+    names: dict[str, list[str]] = {}
+    if contest is None:
+        return names
+    for table, columns in run.tables.items():
+        if contest.takes(columns):
+            part = contest.whole(columns[contest.part].tolist()) if contest.part in columns else ""
+            name, of = f"{table}/{contest.by}[", f"{contest.part}={part}" if part else ""
+            names[table] = [each for each in found if each.startswith(name) and of in each]
+    return names
 
 
 def _spread_out(names: Sequence[str]) -> list[str]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from bridge.config import flatten
 from bridge.errors import InputError
+from bridge.headline import Contest
 from bridge.runlog.paired import Verdict, common_headline, half_widths, judged
-from bridge.runlog.ranking import Rank, rank_estimators
+from bridge.runlog.ranking import Rank, ranked
 from bridge.runlog.reader import Run
 from bridge.runlog.results import Known
 from bridge.runlog.series import Curve, at, common_steps, curves, match, plain_names
@@ -117,8 +118,9 @@ class Comparison:
         config_differences: the values of each run, by dotted key; only keys that differ, without
             the seed.
         metrics: by name.
-        ranking: gradient estimators by angle, best first; empty without a table of angles.
+        ranking: the contestants, best first; empty without a contest or a table that has one.
         exceeded: the metrics that exceed their tolerances.
+        contest: what is ranked by what.
         verdict: the headline of the configs, if all runs have the same.
         sampled: long tables of which `runs` and `metrics` hold only some rows, with the most rows
             of any run, see `thin`; counts and largest differences are over all rows.
@@ -130,6 +132,7 @@ class Comparison:
     metrics: Mapping[str, Metric]
     ranking: tuple[Rank, ...]
     exceeded: tuple[Excess, ...]
+    contest: Contest | None = None
     verdict: Verdict | None = None
     sampled: Mapping[str, int] = field(default_factory=dict)
 
@@ -140,6 +143,7 @@ def compare_runs(
     metrics: Sequence[str] = (),
     tolerances: Mapping[str, float] | None = None,
     known: Known | None = None,
+    contest: Contest | None = None,
 ) -> Comparison:
     """Compare logs.
 
@@ -148,6 +152,7 @@ def compare_runs(
         metrics: names of metrics, see `series.match`; if empty, all that the logs have in common.
         tolerances: largest allowed difference between any two runs at a common step, by metric.
         known: headlines by command, for logs of programs that did not write theirs.
+        contest: what tables rank, if they have its columns.
 
     Returns:
         The comparison.
@@ -158,7 +163,7 @@ def compare_runs(
     """
     tolerances = tolerances or {}
     _check(paths, tolerances)
-    read = read_thinned(paths)
+    read = read_thinned(paths, contest)
     runs = read.runs
     groups = _groups(runs)
     found: list[dict[str, Curve]] = [curves(run) for run in runs]
@@ -173,10 +178,10 @@ def compare_runs(
             compared[name] = metric
         elif asked:
             raise InputError(f"{name}: the logs have no step in common")
-    ranking = rank_estimators(runs)
+    ranking = ranked(runs, contest)
     headline = common_headline(runs, known or {})
     places = {group.label: group.members for group in groups}
-    if len(runs) > 1 and not compared and not all(rank_estimators([run]) for run in runs):
+    if len(runs) > 1 and not compared and not all(ranked([run], contest) for run in runs):
         raise InputError("the logs have no metric and step in common; compare logs of one command")
     return Comparison(
         runs=runs,
@@ -184,6 +189,7 @@ def compare_runs(
         config_differences=_config_differences([run.config for run in runs]),
         metrics=compared,
         ranking=ranking,
+        contest=contest,
         exceeded=_exceeded(tolerances, next(iter(runs)), found[0], compared),
         verdict=judged(runs, places, headline, read.rows) if headline else None,
         sampled=read.rows,

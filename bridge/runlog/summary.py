@@ -147,7 +147,7 @@ def comparison_json(found: Comparison, *, with_curves: bool) -> dict[str, Any]:
         "headline": None if found.verdict is None else _verdict_json(found.verdict),
         "config_differences": dict(found.config_differences),
         "metrics": {n: _metric_json(m, with_curves) for n, m in found.metrics.items()},
-        "ranking": [{**vars(rank), "settings": dict(rank.settings)} for rank in found.ranking],
+        "ranking": _ranking_json(found),
         "exceeded": [vars(excess) for excess in found.exceeded],
         "sampled": dict(found.sampled),
     }
@@ -242,32 +242,53 @@ def _metrics(found: Comparison, numbers: Sequence[str]) -> list[Table]:
     ]
 
 
+def _ranking_json(found: Comparison) -> list[dict[str, Any]]:
+    contest = found.contest
+    if contest is None:
+        return []
+    return [
+        {
+            contest.of: rank.name,
+            "settings": dict(rank.settings),
+            contest.by: rank.mean,
+            "smallest": rank.smallest,
+            "largest": rank.largest,
+            contest.counted: rank.counted,
+            contest.left_out: rank.left_out,
+        }
+        for rank in found.ranking
+    ]
+
+
 def _ranking(found: Comparison) -> Table:
+    contest = found.contest
+    if contest is None:
+        return "", (), []
     settings = list(dict.fromkeys(key for rank in found.ranking for key in rank.settings))
     rows = [
         (
             i + 1,
-            rank.estimator,
+            rank.name,
             *(rank.settings.get(key) for key in settings),
-            rank.angle_degrees,
+            rank.mean,
             rank.smallest,
             rank.largest,
-            rank.checks,
-            rank.unconverged,
+            rank.counted,
+            rank.left_out,
         )
         for i, rank in enumerate(found.ranking)
     ]
     columns = (
         "",
-        "estimator",
+        contest.of,
         *settings,
-        "angle (degrees)",
+        contest.by_title,
         "smallest",
         "largest",
-        "checks",
-        "unconverged",
+        contest.counted,
+        contest.left_out,
     )
-    return "gradient estimates by angle to the true gradient", columns, rows
+    return contest.title, columns, rows
 
 
 def _text(value: Any) -> str:

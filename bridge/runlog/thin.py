@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.headline import Contest
 from bridge.runlog.reader import Run
 from bridge.runlog.series import Curve, at, common_steps, series_of
 from bridge.runlog.stream import Columns, LogFile, open_log
 
 LIMIT = 50_000
 STRETCHES = 400
-# Checks of estimators are all counted, so all are read; they are too expensive to be many.
-_WHOLE = {"estimator", "angle_degrees"}
 
 
 @dataclass
@@ -59,8 +58,8 @@ class Thinned:
     rows: dict[str, int] = field(default_factory=dict)
 
 
-def read_thinned(paths: Sequence[Path | str]) -> Thinned:
-    """Read logs, with only part of their long tables.
+def read_thinned(paths: Sequence[Path | str], contest: Contest | None = None) -> Thinned:
+    """Read logs, with only part of their long tables; those of the contest are read whole.
 
     Raises:
         InputError: a log cannot be read.
@@ -74,7 +73,7 @@ def read_thinned(paths: Sequence[Path | str]) -> Thinned:
             having = [i for i, log in enumerate(logs) if table in log.schemas]
             rows = max(logs[i].rows(table) for i in having)
             columns = {c.name for i in having for c in logs[i].schemas[table].columns}
-            if rows <= LIMIT or columns >= _WHOLE:
+            if rows <= LIMIT or (contest and contest.takes(columns)):
                 for i in having:
                     kept[i][table] = logs[i].whole(table)
                 continue

@@ -15,6 +15,7 @@ import scipy.stats
 from click.testing import CliRunner, Result
 
 from bioplaus_cli.figure_layout import LAYOUT
+from bioplaus_cli.headlines import ESTIMATORS
 from bridge import compare_runs, open_run
 from bridge.errors import InputError
 from bridge.report.figures import sections
@@ -166,14 +167,14 @@ def test_estimators_are_ranked_by_angle(tmp_path: Path) -> None:
             {("vector-field", 0.1): [10.0, math.nan], ("asym-ep", 0.01): [1.0, 2.0]},
         ),
     ]
-    ranking = compare_runs(paths).ranking
-    assert [(r.estimator, r.settings["beta"], r.angle_degrees, r.checks) for r in ranking] == [
+    ranking = compare_runs(paths, contest=ESTIMATORS).ranking
+    assert [(r.name, r.settings["beta"], r.mean, r.counted) for r in ranking] == [
         ("asym-ep", 0.01, 1.5, 2),
         ("asym-ep", 0.1, 3.0, 1),
         ("vector-field", 0.1, 15.0, 2),
     ]
     assert (ranking[-1].smallest, ranking[-1].largest) == (10.0, 20.0)
-    assert [rank.unconverged for rank in ranking] == [0, 0, 1]
+    assert [rank.left_out for rank in ranking] == [0, 0, 1]
 
 
 def test_checks_that_did_not_converge_are_counted_and_not_compared(tmp_path: Path) -> None:
@@ -184,10 +185,10 @@ def test_checks_that_did_not_converge_are_counted_and_not_compared(tmp_path: Pat
     with open_run(tmp_path / "run.h5", tables={"checks": kind}, config={}, seed=0) as log:
         for name, angle, share in (("a", 1.0, 0.99), ("b", 5.0, 1.0), ("b", 80.0, 0.5)):
             log.log("checks", kind(0, name, angle, share))
-    ranking = compare_runs([log.path]).ranking
-    assert [(r.estimator, r.checks, r.unconverged) for r in ranking] == [("b", 1, 1), ("a", 0, 1)]
-    assert ranking[0].angle_degrees == 5.0
-    assert math.isnan(ranking[1].angle_degrees)
+    ranking = compare_runs([log.path], contest=ESTIMATORS).ranking
+    assert [(r.name, r.counted, r.left_out) for r in ranking] == [("b", 1, 1), ("a", 0, 1)]
+    assert ranking[0].mean == 5.0
+    assert math.isnan(ranking[1].mean)
 
 
 def test_an_estimator_is_ranked_by_its_feedforward_weights(tmp_path: Path) -> None:
@@ -200,8 +201,8 @@ def test_an_estimator_is_ranked_by_its_feedforward_weights(tmp_path: Path) -> No
         for name, everything, back, forth in (("a", 60.0, 89.0, 2.0), ("b", 10.0, 11.0, 9.0)):
             for part, angle in (("all", everything), ("feedback", back), ("feedforward", forth)):
                 log.log("gradients", kind(0, name, part, angle))
-    found = compare_runs([log.path])
-    assert [(r.estimator, r.angle_degrees) for r in found.ranking] == [("a", 2.0), ("b", 9.0)]
+    found = compare_runs([log.path], contest=ESTIMATORS)
+    assert [(r.name, r.mean) for r in found.ranking] == [("a", 2.0), ("b", 9.0)]
     panels = [panel for section in sections(found, LAYOUT) for panel in section.panels]
     (angles,) = [panel for panel in panels if panel.title.startswith("angle")]
     assert [np.asarray(line.y).tolist() for line in angles.lines] == [[2.0], [9.0]]

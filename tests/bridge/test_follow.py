@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bioplaus_cli.headlines import ESTIMATORS
+from bridge import open_run
 from bridge.report.terminal import chart, screen, watch
 from bridge.runlog.series import Curve
 from cli import main
@@ -112,3 +115,18 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         result = call(*arguments)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_of_a_table_that_ranks_the_deciding_column_is_drawn(tmp_path: Path) -> None:
+    kind = make_dataclass(
+        "Check", [("step", int), ("estimator", Literal["a", "b"]),
+                  ("parameter", Literal["all", "bias"]), ("angle_degrees", float),
+                  ("norm", float)]
+    )  # fmt: skip
+    with open_run(tmp_path / "run.h5", tables={"gradients": kind}, config={}, seed=0) as log:
+        for part in ("all", "bias"):
+            log.log("gradients", kind(0, "a", part, 2.0, 1.0))
+    (view,) = watch(log.path, contest=ESTIMATORS)
+    assert list(view.curves) == ["gradients/angle_degrees[estimator=a,parameter=all]"]
+    (view,) = watch(log.path)
+    assert len(view.curves) == 4
