@@ -40,8 +40,6 @@ LONG = frozenset(
         "bioplaus.fields.leaky.__init__",
         "bioplaus.training.fitting.fit",
         "bridge.session.training_session",
-        # to be shortened
-        "bioplaus.solvers.loop._search",
     }
 )
 FACTORISES = {"inv", "det", "lu", "lu_factor", "slogdet", "solve", "tensorinv", "tensorsolve"}

@@ -106,15 +106,13 @@ def _search(
         step += solver.advance(dynamics, s, carry, min(until_look, left), left, limits.tolerance)
         until_look, looks = limits.check_every, looks + 1
         look = look_at(dynamics, s, solver.measure(dynamics, s, carry), limits.tolerance)
-        residual, going = look.residual, look.going
+        residual, going = look.residual, look.going if alive is None else look.going & alive
         if used is not None:
             going = going & (used + step < limits.max_steps)
         if not last and looks % window == 0:
             if earlier is not None:
                 going = going & ~stuck(residual, earlier)
             earlier = residual
-        if alive is not None:
-            going = going & alive
         left = 0 if step == most else int(going.sum())
         if left and left == len(going):
             continue
@@ -124,13 +122,7 @@ def _search(
         ending = ~going if left else torch.ones_like(going)
         ended = (ending if alive is None else ending & alive).nonzero()[:, 0]
         if len(ended):
-            s_ended, residual, status = (
-                part.index_select(0, ended) for part in (s, residual, look.status())
-            )
-            currents = carry.currents
-            currents = None if currents is None else currents.index_select(0, ended)
-            into = ended if rows is None else rows[ended]
-            end.put(into, s_ended, residual, status, step, currents)
+            end.put_some(ended, rows, s, residual, look.status(), step, carry.currents)
         if left == 0:
             break
         if not dynamics.worth_taking(left, len(going)):
@@ -193,6 +185,21 @@ class _Ending:
         self.s[rows], self.residual[rows], self.status[rows] = s, residual, status
         if self.abscissa is not None:
             self.abscissa[rows] = torch.nan
+
+    def put_some(
+        self,
+        which: Tensor,
+        rows: Tensor | None,
+        s: Tensor,
+        residual: Tensor,
+        status: Tensor,
+        step: int,
+        currents: Tensor | None,
+    ) -> None:
+        """`put` the rows at the indices `which` of those that are left."""
+        s, residual, status = (part.index_select(0, which) for part in (s, residual, status))
+        currents = None if currents is None else currents.index_select(0, which)
+        self.put(which if rows is None else rows[which], s, residual, status, step, currents)
 
     def _put_currents(self, rows: Tensor, currents: Tensor | None) -> None:
         """Store the currents, unless those of any row are missing."""
