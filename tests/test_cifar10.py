@@ -20,9 +20,10 @@ from bioplaus.data import load_dataset
 from bioplaus.data.known import KNOWN
 from bioplaus.fields.convolutional import convolutional
 from bioplaus.phases import free_phase
-from experiments.cifar10 import course, pieces
-from experiments.cifar10.__main__ import judged, main, tabulated
+from experiments.cifar10 import course, pieces, remedies
+from experiments.cifar10.__main__ import main, tabulated
 from experiments.cifar10.images import ARCHIVE, packed
+from experiments.cifar10.judging import judged
 from experiments.cifar10.measures import without_autograd, without_feedback
 from experiments.cifar10.mirror import MirroredEP, likeness, mirrored
 from experiments.cifar10.plan import METHODS, SIZES, arguments
@@ -98,6 +99,34 @@ def test_every_rule_s_settings_are_legal_at_every_size() -> None:
             config = loaded(arguments(method, size, 3, "mnist"))
             assert config.seed == 3
             assert config.epochs == size.epochs
+
+
+def test_every_remedy_changes_the_settings_and_is_legal() -> None:
+    from experiments.cifar10.__main__ import loaded
+
+    found = {
+        name: loaded(arguments("asym-ep", SIZES["narrow"], 0, "mnist", last=last))
+        for name, last in remedies.REMEDIES.items()
+    }
+    assert all(found[name] != found["limit"] for name in found if name != "limit")
+    assert found["none"].contraction.limit is None
+    assert found["full-rate"].optimizer.rates == {}
+
+
+@pytest.mark.slow
+@needs_fashion
+def test_the_remedies_have_a_table(here: list[list[str]], tmp_path: Path) -> None:
+    asked = ["--size", "smoke", "--data", "fashion-mnist", "--out", str(tmp_path)]
+    asked += ["--remedy", "limit", "--remedy", "cap", "--minutes", "5"]
+    done = CliRunner().invoke(remedies.main, asked, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    table = [line for line in done.output.splitlines() if line.startswith("| `")]
+    assert [line.split("|")[1].strip() for line in table] == [
+        "`as in the table`",
+        "`contraction.limit=None contraction.cap=0.03`",
+    ]
+    assert all(0 <= float(line.split("|")[2]) <= 100 for line in table)
+    assert len(here) == 2
 
 
 def test_pieces_end_where_a_run_was_stopped_and_go_on_there(

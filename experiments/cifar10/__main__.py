@@ -26,14 +26,11 @@ from typing import Any
 import click
 import torch
 
-from bioplaus.config import EqpropConfig, make_dataset, restore_field
-from bioplaus.fields import LayeredField
-from bioplaus.training import Supervised, build, train
-from bioplaus.training.run import fitted
+from bioplaus.config import EqpropConfig, make_dataset
+from bioplaus.training import build, train
 from bridge.config import load_config
-from bridge.runlog import read_run
 from experiments.cifar10.images import packed
-from experiments.cifar10.measures import described
+from experiments.cifar10.judging import judged
 from experiments.cifar10.pieces import ended, run_piece
 from experiments.cifar10.plan import METHODS, SIZES, Size, arguments
 from experiments.jobs import device_option, markdown
@@ -93,30 +90,6 @@ def timed(jobs: Mapping[str, Sequence[str]], device: str) -> None:
     click.echo(markdown(["rule", "seconds an epoch", "updates", "epochs", "runs"], rows))
     pieces = -(-total // 480)
     click.echo(f"in all {total / 60:.0f} minutes, without tests: {pieces:.0f} pieces of 8 minutes")
-
-
-def judged(path: Path, device: str) -> dict[str, float]:
-    """Compute the columns of one run from its log; cached next to it."""
-    kept = path.with_suffix(".json")
-    if kept.is_file():
-        return json.loads(kept.read_text())
-    run = read_run(path)
-    config = load_config(EqpropConfig, base=run.config, base_name=str(path))
-    table = run.table("epochs")
-    seconds = _differences(table["seconds"])
-    found = {"seconds an epoch": float(statistics.median(seconds))} if seconds else {}
-    if run.status == "finished":
-        field = restore_field(run.config, run.weights()[1]).to(device)
-        assert isinstance(field, LayeredField)
-        data = fitted(make_dataset(config.data, field.dtype), field, Supervised())
-        found |= described(config, field, data)
-        found["test accuracy of the log"] = 100 - float(table["test_error"][-1])
-    kept.write_text(json.dumps(found, indent=1))
-    return found
-
-
-def _differences(seconds: Sequence[float]) -> list[float]:
-    return [b - a for a, b in itertools.pairwise([0.0, *seconds])]
 
 
 COLUMNS = {

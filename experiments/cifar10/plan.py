@@ -116,15 +116,31 @@ _NOT_OF = {
 
 
 def arguments(
-    method: str, size: Size, seed: int, dataset: str, more: Mapping[str, str] | None = None
+    method: str,
+    size: Size,
+    seed: int,
+    dataset: str,
+    more: Mapping[str, object] | None = None,
+    last: Mapping[str, object] | None = None,
 ) -> list[str]:
-    """Give the arguments of `eqprop-run` for one run: those of CONFIG, and the differences."""
+    """Give the arguments of `eqprop-run` for one run: those of CONFIG, and the differences.
+
+    Args:
+        method: a key of METHODS, whose settings take precedence over those of `more`.
+        size: the network and the number of examples.
+        seed, dataset: of the run.
+        more: settings of all methods.
+        last: settings that take precedence over the method's; None leaves one out.
+    """
     chosen = flatten(tomllib.loads(CONFIG.read_text("utf-8")))
     chosen |= {f"network.{key}": value for key, value in size.network.items()}
     chosen |= {"epochs": size.epochs, "data.train_size": size.train, "data.test_size": size.test}
     chosen |= {**size.more, **(more or {})}
     rates = [key for key in chosen if key.startswith("optimizer.rates")]
     chosen = {key: value for key, value in chosen.items() if key not in rates} | METHODS[method]
+    chosen |= last or {}
+    if chosen.get("contraction.limit") is None:
+        chosen.pop("contraction.every", None)  # nothing is measured
     listed = [
         part
         for key, value in chosen.items()
