@@ -98,8 +98,8 @@ class TorchPhaseConfig(PhaseConfig):
     Attributes:
         solver: how a state is moved to its fixed point; see `bioplaus.solvers`.
         check_every: number of steps between checks of the residual.
-        compile: let torch.compile fuse the checks of recorded updates, on a GPU; the start takes
-            longer, see docs/gpu.md.
+        compile: let torch.compile fuse what lies between the products of recorded updates, on a
+            GPU; the start takes longer, see docs/gpu.md.
     """
 
     engine: Literal["torch"] = "torch"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bioplaus.fields.connections.wires import Wires
 from bioplaus.fields.layered import LayeredField
+from bioplaus.nudging import elementwise
 from bioplaus.nudging.layered import Layered, total
 from bioplaus.nudging.nudge import Nudge
 from bioplaus.precision import double
@@ -104,9 +105,6 @@ class Deviations(Layered):
         bounds = self._bounds[layer]
         return s if bounds is None else torch.clamp(s, *bounds, out=s)
 
-    def outputs(self, own: Tensor) -> Tensor:
-        return self._rest + own
-
     def take(self, rows: Tensor, nudge: Nudge | None = None) -> Deviations:
         """The same dynamics for a subset of the rows.
 
@@ -123,7 +121,8 @@ class Deviations(Layered):
         if nudge is None:
             new.field = self.field.of_rows(rows)
             new.wires = new.field.wires if self.wires.linear else new.wires
-        new.size, new._rest = (t.index_select(0, rows) for t in (self.size, self._rest))
+        new.size = self.size.index_select(0, rows)
+        new._rest = None if self._rest is None else self._rest.index_select(0, rows)
         new.rows = rows if self.rows is None else self.rows.index_select(0, rows)
         new._bound_to = new._output_current = None
         return new
@@ -140,6 +139,7 @@ class Deviations(Layered):
     def _bind_held(self) -> None:
         """Slice what is held of the rows by layer."""
         self._free = self.field.split(self.origin)
+        self._changes = [elementwise.change_of(spec.rho) for spec in self.field.specs]
         self._excess: list[Tensor | None] = [None for _ in self._free]
         self._bounds: list[tuple[Tensor, Tensor] | None] = [None for _ in self._free]
         for k, own in enumerate(self._free):
@@ -150,8 +150,8 @@ class Deviations(Layered):
     def _fire(self, layers: Iterable[int]) -> None:
         for k in layers:
             if self._nonlinear[k]:
-                rho = self.field.specs[k].rho
-                self._r[k].copy_(rho.difference(self._free[k], self._parts[k]))
+                given = (self._changes[k], self._free[k], self._parts[k])
+                elementwise.do(elementwise.write, self._r[k], *given)
 
 
 class Symmetrised(Deviations):
@@ -231,16 +231,14 @@ class Symmetrised(Deviations):
         return parts, r
 
     def _fire(self, layers: Iterable[int]) -> None:
-        layers = list(layers)
-        super()._fire(layers)
         for k in layers:
             own, slope = self._parts[k], self._slope[k]
             if slope is None:
                 continue
-            if self._nonlinear[k]:
-                self._r[k].addcmul_(slope, own, value=-1)
-            if self._v[k] is not own:
-                torch.mul(own, slope, out=self._v[k])
+            v = None if self._v[k] is own else self._v[k]
+            change = self._changes[k] if self._nonlinear[k] else None
+            given = (v, own, slope, change, self._free[k])
+            elementwise.do(elementwise.write_signals, self._r[k], *given)
 
 
 def _copied(base: Tensor | None, out: Tensor) -> Tensor:

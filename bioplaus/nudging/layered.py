@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bioplaus.fields.connections import Wire
 from bioplaus.fields.layered import LayeredField
+from bioplaus.nudging import elementwise
 from bioplaus.nudging.nudge import Nudge
 from bioplaus.precision import double
 from bioplaus.solvers.base import AbstractDynamics
@@ -42,6 +43,7 @@ class Layered(AbstractDynamics):
         self._kept_of: list[Tensor | None] = [None for _ in layers]
         self._bound_to: Tensor | None = None
         self._output_current: Tensor | None = None
+        self._rest: Tensor | None = None
 
     @property
     def drive(self) -> Tensor:
@@ -62,10 +64,6 @@ class Layered(AbstractDynamics):
     def confine(self, s: Tensor, layer: int) -> Tensor:
         """Project a layer's columns onto their admissible range, in place."""
         return self.field.confine(s, layer)
-
-    def outputs(self, own: Tensor) -> Tensor:
-        """The state of the outputs, given their columns in these dynamics."""
-        return own
 
     def force(self, s: Tensor, out: Tensor) -> Tensor:
         parts, r = self._bind(s)
@@ -274,7 +272,7 @@ class Layered(AbstractDynamics):
         """Update the activities of layers."""
         for k in layers:
             if self._nonlinear[k]:
-                self.field.activity(self._parts[k], k, self._r[k])
+                elementwise.fire(self.field.specs[k].rho, self._parts[k], self._r[k])
 
     def _aim(self, k: int, r: Sequence[Tensor], parts: Sequence[Tensor], out: Tensor) -> Tensor:
         """A layer's current within its box, written to `out`; keeps the current if asked to."""
@@ -294,7 +292,7 @@ class Layered(AbstractDynamics):
     def _to_force(self, current: Tensor, own: Tensor, k: int) -> None:
         """Turn a layer's current into its force, in place."""
         if k == self.last and self.nudge is not None:
-            current.copy_(self.nudge.added_to(current, self.outputs(own)))
+            self._pull(current, own, self.nudge)
         self.confine(current, k).sub_(own)
 
     def _for_output(self, own: Tensor) -> Tensor:
@@ -308,7 +306,12 @@ class Layered(AbstractDynamics):
 
         The step is exact for the squared error.
         """
-        self.confine(own.lerp_(nudge.added_to(a, self.outputs(own)), nudge.scale), self.last)
+        self._pull(a, own, nudge)
+        self.confine(own.lerp_(a, nudge.scale), self.last)
+
+    def _pull(self, current: Tensor, own: Tensor, nudge: Nudge) -> None:
+        """Add -beta dC/ds to the current of the outputs, in place."""
+        elementwise.pull(current, own, self._rest, nudge.beta, nudge.slope)
 
     def _shift(self, own: Tensor, step: Tensor, k: int) -> None:
         if k == self.last and self.nudge is not None:

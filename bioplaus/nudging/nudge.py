@@ -26,11 +26,16 @@ class Nudge:
         self._slope: Callable[[Tensor], Tensor] | None = None
         self._scale: Tensor | None = None
 
-    def added_to(self, current: Tensor, s: Tensor) -> Tensor:
-        """current - beta dC/ds at the output state `s` [B, m]; beta > 0 pulls toward the target."""
+    @property
+    def slope(self) -> Callable[[Tensor], Tensor]:
+        """s -> dC/ds, [B, m]."""
         if self._slope is None:
             self._slope = self.cost.slope_at(self.target)
-        return torch.addcmul(current, self.beta, self._slope(s), value=-1)
+        return self._slope
+
+    def added_to(self, current: Tensor, s: Tensor) -> Tensor:
+        """current - beta dC/ds at the output state `s` [B, m]; beta > 0 pulls toward the target."""
+        return pulled(current, s, self.beta, self.slope)
 
     def scaled(self, step: Tensor) -> Tensor:
         """Scale down a step of the outputs by the curvature of the cost."""
@@ -51,3 +56,14 @@ class Nudge:
     def precise(self) -> Nudge:
         """The same nudge in double precision."""
         return Nudge(self.cost, double(self.target), double(self.beta))
+
+
+def pulled(
+    current: Tensor,
+    s: Tensor,
+    beta: Tensor,
+    slope: Callable[[Tensor], Tensor],
+    out: Tensor | None = None,
+) -> Tensor:
+    """current - beta dC/ds, [B, m], at the output state `s`; see `Nudge`."""
+    return torch.addcmul(current, beta, slope(s), value=-1, out=out)

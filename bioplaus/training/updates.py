@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from bioplaus.device.recorder import AbstractRecorder, CudaRecorder
 from bioplaus.diagnosis import stability
 from bioplaus.engines import Brian2
 from bioplaus.measuring import MEASURES, measures
+from bioplaus.nudging.elementwise import compiled_by
 from bioplaus.training.objective import Supervised
 from bioplaus.training.run import Run
 
@@ -206,6 +208,8 @@ class Recorded(AbstractUpdates):
         loops = loops if program.loops else ""
         if self._fused is not None:
             loops += f"; torch.compile has taken {self._fused.seconds:.0f} s"
+            if left := dict.fromkeys(self._fused.left):
+                loops += f" and leaves as they are: {', '.join(left)}"
         many = f"{self._members} runs, " if self._members else ""
         count = len(rows) // (self._members or 1)
         self._note(f"updates of {many}{count} rows are recorded as one program{loops}")
@@ -219,9 +223,12 @@ class Recorded(AbstractUpdates):
         """Make the program of an update on the examples whose indices `place` holds."""
         run = self._run
 
+        fused = self._fused
+
         def estimate() -> tuple[dict[str, Tensor], Tensor]:
             x, y = self._inputs.index_select(0, place), self._targets.index_select(0, place)
-            found = run.estimator(run.field, x, y, run.cost, out=self._updates)
+            with compiled_by(fused.compiled) if fused else contextlib.nullcontext():
+                found = run.estimator(run.field, x, y, run.cost, out=self._updates)
             updates, lost = run.optimizer.clipped_on_device(found.updates)
             if lost is not None:
                 program.doubt(lost)
@@ -234,7 +241,7 @@ class Recorded(AbstractUpdates):
             self._table.index_copy_(0, self._place, numbers[None])
             self._place.add_(1)
 
-        program = Program(self._recorder, estimate, move, self._fused)
+        program = Program(self._recorder, estimate, move, fused)
         return program
 
     def _fetched(self) -> list[Any]:
