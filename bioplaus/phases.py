@@ -247,7 +247,7 @@ def per_row(beta: float | Tensor, s: Tensor) -> Tensor:
         InputError: beta is zero.
     """
     if isinstance(beta, Tensor):
-        return beta
+        return beta.to(torch.promote_types(beta.dtype, s.dtype) if beta.is_complex() else s.dtype)
     if beta == 0:
         raise InputError(
             'beta=0 has no nudge; use beta != 0, or estimator="implicit" for the exact gradient'

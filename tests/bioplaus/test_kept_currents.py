@@ -11,7 +11,7 @@ from bioplaus.fields import Dense, LayeredField
 from bioplaus.fields.connections import Lateral
 from bioplaus.fields.layer import Layer
 from bioplaus.nudging import deviations
-from bioplaus.phases import Settling, free_phase
+from bioplaus.phases import Settling, free_phase, nudged_phase
 from bioplaus.solvers import Anderson, DampedSweeps, Euler, Sweeps, SymmetricSweeps
 from bioplaus.solvers.base import Solution
 from tests.fields import TIGHT, clipped, problem
@@ -72,3 +72,12 @@ def test_an_estimator_need_not_take_the_currents():
     )
     for name, update in wanted.updates.items():
         torch.testing.assert_close(found.updates[name], update, rtol=0, atol=1e-12)
+
+
+def test_a_column_of_beta_may_have_another_dtype():
+    p, cost = problem((6, 7, 5, 3), **clipped()), get_cost("cross-entropy")
+    free, drive = free_phase(p.field, p.x, settling=TIGHT).s, p.field.drive(p.x)
+    wanted = nudged_phase(p.field, drive, free, cost, p.y, 0.5, settling=TIGHT)
+    column = torch.full((len(free), 1), 0.5, dtype=torch.float32)
+    found = nudged_phase(p.field, drive, free, cost, p.y, column, settling=TIGHT)
+    torch.testing.assert_close(found.s, wanted.s, rtol=0, atol=1e-12)
