@@ -34,7 +34,7 @@ class AbstractCost(ABC):
         own, parents = vars(cls), cls.__mro__[1:]
         parent = next(vars(each)["value"] for each in parents if "value" in vars(each))
         anew = "value" in own and not getattr(parent, "__isabstractmethod__", False)
-        if anew and not {"slope", "slope_at"} & own.keys():
+        if anew and "slope" not in own:
             cls.slope = AbstractCost.slope  # type: ignore[method-assign]
         if (anew or "slope" in own) and "slope_at" not in own:
             cls.slope_at = AbstractCost.slope_at  # type: ignore[method-assign]

@@ -48,6 +48,17 @@ class Tempered(CrossEntropy):
         return super().value(s / 2, y)
 
 
+class Doubled(CrossEntropy):
+    """Restates the value and the slope for a given target."""
+
+    def value(self, s, y):
+        return 2 * super().value(s, y)
+
+    def slope_at(self, y):
+        parent = super().slope_at(y)
+        return lambda s: 2 * parent(s)
+
+
 class Halved(CrossEntropy):
     """Restates the slope alone."""
 
@@ -64,3 +75,5 @@ def test_a_subclass_does_not_keep_its_parents_slope_for_what_it_states_anew():
     torch.testing.assert_close(Tempered().slope(s, y), plain(s / 2, y) / 2)
     torch.testing.assert_close(s - nudge.added_to(s, s), plain(s / 2, y) / 2)
     torch.testing.assert_close(Halved().slope_at(y)(s), plain(s, y) / 2)
+    torch.testing.assert_close(Doubled().slope(s, y), 2 * plain(s, y))
+    torch.testing.assert_close(Doubled().slope_at(y)(s), 2 * plain(s, y))

@@ -20,7 +20,7 @@ SOLVERS = [Sweeps(), SymmetricSweeps(), DampedSweeps(0.5), Euler(0.5), Anderson(
 SIZES = [(6, 7, 3), (6, 7, 5, 3), (6, 9, 8, 7, 6, 3)]
 
 
-def require_currents_at_state(field: LayeredField, x: torch.Tensor, free: Solution) -> None:
+def assert_currents_at_state(field: LayeredField, x: torch.Tensor, free: Solution) -> None:
     r, drive = [field.activity(s, k) for k, s in enumerate(field.split(free.s))], field.drive(x)
     assert free.currents is not None
     for k, here in enumerate(field.layers):
@@ -35,7 +35,7 @@ def require_currents_at_state(field: LayeredField, x: torch.Tensor, free: Soluti
 def test_the_currents_are_those_at_the_state(solver, sizes, most):
     p = problem(sizes, batch=20, **clipped())
     free = free_phase(p.field, p.x, settling=Settling(solver, 1e-3, free_steps=most))
-    require_currents_at_state(p.field, p.x, free)
+    assert_currents_at_state(p.field, p.x, free)
 
 
 @pytest.mark.parametrize("solver", [Sweeps(), SymmetricSweeps(), Euler(1.0), Anderson()], ids=str)
@@ -45,7 +45,7 @@ def test_also_of_rows_that_another_solver_finished(solver, most):
     p = problem((6, 10, 10, 4), batch=20, **clipped(angle=150.0, gain=2.0, feedback_gain=1.5))
     free = free_phase(p.field, p.x, settling=Settling(solver, 1e-4, free_steps=most))
     assert free.n_steps.max() > 8
-    require_currents_at_state(p.field, p.x, free)
+    assert_currents_at_state(p.field, p.x, free)
 
 
 def test_a_layer_that_acts_on_itself_keeps_its_current():
@@ -56,7 +56,7 @@ def test_a_layer_that_acts_on_itself_keeps_its_current():
     field = LayeredField(6, layers, connections, generator=g, dtype=torch.float64)
     x = torch.rand(5, 6, generator=g, dtype=torch.float64)
     free = free_phase(field, x, settling=Settling(Sweeps(), 1e-6))
-    require_currents_at_state(field, x, free)
+    assert_currents_at_state(field, x, free)
 
 
 def test_an_estimator_need_not_take_the_currents():
