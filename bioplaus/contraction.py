@@ -140,25 +140,25 @@ class Controller:
         gap: number of updates from the last measurement to that one.
     """
 
-    def __init__(self, asked: Contraction, field: VectorField, settling: Settling) -> None:
+    def __init__(self, settings: Contraction, field: VectorField, settling: Settling) -> None:
         """Find the weights that the settings constrain.
 
         Raises:
             InputError: the field has no weights to which a setting applies.
         """
-        self.asked, self.field, self.settling = asked, field, settling
+        self.settings, self.field, self.settling = settings, field, settling
         self.due = self.gap = 1
-        self.limit = asked.limit or (
-            limit_for(asked.residual, settling, field) if asked.residual else math.inf
+        self.limit = settings.limit or (
+            limit_for(settings.residual, settling, field) if settings.residual else math.inf
         )
-        self._back, self._cap = field.feedback(), asked.cap or math.inf
-        if (asked.looks or asked.cap) and not self._back:
+        self._back, self._cap = field.feedback(), settings.cap or math.inf
+        if (settings.looks or settings.cap) and not self._back:
             raise InputError(
                 f"contraction shrinks feedback weights, and {field!r} has none; leave its limit, "
                 "residual and cap out"
             )
-        self._capped = _named(field, self._back) if asked.cap else []
-        self._standard = _forward(field) if asked.standardise else []
+        self._capped = _named(field, self._back) if settings.cap else []
+        self._standard = _forward(field) if settings.standardise else []
         self._norms = {
             c.name: _unit_norms(c, _centred(c, field.parameters[c.name])).mean()
             for c in self._standard
@@ -192,20 +192,20 @@ class Controller:
         Returns:
             The radius, infinite if it is not a number, and the action taken, if any.
         """
-        x = x[: self.asked.rows]
+        x = x[: self.settings.rows]
         drive = self.field.drive(x)
         free = free_phase(self.field, x, settling=self.settling, drive=drive)
         sound = torch.isfinite(free.s).all(1)
         radius = math.inf
         if bool(sound.all()):
-            found = loop_radius(self.field, free.s, drive, products=self.asked.products)
+            found = loop_radius(self.field, free.s, drive, products=self.settings.products)
             radius = float(found.max())
         over = radius > self.limit
-        self.gap = 1 if over else min(2 * self.gap, self.asked.every)
+        self.gap = 1 if over else min(2 * self.gap, self.settings.every)
         self.due = step + self.gap
         if not over:
             return radius, None
-        share = min(self.asked.shrink, (self.limit / radius) ** 2)
+        share = min(self.settings.shrink, (self.limit / radius) ** 2)
         factor = max(HARDEST, share)
         for name in self._back:
             self.field.parameters[name].mul_(factor)

@@ -64,7 +64,7 @@ def weaker_feedback(config: LoopConfig) -> str:
     if gain is None:
         return what
     key = "gain" if what == "weights" else "feedback_gain"
-    return f"{what}, e.g. {config.said({f'network.{key}': 0.5 * gain})}"
+    return f"{what}, e.g. {config.as_written({f'network.{key}': 0.5 * gain})}"
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def _candidates(
 ) -> Iterator[tuple[VectorField, int, str]]:
     """Yield candidate networks, the multiple of their step limit, and the setting to name."""
     free, nudged = (MORE_STEPS * n for n in (settling.free_steps, settling.nudged_steps))
-    more = config.said({"phases.free_steps": free, "phases.nudged_steps": nudged})
+    more = config.as_written({"phases.free_steps": free, "phases.nudged_steps": nudged})
     if all(bool(torch.isfinite(p).all()) for p in field.parameters.values()):
         yield field, MORE_STEPS, more
     if task is None or not isinstance(config, EqpropConfig):
@@ -119,7 +119,7 @@ def _candidates(
     def fresh(**changed: float) -> VectorField:
         return settings.model_copy(update=changed).draw(task)
 
-    slower = config.said({"optimizer.learning_rate": config.optimizer.learning_rate / 10})
+    slower = config.as_written({"optimizer.learning_rate": config.optimizer.learning_rate / 10})
     yield fresh(), 1, f"the network as it was drawn (so {slower} may help)"
     yield fresh(), MORE_STEPS, more
     names = [name for name in ("feedback_gain", "gain") if hasattr(settings, name)]
@@ -128,4 +128,4 @@ def _candidates(
     for name in names:
         for share in WEAKER:
             gain = share * getattr(settings, name)
-            yield fresh(**{name: gain}), 1, config.said({f"network.{name}": gain})
+            yield fresh(**{name: gain}), 1, config.as_written({f"network.{name}": gain})

@@ -230,10 +230,10 @@ class _Look:
         )
         yield from self._update(where, s, at.reached(v), v)
         yield from self._norms(where, s)
-        seen, d = field.seen(at), STEP * v
+        slope, d = field.displacement_slope(at), STEP * v
         yield self._row(
-            f"seen, {where}",
-            v if seen is None else seen * v,
+            f"displacement_slope, {where}",
+            v if slope is None else slope * v,
             field.displacement(s, d) / STEP,
             "not the slope of displacement",
             rough=10 * ROUGH,

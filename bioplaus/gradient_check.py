@@ -93,8 +93,8 @@ class GradientReport(Alike):
         known = {name: value for name, value in self.asymmetry.items() if value is not None}
         head = ", ".join(f"{name} {value:.4g}" for name, value in known.items())
         shown = ["estimator", "beta", "oracle", "parameter", *_SHOWN]
-        said = [self.said(reason) for reason in self.reasons]
-        return "\n".join([f"Jacobian: {head}", text_table(shown, self.rows), *said])
+        lines = [self.explain(reason) for reason in self.reasons]
+        return "\n".join([f"Jacobian: {head}", text_table(shown, self.rows), *lines])
 
     def to_dataframe(self) -> Any:
         """The rows as a pandas data frame.
@@ -120,7 +120,7 @@ class GradientReport(Alike):
         """Whether any row holds a valid comparison."""
         return any(row.compared for row in self.rows)
 
-    def said(self, reason: str) -> str:
+    def explain(self, reason: str) -> str:
         """Format a reason with its details and its cure."""
         rows = [row for row in self.rows if row.reason == reason]
         if reason == FREE_UNSETTLED:
@@ -307,7 +307,7 @@ def _asymmetry_and_bounds(
     c = cost_slope(field, s, target, cost)
     size = torch.linalg.vector_norm(c, dim=1)
     inverse = inverse_norm(at, generator=rng)
-    d = field.seen(at)
+    d = field.displacement_slope(at)
     common = inverse**2 * asymmetry_norm(at, d, generator=rng) * size
     if d is not None:
         common += inverse * torch.linalg.vector_norm(c - d * c, dim=1)

@@ -166,15 +166,15 @@ def inverse_norm(at: AbstractLinearisation, *, generator: torch.Generator) -> Te
 
 @torch.no_grad()
 def asymmetry_norm(
-    at: AbstractLinearisation, seen: Tensor | None, *, generator: torch.Generator
+    at: AbstractLinearisation, slope: Tensor | None, *, generator: torch.Generator
 ) -> Tensor:
     """||D J_s - J_s^T D||_2 of each row, [B]; the local rule sees D ds (None: D = 1)."""
     start = _random_like(at.s, generator)
 
     def odd(v: Tensor) -> Tensor:
-        if seen is None:
+        if slope is None:
             return at.jvp(v) - at.vjp(v)
-        return seen * at.jvp(v) - at.vjp(seen * v)
+        return slope * at.jvp(v) - at.vjp(slope * v)
 
     tolerance = 16 * torch.finfo(start.dtype).eps
     return spectral_norm(odd, lambda v: -odd(v), start, tolerance=tolerance)

@@ -89,9 +89,9 @@ class Exact:
         found = []
         for choice in oracles:
             oracle = make_estimator(choice, "oracle", settling=self.settling)
-            said = oracle(self.field, self.x, self.target, cost, free=self.free)
-            share, residual = convergence(said)
-            found.append(Truth(oracle.name, layout.flat(said.updates), share, residual, {}))
+            estimate = oracle(self.field, self.x, self.target, cost, free=self.free)
+            share, residual = convergence(estimate)
+            found.append(Truth(oracle.name, layout.flat(estimate.updates), share, residual, {}))
         for one in found:
             for row, here in layout.rows.items():
                 size = float(torch.linalg.vector_norm(one.gradient[here]))

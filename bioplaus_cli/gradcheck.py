@@ -161,7 +161,7 @@ def gradcheck(
         click.echo("\n".join([f"log: {path}", *(f"plot: {each}" for each in drawn.values())]))
     if not report.compared:
         worst = next(iter(report.reasons))
-        raise RunFailed(f"no row could be compared: {report.said(worst)}")
+        raise RunFailed(f"no row could be compared: {report.explain(worst)}")
 
 
 def _show(report: GradientReport) -> None:
@@ -209,7 +209,7 @@ def warn(text: str) -> None:
 def _doubts(report: GradientReport) -> list[str]:
     """List remarks on rows that were left out or are doubtful."""
     rows = len(report.rows)
-    said = [f"{n} of {rows} rows: {report.said(reason)}" for reason, n in report.reasons.items()]
+    said = [f"{n} of {rows} rows: {report.explain(reason)}" for reason, n in report.reasons.items()]
     if report.unconverged:
         said.insert(
             0,

@@ -24,14 +24,14 @@ class CodeConfig(NetworkConfig):
     """A field that its own code describes: the parameters of a class or a function are its keys."""
 
     def draw(self, task: Task) -> VectorField:
-        told = f"field={self.field!r}"
+        subject = f"field={self.field!r}"
         found = field_code(self.field)
-        with running(told):
-            field = found if isinstance(found, VectorField) else self._made(found, task, told)
+        with running(subject):
+            field = found if isinstance(found, VectorField) else self._made(found, task, subject)
         if not isinstance(field, VectorField):
             hint = "; FunctionField.from_module makes one of a module"
             raise InputError(
-                f"{told} gave {_called(field)}; it must give a VectorField"
+                f"{subject} gave {_called(field)}; it must give a VectorField"
                 f"{hint if isinstance(field, torch.nn.Module) else ''}"
             )
         # parameters of its own, which a run may change: an object of the user's stays as it is
@@ -41,12 +41,12 @@ class CodeConfig(NetworkConfig):
                 for name, p in field.parameters.items()
             }
         )
-        require_fitting(field, task, told)
+        require_fitting(field, task, subject)
         return field
 
-    def _made(self, found: Callable[..., Any], task: Task, told: str) -> Any:
+    def _made(self, found: Callable[..., Any], task: Task, subject: str) -> Any:
         given = task.given(getattr(self, "hidden", ()))
-        settings = {name: getattr(self, name) for name in _settings(found, told)}
+        settings = {name: getattr(self, name) for name in _settings(found, subject)}
         if names_code(str(settings.get("activation", ""))):
             settings["activation"] = resolve("activation", settings["activation"])
         known = {name: make() for name, make in given.items() if name in _parameters(found)}
@@ -54,10 +54,10 @@ class CodeConfig(NetworkConfig):
             return found(**{**known, **_only(settings, found)})
         except (TypeError, InputError) as error:
             own = isinstance(error, InputError) and not names_code(self.field)
-            raise InputError(f"{told}: {error if own else describe(error)}") from None
+            raise InputError(f"{subject}: {error if own else describe(error)}") from None
 
 
-def require_fitting(field: VectorField, task: Task, told: str) -> None:
+def require_fitting(field: VectorField, task: Task, subject: str) -> None:
     """Try a field on one input, before anything is begun.
 
     Raises:
@@ -65,12 +65,12 @@ def require_fitting(field: VectorField, task: Task, told: str) -> None:
     """
     if field.n_output != task.n_output:
         raise InputError(
-            f"{told}: its n_output={field.n_output} is not the {task.n_output} outputs of "
+            f"{subject}: its n_output={field.n_output} is not the {task.n_output} outputs of "
             f"{task.name}; build it with {task.n_output} (a parameter n_output is given them)"
         )
     if field.input is not None and math.prod(field.input) != task.n_input:
         raise InputError(
-            f"{told}: takes inputs of shape {field.input}, and those of {task.name} are "
+            f"{subject}: takes inputs of shape {field.input}, and those of {task.name} are "
             f"{task.shape}; build it for {task.n_input} numbers (a parameter n_input is given them)"
         )
     shapes = [field.input] if field.input else [task.shape, (1, *task.shape), (task.n_input,)]
@@ -80,7 +80,7 @@ def require_fitting(field: VectorField, task: Task, told: str) -> None:
             return _try(field, torch.full((2, *shape), 0.5, dtype=task.dtype, device=task.device))
         except InputError as error:
             failed.append(error)
-    raise InputError(f"{told}: {failed[-1]}") from None
+    raise InputError(f"{subject}: {failed[-1]}") from None
 
 
 @torch.no_grad()
@@ -166,7 +166,7 @@ def _parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return {name: each for name, each in listed.items() if each.kind in kept}
 
 
-def _settings(found: Callable[..., Any], told: str) -> dict[str, Any]:
+def _settings(found: Callable[..., Any], subject: str) -> dict[str, Any]:
     """Type and default of the keys that the parameters of a class or a function are.
 
     Raises:
@@ -195,7 +195,7 @@ def _settings(found: Callable[..., Any], told: str) -> dict[str, Any]:
         elif default is ...:
             can = ", ".join([*given, *keys])
             raise InputError(
-                f"{told}: needs {name}, which a run does not know; give it a default, or a type "
+                f"{subject}: needs {name}, which a run does not know; give it a default, or a type "
                 f"such as int to make it a key; known are {can}"
             )
     if "sizes" in parameters:

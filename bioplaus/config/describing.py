@@ -1,4 +1,4 @@
-"""What an estimator brings, told out of its class: its summary, its settings and their meaning."""
+"""What the class of an estimator documents: its summary, its settings and their meaning."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bridge.config import Legal
 
 
 def _one_of(names: Iterable[str], code: str) -> Legal:
-    """What is told of a name that may also be that of one's own code."""
+    """The legal values of a setting that is one of some names, or the user's own code."""
     return Legal(f"one of {', '.join(names)}; or {code}")
 
 

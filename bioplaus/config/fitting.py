@@ -36,7 +36,7 @@ class FitConfig(LoopConfig):
         kept = self.optimizer
         return course(kept["schedule"], steps, kept["warmup_steps"]) if "schedule" in kept else {}
 
-    def said(self, settings: Mapping[str, float | str]) -> str:
+    def as_written(self, settings: Mapping[str, float | str]) -> str:
         phases = {k: v for k, v in settings.items() if k.startswith("phases.")}
         given = [f"{key.rpartition('.')[2]}={written(value)}" for key, value in settings.items()]
         return f"settling=Settling({', '.join(given)})" if phases else ", ".join(given)

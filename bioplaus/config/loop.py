@@ -1,4 +1,4 @@
-"""What every training loop over a field is told, from the command line and from Python."""
+"""The settings of every training loop over a field, from the command line and from Python."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LoopConfig(Config):
     products: Products = "full"
     contraction: ContractionConfig = ContractionConfig()
 
-    def said(self, settings: Mapping[str, float | str]) -> str:
+    def as_written(self, settings: Mapping[str, float | str]) -> str:
         """Settings by key as a user gives them, for advice."""
         return " ".join(f"--set {key}={written(value)}" for key, value in settings.items())
 

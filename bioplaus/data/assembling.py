@@ -89,16 +89,16 @@ def assemble(
     if len(parts) > len(found):  # a test set was held out
         found = [found[0], found[0]]
     parts = _shortened(parts, wishes)
-    told = {
+    more_facts = {
         "format": raw.format,
         "layout": laid_out,
-        "targets": targets.said,
+        "targets": targets.note,
         "held out": held_out,
-        **raw.told,
+        **raw.facts,
         "files": list(raw.files) if len(raw.files) <= _MOST_NAMED else len(raw.files),
         "left out": list(raw.left_out),
     }
-    facts = _facts(parts, targets, found[0], ranges, (*raw.warnings, *notes), told)
+    facts = _facts(parts, targets, found[0], ranges, (*raw.warnings, *notes), more_facts)
     examples = [_examples(part, scale, dtype) for part, scale in zip(parts, found, strict=False)]
     return kind(
         name=name,
@@ -163,8 +163,8 @@ def _laid_out(raw: Raw, wishes: Wishes) -> tuple[Raw, str]:
         for part, array in zip(raw.parts, arrays, strict=True)
     ]
     test = parts[1] if len(parts) > 1 else None
-    said = "" if raw.channels else laid_out
-    return dataclasses.replace(raw, train=parts[0], test=test, digests=(raw.sha256,)), said
+    note = "" if raw.channels else laid_out
+    return dataclasses.replace(raw, train=parts[0], test=test, digests=(raw.sha256,)), note
 
 
 def _parts(
@@ -215,7 +215,7 @@ def _facts(
     scale: Scale,
     ranges: Ranges,
     notes: tuple[str, ...],
-    told: Mapping[str, Any],
+    more_facts: Mapping[str, Any],
 ) -> Facts:
     dtype = parts[0].inputs.dtype
     held = f"{scale.lowest:g} to {scale.highest:g} as {dtype.name}"
@@ -226,7 +226,7 @@ def _facts(
         targets.num_outputs,
         targets.class_names,
         f"{held}, {made}",
-        told,
+        more_facts,
         notes,
     )
 

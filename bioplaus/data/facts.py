@@ -30,7 +30,7 @@ def facts_of(
     classes: int,
     class_names: Sequence[str],
     values: str,
-    told: Mapping[str, Any],
+    more_facts: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Facts:
     """Collect facts about the examples that a run uses, as they are stored.
@@ -40,7 +40,7 @@ def facts_of(
         classes: number of outputs.
         class_names: name of each label, if known.
         values: their range, in words.
-        told: further facts.
+        more_facts: further facts.
         notes: warnings from reading them.
     """
     noun = "images" if parts[0][0].ndim > 2 else "rows"
@@ -82,7 +82,7 @@ def facts_of(
     if same["contradictory"]:
         times = _times(same["contradictory"], one)
         warnings.append(f"{times} equal to an earlier one that has another label")
-    facts |= {name: value for name, value in told.items() if value}
+    facts |= {name: value for name, value in more_facts.items() if value}
     return Facts(facts, tuple(warnings))
 
 
@@ -107,20 +107,20 @@ def _class_facts(
 
 
 def _about_classes(train: np.ndarray, dead: np.ndarray, unlearned: np.ndarray) -> list[str]:
-    told = []
+    notes = []
     if len(dead):
         start = "; labels begin at 1?" if dead.tolist() == [0] else ""
-        told.append(
+        notes.append(
             f"{len(dead)} of {len(train)} outputs have no image (class {_named(dead)}): they learn "
             f"to be silent{start}"
         )
     if len(unlearned):
-        told.append(
+        notes.append(
             f"class {_named(unlearned)} in the test set only: its images cannot be recognised"
         )
     if (train > 0).sum() == 1:
-        told.append(f"all training images are of class {int(train.argmax())}")
-    return told
+        notes.append(f"all training images are of class {int(train.argmax())}")
+    return notes
 
 
 def _by_class(counts: np.ndarray) -> Any:
@@ -134,8 +134,8 @@ def _named(classes: np.ndarray) -> str:
     if not len(classes):
         return ""
     runs = np.split(classes, np.flatnonzero(np.diff(classes) != 1) + 1)
-    told = [f"{r[0]}" if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs]
-    return ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
+    spans = [f"{r[0]}" if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs]
+    return ", ".join(spans[:5]) + (f" and {len(spans) - 5} more" if len(spans) > 5 else "")
 
 
 def _constant(inputs: np.ndarray) -> int:

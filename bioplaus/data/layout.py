@@ -47,5 +47,5 @@ def channels_first(
         last = shape[3] in (1, 3, 4) and shape[1] not in usual
     if not last:
         return list(arrays), "channels x height x width"
-    told = "height x width x channels, put into channels x height x width"
-    return [np.ascontiguousarray(np.moveaxis(array, 3, 1)) for array in arrays], told
+    note = "height x width x channels, put into channels x height x width"
+    return [np.ascontiguousarray(np.moveaxis(array, 3, 1)) for array in arrays], note

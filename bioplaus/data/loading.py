@@ -87,7 +87,7 @@ def load_dataset(
         found, home = locate(place)
         given = found.read(home, split)
         if home != place and isinstance(given, Raw):
-            given = dataclasses.replace(given, told={**given.told, "folder": str(home)})
+            given = dataclasses.replace(given, facts={**given.facts, "folder": str(home)})
         return _assembled(given, name, dtype, wishes)
     return _assembled(_read_by(reader, place, split), name, dtype, wishes)
 

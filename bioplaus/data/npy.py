@@ -48,13 +48,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                     where = f"{path} ({name[:60]!r})"
                     arrays[name] = _decode(where, cast(BinaryIO, stream), limit)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path} is corrupt or truncated ({said}): {_FRESH}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is corrupt or truncated ({reason}): {_FRESH}") from None
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or with unknown compression
         raise InputError(f"{path} cannot be unpacked ({error}): save it with numpy.savez") from None
     except OSError as error:
-        said = error.strerror or "it is damaged"
-        raise InputError(f"{path} cannot be read ({said}): check the path") from None
+        reason = error.strerror or "it is damaged"
+        raise InputError(f"{path} cannot be read ({reason}): check the path") from None
     return arrays
 
 
@@ -72,8 +72,8 @@ def _decode(where: str, stream: BinaryIO, limit: int) -> np.ndarray:
             read = fmt.read_array_header_1_0 if version[0] == 1 else fmt.read_array_header_2_0
             shape, by_columns, dtype = read(stream)
     except ValueError as error:
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"{where} is no array of numpy ({said}): {_FRESH}") from None
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{where} is no array of numpy ({reason}): {_FRESH}") from None
     if dtype.hasobject:
         raise InputError(
             f"{where} holds Python objects: a pickle, which can run code when it is read; save it "

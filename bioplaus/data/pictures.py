@@ -38,13 +38,13 @@ class Pictures:
         values: [N, H, W] grey or [N, 3, H, W] RGB; uint8, or uint16 if all have 16 bits.
         full: the value of white.
         hashes: sha256 of each file, hexadecimal.
-        said: notes on conversions of some of them.
+        notes: notes on conversions of some of them.
     """
 
     values: np.ndarray
     full: float
     hashes: tuple[str, ...]
-    said: list[str]
+    notes: list[str]
 
 
 def read_pictures(paths: Sequence[Path]) -> Pictures:
@@ -58,14 +58,14 @@ def read_pictures(paths: Sequence[Path]) -> Pictures:
     """
     Image = _pillow()
     modes: Counter[str] = Counter()
-    said: Counter[str] = Counter()
+    conversions: Counter[str] = Counter()
     images, hashes = [], []
     with warnings.catch_warnings():
         # Pillow warns of large decompression bombs and rejects larger ones; treat both as errors
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for path in paths:
-            array, mode, digest = _read(Image, path, said)
+            array, mode, digest = _read(Image, path, conversions)
             if images and array.shape[:2] != images[0].shape[:2]:
                 (h, w), (h0, w0) = array.shape[:2], images[0].shape[:2]
                 raise InputError(
@@ -78,9 +78,9 @@ def read_pictures(paths: Sequence[Path]) -> Pictures:
     deep = modes["deep"] == len(images)
     colour = modes["RGB"] > 0
     if modes["deep"] and not deep:
-        said["are of 16 bits, brought to 8 as the others are"] = modes["deep"]
+        conversions["are of 16 bits, brought to 8 as the others are"] = modes["deep"]
     if colour and modes["RGB"] < len(images):
-        said["are grey, read as RGB as the others are"] = len(images) - modes["RGB"]
+        conversions["are grey, read as RGB as the others are"] = len(images) - modes["RGB"]
     dtype = np.uint16 if deep else np.uint8
     height, width = images[0].shape[:2]
     shape = (3, height, width) if colour else (height, width)
@@ -89,8 +89,8 @@ def read_pictures(paths: Sequence[Path]) -> Pictures:
         if array.dtype == np.uint16 and not deep:
             array = (array // 257).astype(np.uint8)
         row[...] = np.moveaxis(array, 2, 0) if array.ndim == 3 else array
-    told = [f"{n} {what}" for what, n in sorted(said.items())]
-    return Pictures(values, 65535.0 if deep else 255.0, tuple(hashes), told)
+    notes = [f"{n} {what}" for what, n in sorted(conversions.items())]
+    return Pictures(values, 65535.0 if deep else 255.0, tuple(hashes), notes)
 
 
 def _pillow() -> Any:
@@ -103,20 +103,20 @@ def _pillow() -> Any:
     return Image
 
 
-def _read(Image: Any, path: Path, said: Counter[str]) -> tuple[np.ndarray, str, str]:
+def _read(Image: Any, path: Path, conversions: Counter[str]) -> tuple[np.ndarray, str, str]:
     """Read an image as [H, W] or [H, W, 3], its kind ("grey", "deep", "RGB") and its sha256."""
     try:
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         with Image.open(io.BytesIO(data)) as image:
             if getattr(image, "n_frames", 1) > 1:
-                said["have several frames, of which the first is read"] += 1
+                conversions["have several frames, of which the first is read"] += 1
             mode = image.mode
             image.load()
             if mode in _WORDS:
-                said[_WORDS[mode]] += 1
+                conversions[_WORDS[mode]] += 1
             elif "transparency" in image.info:
-                said[_WORDS["RGBA"]] += 1
+                conversions[_WORDS["RGBA"]] += 1
             if mode in _DEEP:
                 return _deep(path, np.asarray(image)), "deep", digest
             if mode == "F":
@@ -125,18 +125,18 @@ def _read(Image: Any, path: Path, said: Counter[str]) -> tuple[np.ndarray, str, 
                 return np.asarray(image.convert("L")), "grey", digest
             return np.asarray(image.convert("RGB")), "RGB", digest
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        said_of = " ".join(str(error).split()).partition(",")[0]
+        reason = " ".join(str(error).split()).partition(",")[0]
         raise InputError(
-            f"{path} is too large to be an example ({said_of}): make it smaller, or leave it out"
+            f"{path} is too large to be an example ({reason}): make it smaller, or leave it out"
         ) from None
     except InputError:
         raise
     except MemoryError:
         raise InputError(f"{path} does not fit into memory: make it smaller") from None
     except Exception as error:  # Pillow raises many types of exceptions for damaged files
-        said_of = " ".join(str(error).split()).partition(" <")[0][:120]
+        reason = " ".join(str(error).split()).partition(" <")[0][:120]
         raise InputError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {said_of}): replace it, "
+            f"{path} cannot be read as an image ({type(error).__name__}: {reason}): replace it, "
             "or leave it out"
         ) from None
 

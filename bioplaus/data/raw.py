@@ -41,7 +41,7 @@ class Raw:
             hashed.
         files: the files read.
         left_out: neighbouring files that were not read, "NAME: why" or "12 files: why".
-        told: further facts, by name.
+        facts: further facts, by name.
         warnings: what is likely to spoil training, one line each.
         class_names: name of each label; empty if the classes have only numbers.
         num_classes: number of classes, if the format specifies it; None means 1 + the largest
@@ -57,7 +57,7 @@ class Raw:
     digests: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    told: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     num_classes: int | None = None

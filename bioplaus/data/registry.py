@@ -86,8 +86,8 @@ def _recognised(place: Path, known: list[AbstractReader]) -> tuple[AbstractReade
             if folder.is_dir() and reader.recognises(folder):
                 found.setdefault(folder, []).append(reader)
     if len(found) > 1:
-        told = ", ".join(str(folder) for folder in found)
-        raise InputError(f"{place} holds {len(found)} data sets: name one of {told}")
+        places = ", ".join(str(folder) for folder in found)
+        raise InputError(f"{place} holds {len(found)} data sets: name one of {places}")
     for folder, able in found.items():
         best = _best(able, folder)
         assert best is not None
@@ -130,7 +130,7 @@ def _own() -> tuple[AbstractReader, ...]:
     return tuple(kind() for kind in kinds)
 
 
-def as_reader(made: object, told: str) -> AbstractReader:
+def as_reader(made: object, subject: str) -> AbstractReader:
     """Make a reader from a reader or its class.
 
     Raises:
@@ -141,10 +141,10 @@ def as_reader(made: object, told: str) -> AbstractReader:
             kind: Any = made
             made = kind()
         except TypeError as error:
-            raise InputError(f"reader {told} cannot be made: {error}") from None
+            raise InputError(f"reader {subject} cannot be made: {error}") from None
     if not isinstance(made, AbstractReader):
-        raise InputError(f"reader {told} is no AbstractReader: derive it from bioplaus.data's")
+        raise InputError(f"reader {subject} is no AbstractReader: derive it from bioplaus.data's")
     for name in ("name", "form"):
         if not isinstance(getattr(made, name, None), str):
-            raise InputError(f"reader {told} has no {name}: give it one, a text")
+            raise InputError(f"reader {subject} has no {name}: give it one, a text")
     return made

@@ -132,10 +132,10 @@ def scales(
             f"purpose, {ranges.say(0, was)}"
         )
     elif given is None and min(shares) <= FAR_BELOW:
-        told = " and ".join(
+        maxima = " and ".join(
             f"{os.path.basename(n)} ends at {h:g}" for n, (_, h) in zip(names, ends, strict=True)
         )
-        notes.append(f"{told}: one of the two seems to be scaled otherwise")
+        notes.append(f"{maxima}: one of the two seems to be scaled otherwise")
     elif given is None:
         notes += _dark(arrays, [full for _, full in fulls], ranges)
     return [Scale(*full, *end) for full, end in zip(fulls, ends, strict=True)], notes

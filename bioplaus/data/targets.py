@@ -20,13 +20,13 @@ class Targets:
         of: one array per part: labels [N], int64 from 0; or vectors [N, m], floating point.
         num_outputs: number of classes, or m.
         class_names: name of each label; empty if the classes have only numbers.
-        said: how they were read, if they were converted.
+        note: how they were read, if they were converted.
     """
 
     of: tuple[np.ndarray, ...]
     num_outputs: int
     class_names: tuple[str, ...] = ()
-    said: str = ""
+    note: str = ""
 
 
 def read_targets(
@@ -53,15 +53,15 @@ def read_targets(
     arrays = [_plain(array, name) for array, name in zip(arrays, names, strict=True)]
     if arrays[0].ndim == 1 and arrays[0].dtype.kind == "U":
         return _from_text(arrays, names, num_classes)
-    said = ""
+    note = ""
     if all(array.ndim == 2 and _one_hot(array) for array in arrays):
         widths = {array.shape[1] for array in arrays}
         if len(widths) == 1:
             num_classes = widths.pop() if num_classes is None else num_classes
             arrays = [array.argmax(1) for array in arrays]
-            said = "one-hot rows, read as labels"
+            note = "one-hot rows, read as labels"
     if all(array.ndim == 1 for array in arrays):
-        return _labels(arrays, names, class_names, num_classes, said)
+        return _labels(arrays, names, class_names, num_classes, note)
     if any(array.ndim == 1 for array in arrays):
         kinds = ["labels" if array.ndim == 1 else "target vectors" for array in arrays]
         raise InputError(
@@ -124,7 +124,7 @@ def _labels(
     names: Sequence[str],
     class_names: tuple[str, ...],
     num_classes: int | None,
-    said: str,
+    note: str,
 ) -> Targets:
     most = MAX_CLASSES if num_classes is None else num_classes
     for array, name in zip(arrays, names, strict=True):
@@ -141,7 +141,7 @@ def _labels(
             f"{names[0]} holds labels up to {classes - 1}, but there are {len(class_names)} names "
             "of classes; give one a class"
         )
-    return Targets(tuple(a.astype(np.int64) for a in arrays), count, class_names, said)
+    return Targets(tuple(a.astype(np.int64) for a in arrays), count, class_names, note)
 
 
 def _vectors(

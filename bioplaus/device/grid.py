@@ -75,9 +75,9 @@ def _barrier(counter, goal):
     """Wait until all programs arrive here; what they wrote before can then be read."""
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
-    seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
-    while seen < goal:
-        seen = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
+    arrived = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
+    while arrived < goal:
+        arrived = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
     tl.debug_barrier()
 
 
@@ -125,7 +125,7 @@ def _weights(packed, tile, K: tl.constexpr, BN: tl.constexpr):
 
 
 @triton.jit
-def _heard_of(signal, W, phase, row, first, width, total, how, K: tl.constexpr):
+def _add_units(signal, W, phase, row, first, width, total, how, K: tl.constexpr):
     """total + input from up to K units of a layer, from column `first` on, with `width` left."""
     column = tl.arange(0, K)[None, :]
     mask = (row < phase.rows)[:, None] & (column < width)
@@ -134,7 +134,7 @@ def _heard_of(signal, W, phase, row, first, width, total, how, K: tl.constexpr):
 
 
 @triton.jit
-def _heard(
+def _add_input(
     signal,
     packed,
     kept,
@@ -155,13 +155,13 @@ def _heard(
         if HELD:
             if width > 0:
                 W = kept[side]
-                total = _heard_of(signal, W, phase, row, first, width, total, how, K)
+                total = _add_units(signal, W, phase, row, first, width, total, how, K)
         else:
             for k in range(0, width, BK):
                 line = (2 * tile + side) * K + k + tl.arange(0, BK)
                 at = packed + line[:, None] * BN + tl.arange(0, BN)[None, :]
                 W = tl.load(at, eviction_policy="evict_last")
-                total = _heard_of(signal, W, phase, row, first + k, width - k, total, how, BK)
+                total = _add_units(signal, W, phase, row, first + k, width - k, total, how, BK)
     return total
 
 
@@ -203,10 +203,12 @@ def _settle_rows(
     if phase.MODE == EXACT:
         slope = tl.load(phase.slope + at, mask, 0.0)
         total = current * 0.0
-        total = _heard(buffers.v, tiles.V, V, tile, facts, phase, row, total, how, HELD, BN, K, BK)
+        total = _add_input(
+            buffers.v, tiles.V, V, tile, facts, phase, row, total, how, HELD, BN, K, BK
+        )
         current += slope * total
     if phase.MODE != EXACT or phase.CURVED:
-        current = _heard(
+        current = _add_input(
             buffers.r, tiles.W, W, tile, facts, phase, row, current, how, HELD, BN, K, BK
         )
     low = tl.where(is_output, phase.output.low, phase.hidden.low) - here

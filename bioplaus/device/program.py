@@ -151,9 +151,9 @@ class Program:
     def _settled(self, loop: _Loop) -> bool:
         """Replay checks until no row goes on, always one replay ahead of the known results."""
         while True:
-            seen = self._recorder.fetch(loop.waiting)
+            fetched = self._recorder.fetch(loop.waiting)
             loop.again()
-            going, failed = seen()
+            going, failed = fetched()
             if failed or not going:
                 return not failed
 

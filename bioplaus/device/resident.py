@@ -83,8 +83,8 @@ def serves(
     """Whether a kernel can do a search: on a GPU, with Triton, and if `unfit` returns None."""
     if not start.is_cuda or lacks_triton() is not None:
         return False
-    asked = {name: limits[name] for name in ("check_every", "verify")}
-    return unfit(dynamics, solver, rows=len(start), **asked) is None
+    checking = {name: limits[name] for name in ("check_every", "verify")}
+    return unfit(dynamics, solver, rows=len(start), **checking) is None
 
 
 @cache

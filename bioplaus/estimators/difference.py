@@ -89,15 +89,15 @@ class AbstractDifference(AbstractEstimator):
             made = partial(made, currents=known)
         if self.nudging == "centered":
             pair = phase_pair(*common, self.beta, settling=self.settling, dynamics=made)
-            plus, minus = (self._seen(field, s, end) for end in pair)
+            plus, minus = (self._displacement_at(field, s, end) for end in pair)
             return list(pair), (plus - minus).div_(2 * self.beta)
         beta = self.signed_beta(s)
         # computing the smallest |beta| of a column would make the host wait for the device
         given = self.beta if recording() else beta
         end = nudged_phase(*common, given, settling=self.settling, dynamics=made)
-        return [end], self._seen(field, s, end) / beta
+        return [end], self._displacement_at(field, s, end) / beta
 
-    def _seen(self, field: VectorField, s: Tensor, end: Solution) -> Tensor:
+    def _displacement_at(self, field: VectorField, s: Tensor, end: Solution) -> Tensor:
         assert end.deviation is not None
         return self.displacement(field, s, end.deviation)
 

@@ -61,7 +61,7 @@ def get_oracle(name: str) -> type[AbstractEstimator]:
     return estimator_class(found, f"the entry point {name} of {GROUP}")
 
 
-def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:
+def estimator_class(found: Any, subject: str) -> type[AbstractEstimator]:
     """Check that an object is an estimator's class that can be instantiated.
 
     Raises:
@@ -70,23 +70,23 @@ def estimator_class(found: Any, told: str) -> type[AbstractEstimator]:
     if not (inspect.isclass(found) and issubclass(found, AbstractEstimator)):
         what = found.__name__ if inspect.isclass(found) else type(found).__name__
         raise InputError(
-            f"{told} is no estimator but {what}; derive a class from bioplaus.AbstractEstimator "
+            f"{subject} is no estimator but {what}; derive a class from bioplaus.AbstractEstimator "
             "or from one of the estimators"
         )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing or found.__name__.startswith("Abstract"):
         lacks = f" has no {', '.join(missing)}" if missing else " is abstract"
-        raise InputError(f"{told}: {found.__name__}{lacks}; write what is missing")
+        raise InputError(f"{subject}: {found.__name__}{lacks}; write what is missing")
     own = vars(found)
-    untold = [
+    undeclared = [
         name
         for name, hint in inspect.get_annotations(found).items()
         if "ClassVar" not in str(hint) and name not in found.__dataclass_fields__
     ]
-    if untold and "__dataclass_params__" not in own:
+    if undeclared and "__dataclass_params__" not in own:
         raise InputError(
-            f"{told}: {found.__name__} has settings ({', '.join(untold)}) and is no dataclass; "
-            "write @dataclass(frozen=True) above it"
+            f"{subject}: {found.__name__} has settings ({', '.join(undeclared)}) and is no "
+            "dataclass; write @dataclass(frozen=True) above it"
         )
     return found
 

@@ -200,7 +200,7 @@ class VectorField(Kept, metaclass=Answered):
         """What the local rule sees of a deviation `d` from `s`, [B, n]; by default d itself."""
         return d
 
-    def seen(self, at: AbstractLinearisation) -> Tensor | None:
+    def displacement_slope(self, at: AbstractLinearisation) -> Tensor | None:
         """D such that `displacement` = D d for small d, [B, n]; None if it is d itself."""
         if type(self).displacement is VectorField.displacement:
             return None

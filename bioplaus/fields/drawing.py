@@ -52,12 +52,12 @@ def require_angle(sizes: Sequence[int], angle: float) -> None:
         )
 
 
-def require_scale(parameters: Mapping[str, Tensor], said: str) -> None:
+def require_scale(parameters: Mapping[str, Tensor], settings: str) -> None:
     """Reject weights that underflow or overflow in their dtype.
 
     Args:
         parameters: all parameters of a field; biases may be zero.
-        said: the settings that scale them, for the message.
+        settings: the settings that scale them, for the message.
 
     Raises:
         InputError: the squared norm of a matrix is not a normal floating-point number.
@@ -65,4 +65,6 @@ def require_scale(parameters: Mapping[str, Tensor], said: str) -> None:
     for name, p in parameters.items():
         tiny = torch.finfo(p.dtype).tiny / torch.finfo(p.dtype).eps
         if not (name.startswith("bias") or tiny <= p.square().sum() < math.inf):
-            raise InputError(f"{said}: {name} leaves the range of {p.dtype}; use values nearer 1")
+            raise InputError(
+                f"{settings}: {name} leaves the range of {p.dtype}; use values nearer 1"
+            )

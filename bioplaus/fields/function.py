@@ -128,8 +128,8 @@ class FunctionField(VectorField):
     def displacement(self, s: Tensor, d: Tensor) -> Tensor:
         return d if self._activity is None else self._activity(s + d) - self._activity(s)
 
-    def seen(self, at: AbstractLinearisation) -> Tensor | None:
-        return None if self._activity is None else super().seen(at)
+    def displacement_slope(self, at: AbstractLinearisation) -> Tensor | None:
+        return None if self._activity is None else super().displacement_slope(at)
 
     def partners(self) -> dict[str, str]:
         return dict(self._partners)

@@ -78,9 +78,9 @@ class Kept:
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
         wrong = [
-            f"{name} is {_told(state_dict[name])}, not {tuple(t.shape)}"
+            f"{name} is {_shape_or_type(state_dict[name])}, not {tuple(t.shape)}"
             for name, t in own.items()
-            if name in state_dict and _told(state_dict[name]) != str(tuple(t.shape))
+            if name in state_dict and _shape_or_type(state_dict[name]) != str(tuple(t.shape))
         ]
         found = [f"missing {', '.join(missing)}"] * bool(strict and missing)
         found += [f"unexpected {', '.join(unexpected)}"] * bool(strict and unexpected)
@@ -138,5 +138,5 @@ class Kept:
         return hash((type(self), tuple(self._parameters)))
 
 
-def _told(value: Any) -> str:
+def _shape_or_type(value: Any) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__

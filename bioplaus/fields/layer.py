@@ -72,8 +72,8 @@ class Layer(metaclass=Answered):
         clipped = self.box is not None and self.activation == "clipped"
         name = "clipped" if clipped else self.rho.name
         box = None if self.box is None else list(self.box)
-        said = {"shape": list(self.size), "activation": name, "box": box, "bias": self.bias}
-        return said if known else None
+        settings = {"shape": list(self.size), "activation": name, "box": box, "bias": self.bias}
+        return settings if known else None
 
     def spread(self, bias: Tensor | None) -> Tensor | None:
         """Expand a bias per unit or per channel to each unit, [n]."""

@@ -371,7 +371,7 @@ class LayeredField(VectorField):
                 out[:, here] = self.specs[k].rho.difference(s[:, here], d[:, here])
         return out
 
-    def seen(self, at: AbstractLinearisation) -> Tensor | None:
+    def displacement_slope(self, at: AbstractLinearisation) -> Tensor | None:
         if self.coordinates != "activity":
             return None
         assert isinstance(at, LayeredLinearisation)

@@ -105,8 +105,8 @@ class LeakyField(LayeredField):
             draw *= gain / math.sqrt(self.sizes[k])
             back = turned(mirror, draw, angle) if asymmetry is None else mirror + asymmetry * draw
             drawn[f"feedback.{k}"] = (feedback_gain * back).contiguous()
-        said = f"gain={gain}, feedback_gain={feedback_gain}, asymmetry={asymmetry}"
-        require_scale(drawn, said)
+        settings = f"gain={gain}, feedback_gain={feedback_gain}, asymmetry={asymmetry}"
+        require_scale(drawn, settings)
         clipped = coordinates == "clipped"
         hidden = "clipped" if clipped else self.activation
         layers = [

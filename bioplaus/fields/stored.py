@@ -61,15 +61,15 @@ def load(
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         return into
-    said = about.get("description")
-    if said is None:
+    description = about.get("description")
+    if description is None:
         what = about.get("repr", "no field of this package")
         raise InputError(
             f"{path} holds the tensors of {what}, and not its formula, which is code; make the "
             "field and give load(path, into=field)"
         )
     try:
-        kind, settings = said["kind"], {k: v for k, v in said.items() if k != "kind"}
+        kind, settings = description["kind"], {k: v for k, v in description.items() if k != "kind"}
         order = {name: state[name] for name in about["order"]}
         return _MAKERS[kind](settings, order | state, tensors)
     except InputError as error:
@@ -99,48 +99,48 @@ def _read(path: Path, device: str) -> tuple[dict[str, Tensor], Mapping[str, Any]
 
 
 def _leaky(
-    said: dict[str, Any], state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    settings: dict[str, Any], state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> LeakyField:
     like = next(iter(state.values()))
     drawn = torch.Generator().manual_seed(0)  # a private generator; draws are overwritten
-    made = LeakyField(**said, generator=drawn, dtype=like.dtype, device=like.device)
+    made = LeakyField(**settings, generator=drawn, dtype=like.dtype, device=like.device)
     made.load_state_dict(state)
     return made
 
 
 def _layered(
-    said: dict[str, Any], state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    settings: dict[str, Any], state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> LayeredField:
     layers = []
-    for layer in said.pop("layers"):
+    for layer in settings.pop("layers"):
         box = layer.pop("box")
         layers.append(
             Layer(tuple(layer.pop("shape")), **layer, box=None if box is None else (box[0], box[1]))
         )
-    connections = [_connection(each, tensors) for each in said.pop("connections")]
+    connections = [_connection(each, tensors) for each in settings.pop("connections")]
     like = next(iter(state.values()))
     return LayeredField(
-        tuple(said.pop("input")),
+        tuple(settings.pop("input")),
         layers,
         connections,
-        **said,
+        **settings,
         weights=state,
         dtype=like.dtype,
         device=like.device,
     )
 
 
-def _connection(said: dict[str, Any], tensors: Mapping[str, Tensor]) -> Connection:
-    kind, name = _CONNECTIONS[said.pop("kind")], said["name"]
+def _connection(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> Connection:
+    kind, name = _CONNECTIONS[description.pop("kind")], description["name"]
     parts: dict[str, Any] = {
         what: tensors[key]
         for what in ("mask", "signs")
         if (key := f"{LAYOUT}{name}/{what}") in tensors
     }
     if kind is Lateral:
-        said["layer"] = said.pop("source")
-        del said["target"]
-    return kind(**said, **parts)
+        description["layer"] = description.pop("source")
+        del description["target"]
+    return kind(**description, **parts)
 
 
 _CONNECTIONS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Dense, Conv, Lateral, Tied)}

@@ -192,13 +192,13 @@ def _about(field: LayeredField, tau: float, phases: Mapping[str, Any] | None) ->
 
 
 def _description(c: Connection) -> dict[str, Any]:
-    told = {k: v for k, v in vars(c).items() if k not in ("mask", "signs", "linear")}
+    settings = {k: v for k, v in vars(c).items() if k not in ("mask", "signs", "linear")}
     signs = None if c.signs is None else c.signs.tolist()
-    return {"class": type(c).__name__, "signs": signs, **told}
+    return {"class": type(c).__name__, "signs": signs, **settings}
 
 
-def _connection(graph: Any, told: Mapping[str, Any]) -> Connection:
-    settings = dict(told)
+def _connection(graph: Any, description: Mapping[str, Any]) -> Connection:
+    settings = dict(description)
     kind, signs = KINDS[settings.pop("class")], settings.pop("signs")
     mask = graph.metadata.get(f"{KEY}:mask:{settings['name']}")
     settings["signs"] = None if signs is None else torch.tensor(signs)
@@ -244,8 +244,8 @@ def _require_same(graph: Any, expected: Any) -> None:
                 )
 
 
-def _shape(told: Any) -> int | tuple[int, ...]:
-    return told[0] if len(told) == 1 else tuple(told)
+def _shape(axes: Any) -> int | tuple[int, ...]:
+    return axes[0] if len(axes) == 1 else tuple(axes)
 
 
 def _tensor(values: Any) -> Tensor:

@@ -51,21 +51,21 @@ class Additions:
         """
         self.config, self.dataset, self.field = config, dataset, field
         self.augment, self.augmenting = config.augment.made(), augmenting
-        asked = config.contraction.made()
+        contraction = config.contraction.made()
         self.controller = None
-        if asked.acts:
-            self.controller = Controller(asked, field, settling)
+        if contraction.acts:
+            self.controller = Controller(contraction, field, settling)
         self.average = None
         if config.average is not None:
             self.average = Average(field.parameters, config.average)
         self._of_pictures("augment", self.augment.acts)
         self._of_pictures("test_mirrored", config.test_mirrored)
-        for what, asked in (
+        for what, chosen in (
             ("label_smoothing", config.label_smoothing),
             ("test_mirrored", config.test_mirrored),
             ("micro_shards", config.micro_shards > 1),
         ):
-            if asked and not has_targets:
+            if chosen and not has_targets:
                 raise InputError(f"{what} works with targets, and votes are none; leave it out")
         if config.label_smoothing and not dataset.has_labels:
             raise InputError(
@@ -79,8 +79,8 @@ class Additions:
         self._updates, self._radius, self._scale = 0, math.nan, 1.0
         self.last_inputs = dataset.train.inputs[:0]
 
-    def _of_pictures(self, what: str, asked: bool) -> None:
-        if asked and self.dataset.image_shape is None:
+    def _of_pictures(self, what: str, chosen: bool) -> None:
+        if chosen and self.dataset.image_shape is None:
             raise InputError(
                 f"{what} is about pictures, and inputs of shape {self.dataset.shape} are none; "
                 "leave it out"
@@ -116,7 +116,7 @@ class Additions:
         if self.controller is not None:
             self._updates += 1
             self.controller.constrain()
-            if self.controller.asked.looks and self._updates >= self.controller.due:
+            if self.controller.settings.looks and self._updates >= self.controller.due:
                 radius, act = self.controller.look(self._updates, self.last_inputs)
                 self._radius = radius if math.isnan(self._radius) else max(self._radius, radius)
                 self._scale *= 1.0 if act is None else act.factor
@@ -132,7 +132,7 @@ class Additions:
 
     def end_epoch(self) -> dict[str, float]:
         """Return the parts' measures of the epoch, and start the next one."""
-        if self.controller is None or not self.controller.asked.looks:
+        if self.controller is None or not self.controller.settings.looks:
             return {}
         found = {"loop_radius": self._radius, "feedback_scale": self._scale}
         self._radius = math.nan

@@ -191,8 +191,8 @@ def _log_options(out: Any, **given: bool) -> dict[str, Any]:
     """Options of a log; rejected if there is no log."""
     if not isinstance(out, str | os.PathLike | None):
         raise InputError(f"out={out!r} is no path; give FILE.h5, or None for no log")
-    if out is None and (asked := [name for name, value in given.items() if value]):
-        raise InputError(f"{asked[0]}=True is about a log, and there is none: give out=FILE.h5")
+    if out is None and (options := [name for name, value in given.items() if value]):
+        raise InputError(f"{options[0]}=True is about a log, and there is none: give out=FILE.h5")
     return dict(given)
 
 
@@ -244,10 +244,10 @@ def _dataset(data: Any, field: VectorField) -> Dataset:
     try:
         return resolve("dataset", data, dtype=field.dtype)
     except InputError as error:
-        said = (
+        text = (
             str(error).replace("dataset is", "data is", 1).replace("<lambda> gave", "data has", 1)
         )
-        raise InputError(said) from None
+        raise InputError(text) from None
 
 
 def _require_numbers(least: float | None = None, **given: Any) -> None:

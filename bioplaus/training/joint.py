@@ -25,7 +25,7 @@ from bioplaus.training.updates import (
     Recorded,
     measured,
     stability_of,
-    told_of,
+    update_of,
 )
 from bridge.distributed import Group
 from bridge.optim import Joined
@@ -132,4 +132,4 @@ class StepJoint(AbstractUpdates):
         like = next(iter(updates.values()))
         optimizer.step_on_device(updates, torch.tensor(rates, dtype=like.dtype).to(like.device))
         optimizer.counted()
-        return [told_of(run, len(rows), rates, numbers)]
+        return [update_of(run, len(rows), rates, numbers)]

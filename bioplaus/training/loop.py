@@ -153,9 +153,11 @@ def course(
         for place, rows in enumerate(order[at.batch :], at.batch + 1):
             step = at.step + place - at.batch
             checks = check_every and step % check_every == 0 and run.shards.writes
-            asked = checks or place == len(order) or (known_every and step % known_every == 0)
+            measured_now = (
+                checks or place == len(order) or (known_every and step % known_every == 0)
+            )
             rows = rows.to(run.device)
-            for done in (yield Ask(step, rows, bool(asked), listeners.note)):
+            for done in (yield Ask(step, rows, bool(measured_now), listeners.note)):
                 _take_in(run, at, done, rows, listeners, check_at=step if checks else None)
             at.epoch_seconds = time.perf_counter() - epoch_began
             if at.step < step:
@@ -346,7 +348,7 @@ def _require_sound(run: Run, step: int) -> None:
         if not bool(torch.isfinite(parameter).all()):
             raise RunFailed(
                 f"the network diverged: {name} is NaN or infinite at step {step}; use a smaller "
-                f"learning rate ({run.config.said({'optimizer.learning_rate': '...'})})"
+                f"learning rate ({run.config.as_written({'optimizer.learning_rate': '...'})})"
             )
     try:
         run.shards.require_equal(run.field, step)

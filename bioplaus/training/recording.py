@@ -190,8 +190,8 @@ class Recording:
 
 def _acts(events: Iterable[Mapping[str, Any]]) -> list[Act]:
     names = [f.name for f in dataclasses.fields(Act)]
-    told = (event for event in events if event.get("kind") == "contraction")
-    return [Act(**{name: event[name] for name in names}) for event in told]
+    acts = (event for event in events if event.get("kind") == "contraction")
+    return [Act(**{name: event[name] for name in names}) for event in acts]
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def _record(name: str, numbers: tuple[str, ...]) -> type:
     methods = {
         "__doc__": "The means of an update or an epoch, and what was measured at its end.",
         "__reduce__": lambda row: (_again, (name, numbers, dataclasses.astuple(row))),
-        "__repr__": _said,
+        "__repr__": _representation,
     }
     return dataclasses.make_dataclass(name, fields, frozen=True, repr=False, namespace=methods)
 
@@ -91,6 +91,6 @@ def _again(name: str, numbers: tuple[str, ...], values: tuple[float, ...]) -> An
     return _record(name, numbers)(*values)
 
 
-def _said(row: object) -> str:
-    told = (f"{name}={value:.4g}" for name, value in vars(row).items())
-    return f"{type(row).__name__}({', '.join(told)})"
+def _representation(row: object) -> str:
+    values = (f"{name}={value:.4g}" for name, value in vars(row).items())
+    return f"{type(row).__name__}({', '.join(values)})"

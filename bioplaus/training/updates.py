@@ -250,14 +250,16 @@ class Recorded(AbstractUpdates):
         numbers = iter(self._recorder.fetch(self._table)() if gathered else [])
         self._place.zero_()
         found = [
-            told_of(self._run, each[0], each[1], next(numbers)) if isinstance(each, tuple) else each
+            update_of(self._run, each[0], each[1], next(numbers))
+            if isinstance(each, tuple)
+            else each
             for each in self._waiting
         ]
         self._waiting = []
         return found
 
 
-def told_of(run: Run, rows: int, rates: Sequence[float], numbers: Sequence[Any]) -> Any:
+def update_of(run: Run, rows: int, rates: Sequence[float], numbers: Sequence[Any]) -> Any:
     """Make the `Update` of a step; for joined runs a list, one per run.
 
     Args:

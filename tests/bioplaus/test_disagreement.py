@@ -30,7 +30,7 @@ def test_two_oracles_agree_by_default_and_a_wrong_one_is_seen(monkeypatch):
     whole = [r for r in report.rows if (r.parameter, r.oracle) == ("all", "implicit")]
     assert [row.relative_error < 1e-5 for row in whole] == [True]
     assert all(row.compared for row in report.rows)
-    assert "largest difference 0.01, tolerance 1e-08" in report.said("oracles disagree")
+    assert "largest difference 0.01, tolerance 1e-08" in report.explain("oracles disagree")
 
 
 def test_oracles_that_stop_early_are_said_to_disagree():

@@ -217,7 +217,7 @@ def test_a_row_without_convergence_has_no_comparison():
     assert report.asymmetry["ratio"] is report.asymmetry["spectral_radius"] is None
     assert report.asymmetry["free_converged"] == 0
     assert report.asymmetry["weight_angle.1"] is not None
-    assert "4 of 4 inputs" in report.said("free phase not converged")
+    assert "4 of 4 inputs" in report.explain("free phase not converged")
 
 
 def test_nudged_phases_without_convergence_are_told_from_the_free_one():
@@ -281,7 +281,7 @@ def test_a_point_that_is_left_when_disturbed_is_not_compared():
     assert report.asymmetry["stability"] == pytest.approx(0.5)
     assert report.asymmetry["ratio"] is None
     assert all(row.stability == pytest.approx(0.5, abs=0.1) for row in report.rows)
-    assert "largest real part 0.5, tolerance 0" in report.said("point not stable")
+    assert "largest real part 0.5, tolerance 0" in report.explain("point not stable")
 
 
 def test_stability_is_the_largest_real_part_of_all_points():

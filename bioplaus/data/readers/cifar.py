@@ -88,7 +88,7 @@ class AbstractCifarReader(AbstractReader):
             digests=tuple(digests),
             files=tuple(name for name in read_names if name in files),
             left_out=(*others(files, read_names), *hidden(place)),
-            told={} if len(self.labels) == 1 else {"split": f"{chosen} labels"},
+            facts={} if len(self.labels) == 1 else {"split": f"{chosen} labels"},
             warnings=tuple(self.doubts(sides[0])),
             class_names=_class_names(place / labels.names, labels.classes),
             num_classes=labels.classes,

@@ -38,15 +38,15 @@ class EmnistReader(IdxReader):
     def read(self, place: Path, split: str | None) -> Raw:
         raw = super().read(place, split)
         chosen = next((name for name in _CLASSES if f"-{name}-" in raw.files[0].lower()), None)
-        told = {"split": chosen, "orientation": "transposed, as EMNIST stores its images"}
-        raw = dataclasses.replace(raw, format="EMNIST, IDX files", told=told)
+        facts = {"split": chosen, "orientation": "transposed, as EMNIST stores its images"}
+        raw = dataclasses.replace(raw, format="EMNIST, IDX files", facts=facts)
         if chosen is None:
             return raw
         classes = _CLASSES[chosen]
         if chosen == "letters" and all(_from_one(part.targets, len(classes)) for part in raw.parts):
-            told = {**told, "labels": "1 to 26 in the files, made 0 to 25"}
+            facts = {**facts, "labels": "1 to 26 in the files, made 0 to 25"}
             train, *test = (_moved(part) for part in raw.parts)
-            raw = dataclasses.replace(raw, train=train, test=test[0] if test else None, told=told)
+            raw = dataclasses.replace(raw, train=train, test=test[0] if test else None, facts=facts)
         if all(int(part.targets.max()) < len(classes) for part in raw.parts):
             raw = dataclasses.replace(raw, class_names=tuple(classes))
         return raw

@@ -61,16 +61,16 @@ class ImageFolderReader(AbstractReader):
             start += len(each.paths)
             parts.append(Part(rows, each.labels, str(roots[side]), str(roots[side])))
         beside = [name for name in visible(place)[1] if sides and name not in sides.values()]
-        told = [f"{name}: another part" for name in beside]
-        told += [f"{n} {'file' if n == 1 else 'files'}: {why}" for why, n in left_out.items()]
+        not_read = [f"{name}: another part" for name in beside]
+        not_read += [f"{n} {'file' if n == 1 else 'files'}: {why}" for why, n in left_out.items()]
         return Raw(
             train=parts[0],
             test=parts[1] if len(parts) > 1 else None,
             format=f"folders of images, {len(pictures.values)} files",
             digests=_digests(place, found, pictures),
             files=tuple(str(p.relative_to(place)) for f in found.values() for p in f.paths),
-            left_out=tuple(told),
-            told={"pictures": pictures.said},
+            left_out=tuple(not_read),
+            facts={"pictures": pictures.notes},
             class_names=tuple(classes),
             full=pictures.full,
             channels="first" if pictures.values.ndim == 4 else None,

@@ -69,7 +69,7 @@ class NumpyReader(AbstractReader):
             digests=tuple(digest_of(found[role]) for role in sorted(found)),
             files=tuple(path.name for path in paths),
             left_out=(*left_out, *more),
-            told={"arrays": list(chosen.values())},
+            facts={"arrays": list(chosen.values())},
         )
 
 

@@ -43,8 +43,8 @@ class QmnistReader(IdxReader):
         if split is not None and split not in _SPLITS:
             raise InputError(f"split={split!r} is not in QMNIST: use one of {', '.join(_SPLITS)}")
         raw = super().read(place, None)
-        told = {"labels": "the first of 8 columns: the class"}
-        raw = dataclasses.replace(raw, format="QMNIST, IDX files", told=told)
+        facts = {"labels": "the first of 8 columns: the class"}
+        raw = dataclasses.replace(raw, format="QMNIST, IDX files", facts=facts)
         test = raw.test
         if split in (None, "test"):
             return raw
@@ -55,7 +55,7 @@ class QmnistReader(IdxReader):
             )
         rows = slice(0, _OF_MNIST) if split == "test10k" else slice(_OF_MNIST, None)
         chosen = dataclasses.replace(test, inputs=test.inputs[rows], targets=test.targets[rows])
-        return dataclasses.replace(raw, test=chosen, told=told | {"split": split})
+        return dataclasses.replace(raw, test=chosen, facts=facts | {"split": split})
 
     def decode(self, role: str, path: Path, array: np.ndarray) -> np.ndarray:
         if role.endswith("labels") and array.ndim == 2 and array.shape[1] == _COLUMNS:

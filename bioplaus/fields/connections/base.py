@@ -153,14 +153,14 @@ class Connection(metaclass=Answered):
         }
 
     def __repr__(self) -> str:
-        told = []
+        arguments = []
         for f in fields(self):
             value, default = getattr(self, f.name), f.default
             if isinstance(value, Tensor):
-                told.append(f"{f.name}={list(value.shape)}")
+                arguments.append(f"{f.name}={list(value.shape)}")
             elif value != default and f.name not in ("source", "target"):
-                told.append(f"{f.name}={value!r}")
-        return f"{type(self).__name__}({', '.join([*self.ends(), *told])})"
+                arguments.append(f"{f.name}={value!r}")
+        return f"{type(self).__name__}({', '.join([*self.ends(), *arguments])})"
 
     def ends(self) -> list[str]:
         """The constructor's arguments that name the layers."""
