@@ -46,10 +46,10 @@ def one_row_a_vote(
     luck, train = generator(seed, "inputs-of-votes"), dataset.train
     rows = torch.empty(len(stream), dtype=torch.long)
     for k in range(len(names)):
-        own, asked = (train.targets == k).nonzero()[:, 0], (label == k).nonzero()[:, 0]
-        if len(asked) and not len(own):
+        own, votes = (train.targets == k).nonzero()[:, 0], (label == k).nonzero()[:, 0]
+        if len(votes) and not len(own):
             raise InputError(f"context {names[k]!r} has votes, and no training input of its label")
-        if len(asked):
-            rows[asked] = own[torch.randint(len(own), (len(asked),), generator=luck)]
+        if len(votes):
+            rows[votes] = own[torch.randint(len(own), (len(votes),), generator=luck)]
     taken = Examples(train.inputs[rows], train.targets[rows])
     return dataclasses.replace(dataset, train=taken), dataclasses.replace(stream, context=label)

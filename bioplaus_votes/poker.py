@@ -161,9 +161,9 @@ class KuhnSelfPlay(AbstractObjective):
         Raises:
             InputError: a weight is not positive.
         """
-        for told_as, value in (("tau", tau), ("tau_end", tau_end)):
+        for key, value in (("tau", tau), ("tau_end", tau_end)):
             if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{told_as}={value!r} must be a number > 0")
+                raise InputError(f"{key}={value!r} must be a number > 0")
         self.tau, self.tau_end = tau, tau_end
         self.cast = self.steps = 0
 

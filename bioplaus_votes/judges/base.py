@@ -77,12 +77,12 @@ class AbstractTableJudge(AbstractJudge):
         return torch.bernoulli(P[rows, first, second], generator=generator)
 
 
-def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
+def require_fair(P: Tensor, subject: str, names: Sequence[str] = ()) -> None:
     """Raise if tables [G, K, K] hold no preferences.
 
     Args:
         P: the tables.
-        told: their source, which starts the message.
+        subject: their source, which starts the message.
         names: names of the G games.
 
     Raises:
@@ -90,14 +90,16 @@ def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
     """
     if P.ndim != 3 or P.shape[-1] != P.shape[-2] or P.shape[-1] < 2:
         raise InputError(
-            f"{told} gave shape {list(P.shape)}; give [contexts, K, K], K >= 2 answers: "
+            f"{subject} gave shape {list(P.shape)}; give [contexts, K, K], K >= 2 answers: "
             "P(row preferred to column)"
         )
     if not bool(torch.isfinite(P).all()):
-        raise InputError(f"{told} has NaN or infinite entries; give probabilities from 0 to 1")
+        raise InputError(f"{subject} has NaN or infinite entries; give probabilities from 0 to 1")
     low, high = float(P.min()), float(P.max())
     if low < 0 or high > 1:
-        raise InputError(f"{told} has entries from {low:g} to {high:g}; give numbers from 0 to 1")
+        raise InputError(
+            f"{subject} has entries from {low:g} to {high:g}; give numbers from 0 to 1"
+        )
     off = (P + P.mT - 1).abs()
     if float(off.max()) > OFF:
         at = int(off.argmax())
@@ -105,7 +107,7 @@ def require_fair(P: Tensor, told: str, names: Sequence[str] = ()) -> None:
         game, a, b = at // (k * k), at // k % k, at % k
         where = names[game] if names else game
         raise InputError(
-            f"{told} is not antisymmetric: in context {where}, P({a} > {b}) = "
+            f"{subject} is not antisymmetric: in context {where}, P({a} > {b}) = "
             f"{float(P[game, a, b]):g} and P({b} > {a}) = {float(P[game, b, a]):g} do not sum to 1;"
             " symmetrise it: give (P + 1 - P^T) / 2, or --set symmetrise=true (symmetrise=True)"
         )

@@ -123,30 +123,30 @@ def judge_of_function(
         and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         and p.name != "generator"
     ]
-    told = f"judge {name}"
+    subject = f"judge {name}"
     numbers = torch.arange(len(contexts))
-    with running(told):
+    with running(subject):
         if len(taken) == 1 and taken[0] in OF_INPUTS:
-            found = _as_tensor(function(x), told)
+            found = _as_tensor(function(x), subject)
             k = found.shape[-1] if found.ndim == 3 else 0
             judge = InputJudge(function, tuple(map(str, range(k))), name, symmetrise)
             judge.table(numbers[:0], x)
             return judge
         if len(taken) <= 1:
-            P = _as_tensor(function(*[numbers][: len(taken)]), told).double()
+            P = _as_tensor(function(*[numbers][: len(taken)]), subject).double()
             return TableJudge(
                 P, name=name, contexts=contexts if P.ndim == 3 else (), symmetrise=symmetrise
             )
         if len(taken) != 3:
             raise InputError(
-                f"{told} takes {', '.join(taken)}; write f(contexts), f(x) or f(contexts, first, "
-                "second)"
+                f"{subject} takes {', '.join(taken)}; write f(contexts), f(x) or f(contexts, "
+                "first, second)"
             )
         k = answers or len(contexts)
-        return _asked(function, name, contexts, k, symmetrise)
+        return _judge_by_pairs(function, name, contexts, k, symmetrise)
 
 
-def _asked(
+def _judge_by_pairs(
     function: Callable[..., Any], name: str, contexts: Sequence[str], k: int, symmetrise: bool
 ) -> AbstractJudge:
     """Ask about every pair: probabilities give a table, bits give a judge that casts votes."""
@@ -210,10 +210,10 @@ class CoinJudge(AbstractJudge):
         return torch.where(swap, 1 - bits, bits)
 
 
-def _as_tensor(found: object, told: str) -> Tensor:
+def _as_tensor(found: object, subject: str) -> Tensor:
     try:
         return torch.as_tensor(found)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{told} gave {type(found).__name__}, no array of numbers: {error}"
+            f"{subject} gave {type(found).__name__}, no array of numbers: {error}"
         ) from None

@@ -67,6 +67,6 @@ def stream_of(battles: Battles, most: int = 50_000_000) -> Stream:
     k = len(battles.items)
     pair = (context * k + np.minimum(i, j)) * k + np.maximum(i, j)
     _, where, counts = np.unique(pair, return_inverse=True, return_counts=True)
-    asked = np.bincount(context)
-    share = counts[where] / asked[context]
+    totals = np.bincount(context)
+    share = counts[where] / totals[context]
     return Stream(*(torch.from_numpy(np.asarray(v)) for v in (context, i, j, bits, share)))

@@ -41,11 +41,11 @@ class Baseline:
             return torch.zeros_like(signal[:, :1])
         if self.name == "leave-one-out":
             return leave_one_out(signal)
-        seen = torch.cat((s, torch.ones_like(s[:, :1])), 1)
-        v = seen @ self.w
+        features = torch.cat((s, torch.ones_like(s[:, :1])), 1)
+        v = features @ self.w
         error = signal.mean(-1) - v
-        weight = error / seen.square().sum(-1)
-        self.w += RATE * (weight[:, None] * seen).sum(0) / len(s) ** 0.5
+        weight = error / features.square().sum(-1)
+        self.w += RATE * (weight[:, None] * features).sum(0) / len(s) ** 0.5
         return v[:, None]
 
     def state_dict(self) -> dict[str, Any]:
