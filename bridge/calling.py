@@ -63,7 +63,7 @@ def answered(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _answer(
-    call: Callable[..., R], asked: Callable[[], _Asked], args: Any, kwargs: Mapping[str, Any]
+    call: Callable[..., R], callee: Callable[[], _Callee], args: Any, kwargs: Mapping[str, Any]
 ) -> R:
     """Call; if that fails, check the arguments."""
     try:
@@ -71,7 +71,7 @@ def _answer(
     except InputError:
         raise
     except (TypeError, AttributeError, ValueError):
-        if mistakes := _mistakes(asked(), args, kwargs, strict=True):
+        if mistakes := _mistakes(callee(), args, kwargs, strict=True):
             raise InputError(*mistakes) from None
         raise
 
@@ -93,10 +93,10 @@ class Answered(ABCMeta):
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             """Construct an object."""
-            make, asked = super().__call__, _constructor(cls)
-            if dataclasses.is_dataclass(cls) and (mistakes := _mistakes(asked, args, kwargs)):
+            make, callee = super().__call__, _constructor(cls)
+            if dataclasses.is_dataclass(cls) and (mistakes := _mistakes(callee, args, kwargs)):
                 raise InputError(*mistakes)
-            return _answer(make, lambda: asked, args, kwargs)
+            return _answer(make, lambda: callee, args, kwargs)
 
 
 def unknown_argument(
@@ -106,12 +106,14 @@ def unknown_argument(
     known = list(known)
     near = nearest_key(name, known)
     hint = f"did you mean {near}? " if near else ""
-    told = f"={value!r}" if isinstance(value, str | int | float | None) else ""
-    return f"{name}{told[:60]} is no {what} of {owner}; {hint}legal: {', '.join(known) or 'none'}"
+    assigned = f"={value!r}" if isinstance(value, str | int | float | None) else ""
+    return (
+        f"{name}{assigned[:60]} is no {what} of {owner}; {hint}legal: {', '.join(known) or 'none'}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
+class _Callee:
     """The parameters of a function or a constructor.
 
     Attributes:
@@ -132,14 +134,14 @@ class _Asked:
 
 
 @functools.cache
-def _described(function: Callable[..., Any]) -> _Asked:
-    return _Asked(function.__name__, inspect.signature(function), _hints(function))
+def _described(function: Callable[..., Any]) -> _Callee:
+    return _Callee(function.__name__, inspect.signature(function), _hints(function))
 
 
 @functools.cache
-def _constructor(cls: Any) -> _Asked:
+def _constructor(cls: Any) -> _Callee:
     name, signature = cls.__name__, inspect.signature(cls)
-    return _Asked(name, signature, _hints(cls if dataclasses.is_dataclass(cls) else cls.__init__))
+    return _Callee(name, signature, _hints(cls if dataclasses.is_dataclass(cls) else cls.__init__))
 
 
 def _hints(of: Any) -> dict[str, Any]:
@@ -150,29 +152,29 @@ def _hints(of: Any) -> dict[str, Any]:
 
 
 def _mistakes(
-    asked: _Asked, args: Sequence[Any], kwargs: Mapping[str, Any], strict: bool = False
+    callee: _Callee, args: Sequence[Any], kwargs: Mapping[str, Any], strict: bool = False
 ) -> list[str]:
     """List the mistakes in the arguments of a call, one line each.
 
     Args:
-        asked: the function or constructor.
+        callee: the function or constructor.
         args, kwargs: the arguments of the call.
         strict: also check arguments that should be lists or objects of a class.
     """
-    legal = asked.legal
-    if not any(p.kind == p.VAR_KEYWORD for p in asked.signature.parameters.values()):
+    legal = callee.legal
+    if not any(p.kind == p.VAR_KEYWORD for p in callee.signature.parameters.values()):
         strange = [name for name in kwargs if name not in legal]
         if strange:
-            return [unknown_argument(name, kwargs[name], asked.name, legal) for name in strange]
+            return [unknown_argument(name, kwargs[name], callee.name, legal) for name in strange]
     try:
-        given = asked.signature.bind(*args, **kwargs).arguments
+        given = callee.signature.bind(*args, **kwargs).arguments
     except TypeError as error:
-        return [f"{asked.name}: {error}; it takes {', '.join(legal)}"]
-    found = {k: _wrong(asked.hints[k], v, strict) for k, v in given.items() if k in asked.hints}
-    return [_told(name, given[name], text) for name, text in found.items() if text]
+        return [f"{callee.name}: {error}; it takes {', '.join(legal)}"]
+    found = {k: _wrong(callee.hints[k], v, strict) for k, v in given.items() if k in callee.hints}
+    return [_wrong_value(name, given[name], text) for name, text in found.items() if text]
 
 
-def _told(name: str, value: Any, text: str) -> str:
+def _wrong_value(name: str, value: Any, text: str) -> str:
     if isinstance(value, str | int | float | None):
         return f"{name}={value!r} must be {text}"
     return f"{name} is {type(value).__name__}; it must be {text}"

@@ -27,8 +27,8 @@ class Card:
 
     def line(self) -> str:
         """Give the card in one line, without the facts that are 0."""
-        told = [f"{name} {_brief(value)}" for name, value in self.facts.items() if _some(value)]
-        return f"data: {self.source}: {', '.join(told)}"
+        facts = [f"{name} {_brief(value)}" for name, value in self.facts.items() if _some(value)]
+        return f"data: {self.source}: {', '.join(facts)}"
 
     def rows(self) -> list[tuple[str, str]]:
         """Give the card as a table of two columns, "fact" and "value"."""

@@ -328,9 +328,9 @@ def loading() -> Iterator[None]:
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
-            f"the checkpoint does not fit this run: {said}; remove it, to go on from an older one"
+            f"the checkpoint does not fit this run: {reason}; remove it, to go on from an older one"
         ) from None
 
 

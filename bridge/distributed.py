@@ -96,13 +96,13 @@ class Group:
 
         It must hold JSON values. If the block raises, the other processes end.
         """
-        told: dict[str, Any] = {}
+        message: dict[str, Any] = {}
         try:
-            yield told
+            yield message
         except BaseException:
             self._send(b"null")
             raise
-        self._send(json.dumps(told).encode())
+        self._send(json.dumps(message).encode())
 
     def hear(self) -> dict[str, Any]:
         """Receive what the first process sends with `telling`.
@@ -115,10 +115,10 @@ class Group:
             processes.broadcast(length, 0)
             text = torch.empty(int(length), dtype=torch.uint8)
             processes.broadcast(text, 0)
-        told = json.loads(bytes(text.tolist()))
-        if told is None:
+        message = json.loads(bytes(text.tolist()))
+        if message is None:
             raise SystemExit(0)
-        return told
+        return message
 
     def _send(self, text: bytes) -> None:
         if self.size > 1:

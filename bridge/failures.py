@@ -83,11 +83,11 @@ def describe(error: BaseException) -> str:
     """
     place = place_of(error)
     text = " ".join(str(error).split())
-    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if len(said) > _MAX_TEXT:
-        said = f"{said[:_MAX_TEXT]}..."
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if len(message) > _MAX_TEXT:
+        message = f"{message[:_MAX_TEXT]}..."
     notes = "; ".join(" ".join(note.split()) for note in getattr(error, "__notes__", ()))
-    return f"{place}: {said}{f' ({notes})' if notes else ''}" if place else said
+    return f"{place}: {message}{f' ({notes})' if notes else ''}" if place else message
 
 
 def trace(error: BaseException) -> str:

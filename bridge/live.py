@@ -73,8 +73,8 @@ class Service:
         try:
             self._module.init(project=project, name=name, config=dict(config))
         except Exception as error:  # services raise errors of their own
-            said = " ".join(str(error).split())[:200]
-            raise InputError(f"report_to={kind}: {type(error).__name__}: {said}") from None
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"report_to={kind}: {type(error).__name__}: {reason}") from None
 
     def log(self, table: str, step: int, values: Mapping[str, float]) -> None:
         """Send scalars, named table/name."""

@@ -73,14 +73,14 @@ def find_without_log(path: Path) -> Checkpoint | None:
     Raises:
         InputError: there are checkpoints, but none is usable, or they belong to several runs.
     """
-    folder, said = checkpoint_folder(path), []
+    folder, problems = checkpoint_folder(path), []
     if not left_behind(path):
         return None
-    found = list(_good(path, said.append))
+    found = list(_good(path, problems.append))
     runs = {each.facts["run_id"] for each in found}
     if len(runs) == 1 and isinstance(found[0].facts.get("run"), dict):
         return found[0]
-    why = said[0] if said else "they do not say what run they are of"
+    why = problems[0] if problems else "they do not say what run they are of"
     if len(runs) > 1:
         why = f"they are of {len(runs)} runs"
     raise InputError(

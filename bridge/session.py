@@ -245,17 +245,17 @@ def training_session(
     # From here on a signal cannot end the process between creating a file and naming it.
     with _watched(group, signals) as signals:
         if group.rank == 0:
-            with group.telling() as told:
+            with group.telling() as message:
                 log, start = start_log(path, resume, of_run, new, facts, warn, plan)
-                told |= {"run_id": log.run_id, "start": start and str(start.path)}
+                message |= {"run_id": log.run_id, "start": start and str(start.path)}
         else:
-            told = group.hear()
-            start = told["start"] and load_checkpoint(Path(told["start"]))
-            log: Any = Unwritten(path, told["run_id"])
+            message = group.hear()
+            start = message["start"] and load_checkpoint(Path(message["start"]))
+            log: Any = Unwritten(path, message["run_id"])
         about = {"config": json.loads(config_json(config)), "seed": seed, "parent": parent}
         saved = {**facts, "run": {**about, **settings_here()}}
         given = (log, start, checkpoint_every, saved, signals, log_option, group)
-        with _said_how_it_failed() as failing, log, contextlib.ExitStack() as files:
+        with _explaining_failure() as failing, log, contextlib.ExitStack() as files:
             mine = None
             if ranks:
                 done = start.step if start else 0
@@ -293,7 +293,7 @@ def _rescuing(session: Session) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _said_how_it_failed() -> Iterator[list[Session]]:
+def _explaining_failure() -> Iterator[list[Session]]:
     """Turn an error that ends a run's block into one line: what failed, where, and how to go on.
 
     Yields a list that receives the session once it is open.

@@ -75,23 +75,24 @@ def load_object(spec: str, what: str, also: type | tuple[type, ...] = ()) -> tup
         InputError: there is no such module, file or name, the code fails on import, or the object
             cannot be called; one line.
     """
-    told = f"{what}={spec[:200]!r}"
+    subject = f"{what}={spec[:200]!r}"
     place, _, name = spec.rpartition(":")
     if not place or not all(part.isidentifier() for part in name.split(".")):
-        raise InputError(f"{told}: write module:name or file.py:name, e.g. mine:load")
+        raise InputError(f"{subject}: write module:name or file.py:name, e.g. mine:load")
     if place.endswith(".py"):
         path = Path(os.path.expanduser(place))
-        module = _import_file(path if path.exists() else _home(spec) or path, told)
+        module = _import_file(path if path.exists() else _home(spec) or path, subject)
     else:
-        module = _import_module(place, told, _home(spec))
+        module = _import_module(place, subject, _home(spec))
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise InputError(f"{told}: {place} has no {name!r}; {_near(part, found)}")
+            raise InputError(f"{subject}: {place} has no {name!r}; {_near(part, found)}")
         found = getattr(found, part)
     if not (callable(found) or isinstance(found, also)):
         raise InputError(
-            f"{told}: is {type(found).__name__}, which cannot be called; name a function or a class"
+            f"{subject}: is {type(found).__name__}, which cannot be called; name a function or a "
+            "class"
         )
     return found, provenance_of(found, what, spec, module)
 
@@ -179,11 +180,11 @@ def record_origins(
 
 
 @contextmanager
-def running(told: str) -> Iterator[None]:
+def running(subject: str) -> Iterator[None]:
     """Within the block, turn an error in users' code into one line that names its place.
 
     Args:
-        told: how the line begins, e.g. "dataset='mine:load'".
+        subject: how the line begins, e.g. "dataset='mine:load'".
 
     Raises:
         InputError: users' code has failed; exceptions of other code pass through.
@@ -193,10 +194,10 @@ def running(told: str) -> Iterator[None]:
     except Exception as error:
         if user_place(error) is None:
             raise
-        raise InputError(f"{told}: {describe(error)}") from None
+        raise InputError(f"{subject}: {describe(error)}") from None
 
 
-def _import_file(path: Path, told: str) -> ModuleType:
+def _import_file(path: Path, subject: str) -> ModuleType:
     try:
         code = path.read_bytes()
         path = path.resolve()
@@ -204,7 +205,7 @@ def _import_file(path: Path, told: str) -> ModuleType:
         reason = getattr(error, "strerror", None) or error
         near = get_close_matches(path.name, _python_files(path.parent), 1)
         hint = f"did you mean {near[0]}?" if near else "check the path"
-        raise InputError(f"{told}: {path} cannot be read ({reason}); {hint}") from None
+        raise InputError(f"{subject}: {path} cannot be read ({reason}); {hint}") from None
     # Not the file's own name: a user's data.py or test.py must not hide an installed module.
     identity = hashlib.sha256(os.fsencode(path) + code).hexdigest()
     name = f"{path.stem}_{identity[:12]}"
@@ -218,24 +219,24 @@ def _import_file(path: Path, told: str) -> ModuleType:
         exec(compile(code, str(path), "exec", dont_inherit=True), module.__dict__)
 
     try:
-        _run(execute, path.parent, told, path.name)
+        _run(execute, path.parent, subject, path.name)
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def _import_module(name: str, told: str, home: Path | None = None) -> ModuleType:
+def _import_module(name: str, subject: str, home: Path | None = None) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise InputError(
-            f"{told}: {name[:100]!r} is no module's name; write module:name or file.py:name"
+            f"{subject}: {name[:100]!r} is no module's name; write module:name or file.py:name"
         )
     _forget_stale(name)
     importlib.invalidate_caches()
     folder = Path.cwd()
     if home is not None and not _is_found(name):
         folder = home.parents[name.count(".")]
-    module = _run(lambda: importlib.import_module(name), folder, told, name)
+    module = _run(lambda: importlib.import_module(name), folder, subject, name)
     file = getattr(module, "__file__", None)
     if file and Path(file).is_relative_to(Path.cwd()):
         _loaded[name] = Path(file), _sha256(Path(file))
@@ -262,7 +263,7 @@ def _forget_stale(name: str) -> None:
             del sys.modules[name], _loaded[name]
 
 
-def _run(execute: Callable[[], Any], folder: Path, told: str, name: str) -> Any:
+def _run(execute: Callable[[], Any], folder: Path, subject: str, name: str) -> Any:
     """Import with a folder first on the path; it stays there, last, for imports in functions."""
     here = str(folder)
     added = here not in sys.path
@@ -275,17 +276,17 @@ def _run(execute: Callable[[], Any], folder: Path, told: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing == name or name.startswith(f"{missing}."):
-            raise InputError(f"{told}: no module {missing!r}; {_near_module(missing)}") from None
+            raise InputError(f"{subject}: no module {missing!r}; {_near_module(missing)}") from None
         raise InputError(
-            f"{told}: {name} imports {missing!r}, which is not here; install it, or start where "
+            f"{subject}: {name} imports {missing!r}, which is not here; install it, or start where "
             "it lies"
         ) from None
     except SyntaxError as error:
         raise InputError(
-            f"{told}: {Path(error.filename or name).name}:{error.lineno}: {error.msg}; mend it"
+            f"{subject}: {Path(error.filename or name).name}:{error.lineno}: {error.msg}; mend it"
         ) from None
     except BaseException as error:  # whatever the user's module raises on import
-        raise InputError(f"{told}: fails when it is imported: {describe(error)}") from None
+        raise InputError(f"{subject}: fails when it is imported: {describe(error)}") from None
     finally:
         if added and here in sys.path:
             sys.path.remove(here)

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bridge.report.panels import Line, Panel, draw_panels, over_runs, said_of_runs
+from bridge.report.panels import Line, Panel, caption_of_runs, draw_panels, over_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all
 
@@ -46,8 +46,10 @@ def main(out: Path, processes: int, every: int, seeds: int, device: str, figure:
     runs = {name: [done[f"{name}-{seed}"] for seed in range(seeds)] for name in ESTIMATORS}
     for name in ESTIMATORS:
         click.echo(f"\n`{name}`\n\n{_table(runs[name][0])}")
-    said = f"MNIST, 784-512-512-512-10, feedback from independent weights; {said_of_runs(seeds)}"
-    draw_panels(figure, _panels(runs), caption=said)
+    caption = (
+        f"MNIST, 784-512-512-512-10, feedback from independent weights; {caption_of_runs(seeds)}"
+    )
+    draw_panels(figure, _panels(runs), caption=caption)
     click.echo(f"\nfigure: {figure}")
 
 

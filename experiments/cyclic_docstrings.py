@@ -61,9 +61,9 @@ def features(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
     """
     rows = []
     for y, human in zip(answers, map(reference, prompts), strict=True):
-        said = words(y)
-        short = max(0.0, 1 - len(said) / LENGTH) if said else 0.0
-        rows.append((short, style(y), rouge_1(said, words(human))[1]))
+        answer_words = words(y)
+        short = max(0.0, 1 - len(answer_words) / LENGTH) if answer_words else 0.0
+        rows.append((short, style(y), rouge_1(answer_words, words(human))[1]))
     return torch.softmax(SHARP * torch.tensor(rows, dtype=torch.float64), -1)
 
 

@@ -97,17 +97,17 @@ def train(folder: Path, name: str, steps: int, device: str) -> None:
         return
     config = configs(folder, steps)[name]
     run = build_language(config, device)
-    said: list[list[tuple[Prompt, str]]] = []
+    transcript: list[list[tuple[Prompt, str]]] = []
     judge, scored = run.trainer.judge, run.trainer.reward
 
     def judged(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         assert judge is not None
-        said.append(list(zip(prompts, a, strict=True)))
+        transcript.append(list(zip(prompts, a, strict=True)))
         return judge(prompts, a, b)
 
     def rewarded(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
         assert scored is not None
-        said.append(list(zip(prompts, answers, strict=True)))
+        transcript.append(list(zip(prompts, answers, strict=True)))
         return scored(prompts, answers)
 
     run.trainer.judge, run.trainer.reward = FunctionJudge(judged, READERS), rewarded
@@ -122,7 +122,7 @@ def train(folder: Path, name: str, steps: int, device: str) -> None:
         dataset=run.source,
     ) as opened:
         train_language(run, on_record=lambda record: opened.log("metrics", record))
-    _write(place(folder, name, ".said.json"), said)
+    _write(place(folder, name, ".said.json"), transcript)
     save_policy(run.policy, place(folder, name), {"algorithm": name, "steps": steps})
 
 
@@ -186,7 +186,7 @@ def main(
     learn = [item for item in items if not item.held_out]
     test = [item for item in items if item.held_out][:held_out]
     count = 2 * steps  # prompts of a run, each used once
-    asked, tried = [i.prompt for i in learn[:count]], [i.prompt for i in test]
+    train_prompts, test_prompts = [i.prompt for i in learn[:count]], [i.prompt for i in test]
     _lines(out / "prompts.jsonl", learn[:count])
     _lines(out / "examples.jsonl", learn[count : count + examples])
     _lines(out / "test.jsonl", test[:64])
@@ -199,16 +199,16 @@ def main(
     policies = [model, WARM, *names]
     with _pool(processes) as pool:
         runs = {name: pool.submit(train, out, name, steps, device) for name in names}
-        rest = [pool.submit(answer, out, WARM, asked, 2, "asked", device)]
-        given = (tried, 1, "test", device)
+        rest = [pool.submit(answer, out, WARM, train_prompts, 2, "asked", device)]
+        given = (test_prompts, 1, "test", device)
         rest += [pool.submit(answer, out, name, *given) for name in (model, WARM)]
         rest += [_then(pool, runs[name], answer, out, name, *given) for name in names]
         for future in rest:
             future.result()
     clock["five runs and all answers"] = time.perf_counter()
-    _measures(out, names, figure, asked)
+    _measures(out, names, figure, train_prompts)
     texts = {name: _read(out, name, "test") for name in policies}
-    _tournament(tried, texts, play(get_judge(READERS), tried, list(texts.values())))
+    _tournament(test_prompts, texts, play(get_judge(READERS), test_prompts, list(texts.values())))
     clock["judged and drawn"] = time.perf_counter()
     took = [f"{name} {b - a:.0f}" for (_, a), (name, b) in itertools.pairwise(clock.items())]
     whole = clock["judged and drawn"] - clock["start"]
@@ -265,10 +265,10 @@ def _warm_start(out: Path, model: str, threads: int, device: str) -> None:
     click.echo(markdown(["warm start", *(name.removeprefix("eval_") for name in columns)], rows))
 
 
-def _measures(out: Path, names: Sequence[str], figure: Path, asked: Sequence[str]) -> None:
+def _measures(out: Path, names: Sequence[str], figure: Path, train_prompts: Sequence[str]) -> None:
     """Report the runs: P(pi > mu) and KL by step, plotted, and at the end."""
     draws = _read(out, WARM, "asked")
-    others = {x: [draw[i] for draw in draws] for i, x in enumerate(asked)}
+    others = {x: [draw[i] for draw in draws] for i, x in enumerate(train_prompts)}
     curves: dict[str, list[Line]] = {"P": [], "KL": []}
     rows = []
     for name in names:

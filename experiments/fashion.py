@@ -138,8 +138,8 @@ class Course:
         for rows in batches(len(test), 200):
             x = test.inputs[rows].view(-1, 1, 28, 28).to(self.field.device)
             free = free_phase(self.field, x, settling=self.estimator.settling)
-            said = free.s[:, self.field.output].argmax(1).cpu()
-            wrong += int((said != test.targets[rows]).sum())
+            predicted = free.s[:, self.field.output].argmax(1).cpu()
+            wrong += int((predicted != test.targets[rows]).sum())
         return 100 * wrong / len(test)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bridge.report.panels import Line, Panel, draw_panels, over_runs, said_of_runs
+from bridge.report.panels import Line, Panel, caption_of_runs, draw_panels, over_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all, settings
 
@@ -104,8 +104,8 @@ def _draw(figure: Path, errors: Sequence[Line], angles: Sequence[Line], seeds: i
             references=[(0, ""), (90, "orthogonal")],
         ),
     ]
-    said = "784-128-64-10, three epochs of 10,000 MNIST images"
-    draw_panels(figure, panels, caption=f"{said}; {said_of_runs(seeds)}")
+    setup = "784-128-64-10, three epochs of 10,000 MNIST images"
+    draw_panels(figure, panels, caption=f"{setup}; {caption_of_runs(seeds)}")
 
 
 def _name(method: str, angle: int, seed: int) -> str:

@@ -98,8 +98,8 @@ def draw(done: Sequence[Task], sizes: Sequence[int], methods: Sequence[str], fig
                     Panel(title, "answers sampled", lines, logarithmic=True, y_label=what)
                 )
     seeds = len({each["seed"] for each in done})
-    said = "one seed" if seeds == 1 else f"lines: median of {seeds} seeds"
-    draw_panels(figure, panels, caption=f"{said}; values below {FLOOR:.5f} drawn there")
+    caption = "one seed" if seeds == 1 else f"lines: median of {seeds} seeds"
+    draw_panels(figure, panels, caption=f"{caption}; values below {FLOOR:.5f} drawn there")
 
 
 def _has_tuned(done: Sequence[Task]) -> bool:

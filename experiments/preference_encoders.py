@@ -51,12 +51,12 @@ def main(
     rows, common = [], ["--threads", str(threads), "--device", device]
     for (name, head), arguments in jobs(encoder, smollm2).items():
         place = out / f"{name} {head}".replace(" ", "-")
-        said = _train(place, pairs, head, [*arguments, *common])
-        held = said["held_out"]
+        report = _train(place, pairs, head, [*arguments, *common])
+        held = report["held_out"]
         accuracy = "{accuracy:.3f} [{accuracy_low:.3f}, {accuracy_high:.3f}]".format(**held)
         numbers = [f"{held[column]:.3f}" for column in ("longer", "loss", "ece")]
         cycles = _cycles(held["model_cycles"])
-        rows.append([name, f"`{head}`", accuracy, *numbers, cycles, str(said["best_epoch"])])
+        rows.append([name, f"`{head}`", accuracy, *numbers, cycles, str(report["best_epoch"])])
     header = ["encoder", "head", "accuracy", "longer wins", "loss", "calibration error"]
     click.echo(markdown([*header, "cyclic triples", "epoch kept"], rows))
     decided = f"{held['decided']} of {held['n']} comparisons decided"

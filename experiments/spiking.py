@@ -22,7 +22,7 @@ from bioplaus.fields import LeakyField
 from bioplaus.phases import Settling, free_phase
 from bioplaus.solvers import Sweeps
 from bridge.progress import progress
-from bridge.report.panels import Panel, draw_panels, over_runs, said_of_runs
+from bridge.report.panels import Panel, caption_of_runs, draw_panels, over_runs
 from experiments.jobs import markdown
 
 BETA = 0.1
@@ -34,7 +34,7 @@ SWEEPS = {
 }
 LABELS = {"neurons": "neurons a unit", "rate": "largest rate, Hz", "time": "integration time, ms"}
 TITLES = {"neurons": "More neurons", "rate": "Faster neurons", "time": "Longer phases"}
-SAID = "20-30-10; where not varied 16 neurons a unit, 100 Hz, 500 ms"
+SETUP = "20-30-10; where not varied 16 neurons a unit, 100 Hz, 500 ms"
 TIGHT = Settling(Sweeps(), 1e-12, 2000, 2000)
 
 
@@ -62,7 +62,7 @@ def main(seeds: int, figure: Path) -> None:
     header += ["angle, degrees: mean (smallest to largest)", "error of the free state", "spikes"]
     click.echo(markdown(header, [_row(*key, np.array(v)) for key, v in found.items()]))
     panels = [_panel(what, found, floor) for what in SWEEPS]
-    draw_panels(figure, panels, columns=3, caption=f"{SAID}; {said_of_runs(seeds)}")
+    draw_panels(figure, panels, columns=3, caption=f"{SETUP}; {caption_of_runs(seeds)}")
     for panel in panels:
         for line in panel.lines:
             slope = np.polyfit(np.log(line.x), np.log(np.asarray(line.y)), 1)[0]

@@ -37,7 +37,7 @@ def of_scores(r: np.ndarray) -> np.ndarray:
 
 def transitive(sets: int, bootstrap: int, rng: np.random.Generator, spread: float) -> None:
     """Print verdicts and coverage for data generated from scores."""
-    said: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
     right, held = 0, {"bootstrap": [], "sandwich": []}
     for n in np.geomspace(1000, 100_000, sets).astype(int):
         r = spread * rng.standard_normal(rng.choice([5, 10, 20]))
@@ -48,11 +48,11 @@ def transitive(sets: int, bootstrap: int, rng: np.random.Generator, spread: floa
             truth = r[int(item.name[1:])]
             held["bootstrap"].append(item.low <= truth <= item.high)
             held["sandwich"].append(abs(item.bradley_terry - truth) <= 1.96 * item.standard_error)
-        said[c.verdict] += 1
+        verdicts[c.verdict] += 1
         right += c.verdict == "winner" and int(c.winner[1:]) == int(r.argmax())
     covered = ", ".join(f"{kind} {np.mean(inside):.4f}" for kind, inside in held.items())
     print(
-        f"transitive, spread {spread}: {dict(said)}, winners right {right}; coverage {covered}",
+        f"transitive, spread {spread}: {dict(verdicts)}, winners right {right}; coverage {covered}",
         flush=True,
     )
 
@@ -60,25 +60,25 @@ def transitive(sets: int, bootstrap: int, rng: np.random.Generator, spread: floa
 def planted(sets: int, bootstrap: int, rng: np.random.Generator) -> None:
     """Print how often a cycle of three at the top is found at 20,000 battles."""
     for k in (3, 5, 10):
-        said: Counter[str] = Counter()
+        verdicts: Counter[str] = Counter()
         for s in range(sets):
             r = np.concatenate([np.full(3, 1.0), -0.5 * rng.random(k - 3)])
             P = of_scores(r)
             for a, b in ((0, 1), (1, 2), (2, 0)):
                 P[a, b], P[b, a] = 0.6, 0.4
             c = nlhf.rank(votes(P, 20_000, rng), bootstrap=bootstrap, seed=s).contexts[0]
-            said[c.verdict] += 1
-        print(f"planted cycle among {k}: {dict(said)}", flush=True)
+            verdicts[c.verdict] += 1
+        print(f"planted cycle among {k}: {dict(verdicts)}", flush=True)
 
 
 def even(sets: int, bootstrap: int, rng: np.random.Generator) -> None:
     """Print how often chance is taken for a result when all items are equal."""
     for k in (3, 10, 30):
-        said: Counter[str] = Counter()
+        verdicts: Counter[str] = Counter()
         for s in range(sets):
             battles = votes(np.full((k, k), 0.5), 20_000, rng)
-            said[nlhf.rank(battles, bootstrap=bootstrap, seed=s).contexts[0].verdict] += 1
-        print(f"{k} items alike: {dict(said)}", flush=True)
+            verdicts[nlhf.rank(battles, bootstrap=bootstrap, seed=s).contexts[0].verdict] += 1
+        print(f"{k} items alike: {dict(verdicts)}", flush=True)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bridge.report.panels import Panel, draw_panels, over_runs, said_of_runs
+from bridge.report.panels import Panel, caption_of_runs, draw_panels, over_runs
 from bridge.runlog import Run
 from experiments.jobs import device_option, markdown, run_all
 
@@ -63,7 +63,7 @@ def main(
     click.echo(markdown([*header, "cosine", "votes an image", "finished"], rows))
     known = next(run for mine in ended.values() for run in mine)
     click.echo(f"\nthe game: {_bounds(known)}")
-    draw_panels(figure, [_panel(ended, known)], caption=said_of_runs(seeds))
+    draw_panels(figure, [_panel(ended, known)], caption=caption_of_runs(seeds))
     click.echo(f"figure: {figure}")
 
 
@@ -93,9 +93,9 @@ def _summary(run: Run) -> dict[str, float]:
 
 def _bounds(run: Run) -> str:
     names = ("equilibrium", "rlhf", "uniform")
-    told = [f"{name} {_summary(run)[f'{name}_exploitability']:.4f}" for name in names]
+    bounds = [f"{name} {_summary(run)[f'{name}_exploitability']:.4f}" for name in names]
     worst = max(e["of"]["certificate"] for e in run.events if e["kind"] == "context")
-    return f"{', '.join(told)}; KL of the computed equilibrium at most {worst:.1g} in any context"
+    return f"{', '.join(bounds)}; KL of the computed equilibrium at most {worst:.1g} in any context"
 
 
 def _panel(ended: dict[str, list[Run]], known: Run) -> Panel:

@@ -83,13 +83,13 @@ def choice(key: str, default: str, members: Mapping[str, Any], others: Others | 
     if others is not None:
         whatever = Annotated[SerializeAsAny[others.base], PlainValidator(others), others]
         tagged.append(Annotated[whatever, Tag(f"{key}=")])
-    told = Discriminator(
+    discriminator = Discriminator(
         tag,
         # such an error has no location for the key itself
         custom_error_type=UNKNOWN + key,
         custom_error_message=f"{UNKNOWN_TEXT}{', '.join(members)}",
     )
-    return Annotated[Union[tuple(tagged)], told]  # noqa: UP007
+    return Annotated[Union[tuple(tagged)], discriminator]  # noqa: UP007
 
 
 def owned(

@@ -75,12 +75,12 @@ def settings_of(model: type[BaseModel]) -> list[Setting]:
 
 
 def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
-    told = meanings(model)
+    meaning_of = meanings(model)
     for name, field in model.model_fields.items():
         members = leaves(field.annotation)
         if not members:
             key = prefix + name
-            yield Setting(key, default_text(field), legal_values(field), told.get(name, ""))
+            yield Setting(key, default_text(field), legal_values(field), meaning_of.get(name, ""))
             continue
         yield from _chosen(members_of(field), f"{prefix}{name}.")
 
@@ -137,7 +137,7 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
         found |= docstring_meanings(described)
     for each in reversed(model.__mro__):
         if issubclass(each, BaseModel):
-            found |= _said(each.__dict__.get("__doc__"))
+            found |= _meanings_in(each.__dict__.get("__doc__"))
     return {name: text for name, text in found.items() if name in model.model_fields}
 
 
@@ -151,12 +151,14 @@ def docstring_meanings(described: Any) -> dict[str, str]:
     kinds = inspect.getmro(described) if inspect.isclass(described) else (described,)
     for each in reversed(kinds):
         if each is not object:
-            found |= _said(vars(each).get("__doc__") if inspect.isclass(each) else each.__doc__)
-            found |= _said(getattr(vars(each).get("__init__"), "__doc__", None))
+            found |= _meanings_in(
+                vars(each).get("__doc__") if inspect.isclass(each) else each.__doc__
+            )
+            found |= _meanings_in(getattr(vars(each).get("__init__"), "__doc__", None))
     return found
 
 
-def _said(doc: str | None) -> dict[str, str]:
+def _meanings_in(doc: str | None) -> dict[str, str]:
     """Parse the meaning of each attribute or argument in a docstring."""
     found = {}
     for section in _SECTION.findall(inspect.cleandoc(doc or "") + "\n"):
@@ -197,8 +199,8 @@ def _legal(annotation: Any, metadata: Any = ()) -> str:
         text = " or ".join(_legal(arg, metadata) for arg in rest)
         return text if len(rest) == len(args) else f"{text}; or not set"
     if origin is Literal:
-        told = ", ".join(json.dumps(arg).strip('"') for arg in args)
-        return f"one of {told}" if len(args) > 1 else told
+        values = ", ".join(json.dumps(arg).strip('"') for arg in args)
+        return f"one of {values}" if len(args) > 1 else values
     if origin in (tuple, list):
         inner = [arg for arg in args if arg is not ...]
         if len(inner) > 1:

@@ -68,8 +68,8 @@ def why_idle(model: type[BaseModel], key: str, data: Mapping[str, Any]) -> str |
     ways = [f"{start}{either(values)}" for start, values in users.items() if values]
     if not ways:
         return None
-    told = " and ".join(f"{prefix}{name}={value}" for name, value in here.items())
-    return f"with {told}; it is read with {either(ways)}"
+    settings = " and ".join(f"{prefix}{name}={value}" for name, value in here.items())
+    return f"with {settings}; it is read with {either(ways)}"
 
 
 def either(texts: list[str]) -> str:

@@ -36,11 +36,13 @@ def explain(
     value, text = mistake["input"], mistake["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         why = why_idle(model, key, data)
-        text = f"unknown key {key!r}; {_nearest(key, keys)}" if why is None else ""
-        return no_effect(key, why, data, origins) if why else _told(origin_of(key, origins), text)
+        if why is not None:
+            return no_effect(key, why, data, origins)
+        text = f"unknown key {key!r}; {_nearest(key, keys)}"
+        return _with_origin(origin_of(key, origins), text)
     if kind == "missing":
         text = f"{key} is required; give it with --set {key}=VALUE or in the TOML file"
-        return _told(origin_of(key, origins), text)
+        return _with_origin(origin_of(key, origins), text)
     if kind.startswith(UNKNOWN):
         leaf = kind.removeprefix(UNKNOWN)
         value = value.get(leaf) if isinstance(value, Mapping) else value
@@ -58,8 +60,8 @@ def explain(
         if inner in origins:
             key, value = inner, value.get(inner.rpartition(".")[2])
     if not key:
-        return _told(origin_of(key, origins), text)
-    return _told(origin_of(key, origins), text, f"{key}={short(value)}", short(value))
+        return _with_origin(origin_of(key, origins), text)
+    return _with_origin(origin_of(key, origins), text, f"{key}={short(value)}", short(value))
 
 
 def no_effect(key: str, why: str, data: Mapping[str, Any], origins: Mapping[str, str]) -> str:
@@ -68,10 +70,10 @@ def no_effect(key: str, why: str, data: Mapping[str, Any], origins: Mapping[str,
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     text = f"has no effect {why}"
-    return _told(origin_of(key, origins), text, f"{key}={short(value)}", short(value))
+    return _with_origin(origin_of(key, origins), text, f"{key}={short(value)}", short(value))
 
 
-def _told(origin: str | None, text: str, assigned: str = "", value: str = "") -> str:
+def _with_origin(origin: str | None, text: str, assigned: str = "", value: str = "") -> str:
     """Put the origin of a value in front of its mistake."""
     if origin and origin.startswith("--") and assigned:
         return f"{origin if origin.startswith('--set ') else f'{origin} {value}'}: {text}"

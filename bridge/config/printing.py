@@ -43,7 +43,7 @@ def _table(
     chosen: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Give the lines of a config; `chosen` has the values of the keys that select it."""
-    told = meanings(type(config))
+    meaning_of = meanings(type(config))
     nested: list[tuple[str, BaseModel, dict[str, list[str]]]] = []
     for name, field in type(config).model_fields.items():
         value: Any = getattr(config, name)
@@ -54,9 +54,9 @@ def _table(
         default, legal = default_text(field), legal_values(field)
         if name in chosen:
             default, legal = toml_value(chosen[name][0]), one_of(chosen[name]).text
-        said = "required" if default == "required" else f"default: {default}"
-        yield from _comment(sentence(told.get(name, name)))
-        yield from _comment(f"{said}; {legal}")
+        default_note = "required" if default == "required" else f"default: {default}"
+        yield from _comment(sentence(meaning_of.get(name, name)))
+        yield from _comment(f"{default_note}; {legal}")
         why = _why(prefix + name, idle)
         if why is not None:
             yield from _comment(f"It has no effect {why}")

@@ -70,9 +70,9 @@ def forest(rows: Sequence[Interval], label: str, zero: bool = True) -> str:
         if not math.isfinite(row.value):
             continue
         low, high = (e if not math.isnan(e) else row.value for e in (row.low, row.high))
-        told = f"{row.name}: {row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
+        tooltip = f"{row.name}: {row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
         parts.append(
-            f'<g><title>{escape(told)}</title><path class="line c0" d="M{x(low):.1f} {y:.1f}'
+            f'<g><title>{escape(tooltip)}</title><path class="line c0" d="M{x(low):.1f} {y:.1f}'
             f'H{x(high):.1f}"/><circle class="line c0" cx="{x(row.value):.1f}" cy="{y:.1f}" '
             'r="3.5"/></g>'
         )
@@ -119,13 +119,13 @@ def _cell(
     x, y = left + size * j, top + size * i
     counted = "number of battles unknown" if math.isnan(count) else f"{count:,.10g} battles"
     if count == 0 or math.isnan(share):
-        told, share = f"{names[i]} against {names[j]}: never compared", 0.5
+        tooltip, share = f"{names[i]} against {names[j]}: never compared", 0.5
     else:
-        told = f"{names[i]} against {names[j]}: {share:.3f}, {counted}"
+        tooltip = f"{names[i]} against {names[j]}: {share:.3f}, {counted}"
     # blue if the row wins, orange if it loses; both are distinct on screen and in print
     kind, strength = ("c0" if share > 0.5 else "c1"), min(abs(share - 0.5) * 1.8, 0.9)
     parts = [
-        f'<g><title>{escape(told)}</title><rect class="heat {kind}" x="{x}" y="{y}" '
+        f'<g><title>{escape(tooltip)}</title><rect class="heat {kind}" x="{x}" y="{y}" '
         f'width="{size - 1}" height="{size - 1}" fill-opacity="{strength:.3f}"/>'
     ]
     if size >= 30 and count != 0:
@@ -171,9 +171,11 @@ def graph(names: Sequence[str], edges: Sequence[Edge], mark: str = "arrow") -> s
         (x1, y1), (x2, y2) = places[edge.start], places[edge.end]
         length = max(math.hypot(x2 - x1, y2 - y1), 1e-9)
         dx, dy = 12 * (x2 - x1) / length, 12 * (y2 - y1) / length
-        told = f"{names[edge.start]} beats {names[edge.end]} in {edge.probability:.1%} of resamples"
+        tooltip = (
+            f"{names[edge.start]} beats {names[edge.end]} in {edge.probability:.1%} of resamples"
+        )
         parts.append(
-            f'<g><title>{escape(told)}</title><path class="line c1" marker-end="url(#{mark})" '
+            f'<g><title>{escape(tooltip)}</title><path class="line c1" marker-end="url(#{mark})" '
             f'opacity="{0.15 + 0.85 * edge.probability:.2f}" d="M{x1 + dx:.1f} {y1 + dy:.1f}'
             f'L{x2 - dx:.1f} {y2 - dy:.1f}"/></g>'
         )

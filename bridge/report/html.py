@@ -118,8 +118,8 @@ def _lead(found: Comparison) -> str:
     damaged = [run for run in found.runs if run.dropped]
     warnings = [f"{run.path.name} is {run.state}" for run in unfinished]
     warnings += [f"{run.path.name} has damaged rows, which are left out" for run in damaged]
-    told = f"<p>Take care: {escape('; '.join(warnings))}.</p>" if warnings else ""
-    return f"{_legend(found)}{told}"
+    warning = f"<p>Take care: {escape('; '.join(warnings))}.</p>" if warnings else ""
+    return f"{_legend(found)}{warning}"
 
 
 def _legend(found: Comparison) -> str:
@@ -165,8 +165,8 @@ def _last_values(found: Comparison) -> list[str]:
         parts += [f"<h3>{escape(sentence(title))}</h3>", rows_table(columns, rows)]
     never = constants(found)
     if never:
-        told = ", ".join(f"{name} = {value:.4g}" for name, value in never.items())
-        parts.append(f'<p class="dim">The same in every row of every run: {escape(told)}.</p>')
+        values = ", ".join(f"{name} = {value:.4g}" for name, value in never.items())
+        parts.append(f'<p class="dim">The same in every row of every run: {escape(values)}.</p>')
     return parts
 
 

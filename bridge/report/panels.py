@@ -130,7 +130,7 @@ def over_runs(label: str, x: ArrayLike, runs: ArrayLike, number: int | None = No
     return Line(label, x, mean, low, high, number)
 
 
-def said_of_runs(runs: int, what: str = "seed") -> str:
+def caption_of_runs(runs: int, what: str = "seed") -> str:
     """Explain the lines and bands of `over_runs`, for a figure's caption."""
     return f"one {what}" if runs == 1 else f"lines: mean of {runs} {what}s; bands: their range"
 

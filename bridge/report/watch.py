@@ -55,7 +55,7 @@ class Watch(Loopback):
             raise InputError(f"{folder}: no such folder; say where the logs are")
         self.folder, self.interval, self.known = folder, interval, known or {}
         self.layout = layout
-        self._seen: set[str] = set()
+        self._once_alive: set[str] = set()
         self._lock = threading.Lock()
         self._page, self._until = "", 0.0
         super().__init__(port, _Handler)
@@ -80,9 +80,9 @@ class Watch(Loopback):
             return _header(str(error)), []
         # In a fixed order, so that each run keeps its letter and colour.
         rows.sort(key=lambda row: (row.get("started", ""), row["log"]))
-        self._seen |= {row["log"] for row in rows if row.get("alive")}
+        self._once_alive |= {row["log"] for row in rows if row.get("alive")}
         running = sum(bool(row.get("alive")) for row in rows)
-        shown = [row for row in rows if row["log"] in self._seen]
+        shown = [row for row in rows if row["log"] in self._once_alive]
         main = [_table(shown or rows[-_NEWEST:])] if rows else []
         for found in _compared(shown, self.known):
             main += live_parts(found, self.layout) if isinstance(found, Comparison) else [found]
@@ -118,8 +118,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         unit = row.get("unit") or ""
         value = row.get("result")
         result = "" if value is None else f"{value:.4g} {unit}".strip()
-        told = (row["log"], row.get("command"), row["state"], row.get("step"))
-        cells.append([*told, row.get("label"), result, named(settings), row["note"]])
+        leading = (row["log"], row.get("command"), row["state"], row.get("step"))
+        cells.append([*leading, row.get("label"), result, named(settings), row["note"]])
     columns = ("log", "command", "status", "step", "metric", "result", "differs in", "note")
     kept = [i for i in range(len(columns)) if any(row[i] not in (None, "") for row in cells)]
     return rows_table([columns[i] for i in kept], [[row[i] for i in kept] for row in cells])

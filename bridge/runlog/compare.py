@@ -171,12 +171,12 @@ def compare_runs(
     if not metrics:
         chosen = {**chosen, **dict.fromkeys(_in_common(found), False)}
     compared = {}
-    for name, asked in chosen.items():
+    for name, requested in chosen.items():
         metric = _metric(name, [each[name] for each in found], runs, groups)
         metric = replace(metric, exact=read.exact.get(name))
         if len(metric.steps):
             compared[name] = metric
-        elif asked:
+        elif requested:
             raise InputError(f"{name}: the logs have no step in common")
     ranking = ranked(runs, contest)
     headline = common_headline(runs, known or {})

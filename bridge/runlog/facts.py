@@ -345,6 +345,6 @@ def _first(error: ValidationError) -> str:
     """Describe the first mistake in one line, with the given value if that is short."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = "/".join(map(str, first["loc"]))
-    said = " ".join(first["msg"].removeprefix("Value error, ").split())
+    message = " ".join(first["msg"].removeprefix("Value error, ").split())
     given = repr(first.get("input"))
-    return f"{where}: {said}" + (f" ({given})" if len(given) <= 60 else "")
+    return f"{where}: {message}" + (f" ({given})" if len(given) <= 60 else "")

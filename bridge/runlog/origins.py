@@ -66,11 +66,14 @@ def provenance_tables(found: Comparison) -> list[Table]:
 
 def _data_tables(found: Comparison, numbers: list[str]) -> list[Table]:
     """List the data that the runs have read, each data card once."""
-    told: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    logs_by_card: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for number, run in zip(numbers, found.runs, strict=True):
         for card in cards_of(run.events):
-            told.setdefault(tuple(card.rows()), []).append(number)
-    return [(f"Data of {', '.join(logs)}", ("fact", "value"), rows) for rows, logs in told.items()]
+            logs_by_card.setdefault(tuple(card.rows()), []).append(number)
+    return [
+        (f"Data of {', '.join(logs)}", ("fact", "value"), rows)
+        for rows, logs in logs_by_card.items()
+    ]
 
 
 def file_sha256(path: Path) -> str:

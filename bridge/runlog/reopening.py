@@ -82,8 +82,8 @@ def reopen_run(
         saved = weights_in(path, step) if arrays is not None else None
         now = provenance()
         meta = _facts(old.meta, now, None if was is None else config)
-        told = int(old.own[EVENTS.name]["event"].max(initial=-1)) + 1
-        numbers = {**counts, "event": told}
+        event_count = int(old.own[EVENTS.name]["event"].max(initial=-1)) + 1
+        numbers = {**counts, "event": event_count}
         given = (tables, schemas, meta["run_id"], numbers, _last_steps(old, tables, counts))
 
         def fill(file: h5py.File) -> None:

@@ -41,8 +41,8 @@ def headline_of(
         names: of its numeric columns, by table.
         known: the headlines of its command.
     """
-    said = declared(meta)
-    found = first_of([*([said] if said else ()), *known], names)
+    own = declared(meta)
+    found = first_of([*([own] if own else ()), *known], names)
     if found is None or found.over in names[found.table]:
         return found
     return found.model_copy(update={"over": "step"})

@@ -87,7 +87,7 @@ def read_thinned(paths: Sequence[Path | str], contest: Contest | None = None) ->
 
 
 def _telling_steps(
-    logs: Sequence[LogFile], table: str, rows: int, exact: dict[str, Exact], wanted: int
+    logs: Sequence[LogFile], table: str, rows: int, exact: dict[str, Exact], log_count: int
 ) -> NDArray[np.int64]:
     """Find the steps to keep, and compare all rows on the way."""
     keep: set[int] = set()
@@ -103,7 +103,7 @@ def _telling_steps(
                     keep.add(int(curve.steps[0]))
                 ends[i, name] = int(curve.steps[-1])
             found.append(curves)
-        if len(logs) == wanted > 1:
+        if len(logs) == log_count > 1:
             _compare(found, exact)
     for name, each in exact.items():
         if name.startswith(f"{table}/") and each.steps:

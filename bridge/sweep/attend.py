@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-_SAID_BYTES = 10_000
+_STDERR_BYTES = 10_000
 
 
 def attend(command: Sequence[str], environment: Mapping[str, str], report: str) -> None:
@@ -37,20 +37,20 @@ def attend(command: Sequence[str], environment: Mapping[str, str], report: str) 
     signal.signal(signal.SIGTERM, pass_on)
     # Ignored signals are inherited, handlers are not.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             env={**os.environ, **environment},
         )
         signal.signal(signal.SIGUSR2, pass_on)
         if signalled:
             process.send_signal(signal.SIGTERM)
         process.wait()
-        said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-        text = said.read().decode("utf-8", "replace")
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_BYTES))
+        text = stderr.read().decode("utf-8", "replace")
     # the job's own output may have no space left, or no reader
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text)

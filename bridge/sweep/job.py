@@ -31,12 +31,12 @@ class Job:
     message: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
 
-    def end(self, exit_code: int, said: str, asked_to_stop: bool) -> None:
+    def end(self, exit_code: int, stderr: str, asked_to_stop: bool) -> None:
         """Record how the run ended.
 
         Args:
             exit_code: of its process; if a signal ended it, minus the signal's number.
-            said: its output on stderr.
+            stderr: its output on stderr.
             asked_to_stop: whether it was sent a signal, so that death by a signal is no failure.
         """
         self.exit_code, self.message = exit_code, ""
@@ -47,7 +47,7 @@ class Job:
             self.status = "stopped"
         else:
             self.status = "failed"
-            lines = said.strip().splitlines()
+            lines = stderr.strip().splitlines()
             last = lines[-1].removeprefix("error: ") if lines else ""
             self.message = last or f"ended with exit code {exit_code}"
 

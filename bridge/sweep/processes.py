@@ -25,9 +25,9 @@ class Processes(AbstractLauncher):
     def __exit__(self, *exception: object) -> None:
         """Stop active processes, and wait for them."""
         self.stop(at_once=False)
-        for process, (_, said) in self._running.items():
+        for process, (_, stderr) in self._running.items():
             process.wait()
-            said.close()
+            stderr.close()
 
     @property
     def running(self) -> int:
@@ -36,18 +36,18 @@ class Processes(AbstractLauncher):
 
     def start(self, job: Job) -> None:
         """Start a process."""
-        said = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the process has ended)
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the process has ended)
         # In its own session, so that a terminal's Ctrl-C reaches it only through this process.
         process = subprocess.Popen(
             list(job.command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             env=self._environment,
             start_new_session=True,
         )
         job.status = "running"
-        self._running[process] = (job, said)
+        self._running[process] = (job, stderr)
 
     def stop(self, at_once: bool) -> None:
         """Send SIGTERM, or SIGKILL."""
@@ -61,10 +61,10 @@ class Processes(AbstractLauncher):
         """Give the runs whose process has ended."""
         found = []
         for process in [each for each in self._running if each.poll() is not None]:
-            job, said = self._running.pop(process)
-            with said:
-                said.seek(0)
-                text = said.read().decode("utf-8", "replace")
+            job, stderr = self._running.pop(process)
+            with stderr:
+                stderr.seek(0)
+                text = stderr.read().decode("utf-8", "replace")
             job.end(process.returncode, text, bool(self._sent))
             found.append(job)
         return found

@@ -101,7 +101,7 @@ class Slurm(AbstractLauncher):
         self._executor: Any = None
         self._running: dict[str, tuple[Job, Any, Path]] = {}
         self._stopping: float | None = None
-        self._asked = time.monotonic()
+        self._last_query = time.monotonic()
 
     def __exit__(self, *exception: object) -> None:
         """Cancel active jobs without waiting for them."""
@@ -122,10 +122,10 @@ class Slurm(AbstractLauncher):
         report = self._folder / f"{job.log.stem}.json"
         with storage(self._folder):
             report.unlink(missing_ok=True)
-        asked = (list(job.command), self._environment, str(report))
+        arguments = (list(job.command), self._environment, str(report))
         try:
             with storage(self._folder), _as_a_job_needs_it(self._local):
-                submitted = self._made().submit(attend, *asked)
+                submitted = self._made().submit(attend, *arguments)
         except RuntimeError as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise RunFailed(f"{job.log.name}: not submitted: {' '.join(lines)[:300]}") from None
@@ -144,9 +144,9 @@ class Slurm(AbstractLauncher):
     def ended(self) -> list[Job]:
         """Give the jobs that have left a report, or have ended without one."""
         now = time.monotonic()
-        ask = now - self._asked >= (_ASK_SECONDS if self._stopping else 10 * _ASK_SECONDS)
+        ask = now - self._last_query >= (_ASK_SECONDS if self._stopping else 10 * _ASK_SECONDS)
         if ask:
-            self._asked = now
+            self._last_query = now
         found = []
         for job_id, (job, submitted, report) in list(self._running.items()):
             outcome = None if self._local else _outcome(report)
@@ -244,10 +244,10 @@ def _outcome(report: Path) -> dict[str, Any] | None:
     """Read how a job ended; None if it has not reported it."""
     try:
         found = json.loads(report.read_bytes())
-        code, said, signalled = (found[k] for k in ("exit_code", "said", "signalled"))
+        code, stderr, signalled = (found[k] for k in ("exit_code", "said", "signalled"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {"exit_code": int(code), "said": str(said), "signalled": bool(signalled)}
+    return {"exit_code": int(code), "said": str(stderr), "signalled": bool(signalled)}
 
 
 @contextlib.contextmanager

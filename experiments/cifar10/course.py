@@ -74,8 +74,8 @@ def course(
         rows.append(found)
         with out.open("a") as file:
             file.write(json.dumps(found) + "\n")
-        said = ("epoch", "test", "accepted", "residual 99 %", "loop radius", "scale", "cosine")
-        click.echo("  ".join(f"{name} {found[name]:.4g}" for name in said if name in found))
+        shown = ("epoch", "test", "accepted", "residual 99 %", "loop radius", "scale", "cosine")
+        click.echo("  ".join(f"{name} {found[name]:.4g}" for name in shown if name in found))
 
     try:
         fit(
@@ -198,16 +198,16 @@ def main(
     how |= {"seed": seed, "augment": Augment(mirror=True)}
     kinds = {"with": Contraction(residual=residual, every=every), "without": None}
     found = {}
-    for name, asked in kinds.items():
+    for name, contraction in kinds.items():
         if only in (None, name):
             path = out / f"course-{name}.jsonl"
             path.unlink(missing_ok=True)
-            found[name] = course(images, asked, how, path, checks)
+            found[name] = course(images, contraction, how, path, checks)
     for name, rows in found.items():
         click.echo(f"\n{name} the controller\n\n{course_table(rows)}")
     if figure is not None:
-        said = f"{train:,} images, narrow network, feedback learns at the full rate; one seed"
-        draw_panels(figure, figure_of(found), caption=said)
+        caption = f"{train:,} images, narrow network, feedback learns at the full rate; one seed"
+        draw_panels(figure, figure_of(found), caption=caption)
         click.echo(f"\nfigure: {figure}")
 
 

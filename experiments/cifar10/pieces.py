@@ -34,7 +34,7 @@ def run_piece(
     jobs: Mapping[str, Sequence[str]],
     folder: Path,
     seconds: float,
-    told: Callable[[str], None],
+    note: Callable[[str], None],
     processes: int = 1,
 ) -> bool:
     """Run jobs in their order until all have ended or the time is up.
@@ -43,7 +43,7 @@ def run_piece(
         jobs: arguments of `eqprop-run` by name; the log is FOLDER/NAME.h5.
         folder: created if it does not exist.
         seconds: the time after which running jobs are asked to stop; they are resumed next time.
-        told: receives a line for each run that ends or stops.
+        note: receives a line for each run that ends or stops.
         processes: number of jobs that run at a time.
 
     Returns:
@@ -64,15 +64,15 @@ def run_piece(
         left = until - time.monotonic() - LAST
         if left <= 0 or stopped.is_set():
             return False
-        code, said = _run([*jobs[name], "--out", str(out), "--resume", "--quiet"], left)
+        code, stderr = _run([*jobs[name], "--out", str(out), "--resume", "--quiet"], left)
         if code == STOPPED:
             stopped.set()
-            told(f"{name}: stopped, to go on later")
+            note(f"{name}: stopped, to go on later")
             return False
         if code not in (0, FAILED):
             stopped.set()
-            raise RuntimeError(f"{name}: exit {code}: {said.strip()}")
-        told(f"{name}: {ended(out)}")
+            raise RuntimeError(f"{name}: exit {code}: {stderr.strip()}")
+        note(f"{name}: {ended(out)}")
         return True
 
     with ThreadPoolExecutor(processes) as pool:
@@ -83,8 +83,8 @@ def _run(arguments: Sequence[str], seconds: float) -> tuple[int, str]:
     command = [sys.executable, str(CLI), "eqprop-run", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            said = process.communicate(timeout=seconds)[1]
+            stderr = process.communicate(timeout=seconds)[1]
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
-            said = process.communicate()[1]
-        return process.returncode, said
+            stderr = process.communicate()[1]
+        return process.returncode, stderr

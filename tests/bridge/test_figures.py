@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 from bridge.errors import InputError
 from bridge.report import policies
-from bridge.report.panels import Images, Line, Panel, drawn, over_runs, said_of_runs
+from bridge.report.panels import Images, Line, Panel, caption_of_runs, drawn, over_runs
 from bridge.report.style import COLOURS, apart, ink, plain
 
 X = np.arange(1.0, 9)
@@ -195,8 +195,8 @@ def test_the_band_of_runs_is_their_range(runs: Any, mean: ArrayLike, band: Any) 
 
 
 def test_a_caption_says_what_bands_are() -> None:
-    assert said_of_runs(1) == "one seed"
-    figure = drawn([Panel("t", "x", [Line("a", X, X)])], caption=said_of_runs(5))
+    assert caption_of_runs(1) == "one seed"
+    figure = drawn([Panel("t", "x", [Line("a", X, X)])], caption=caption_of_runs(5))
     assert "mean of 5 seeds" in figure.get_supxlabel()
     assert "their range" in figure.get_supxlabel()
 
