@@ -141,8 +141,8 @@ def make_run(sizes: list[int], sets: tuple[str, ...], rows: int, device: str) ->
 def update(sizes: list[int], rows: int, *sets: str) -> Callable[[str], Result]:
     def work(device: str) -> Result:
         run = make_run(sizes, sets, rows, device)
-        told: list[str] = []
-        updates, batch = chosen(run, told.append), torch.arange(rows)
+        notes: list[str] = []
+        updates, batch = chosen(run, notes.append), torch.arange(rows)
         for _ in range(3):  # the optimizer's first step, the recording, the first replay
             updates.step(batch, now=True)
         if device == "cuda":
@@ -157,7 +157,7 @@ def update(sizes: list[int], rows: int, *sets: str) -> Callable[[str], Result]:
             "backpropagation ms": 1e3 * theirs,
             "steps": [values["free_steps"], values["nudged_steps"]],
             "MiB": memory,
-            "how": "; ".join(told) or "step by step",
+            "how": "; ".join(notes) or "step by step",
         }
 
     return work
@@ -181,11 +181,11 @@ def ensemble(members: int, epochs: int, *sets: str) -> Callable[[str], Result]:
     def work(device: str) -> Result:
         every = [[f"epochs={epochs}", f"seed={k}", *sets] for k in range(members)]
         configs = [load_config(EqpropConfig, sets=each) for each in every]
-        data, told = read(configs[0], device), []
+        data, notes = read(configs[0], device), []
 
         def spent(some: list[EqpropConfig]) -> tuple[float, list[Any]]:
             rows: list[Any] = []
-            to = Listeners(on_step=lambda row: None, on_epoch=rows.append, note=told.append)
+            to = Listeners(on_step=lambda row: None, on_epoch=rows.append, note=notes.append)
             runs = [build(each, device, dataset=data) for each in some]
             began = time.perf_counter()
             for _ in train_together([Member(run, course(run, to)) for run in runs]):
@@ -196,7 +196,7 @@ def ensemble(members: int, epochs: int, *sets: str) -> Callable[[str], Result]:
         off = max(abs(row.test_error - alone[0].test_error) for row in rows[:1])
         return {"ratio": many / one, "s": many, "one s": one, "first off by %": off,
                 "test error %": statistics.mean(row.test_error for row in rows),
-                "how": "; ".join(dict.fromkeys(told))}  # fmt: skip
+                "how": "; ".join(dict.fromkeys(notes))}  # fmt: skip
 
     return work
 

@@ -33,14 +33,14 @@ def agreement(lora: bool, length: int = 32) -> Work:
         from benchmarks.decoding import make_policy, ours
         from nlhf.language.decoders import Decoder
 
-        told: list[str] = []
+        notes: list[str] = []
         here, there = (make_policy(lora, place, torch.float64) for place in ("cpu", device))
         expected = ours(here, length)
-        found = ours(there, length, Decoder("static", note=told.append))
+        found = ours(there, length, Decoder("static", note=notes.append))
         other = (found.tokens.cpu() != expected.tokens).double().mean()
         scores = ((found.log_pi.cpu(), expected.log_pi), (found.log_mu.cpu(), expected.log_mu))
         off = max(float((a - b).nan_to_num().abs().max()) for a, b in scores)
-        return {"off": off, "other tokens": float(other), "how": _how(told)}
+        return {"off": off, "other tokens": float(other), "how": _how(notes)}
 
     return work
 
@@ -65,12 +65,12 @@ def ratio(kind: str, compiled: bool = False) -> Work:
         else:
             policy = make_policy(kind != "full", device)
             policy.joined = policy.joined and kind != "lora, two passes"
-        told: list[str] = []
-        decoder = Decoder("static", note=told.append)
+        notes: list[str] = []
+        decoder = Decoder("static", note=notes.append)
         mine = seconds(lambda: ours(policy, by=decoder), device)
         generate = seconds(lambda: theirs(policy, static=True), device)
         found: Result = {"ratio": mine / generate, "s": mine, "generate s": generate}
-        found |= {"tokens/s": 2 * ROWS * ANSWER / mine, "how": _how(told)}
+        found |= {"tokens/s": 2 * ROWS * ANSWER / mine, "how": _how(notes)}
         if compiled:
             try:
                 other = seconds(lambda: theirs(policy, static=True, compiled=True), device)
@@ -82,8 +82,8 @@ def ratio(kind: str, compiled: bool = False) -> Work:
     return work
 
 
-def _how(told: list[str]) -> str:
-    return "; ".join(told) or "step by step"
+def _how(notes: list[str]) -> str:
+    return "; ".join(notes) or "step by step"
 
 
 def checks() -> Iterator[tuple[str, Work, float | None]]:

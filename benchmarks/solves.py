@@ -64,8 +64,8 @@ def main() -> None:
     print("| n | guarded | ratio (quartiles) | one thread, ms |\n|---|---|---|---|")
     for row in rows:
         low, high = row["quartiles"]
-        said = "yes" if row["guarded"] else "no"
-        print(f"| {row['n']} | {said} | {row['ratio']:.2f} ({low:.2f} to {high:.2f}) "
+        guarded = "yes" if row["guarded"] else "no"
+        print(f"| {row['n']} | {guarded} | {row['ratio']:.2f} ({low:.2f} to {high:.2f}) "
               f"| {row['one_thread_ms']:.1f} |")  # fmt: skip
 
 

@@ -73,13 +73,13 @@ def ours(args: argparse.Namespace) -> Callable[[], Any]:
     end = VOCABULARY - 1
 
     @torch.no_grad()
-    def rewards(asked: Any, said: Any) -> torch.Tensor:
-        texts = [f"{x} {y}" for x, y in zip(asked, said, strict=True)]
+    def rewards(questions: Any, answers: Any) -> torch.Tensor:
+        texts = [f"{x} {y}" for x, y in zip(questions, answers, strict=True)]
         given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         return scorer(given["input_ids"], attention_mask=given["attention_mask"]).logits[:, 0]
 
-    def judge(asked: Any, a: Any, b: Any) -> torch.Tensor:
-        both = rewards([*asked, *asked], [*a, *b])
+    def judge(questions: Any, a: Any, b: Any) -> torch.Tensor:
+        both = rewards([*questions, *questions], [*a, *b])
         return torch.sigmoid(both[: len(a)] - both[len(a) :])
 
     with quiet():
@@ -188,7 +188,7 @@ def main() -> None:
             best: dict[str, dict[str, float]] = {}
             for _ in range(args.repeat):
                 for side in ("trl", "ours"):
-                    found = _asked(args, side, tokens, lora)
+                    found = _measured_apart(args, side, tokens, lora)
                     kept = best.setdefault(side, found)
                     best[side] = {key: min(kept[key], found[key]) for key in found}
             a, b = best["trl"], best["ours"]
@@ -200,7 +200,9 @@ def main() -> None:
     return None
 
 
-def _asked(args: argparse.Namespace, side: str, tokens: int, lora: bool) -> dict[str, float]:
+def _measured_apart(
+    args: argparse.Namespace, side: str, tokens: int, lora: bool
+) -> dict[str, float]:
     command = [sys.executable, "-W", "ignore", str(Path(__file__)), "--side", side]
     command += ["--tokens", str(tokens), "--layers", str(args.layers), "--width", str(args.width)]
     command += ["--steps", str(args.steps), *(["--lora"] if lora else [])]

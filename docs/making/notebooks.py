@@ -62,6 +62,6 @@ def _shown(output: Any, stem: str, pictures: dict[str, bytes]) -> list[str]:
     return [_text(data["text/plain"])] if "text/plain" in data else []
 
 
-def _text(said: str) -> str:
-    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", said).rstrip()
+def _text(output: str) -> str:
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output).rstrip()
     return f"```text\n{plain}\n```"

@@ -69,13 +69,13 @@ def _markdown(page: str, inside: list[Module]) -> str:
 
 
 def _table(module: Module, exported: list[str]) -> Iterator[str]:
-    told = anchors()
+    anchor_of = anchors()
     yield "| name | |"
     yield "|---|---|"
     for name in exported:
         home = module.homes[name]
         summary = docstring(home, name).partition("\n")[0].replace("|", "\\|")
-        yield f"| [`{name}`]({told[home, name]}) | {summary} |"
+        yield f"| [`{name}`]({anchor_of[home, name]}) | {summary} |"
 
 
 def navigation() -> list[dict[str, list[str]]]:
