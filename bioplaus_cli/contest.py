@@ -56,7 +56,7 @@ class Contest:
         self._generator = generator(settings.seed, "answers")
         self._beginning = self._generator.get_state()
         self._answers: list[list[list[str]]] = []
-        self._asked: list[Tensor] = []
+        self._verdicts: list[Tensor] = []
         if session.start is not None:
             with loading():
                 self._load(session.start)
@@ -125,7 +125,7 @@ class Contest:
             self._after()
 
         with progress(total, "judging", quiet) as bar:
-            bar.advance(sum(each.shape[1] for each in self._asked))
+            bar.advance(sum(each.shape[1] for each in self._verdicts))
             return play(
                 judge,
                 self._prompts,
@@ -133,7 +133,7 @@ class Contest:
                 advance=bar.advance,
                 names=list(names),
                 seed=self._settings.seed,
-                asked=self._asked,
+                verdicts=self._verdicts,
                 after=after,
             )
 
@@ -145,7 +145,7 @@ class Contest:
         from bridge.checkpoint import random_states
 
         random = random_states(answers=self._generator)
-        return {"answers": self._answers, "asked": self._asked, "random": random}
+        return {"answers": self._answers, "asked": self._verdicts, "random": random}
 
     def _load(self, state: ContestState) -> None:
         """Restore the state that `_state` returned.
@@ -157,7 +157,7 @@ class Contest:
         from bridge.errors import InputError
 
         self._answers = [[list(map(str, draw)) for draw in each] for each in state["answers"]]
-        self._asked = [each.double() for each in state["asked"]]
+        self._verdicts = [each.double() for each in state["asked"]]
         n = len(self._prompts)
         sizes = {len(draw) for each in self._answers for draw in each}
         if any(size > n for size in sizes) or len(self._answers) > len(self._settings.policies):

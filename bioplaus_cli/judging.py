@@ -69,7 +69,7 @@ class Account:
 
     def note(self) -> None:
         """Print pending messages, and log the cost if the last record is old."""
-        for text in [] if self._judge is None else self._judge.told():
+        for text in [] if self._judge is None else self._judge.new_warnings():
             self._log.event("remark", text=text)
             click.echo(visible(f"warning: {text}"), err=True)
         if time.monotonic() >= self._due:

@@ -100,7 +100,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Unpack[RankO
     from bioplaus_cli.headlines import RESAMPLED, headline_for
     from bridge import open_run
     from bridge.card import Card
-    from nlhf.ranking.card import facts_told
+    from nlhf.ranking.card import card_facts
     from nlhf.ranking.records import TABLES, names, records, without_pairs
 
     if report is not None:
@@ -118,7 +118,7 @@ def rank(file: str, by: str | None, report: Path | None, **options: Unpack[RankO
     config = {"file": file, "by": columns, **picked(options, given), "seed": seed}
     ranking = _ranked(file, columns, options, seed)
     facts = ranking.card
-    cards = [Card(facts["name"], facts_told(facts), facts["notes"])]
+    cards = [Card(facts["name"], card_facts(facts), facts["notes"])]
     tell(cards, options)
     run = open_run(
         path,

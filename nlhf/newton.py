@@ -164,8 +164,8 @@ def masked_logits(
     with contextlib.suppress(RuntimeError):  # some libraries' LU cannot be recorded
         step, name = recorder.record(search.step), "CUDA graph"
     while True:
-        seen = recorder.fetch(search.waiting)
+        read_waiting = recorder.fetch(search.waiting)
         for _ in range(LOOKS):
             step()
-        if not seen()[0]:
+        if not read_waiting()[0]:
             return search.batch.logits, name

@@ -156,7 +156,7 @@ def _bradley_terry(
     """The actions with the largest reward [C, K], and their losses in both games, [C]."""
     P, log_mu, tau = problem.P, problem.log_mu, problem.tau
     played = torch.isfinite(log_mu)
-    rewards = limiting_rewards(P, preferences.counts, _asked(preferences, played))
+    rewards = limiting_rewards(P, preferences.counts, _played_or_uncompared(preferences, played))
     largest = rewards.masked_fill(~played, -torch.inf).amax(-1, keepdim=True)
     best = played & (rewards >= largest - TIE)
     tilted = torch.log_softmax(log_mu + rewards / tau[:, None], -1)
@@ -166,7 +166,7 @@ def _bradley_terry(
     return best, loss.clamp_min(0.0), worst.clamp_min(0.0)
 
 
-def _asked(preferences: Preferences, played: Tensor) -> Tensor:
+def _played_or_uncompared(preferences: Preferences, played: Tensor) -> Tensor:
     """The actions played, and those that occur in a context without any comparison, [C, K]."""
     mask, present = played.clone(), preferences.present
     for context, *pair in preferences.never_compared:

@@ -137,8 +137,8 @@ def run_tabular(
     stacked = torch.stack(trajectories)  # [M, R, measures, T, S, G]
     measured = {name: stacked[:, :, i].movedim(1, -1) for i, name in enumerate(MEASURES)}
     names = tuple(method.name for method in chosen)
-    told = {"programs": tuple(programs), "oracle": oracle}
-    return Sweep(names, tau, torch.stack(ends), star, steps, **measured, **told)
+    how = {"programs": tuple(programs), "oracle": oracle}
+    return Sweep(names, tau, torch.stack(ends), star, steps, **measured, **how)
 
 
 def _games(

@@ -28,8 +28,8 @@ def method_config(kinds: Kinds, common: Collection[str]) -> type[Config]:
     for kind in kinds.values():
         for name, (hint, _) in plain_fields(kind, common).items():
             made.setdefault(name, (hint | None, None))
-    told = "Settings of single methods; see the method's class."
-    config = create_model("MethodConfig", __base__=Config, __doc__=told, **made)
+    doc = "Settings of single methods; see the method's class."
+    config = create_model("MethodConfig", __base__=Config, __doc__=doc, **made)
     return described_by(config, *kinds.values())
 
 

@@ -76,11 +76,11 @@ class PreferenceConfig(Config):
     seed: Seed = 0
 
     def courses(self, steps: int) -> Mapping[str, Schedule]:
-        told = f"schedule={self.schedule}"
+        setting = f"schedule={self.schedule}"
         if self.schedule == "constant":
-            told = f"warmup={self.warmup:g}"  # a share of the run
+            setting = f"warmup={self.warmup:g}"  # a share of the run
         warmup = round(self.warmup * steps)
-        return {told: learning_rate_schedule(self.schedule, steps, warmup_steps=warmup)}
+        return {setting: learning_rate_schedule(self.schedule, steps, warmup_steps=warmup)}
 
     def idle(self) -> dict[str, str]:
         found = {}

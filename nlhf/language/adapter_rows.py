@@ -93,8 +93,10 @@ class AdapterRows:
         try:
             before = self._base(inputs)
         except Exception as error:  # third-party models can raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-            raise InputError(f"the model under the adapter fails in a plain pass: {said}") from None
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            raise InputError(
+                f"the model under the adapter fails in a plain pass: {reason}"
+            ) from None
         kept = {name: parameter.detach().clone() for name, parameter in learned.items()}
         try:
             _disturb(learned)

@@ -121,8 +121,8 @@ class Classifier:
         try:
             text = self.tokenizer.apply_chat_template(list(messages), tokenize=False)
         except Exception as error:  # a template is a sandboxed program and can raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise InputError(f"{self.name}: its chat template fails: {said}; mend it") from None
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise InputError(f"{self.name}: its chat template fails: {reason}; mend it") from None
         return self.tokens(text, special=False)
 
     def _passes(self, lengths: Sequence[int]) -> list[list[int]]:

@@ -68,7 +68,7 @@ class Cuts:
         if self._seen is not None:
             self._seen.copy_(seen_in(prompts, self._seen.shape[1]))
 
-    def saw(self, drawn: Tensor) -> None:
+    def mark_seen(self, drawn: Tensor) -> None:
         """Mark the tokens just drawn in each row as seen, [N]."""
         if self._seen is not None:
             self._seen.scatter_(1, drawn[self._start :, None], True)

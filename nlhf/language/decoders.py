@@ -105,7 +105,7 @@ class Program:
         )
         log_q = drawn_from(log_pi, log_mu, self.own, n, self.w, self.weight)
         drawn = draw_tokens(self.cuts(log_q), self.uniforms.index_select(1, t)[:, 0])
-        self.cuts.saw(drawn)
+        self.cuts.mark_seen(drawn)
         drawn = drawn.masked_fill(self.done, self.pad)
         if self.scores is None:
             shapes = ((len(each), self.tokens.shape[1]) for each in (log_pi, log_mu))
@@ -176,7 +176,7 @@ class Decoder:
     note: Callable[[str], None] = lambda text: None
     _programs: OrderedDict[Hashable, Program] = field(default_factory=OrderedDict, repr=False)
     _reasons: dict[Hashable, str | None] = field(default_factory=dict, repr=False)
-    _told: set[str] = field(default_factory=set, repr=False)
+    _noted: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         if self.cache not in get_args(CacheKind):
@@ -251,15 +251,15 @@ class Decoder:
         recorder = self.recorder
         if recorder is None and program.device.type == "cuda":
             recorder = CudaRecorder()
-        seen: Callable[[], Any] | None = None
+        read_ended: Callable[[], Any] | None = None
         for t in range(1, program.sampling.max_new_tokens):
             if recorder is not None and program.taken >= WARM and not program.recorded:
                 recorder = self._record(program, place, recorder)
             program.advance()
             if t % LOOK == 0:
-                if seen is not None and all_done(bool(seen())):
+                if read_ended is not None and all_done(bool(read_ended())):
                     break
-                seen = _fetched(program.ended, recorder)
+                read_ended = _fetched(program.ended, recorder)
 
     def _record(
         self, program: Program, place: Hashable, recorder: AbstractRecorder
@@ -280,8 +280,8 @@ class Decoder:
         return recorder
 
     def _tell(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._noted:
+            self._noted.add(text)
             self.note(text)
 
 

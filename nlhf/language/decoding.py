@@ -152,7 +152,7 @@ def decode(
         log_q = drawn_from(log_pi, log_mu, n_own, n, w, weight)
         observe(t, log_q)
         drawn = draw_tokens(cuts(log_q), uniforms[:, t])
-        cuts.saw(drawn)
+        cuts.mark_seen(drawn)
         drawn = torch.where(done, policy.pad_id, drawn)
         tokens[:, t], mask[:, t] = drawn, ~done
         kept.append((at(log_pi, drawn[: len(log_pi)]), at(log_mu, drawn[n - len(log_mu) :])))

@@ -57,9 +57,9 @@ class EnsembleJudge(AbstractJudge):
         """The parts of all members."""
         return [(w * v, part) for w, judge in self.members for v, part in judge.parts()]
 
-    def told(self) -> list[str]:
-        """The messages of all members."""
-        return [line for _, judge in self.members for line in judge.told()]
+    def new_warnings(self) -> list[str]:
+        """The new warnings of all members."""
+        return [line for _, judge in self.members for line in judge.new_warnings()]
 
 
 def terms_of(spec: str) -> list[tuple[float, str]] | None:

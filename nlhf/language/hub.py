@@ -33,12 +33,12 @@ def push(folder: Path, name: str) -> str:
     try:
         api = hub.HfApi()
         address = api.create_repo(name, private=True, exist_ok=True)
-        said = "policy of nash-md"
-        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message=said)
+        message = "policy of nash-md"
+        api.upload_folder(repo_id=name, folder_path=str(folder), commit_message=message)
     except Exception as error:  # networks and hubs fail in many ways
-        told = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"push_to_hub={name}: {type(error).__name__}: {told}; the policy is in {folder}: "
+            f"push_to_hub={name}: {type(error).__name__}: {reason}; the policy is in {folder}: "
             f"huggingface-cli upload {name} {folder}"
         ) from None
     return str(address)

@@ -52,8 +52,8 @@ class AbstractJudge(ABC):
         """Counts so far: questions, cost, failures. All are sums, so they can be added."""
         return {}
 
-    def told(self) -> list[str]:
-        """New messages for the user, one per line."""
+    def new_warnings(self) -> list[str]:
+        """New warnings for the user, one per line."""
         return []
 
 
@@ -73,9 +73,9 @@ class AbstractWrapper(AbstractJudge):
         """The counts of the wrapped judge."""
         return self.judge.counts()
 
-    def told(self) -> list[str]:
-        """The messages of the wrapped judge."""
-        return self.judge.told()
+    def new_warnings(self) -> list[str]:
+        """The new warnings of the wrapped judge."""
+        return self.judge.new_warnings()
 
 
 class TableJudge(AbstractJudge):
@@ -199,7 +199,7 @@ class CheckedJudge(AbstractWrapper):
     def __init__(self, judge: AbstractJudge) -> None:
         """Take the judge without asking it anything."""
         super().__init__(judge)
-        self._seen = judge.antisymmetric
+        self._checked = judge.antisymmetric
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         """P(a > b | x), [B].
@@ -210,7 +210,7 @@ class CheckedJudge(AbstractWrapper):
         if not len(prompts) == len(a) == len(b):
             raise InputError(f"{len(prompts)} prompts for {len(a)} and {len(b)} answers")
         forward = ask(self.judge, prompts, a, b)
-        if not self._seen and len(a):
+        if not self._checked and len(a):
             backward = ask(self.judge, prompts, b, a)
             off = (forward + backward - 1).abs()
             if float(off.max()) > ASYMMETRY:
@@ -222,7 +222,7 @@ class CheckedJudge(AbstractWrapper):
                     "asks both orders and averages"
                 )
             # identical answers reveal little about the effect of the order
-            self._seen = any(x != y for x, y in zip(a, b, strict=True))
+            self._checked = any(x != y for x, y in zip(a, b, strict=True))
         return forward
 
 

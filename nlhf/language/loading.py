@@ -341,8 +341,8 @@ def with_adapter(model: nn.Module, lora: Lora) -> Any:
 def _known_to_peft() -> Iterator[None]:
     """Within the block, peft does not warn about its own patterns for experts and GPT-2."""
     with warnings.catch_warnings():
-        for said in (r".*(rank|alpha)_pattern keys did not match", "fan_in_fan_out is set to"):
-            warnings.filterwarnings("ignore", message=said)
+        for pattern in (r".*(rank|alpha)_pattern keys did not match", "fan_in_fan_out is set to"):
+            warnings.filterwarnings("ignore", message=pattern)
         yield
 
 

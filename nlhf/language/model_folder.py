@@ -178,8 +178,8 @@ def shapes(path: Path) -> dict[str, torch.Size]:
         with safe_open(path, framework="pt") as file:
             return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path}: damaged: {said}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged: {reason}") from None
 
 
 def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

@@ -33,7 +33,7 @@ class Facts:
         known = facts.pop("layout", {})
         forms = dict.fromkeys((*facts.pop("read as", "").split("; "), account.form))
         layouts = {each: known.get(each, 0) + n for each, n in account.layouts.items()}
-        told = {"read as": "; ".join(filter(None, forms)), "layout": {**known, **layouts}}
+        reading = {"read as": "; ".join(filter(None, forms)), "layout": {**known, **layouts}}
         warnings = list(self.warnings)
         for lines, key, why in (
             (account.empty, "empty", "lines are left out, for something in them is empty"),
@@ -45,7 +45,7 @@ class Facts:
                 facts[key] = [*facts.get(key, []), *named][:NAMED]
                 shown = "; ".join(named[:3]) + ("; ..." if len(lines) > 3 else "")
                 warnings.append(f"{len(lines)} {why}: {shown}")
-        return Facts({**told, **facts}, tuple(warnings))
+        return Facts({**reading, **facts}, tuple(warnings))
 
 
 def sift(
@@ -73,14 +73,16 @@ def sift(
         not same and len(set(reads(c))) == 1 for c, same in zip(comparisons, identical, strict=True)
     ]
     kept = [c for c, *out in zip(comparisons, identical, merged, strict=True) if not any(out)]
-    told = f"{sum(identical)} of {len(comparisons)} pairs have two identical answers"
+    reason = f"{sum(identical)} of {len(comparisons)} pairs have two identical answers"
     if any(merged):
-        told += f", {sum(merged)} have answers that the model reads as one (cut off, or same words)"
+        reason += (
+            f", {sum(merged)} have answers that the model reads as one (cut off, or same words)"
+        )
     if not kept:
-        raise InputError(f"{source}: {told}; nothing is left to learn from, give other pairs")
+        raise InputError(f"{source}: {reason}; nothing is left to learn from, give other pairs")
     contradictory = _contradictory(kept)
     empty = sum(not answer.strip() for c in comparisons for answer in (c.a, c.b))
-    warnings = [f"{told}: left out"] if len(kept) < len(comparisons) else []
+    warnings = [f"{reason}: left out"] if len(kept) < len(comparisons) else []
     if contradictory:
         warnings.append(f"{contradictory} pairs are decided both ways: no model can fit them all")
     if empty:

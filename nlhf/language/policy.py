@@ -303,9 +303,9 @@ class Policy:
                 list(prompt), tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # a template is a sandboxed program and can raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise InputError(
-                f"{self.name}: its chat template fails: {said}; mend it, or --set chat=false"
+                f"{self.name}: its chat template fails: {reason}; mend it, or --set chat=false"
             ) from None
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 

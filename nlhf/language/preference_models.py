@@ -206,9 +206,9 @@ def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> P
         raise InputError(f"{folder}: version {facts.get('version')!r} is not {VERSION}")
     path = folder / "head.safetensors"
     try:
-        digests, told = _sha256(folder), dict(facts["sha256"])
-        for name in sorted(digests.keys() | told.keys()):
-            if told.get(name) != digests.get(name):
+        digests, recorded = _sha256(folder), dict(facts["sha256"])
+        for name in sorted(digests.keys() | recorded.keys()):
+            if recorded.get(name) != digests.get(name):
                 raise InputError(f"{folder / name}: damaged: another sha256 than preference.json's")
         head = load_file(path)
         encoder = saved_encoder(folder / "encoder", facts["encoder"])
@@ -222,8 +222,8 @@ def load_preference(folder: Path | str, device: torch.device | str = "cpu") -> P
         AttributeError, LookupError, TypeError, ValueError, OverflowError, OSError, RuntimeError,
         SafetensorError,
     ) as error:  # fmt: skip
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"{folder}: damaged: {type(error).__name__}: {said}") from None
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{folder}: damaged: {type(error).__name__}: {reason}") from None
     own = {n: p for n, p in model.state_dict().items() if not n.startswith("encoder.")}
     if {n: (p.shape, p.dtype) for n, p in head.items()} != {
         n: (p.shape, p.dtype) for n, p in own.items()

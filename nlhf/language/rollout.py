@@ -186,11 +186,11 @@ class Rollout:
         assert plan.follow is not None
         texts = self.policy.texts(own.tokens, own.mask)
         n = len(texts) // len(prompts)
-        asked = [plan.follow(prompts[i // n], text) for i, text in enumerate(texts)]
-        encoded = self.policy.encode(asked)
+        requests = [plan.follow(prompts[i // n], text) for i, text in enumerate(texts)]
+        encoded = self.policy.encode(requests)
         uniforms = draws(n * plan.followers)
-        said = self._decoded(encoded, plan.followers, Draw(0), uniforms)
-        return Follow(asked, encoded, said)
+        replies = self._decoded(encoded, plan.followers, Draw(0), uniforms)
+        return Follow(requests, encoded, replies)
 
     def _pass(
         self, encoded: Encoded, own: Answers, count: int, reference: bool = False, **more: Any
@@ -246,13 +246,13 @@ class Rollout:
         m = len(others) // count
         # with a follower: its answers to each answer of the leader
         each = m // n if plan.follow is not None else m
-        asked = [
+        comparisons = [
             (prompts[b], texts[b * n + i], others[b * m + (i * each if plan.follow else 0) + j])
             for b in range(count)
             for i in range(n)
             for j in range(each)
         ]
-        p = self.judge(*(list(part) for part in zip(*asked, strict=True))).double()
+        p = self.judge(*(list(part) for part in zip(*comparisons, strict=True))).double()
         preference = p.reshape(count, n, each)
         if self.missing_end:
             mine = self._cost(own, p).reshape(count, n, 1)
@@ -270,12 +270,12 @@ class Rollout:
         count = len(prompts)
         n = len(texts) // count
         first, second = torch.triu_indices(n, n, 1).tolist()
-        asked = [
+        comparisons = [
             (prompts[b], texts[b * n + i], texts[b * n + j])
             for b in range(count)
             for i, j in zip(first, second, strict=True)
         ]
-        p = self.judge(*(list(part) for part in zip(*asked, strict=True))).double()
+        p = self.judge(*(list(part) for part in zip(*comparisons, strict=True))).double()
         preference = p.new_full((count, n, n), 0.5)
         preference[:, first, second] = p.reshape(count, -1)
         preference[:, second, first] = 1 - p.reshape(count, -1)

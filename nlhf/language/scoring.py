@@ -66,8 +66,8 @@ def score(
     with torch.autocast(tokens.device.type, autocast or torch.bfloat16, autocast is not None):
         if index is None:
             ids = torch.cat((prompts.ids, tokens[:, :-1]), 1)
-            seen = torch.cat((prompts.mask, mask[:, :-1]), 1)
-            parts = [_run(policy, ids, seen, length, reference, hidden)]
+            attention_mask = torch.cat((prompts.mask, mask[:, :-1]), 1)
+            parts = [_run(policy, ids, attention_mask, length, reference, hidden)]
         else:
             parts = _shared(policy, prompts, index, tokens, mask, reference, hidden)
     logits, states = (torch.cat(each, 1) for each in zip(*parts, strict=True))
@@ -100,8 +100,16 @@ def _shared(
     parts = [(logits[index], states[index])]
     if tokens.shape[1] > 1:
         choose_rows(cache, index)
-        seen = torch.cat((prompts.mask[index], mask[:, :-1]), 1)
-        answers = (policy, tokens[:, :-1], seen, tokens.shape[1] - 1, reference, hidden, cache)
+        attention_mask = torch.cat((prompts.mask[index], mask[:, :-1]), 1)
+        answers = (
+            policy,
+            tokens[:, :-1],
+            attention_mask,
+            tokens.shape[1] - 1,
+            reference,
+            hidden,
+            cache,
+        )
         parts.append(_run(*answers))
     return parts
 
@@ -109,7 +117,7 @@ def _shared(
 def _run(
     policy: Policy,
     ids: Tensor,
-    seen: Tensor,
+    attention_mask: Tensor,
     keep: int,
     reference: bool,
     hidden: bool,
@@ -118,13 +126,13 @@ def _run(
     """Logits and hidden states at the last positions; without states, the logits twice."""
     inputs: dict[str, Any] = {
         "input_ids": ids,
-        "attention_mask": seen,
+        "attention_mask": attention_mask,
         "use_cache": cache is not None,
     }
     if cache is not None:
         inputs[cache_argument(policy.model)] = cache
     if takes(policy.model, "position_ids"):
-        positions = (seen.long().cumsum(1) - 1).clamp_min(0)
+        positions = (attention_mask.long().cumsum(1) - 1).clamp_min(0)
         inputs["position_ids"] = positions[:, -ids.shape[1] :]
     if takes(policy.model, "logits_to_keep"):
         inputs["logits_to_keep"] = keep

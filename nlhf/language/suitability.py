@@ -72,7 +72,7 @@ def _tried(policy: Policy, name: str, way: Callable[[], Tensor]) -> Tensor:
     try:
         return way()
     except Exception as error:  # third-party models can raise anything
-        raise _refused(policy, f"{name} makes it fail: {_said(error)}") from None
+        raise _refused(policy, f"{name} makes it fail: {_reason_of(error)}") from None
 
 
 def tokens_to_try(policy: Policy) -> tuple[Encoded, Tensor, Tensor]:
@@ -118,7 +118,7 @@ def apart(a: Tensor, b: Tensor) -> Tensor:
     return (a.exp() - b.exp()).abs().sum(-1) / 2
 
 
-def _said(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 

@@ -19,8 +19,8 @@ def prompt_facts(prompts: Sequence[Prompt]) -> Facts:
         "of messages": sum(not isinstance(prompt, str) for prompt in prompts),
         "prompts given again": again,
     }
-    told = (f"{again} prompts are given again",) if again else ()
-    return Facts(facts, told)
+    warnings = (f"{again} prompts are given again",) if again else ()
+    return Facts(facts, warnings)
 
 
 def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
@@ -39,8 +39,8 @@ def example_facts(learned: Sequence[Example], held: Sequence[Example]) -> Facts:
         "prompts with several answers": len(pairs) - len(set(keys)),
         "held-out examples whose prompt is learned": shared,
     }
-    told = f"{shared} held-out examples have a prompt that is also learned from"
-    return Facts(facts, (told,) if shared else ())
+    warning = f"{shared} held-out examples have a prompt that is also learned from"
+    return Facts(facts, (warning,) if shared else ())
 
 
 def tournament_facts(
@@ -56,7 +56,7 @@ def tournament_facts(
             all prompts and may cover more.
         models: the policies that have yet to answer.
     """
-    asked, keys = prompt_facts(prompts), dict.fromkeys(map(key_of, prompts))
+    about_prompts, keys = prompt_facts(prompts), dict.fromkeys(map(key_of, prompts))
     answers = {name: [known[key] for key in keys] for name, known in files.items()}
     unasked = {name: len(known) - len(keys) for name, known in files.items()}
     empty = {name: sum(not text.strip() for text in texts) for name, texts in answers.items()}
@@ -66,7 +66,7 @@ def tournament_facts(
         for a, b in itertools.combinations(answers, 2)
     }
     facts = {
-        **asked.of,
+        **about_prompts.of,
         "models": list(models),
         "answers in a file": {name: len(known) for name, known in files.items()},
         "of them to prompts not asked": _some(unasked),
@@ -74,7 +74,7 @@ def tournament_facts(
         "empty answers": _some(empty),
         "identical answers": _some(same),
     }
-    warnings = [*asked.warnings]
+    warnings = [*about_prompts.warnings]
     warnings += [f"{n} answers of {name} are empty" for name, n in _some(empty).items()]
     warnings += [
         f"{pair} give the same answers to all prompts: nothing can tell them apart"

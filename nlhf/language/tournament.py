@@ -95,7 +95,7 @@ def play(
     advance: Callable[[int], None] = lambda comparisons: None,
     names: Sequence[str] | None = None,
     seed: int = 0,
-    asked: list[Tensor] | None = None,
+    verdicts: list[Tensor] | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> Tournament:
     """Compare the answers of K policies: each pair of policies on every prompt and draw.
@@ -114,9 +114,9 @@ def play(
         advance: called with the number of comparisons done for an unordered pair.
         names: names of the policies in the ranking; numbers by default.
         seed: seed of the ranking's resampling.
-        asked: the judge's values so far, P(a > b) and P(b > a), [2, n], for each unordered pair;
-            new values are added.
-        after: called after each batch is added to `asked`.
+        verdicts: the judge's values so far, P(a > b) and P(b > a), [2, n], for each unordered
+            pair; new values are added.
+        after: called after each batch is added to `verdicts`.
 
     Raises:
         InputError: fewer than two policies, no prompt, or a judge that returns no probabilities.
@@ -127,24 +127,24 @@ def play(
     if k < 2 or not prompts:
         raise InputError(f"{k} policies on {len(prompts)} prompts; give two policies and a prompt")
     P = torch.full((k, k), 0.5, dtype=torch.float64)
-    asked = [] if asked is None else asked
+    verdicts = [] if verdicts is None else verdicts
     played: list[tuple[int, int, Tensor]] = []
     pairs: dict[tuple[int, int], PairRecord] = {}
     for number, (i, j) in enumerate(itertools.combinations(range(k), 2)):
         xs = list(prompts) * len(answers[i])
         a, b = ([y for draw in answers[side] for y in draw] for side in (i, j))
-        if number == len(asked):
-            asked.append(torch.empty(2, 0, dtype=torch.float64))
-        for start in range(asked[number].shape[1], len(xs), batch_size):
+        if number == len(verdicts):
+            verdicts.append(torch.empty(2, 0, dtype=torch.float64))
+        for start in range(verdicts[number].shape[1], len(xs), batch_size):
             part = slice(start, start + batch_size)
             forward = judge(xs[part], a[part], b[part])
             # antisymmetric by construction: one order determines the other
             backward = 1 - forward if judge.antisymmetric else judge(xs[part], b[part], a[part])
-            said = torch.stack([each.double().cpu() for each in (forward, backward)])
-            asked[number] = torch.cat((asked[number], said), 1)
+            added = torch.stack([each.double().cpu() for each in (forward, backward)])
+            verdicts[number] = torch.cat((verdicts[number], added), 1)
             advance(len(xs[part]))
             after()
-        forward, backward = asked[number]
+        forward, backward = verdicts[number]
         # an answer ties with itself, however the judge rounds
         same = torch.tensor([y == z for y, z in zip(a, b, strict=True)])
         p = torch.where(same, 0.5, (forward + 1 - backward) / 2)

@@ -88,11 +88,11 @@ def check_room(policy: Policy, examples: Sequence[Example], source: str) -> None
         InputError: an example is too long; `source` names its origin.
     """
     for i, each in enumerate(examples, 1):
-        asked = len(policy.prompt_tokens(each.prompt))
-        answered = len(policy.answer_tokens(each.completion))
-        if policy.context is not None and asked + answered > policy.context:
+        n_prompt = len(policy.prompt_tokens(each.prompt))
+        n_completion = len(policy.answer_tokens(each.completion))
+        if policy.context is not None and n_prompt + n_completion > policy.context:
             raise InputError(
-                f"{source}: example {i} has {asked} tokens of prompt and {answered} of "
+                f"{source}: example {i} has {n_prompt} tokens of prompt and {n_completion} of "
                 f"completion, but {policy.name} has a context of {policy.context}; shorten it or "
                 "leave it out"
             )
@@ -245,8 +245,8 @@ _NUMBERS = ("epoch", "position", "step", "num_tokens")
 
 def _length(example: Example) -> int:
     texts = (example.prompt,) if isinstance(example.prompt, str) else example.prompt
-    said = sum(len(each if isinstance(each, str) else each["content"]) for each in texts)
-    return said + len(example.completion)
+    characters = sum(len(each if isinstance(each, str) else each["content"]) for each in texts)
+    return characters + len(example.completion)
 
 
 def learn(

@@ -47,7 +47,7 @@ def card(
     }
 
 
-def facts_told(facts: dict[str, Any]) -> dict[str, Any]:
+def card_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts in the words of a data card, in order of display."""
     return {
         "layout": facts["layout"],
@@ -82,7 +82,7 @@ def game_facts(preferences: Preferences, battles: Battles | None) -> dict[str, A
         f"{a} and {b}" if one else f"{context}: {a} and {b}"
         for context, a, b in preferences.never_compared
     ]
-    facts = facts_told(
+    facts = card_facts(
         {
             "layout": "built-in game" if battles is None else battles.layout,
             "battles": None if fought is None else fought.total,

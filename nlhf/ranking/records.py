@@ -107,14 +107,14 @@ def names(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def without_pairs(said: dict[str, Any]) -> dict[str, Any]:
+def without_pairs(summary: dict[str, Any]) -> dict[str, Any]:
     """Drop the lists of pairs from `Ranking.to_json`; the table of pairs has them by number.
 
     Items can be whole answers, and the names of all pairs could fill a hundred megabytes.
     """
     lists = {"unordered", "never_compared"}
-    contexts = [{k: v for k, v in c.items() if k not in lists} for c in said["contexts"]]
-    return {**said, "contexts": contexts}
+    contexts = [{k: v for k, v in c.items() if k not in lists} for c in summary["contexts"]]
+    return {**summary, "contexts": contexts}
 
 
 def _of_context(number: int, c: ContextRanking) -> Iterator[tuple[str, Any]]:

@@ -195,11 +195,11 @@ class Ranking:
 
     def to_json(self) -> dict[str, Any]:
         """Return what `rank --json` prints; unknown numbers are NaN."""
-        said = {"contexts": [context_json(c) for c in self.contexts], "card": self.card}
+        summary = {"contexts": [context_json(c) for c in self.contexts], "card": self.card}
         if self.robust is not None:
             weights = dict(zip(self.robust.items, self.robust.lottery.tolist(), strict=True))
-            said["robust"] = {"lottery": weights, "value": self.robust.value}
-        return said
+            summary["robust"] = {"lottery": weights, "value": self.robust.value}
+        return summary
 
     def __repr__(self) -> str:
         """Summarise the verdicts."""

@@ -12,30 +12,30 @@ _SHOWN = 4
 
 def in_words(c: ContextRanking) -> list[str]:
     """Sentences that describe what one context's votes decide."""
-    said = [_verdict(c), *_connection(c)]
+    sentences = [_verdict(c), *_connection(c)]
     known = [item for item in c.items if item.lottery == item.lottery]
     played = [item for item in known if item.lottery >= 0.0005]
     lottery = ", ".join(f"{short(item.name)} {item.lottery:.3f}" for item in played[:8])
     rest = f" and {len(played) - 8} more" if len(played) > 8 else ""
-    said.append(f"The maximal lottery plays {lottery}{rest}; {_lottery_doubt(c)}")
+    sentences.append(f"The maximal lottery plays {lottery}{rest}; {_lottery_doubt(c)}")
     pairs = len(c.items) * (len(c.items) - 1) // 2
     if c.beats[0, -1] == c.beats[0, -1]:
         open_ = len(c.unordered)
         unordered = set(c.unordered)
         beside = sum((a.name, b.name) in unordered for a, b in _neighbours(c))
-        said.append(
+        sentences.append(
             f"The votes order {pairs - open_} of {pairs} pairs with {LEVEL:.0%}, and "
             f"{len(c.items) - 1 - beside} of {len(c.items) - 1} neighbours in the ranking."
         )
-    said += _cycles(c)
+    sentences += _cycles(c)
     if c.position is not None:
         p = c.position
         sure = "" if p.low > 0 or p.high < 0 else ", which may be chance"
-        said.append(
+        sentences.append(
             f"Being named first changes the log-odds of winning by {p.log_odds:+.3f} "
             f"[{p.low:+.3f}, {p.high:+.3f}]{sure}; the scores are not corrected for it."
         )
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def verdict_line(c: ContextRanking) -> str:
@@ -94,23 +94,25 @@ def _lottery_doubt(c: ContextRanking) -> str:
 
 
 def _connection(c: ContextRanking) -> list[str]:
-    said = []
+    sentences = []
     if c.never_compared:
-        said.append(f"Never compared: {_pairs(c.never_compared)}; the lottery takes them as even.")
+        sentences.append(
+            f"Never compared: {_pairs(c.never_compared)}; the lottery takes them as even."
+        )
     if len(c.islands) > 1:
         parts = "; ".join(_names(part) for part in c.islands[:_SHOWN])
         more = "; ..." if len(c.islands) > _SHOWN else ""
-        said.append(
+        sentences.append(
             f"No battle joins {parts}{more}: scores compare within each set only, and nobody is "
             "first by Bradley-Terry."
         )
     if c.unbounded:
-        said.append(
+        sentences.append(
             f"Some items lost, or won, every battle against others ({_names(c.unbounded[0])} "
             f"among them): their scores have no bound; those shown add {c.smoothing:g} "
             "pseudo-votes to each side of a compared pair."
         )
-    return said
+    return sentences
 
 
 def _cycles(c: ContextRanking) -> list[str]:

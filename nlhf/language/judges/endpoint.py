@@ -144,7 +144,7 @@ class EndpointJudge(AbstractSource):
         self._questions = self._cached = self._unweighed = 0
         self._seconds = 0.0
         self._lock = threading.Lock()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     @classmethod
     def claims(cls, rest: str) -> bool:
@@ -174,9 +174,9 @@ class EndpointJudge(AbstractSource):
         forward = [_Question(*each) for each in zip(texts, a, b, strict=True)]
         backward = [_Question(x, v, u) for x, u, v in zip(texts, a, b, strict=True)]
         differ = [i for i, q in enumerate(forward) if q.first != q.second]
-        wanted = list(dict.fromkeys(q for i in differ for q in (forward[i], backward[i])))
-        numbered = list(enumerate(wanted, self._questions + 1))
-        self._questions += len(wanted)
+        questions = list(dict.fromkeys(q for i in differ for q in (forward[i], backward[i])))
+        numbered = list(enumerate(questions, self._questions + 1))
+        self._questions += len(questions)
         client = self._client
         client.begin()
         try:
@@ -184,11 +184,11 @@ class EndpointJudge(AbstractSource):
             found = each(self._answer, numbered, threads, drain=client.drain, stop=client.stop)
         finally:
             self._seconds += time.monotonic() - began
-        said = dict(zip(wanted, found, strict=True))
+        probabilities = dict(zip(questions, found, strict=True))
         p = torch.full((len(forward),), 0.5, dtype=torch.float64)
         if differ:
             one, two = (
-                torch.tensor([said[side[i]] for i in differ], dtype=torch.float64)
+                torch.tensor([probabilities[side[i]] for i in differ], dtype=torch.float64)
                 for side in (forward, backward)
             )
             self._orders.add(one, two)
@@ -197,8 +197,8 @@ class EndpointJudge(AbstractSource):
 
     def facts(self) -> dict[str, Any]:
         """The question and how it is asked, without the key."""
-        told = asdict(self.settings)
-        return {**super().facts(), "kind": "endpoint", "has_key": bool(self._client.key)} | told
+        settings = asdict(self.settings)
+        return {**super().facts(), "kind": "endpoint", "has_key": bool(self._client.key)} | settings
 
     def counts(self) -> dict[str, float]:
         """Counts of questions, requests, tokens, failures and effects of the order."""
@@ -216,7 +216,7 @@ class EndpointJudge(AbstractSource):
             "cache_unwritten": self._cache.unwritten,
         }
 
-    def told(self) -> list[str]:
+    def new_warnings(self) -> list[str]:
         """Problems with the cache and replies without probabilities; each is reported once."""
         found = [self._cache.problem] if self._cache.problem else []
         if self._unweighed and self.settings.logprobs:
@@ -224,8 +224,8 @@ class EndpointJudge(AbstractSource):
                 f"{self.name}: replies come without the probabilities of tokens; a verdict is 0, "
                 "1 or 1/2 then"
             )
-        new = [line for line in found if line not in self._told]
-        self._told.update(new)
+        new = [line for line in found if line not in self._reported]
+        self._reported.update(new)
         return new
 
     def _answer(self, numbered: tuple[int, _Question]) -> float:
@@ -239,9 +239,10 @@ class EndpointJudge(AbstractSource):
             with self._lock:
                 self._cached += 1
             return p
-        shown = f"answers {short(question.first)} and {short(question.second)}"
-        told = f"call {number} of preference {self.name} (prompt {short(question.prompt)}, {shown})"
-        verdict = self._client.ask(body, self._read, told)
+        prompt = short(question.prompt)
+        answers = f"answers {short(question.first)} and {short(question.second)}"
+        subject = f"call {number} of preference {self.name} (prompt {prompt}, {answers})"
+        verdict = self._client.ask(body, self._read, subject)
         with self._lock:
             self._unweighed += not verdict.weighed
         self._cache.put(key, {"p": verdict.p, "text": verdict.text, "weighed": verdict.weighed})

@@ -23,7 +23,7 @@ _BY_NUMBER: dict[int, tuple[Label, ...]] = {
     2: ("first", "second"),
     3: ("first", "second", "tie"),
 }
-_SAID: tuple[tuple[Label, str], ...] = (
+_LABEL_WORDS: tuple[tuple[Label, str], ...] = (
     ("tie", "tie|tied|draw|equal|same|both|neither"),
     ("first", "a|first|left|1"),
     ("second", "b|second|right|2"),
@@ -119,8 +119,12 @@ class PairJudge(AbstractSource):
 
     def facts(self) -> dict[str, Any]:
         """The facts, including its template and the meaning of its outputs."""
-        told = {"kind": "classifier of pairs", "reads": self.template}
-        return {**super().facts(), **told, "outputs": list(self.outputs)}
+        return {
+            **super().facts(),
+            "kind": "classifier of pairs",
+            "reads": self.template,
+            "outputs": list(self.outputs),
+        }
 
     def counts(self) -> dict[str, float]:
         """Effects of the order, and the number of truncated rows."""
@@ -151,8 +155,10 @@ def _labels(names: Sequence[str]) -> tuple[Label, ...]:
     found: list[Label] = []
     for name in names:
         words = set(re.split(r"[^a-z0-9]+", name.lower()))
-        said: list[Label] = [kind for kind, text in _SAID if words & set(text.split("|"))]
-        if "label" in words or not said:
+        meanings: list[Label] = [
+            kind for kind, text in _LABEL_WORDS if words & set(text.split("|"))
+        ]
+        if "label" in words or not meanings:
             return ()
-        found.append(said[0])
+        found.append(meanings[0])
     return tuple(found) if sorted(found) == sorted(_BY_NUMBER[len(names)]) else ()

@@ -16,9 +16,9 @@ ASKED = "Improve the previous answer."
 
 def follower_prompt(prompt: Prompt, answer: str) -> Prompt:
     """The follower's prompt: the prompt, the leader's answer, and a request to improve it."""
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    said = {"role": "assistant", "content": answer}
-    return [*asked, said, {"role": "user", "content": ASKED}]
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    reply = {"role": "assistant", "content": answer}
+    return [*messages, reply, {"role": "user", "content": ASKED}]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,8 +47,8 @@ def _rows(found: Any, spec: str) -> Iterator[dict[str, Any]]:
 
 
 def _unreadable(spec: str, error: Exception) -> InputError:
-    said = " ".join(str(error).split())[:200]
-    return InputError(f"{spec}: cannot be read: {type(error).__name__}: {said}")
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{spec}: cannot be read: {type(error).__name__}: {reason}")
 
 
 def _load(datasets: Any, name: str, config: str | None, split: str | None, spec: str) -> Any:

@@ -57,8 +57,8 @@ def _role_key(message: Mapping[str, Any]) -> str | None:
 
 def _message(message: object, key: str) -> Message:
     if not isinstance(message, Mapping):
-        said = "{'role': text, 'content': text}"
-        raise malformed(key, f"a message must be {said}, not {kind(message)}")
+        form = "{'role': text, 'content': text}"
+        raise malformed(key, f"a message must be {form}, not {kind(message)}")
     for name in TOOLS:
         if message.get(name):
             raise Refused(key, "tools are not read, only text")
@@ -120,10 +120,10 @@ def transcript(text: str) -> list[Message] | None:
         ends = [*(each.start() for each in found[1:]), len(text)]
         turns: list[Message] = []
         for each, end in zip(found, ends, strict=True):
-            role, said = _BY_WORD[each[1].lower()], text[each.end() : end].strip()
+            role, content = _BY_WORD[each[1].lower()], text[each.end() : end].strip()
             if turns and turns[-1]["role"] == role:
-                said = f"{turns.pop()['content']}\n\n{said}".strip()
-            turns.append({"role": role, "content": said})
+                content = f"{turns.pop()['content']}\n\n{content}".strip()
+            turns.append({"role": role, "content": content})
         return turns
     return None
 
@@ -155,5 +155,6 @@ def parsed(text: str) -> Any:
 
 def _is_message(value: object) -> bool:
     return isinstance(value, Mapping) and any(
-        {role, said} <= value.keys() for role, said in (("role", "content"), ("from", "value"))
+        {role, content} <= value.keys()
+        for role, content in (("role", "content"), ("from", "value"))
     )

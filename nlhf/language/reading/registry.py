@@ -58,9 +58,9 @@ def _lacking(row: Row, near: Layout) -> Refused:
     lacks = near.missing(row)
     if len(lacks) == len(near.needs):
         why = row.missing(lacks[0]).why
-        said = f"{why}; give {near.shown}, or another layout of docs/preference-data.md"
-        return malformed(lacks[0], said)
+        reason = f"{why}; give {near.shown}, or another layout of docs/preference-data.md"
+        return malformed(lacks[0], reason)
     if not lacks:
         return malformed(near.needs[-1][0], f"no {near.name}; give {near.shown}")
-    said = row.missing(lacks[0])
-    return malformed(said.key, f"{said.why}; taken for {near.name} ({near.shown})")
+    flaw = row.missing(lacks[0])
+    return malformed(flaw.key, f"{flaw.why}; taken for {near.name} ({near.shown})")

@@ -104,13 +104,13 @@ def _check(records: Records, out: Sequence[tuple[int, Refused]], rows: int, whol
     if not bad:
         return
     number, refused = bad[0]
-    told = f"{records.where(number)}: {refused}"
+    message = f"{records.where(number)}: {refused}"
     if len(bad) > 1:
         named = ", ".join(str(n) for n, _ in bad[:_NAMED]) + (", ..." if len(bad) > _NAMED else "")
-        told += f"; {len(bad)} of {rows} {records.unit}s are malformed: {named}"
+        message += f"; {len(bad)} of {rows} {records.unit}s are malformed: {named}"
     if len(bad) < rows and not whole:
-        told += "; to leave such out: --set on_bad_lines=skip"
-    raise InputError(told)
+        message += "; to leave such out: --set on_bad_lines=skip"
+    raise InputError(message)
 
 
 def _nothing(
@@ -122,8 +122,8 @@ def _nothing(
     where = records.where(number)
     if refused.empty and all(each.empty for _, each in out):
         return InputError(f"{where}: {refused.key}: {nothing[refused.key]}")
-    told = f"; none of {len(out)} {records.unit}s can be used" if len(out) > 1 else ""
-    return InputError(f"{where}: {refused}{told}")
+    more = f"; none of {len(out)} {records.unit}s can be used" if len(out) > 1 else ""
+    return InputError(f"{where}: {refused}{more}")
 
 
 def records_of(source: Any) -> AbstractContextManager[Records]:

@@ -36,8 +36,8 @@ def read_prompts(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[P
             parsed = layout.read(row)
         return layout.name, [_filled(parsed.prompt)]
 
-    said = "empty, as in all lines; give text to answer"
-    return sift(source, take, on_bad_lines, {"prompt": said})
+    reason = "empty, as in all lines; give text to answer"
+    return sift(source, take, on_bad_lines, {"prompt": reason})
 
 
 def read_examples(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[Example]:
@@ -61,8 +61,8 @@ def read_examples(source: object, on_bad_lines: OnBadLines = "error") -> Sifted[
             raise Refused("completion", "empty", empty=True)
         return name, [Example(prompt, answer)]
 
-    said = "empty, and no line has both prompt and completion; give the answers to learn"
-    return sift(source, take, on_bad_lines, {"prompt": said, "completion": said})
+    reason = "empty, and no line has both prompt and completion; give the answers to learn"
+    return sift(source, take, on_bad_lines, {"prompt": reason, "completion": reason})
 
 
 def read_answers(source: object) -> dict[str, str]:
@@ -88,8 +88,8 @@ def read_answers(source: object) -> dict[str, str]:
         found[key] = _answer_of(parsed)
         return name, [key]
 
-    said = "empty, as in all lines; give what was answered"
-    sift(source, take, "error", {"prompt": said}, whole=True)
+    reason = "empty, as in all lines; give what was answered"
+    sift(source, take, "error", {"prompt": reason}, whole=True)
     return found
 
 
@@ -121,8 +121,8 @@ def read_comparisons(source: object, on_bad_lines: OnBadLines = "error") -> Sift
                 made.append(Comparison(prompt, pair.first, pair.second, pair.share, pair.votes))
         return layout.name + (", answers of several turns" if parsed.several else ""), made
 
-    said = "empty, as in all lines; give what the answers reply to"
-    return sift(source, take, on_bad_lines, {"prompt": said})
+    reason = "empty, as in all lines; give what the answers reply to"
+    return sift(source, take, on_bad_lines, {"prompt": reason})
 
 
 def _answered(row: Row) -> tuple[str, ParsedRow]:

@@ -84,10 +84,10 @@ def with_system(row: Row, prompt: Prompt) -> Prompt:
     Raises:
         Refused: the system message is not text.
     """
-    said = row.text(*SYSTEM)
-    if said is None:
+    system = row.text(*SYSTEM)
+    if system is None:
         return prompt
-    first: Message = {"role": "system", "content": said}
+    first: Message = {"role": "system", "content": system}
     if isinstance(prompt, str):
         return [first, {"role": "user", "content": prompt}]
     return prompt if prompt and prompt[0]["role"] == "system" else [first, *prompt]
@@ -112,7 +112,10 @@ def turns_of(prompt: Prompt | None, first: Any, second: Any, keys: tuple[str, st
         Refused: there is no prompt.
     """
     try:
-        a, b = (_said(value, key, prompt) for value, key in zip((first, second), keys, strict=True))
+        a, b = (
+            _text_or_messages(value, key, prompt)
+            for value, key in zip((first, second), keys, strict=True)
+        )
         if isinstance(a, str) and isinstance(b, str):
             return _texts(prompt, a, b, keys)
         if isinstance(a, str) or isinstance(b, str):
@@ -126,12 +129,12 @@ def turns_of(prompt: Prompt | None, first: Any, second: Any, keys: tuple[str, st
     return _conversations(prompt, a, b, keys)
 
 
-def _said(value: Any, key: str, prompt: Prompt | None) -> str | list[Message]:
+def _text_or_messages(value: Any, key: str, prompt: Prompt | None) -> str | list[Message]:
     messages = messages_of(value, key)
     if messages is not None:
         return messages
     turns = None if isinstance(prompt, str) else transcript(value)
-    if turns is None or len(turns) < 2 or turns[: len(prompt or ())] != _asked(prompt):
+    if turns is None or len(turns) < 2 or turns[: len(prompt or ())] != _as_messages(prompt):
         return value  # given a prompt, a text that does not start with it is just the answer
     return turns
 
@@ -147,12 +150,12 @@ def _texts(prompt: Prompt | None, a: str, b: str, keys: tuple[str, str]) -> Turn
     return Turns(start, a[len(start) :], b[len(start) :])
 
 
-def _after(prompt: Prompt, said: str | list[Message], key: str) -> str:
+def _after(prompt: Prompt, answer: str | list[Message], key: str) -> str:
     """The single answer that follows a prompt."""
-    if isinstance(said, str):
-        return said
-    asked = _asked(prompt)
-    rest = said[len(asked) :] if asked and said[: len(asked)] == asked else said
+    if isinstance(answer, str):
+        return answer
+    start = _as_messages(prompt)
+    rest = answer[len(start) :] if start and answer[: len(start)] == start else answer
     return _answer(rest, key)
 
 
@@ -162,7 +165,7 @@ def _answer(rest: list[Message], key: str) -> str:
     return rest[0]["content"]
 
 
-def _asked(prompt: Prompt | None) -> list[Message]:
+def _as_messages(prompt: Prompt | None) -> list[Message]:
     if prompt is None:
         return []
     if isinstance(prompt, str):
@@ -177,24 +180,24 @@ def _conversations(
     while shared < min(len(a), len(b)) - 1 and a[shared] == b[shared]:
         shared += 1
     flaw = _flaw(a[shared:], b[shared:], keys)
-    asked = a[:shared]
-    while asked and asked[-1]["role"] == "assistant":
-        asked.pop()
+    start = a[:shared]
+    while start and start[-1]["role"] == "assistant":
+        start.pop()
         flaw = flaw or Refused(keys[0], "two messages of the assistant in a row")
-    whole = _joined(prompt, asked, keys[0])
+    whole = _joined(prompt, start, keys[0])
     if whole is None:
         raise flaw or malformed("prompt", f"missing; {keys[0]} and {keys[1]} do not begin alike")
     if flaw is not None:
         return Turns(whole, flaw=flaw)
-    first, second = (_transcribed(said[shared:]) for said in (a, b))
+    first, second = (_transcribed(messages[shared:]) for messages in (a, b))
     return Turns(whole, first, second, several=max(len(a), len(b)) > shared + 1)
 
 
 def _transcribed(rest: list[Message]) -> str:
     """An answer and what followed it, as a transcript."""
     names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-    told = (f"{names[each['role']]}: {each['content']}" for each in rest[1:])
-    return "\n\n".join((rest[0]["content"], *told))
+    later = (f"{names[each['role']]}: {each['content']}" for each in rest[1:])
+    return "\n\n".join((rest[0]["content"], *later))
 
 
 def _flaw(a: list[Message], b: list[Message], keys: tuple[str, str]) -> Refused | None:
@@ -212,13 +215,13 @@ def _joined(prompt: Prompt | None, shared: list[Message], key: str) -> Prompt | 
     if not shared or all(each["role"] == "system" for each in shared):
         if prompt is None:
             return None
-        asked = _asked(prompt)
-        return prompt if not shared or asked[:1] == shared[:1] else [*shared, *asked]
+        own = _as_messages(prompt)
+        return prompt if not shared or own[:1] == shared[:1] else [*shared, *own]
     if prompt is None or isinstance(prompt, str):
         return shared
-    asked = _asked(prompt)
-    if asked[-len(shared) :] == shared:
-        return asked
-    if shared[-len(asked) :] == asked:
+    own = _as_messages(prompt)
+    if own[-len(shared) :] == shared:
+        return own
+    if shared[-len(own) :] == own:
         return shared
     raise malformed("prompt", f"is not what {key} begins with")

@@ -182,31 +182,31 @@ class Client:
         for call in under_way:
             call.end()
 
-    def ask(self, body: Mapping[str, Any], read: Callable[[Any], T], told: str) -> T:
+    def ask(self, body: Mapping[str, Any], read: Callable[[Any], T], subject: str) -> T:
         """Send a question until `read` can parse the reply.
 
         Args:
             body: the body of the request.
             read: parses the reply's JSON; raises `Unreadable`.
-            told: description of the question, for messages.
+            subject: description of the question, for messages.
 
         Raises:
             InputError: the endpoint permanently refuses such questions.
             OutsideFailed: it failed `retries` + 1 times, or the budget is used up.
         """
         text = json.dumps(body, ensure_ascii=True).encode("ascii")
-        said = ""
+        reason = ""
         for attempt in range(self.retries + 1):
             if self._stopped.is_set():
-                raise OutsideFailed(f"{told} was ended")
-            self._count(told, attempt)
+                raise OutsideFailed(f"{subject} was ended")
+            self._count(subject, attempt)
             began = time.monotonic()
             try:
                 return read(self._parsed(self._post(text)))
             except (Passing, Unreadable) as error:
-                said, wait = self._clean(str(error)), getattr(error, "wait", None)
+                reason, wait = self._clean(str(error)), getattr(error, "wait", None)
                 if isinstance(error, Unreadable):
-                    said = f"a reply that cannot be read: {said}"
+                    reason = f"a reply that cannot be read: {reason}"
             finally:
                 with self._lock:
                     self.usage.seconds += time.monotonic() - began
@@ -216,8 +216,8 @@ class Client:
         with self._lock:
             self.usage.failures += 1
         raise OutsideFailed(
-            f"{told} failed {self.retries + 1} times, at last with {said}; see that the server "
-            "answers, or raise sources.judge.retries or sources.judge.timeout"
+            f"{subject} failed {self.retries + 1} times, at last with {reason}; see that the "
+            "server answers, or raise sources.judge.retries or sources.judge.timeout"
         )
 
     def count_tokens(self, question: int, answer: int) -> None:
@@ -226,11 +226,11 @@ class Client:
             self.usage.input_tokens += question
             self.usage.output_tokens += answer
 
-    def _count(self, told: str, attempt: int) -> None:
+    def _count(self, subject: str, attempt: int) -> None:
         if not self.budget.take():
             raise OutsideFailed(
-                f"max_calls={self.budget.limit} requests are used up before {told}; go on with a "
-                "larger --max-calls, what is in the cache is not asked again"
+                f"max_calls={self.budget.limit} requests are used up before {subject}; go on with "
+                "a larger --max-calls, what is in the cache is not asked again"
             )
         with self._lock:
             self.usage.calls += 1
@@ -282,34 +282,34 @@ class Client:
             raise InputError(
                 f"{self.address.url}: its certificate is not trusted: {error.verify_message}"
             ) from None
-        said = getattr(error, "strerror", None) or str(error) or "the connection was closed"
-        raise Passing(f"{type(error).__name__}: {' '.join(str(said).split())[:200]}") from None
+        reason = getattr(error, "strerror", None) or str(error) or "the connection was closed"
+        raise Passing(f"{type(error).__name__}: {' '.join(str(reason).split())[:200]}") from None
 
     def _refused(self, status: int, response: http.client.HTTPResponse, content: bytes) -> NoReturn:
         """Raise the error for an unsuccessful status."""
-        said = f"HTTP {status} {response.reason or ''}".strip()
+        reason = f"HTTP {status} {response.reason or ''}".strip()
         body = content[:2000].decode("utf-8", "replace")
         if body.strip():
-            said += f": {excerpt(self._clean(_message(body)), 200)}"
-        said = self._clean(said)
+            reason += f": {excerpt(self._clean(_message(body)), 200)}"
+        reason = self._clean(reason)
         if status in _PASSING or status >= 500:
             if status == 429:
                 with self._lock:
                     self.usage.rate_limited += 1
-            raise Passing(said, _seconds(response.getheader("Retry-After")))
+            raise Passing(reason, _seconds(response.getheader("Retry-After")))
         url = self.address.url
         if status in (401, 403):
             has = "its key" if self.key else "a request without a key"
-            raise InputError(f"{url} refuses {has}: {said}; set {self.key_env or 'a key_env'}")
+            raise InputError(f"{url} refuses {has}: {reason}; set {self.key_env or 'a key_env'}")
         if 300 <= status < 400:
             place = self._clean(str(response.getheader("Location"))[:200])
-            raise InputError(f"{url} has moved: {said}, to {place!r}; give that URL")
+            raise InputError(f"{url} has moved: {reason}, to {place!r}; give that URL")
         if status == 404:
-            raise InputError(f"{url} has no such model or no {PATH}: {said}; look at its URL")
+            raise InputError(f"{url} has no such model or no {PATH}: {reason}; look at its URL")
         hint = "look at the settings sources.judge"
         if "logprob" in body:
             hint = "--set sources.judge.logprobs=false goes by the text of its replies"
-        raise InputError(f"{url} refuses the question: {said}; {hint}")
+        raise InputError(f"{url} refuses the question: {reason}; {hint}")
 
     def _parsed(self, content: bytes) -> Any:
         if len(content) > MOST_BYTES:
@@ -317,8 +317,8 @@ class Client:
         try:
             return json.loads(content.decode("utf-8"))
         except (ValueError, RecursionError):
-            said = excerpt(content[:400].decode("utf-8", "replace"), 80)
-            raise Unreadable(f"it is no JSON: {said}") from None
+            start = excerpt(content[:400].decode("utf-8", "replace"), 80)
+            raise Unreadable(f"it is no JSON: {start}") from None
 
     def _clean(self, text: str) -> str:
         """Remove the key from a text, because a server may echo it."""
@@ -330,8 +330,8 @@ def _message(body: str) -> str:
     try:
         found = json.loads(body)
         inner = found.get("error", found)
-        said = inner.get("message") if isinstance(inner, dict) else inner
-        return said if isinstance(said, str) else body
+        message = inner.get("message") if isinstance(inner, dict) else inner
+        return message if isinstance(message, str) else body
     except (ValueError, AttributeError, RecursionError):
         return body
 

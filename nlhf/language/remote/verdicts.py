@@ -110,8 +110,8 @@ def _choice(body: object) -> Mapping[str, Any]:
         raise Unreadable(f"it is {type(body).__name__} in JSON, no chat completion")
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
-        said = body.get("error")
-        more = f": {excerpt(str(said))}" if said else ""
+        reason = body.get("error")
+        more = f": {excerpt(str(reason))}" if reason else ""
         raise Unreadable(f"it has no choices{more}")
     return choices[0]
 

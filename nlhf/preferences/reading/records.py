@@ -87,11 +87,11 @@ def read_records(path: Path | str) -> Iterator[Records]:
             found = read(file, str(path))
             yield replace(found, form=found.form + form)
     except UnicodeDecodeError as error:
-        said = f"no UTF-8 text: {error.reason}; save it as UTF-8"
-        raise InputError(f"{path}: {said}") from None
+        reason = f"no UTF-8 text: {error.reason}; save it as UTF-8"
+        raise InputError(f"{path}: {reason}") from None
     except (OSError, EOFError, zlib.error) as error:
-        said = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read: {said}") from None
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read: {reason}") from None
 
 
 def _of_table(file: TextIO, source: str) -> Records:
@@ -155,8 +155,8 @@ def _of_whole(
     try:
         value = _parse(text)
     except (ValueError, RecursionError):
-        said = f"{_no_json(f'{source}:{number}', error)}; it is neither JSON nor JSON lines"
-        raise InputError(said) from None
+        reason = f"{_no_json(f'{source}:{number}', error)}; it is neither JSON nor JSON lines"
+        raise InputError(reason) from None
     if isinstance(value, list):
         return _of_array(value, source)
     return _spread(value, source) or Records(source, "a JSON object", [(1, value)], "record")
@@ -262,8 +262,8 @@ def check_depth(text: str) -> None:
 
 
 def _no_json(where: str, error: Exception) -> InputError:
-    said = " ".join(str(error).split())[:120]
-    return InputError(f"{where}: no JSON: {said}")
+    reason = " ".join(str(error).split())[:120]
+    return InputError(f"{where}: no JSON: {reason}")
 
 
 def _object(value: object, where: str) -> dict[str, Any]:

@@ -266,9 +266,9 @@ def test_a_damaged_cache_is_asked_anew(tmp_path, damage):
         assert torch.equal(judge(["x"], ["aa"], ["b"]), p)
         counts = judge.counts()
         assert (counts["calls"], counts["cache_damaged"]) == (2, 2)
-        (line,) = judge.told()
+        (line,) = judge.new_warnings()
         assert "is damaged" in line
-        assert judge.told() == []
+        assert judge.new_warnings() == []
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_done_without(tmp_path):
@@ -278,7 +278,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_done_without(tmp_path):
         judge(["x"], ["aa"], ["b"])
         judge(["x"], ["b"], ["aa"])
         assert len(server.requests) == 2
-        (line,) = judge.told()
+        (line,) = judge.new_warnings()
         assert "cannot be written (Not a directory)" in line
         assert judge.counts()["cache_unwritten"] >= 1
 
@@ -302,7 +302,7 @@ def test_replies_without_probabilities_go_by_their_text_and_that_is_told():
         assert judge(list("xyz"), ["aaa", "aaa", "a"], ["b", "bbb", "b"]).tolist() == [1, 0.5, 0.5]
         assert judge.counts()["without_logprobs"] == 6
         assert judge.counts()["flips"] == 2
-        (line,) = judge.told()
+        (line,) = judge.new_warnings()
         assert "without the probabilities" in line
 
 

@@ -18,14 +18,14 @@ def _until(value: object, turn: float | None, key: str) -> Any:
     messages = messages_of(value, key)
     if messages is None or turn is None or turn < 1:
         return value
-    asked = [i for i, each in enumerate(messages) if each["role"] == "user"]
-    return messages[: asked[int(turn)]] if len(asked) > turn else messages
+    questions = [i for i, each in enumerate(messages) if each["role"] == "user"]
+    return messages[: questions[int(turn)]] if len(questions) > turn else messages
 
 
 def _talks(row: Row) -> tuple[Any, Any]:
     """Both conversations up to the judged turn, whose number may be omitted."""
-    told = row.values.get("turn")
-    turn = None if isinstance(told, str) and not told.isdigit() else row.number("turn")
+    given = row.values.get("turn")
+    turn = None if isinstance(given, str) and not given.isdigit() else row.number("turn")
     a, b = (_until(row.value(key), turn, key) for key in KEYS)
     return a, b
 

@@ -48,9 +48,9 @@ def _share(row: Row, first: str, second: str, side: tuple[str, str]) -> float:
     return verdict(row, key, first=[first, *a], second=[second, *b])
 
 
-def _conversation(asked: Any, said: Any, key: str) -> Any:
+def _conversation(questions: Any, answers: Any, key: str) -> Any:
     """Merge turns from two lists, as in Kaggle's arena, into one conversation; else the answer."""
-    lists = [parsed(v) if isinstance(v, str) and v[:1] == "[" else v for v in (asked, said)]
+    lists = [parsed(v) if isinstance(v, str) and v[:1] == "[" else v for v in (questions, answers)]
     if not all(isinstance(each, list) and each for each in lists):
         return None
     texts = [*lists[0], *lists[1]]
@@ -68,13 +68,13 @@ def _read(row: Row) -> ParsedRow:
     if found is None:
         raise malformed("response_b", "no answer of the same name as the other; give both")
     first, second, side = found
-    asked = row.value(*ASKED)
-    one, two = (_conversation(asked, row.value(key), key) for key in (first, second))
+    questions = row.value(*ASKED)
+    one, two = (_conversation(questions, row.value(key), key) for key in (first, second))
     if one is not None and two is not None:
         turns = turns_of(None, one, two, (first, second))
     else:
-        said, other = row.value(first), row.value(second)
-        turns = turns_of(prompt_of(row, *ASKED), said, other, (first, second))
+        answer, other = row.value(first), row.value(second)
+        turns = turns_of(prompt_of(row, *ASKED), answer, other, (first, second))
     return compared(turns, lambda: [Pair(*turns.answers(), share=_share(row, first, second, side))])
 
 
