@@ -66,9 +66,9 @@ def _estimators() -> Iterator[tuple[str, bool]]:
     classes = {node.name: node for node in _classes(_folder("bioplaus") / "estimators")}
 
     def is_oracle(node: ast.ClassDef) -> bool:
-        said = _constants(node).get("is_oracle")
+        flag = _constants(node).get("is_oracle")
         bases = (classes[b.id] for b in node.bases if isinstance(b, ast.Name) and b.id in classes)
-        return bool(said) if said is not None else any(map(is_oracle, bases))
+        return bool(flag) if flag is not None else any(map(is_oracle, bases))
 
     for node in classes.values():
         if isinstance(name := _constants(node).get("name"), str):

@@ -96,11 +96,11 @@ def eqprop_run(ctx: click.Context, config: Path | None, **options: Unpack[Eqprop
         )
         if options["plot"]:
             check_plot(options["plot"], options)
-        said = _train(settings, path, device, group, options)
+        summary = _train(settings, path, device, group, options)
         if group.rank:
             return
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"log: {path}\n{look_at(path)}")
         if options["plot"]:
@@ -117,7 +117,7 @@ def _train(
     columns = _epoch_columns(run.epoch_record)
     plot = options["plot"] if group.rank == 0 else None
     try:
-        said = learn(run, path, device, group, options, columns, _epoch_cells)
+        summary = learn(run, path, device, group, options, columns, _epoch_cells)
     except Stopped:
         if plot:
             try:
@@ -127,8 +127,8 @@ def _train(
         raise
     if plot:
         _draw(plot, path, run, settings, ended=True)
-        said["plot"] = str(plot)
-    return said
+        summary["plot"] = str(plot)
+    return summary
 
 
 def _redraw(

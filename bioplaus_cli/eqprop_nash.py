@@ -99,19 +99,19 @@ def eqprop_nash(config: Path | None, **options: Unpack[VotingOptions]) -> None:
     settings, path = prepare("eqprop-nash", VotingConfig, config, flags, options)
     device = resolve_device(options["device"])
     run = build_voting(settings, device)
-    told: list[dict[str, object]] = []
+    contexts: list[dict[str, object]] = []
 
     def at_end(log: RunLog) -> None:
         assert isinstance(run.objective, AbstractVoting)
-        told.extend(run.objective.of_contexts(run))
-        for each in told:
+        contexts.extend(run.objective.of_contexts(run))
+        for each in contexts:
             log.event("context", of=each)
 
-    said = learn(run, path, device, Group(), options, COLUMNS, _cells, at_end)
+    summary = learn(run, path, device, Group(), options, COLUMNS, _cells, at_end)
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
-        _print_contexts(told, said)
+        _print_contexts(contexts, summary)
         click.echo(f"log: {path}\n{look_at(path)}")
 
 
@@ -122,17 +122,19 @@ def _cells(record: EpochRecord) -> list[object]:
     return [named[name] for name in [*names, "images_per_second"]]
 
 
-def _print_contexts(told: Sequence[Mapping[str, object]], said: Mapping[str, object]) -> None:
-    if not told:
+def _print_contexts(
+    contexts: Sequence[Mapping[str, object]], summary: Mapping[str, object]
+) -> None:
+    if not contexts:
         click.echo("the judge has no table: exploitability is unknown")
         return
     columns = ("context", "inputs", "exploitability", "of_equilibrium", "certificate")
     columns += ("kl_to_equilibrium", "kl_bound")
-    table(list(columns), [[each[name] for name in columns] for each in told[:20]])
-    if len(told) > 20:
-        click.echo(f"and {len(told) - 20} more contexts")
+    table(list(columns), [[each[name] for name in columns] for each in contexts[:20]])
+    if len(contexts) > 20:
+        click.echo(f"and {len(contexts) - 20} more contexts")
     bounds = ", ".join(
-        f"{name} {said[f'{name}_exploitability']:.4f}"
+        f"{name} {summary[f'{name}_exploitability']:.4f}"
         for name in ("equilibrium", "rlhf", "uniform")
     )
-    click.echo(f"exploitability {said['exploitability']:.4f}; of the game: {bounds}")
+    click.echo(f"exploitability {summary['exploitability']:.4f}; of the game: {bounds}")

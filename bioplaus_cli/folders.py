@@ -41,22 +41,22 @@ def choose_folder(given: Path | None, log: Path, options: TrainingOptions) -> tu
 
     events = read_run(log).events if options["resume"] and log.exists() else ()
     notes = [event for event in events if event["kind"] == NOTE]
-    told = None if given is None else str(given.absolute())
+    path = None if given is None else str(given.absolute())
     if notes and given is None:
-        told = notes[-1]["path"]
+        path = notes[-1]["path"]
         # A log from an unknown source could name any folder to replace.
-        if told and not Path(os.path.normpath(told)).is_relative_to(log.absolute().parent):
+        if path and not Path(os.path.normpath(path)).is_relative_to(log.absolute().parent):
             raise InputError(
-                f"{log}: its model goes to {told}, not beside it; give --save {told} to go on"
+                f"{log}: its model goes to {path}, not beside it; give --save {path} to go on"
             )
-    folder = given or (Path(told) if told else log.with_suffix(""))
+    folder = given or (Path(path) if path else log.with_suffix(""))
     if folder.absolute() == log.absolute():
         raise InputError(
             f"{folder}: would be the log and the folder that is saved; give the log an ending, "
             f"as {folder}.h5, or the folder another name"
         )
     _remove_leftovers(folder)
-    replace = options["overwrite"] or any(n["replace"] and n["path"] == told for n in notes)
+    replace = options["overwrite"] or any(n["replace"] and n["path"] == path for n in notes)
     check_new_folder(folder, replace)
     return folder, replace
 
@@ -107,10 +107,10 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     except StorageError:
         raise
     except Exception as error:
-        said = _complaint(error)
-        if not said:
+        reason = _complaint(error)
+        if not reason:
             raise
-        raise StorageError(f"{path}: cannot be written: {said}") from None
+        raise StorageError(f"{path}: cannot be written: {reason}") from None
     finally:
         if old.exists() and not path.exists():
             os.rename(old, path)

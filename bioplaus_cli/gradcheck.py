@@ -209,14 +209,16 @@ def warn(text: str) -> None:
 def _doubts(report: GradientReport) -> list[str]:
     """List remarks on rows that were left out or are doubtful."""
     rows = len(report.rows)
-    said = [f"{n} of {rows} rows: {report.explain(reason)}" for reason, n in report.reasons.items()]
+    remarks = [
+        f"{n} of {rows} rows: {report.explain(reason)}" for reason, n in report.reasons.items()
+    ]
     if report.unconverged:
-        said.insert(
+        remarks.insert(
             0,
             f"{len(report.unconverged)} of {rows} comparisons have phases that did not reach the "
             f"tolerance {report.tolerance:g} and are left out; see their residual",
         )
-    return said
+    return remarks
 
 
 def _cell(value: object) -> object:
@@ -228,11 +230,11 @@ _NETWORK = ("field", "hidden", "activation", "coordinates", "asymmetry", "angle"
 
 
 def _of_fresh_network(config: Path | None, options: GradcheckOptions) -> list[str]:
-    """List what the user has said of a network that is yet to be drawn."""
+    """List the settings given for a network that is yet to be drawn."""
     from bridge.config import keys_in
 
-    said = picked(options, ("sizes", "targets", *_NETWORK))
-    given = [f"--{name}" for name, value in said.items() if value not in (None, ())]
+    flags = picked(options, ("sizes", "targets", *_NETWORK))
+    given = [f"--{name}" for name, value in flags.items() if value not in (None, ())]
     given += [f"--set {text}" for text in options["sets"] if _of_network(text)]
     if config is not None:
         given += [f"{config}: {key}" for key in sorted(keys_in(config)) if _of_network(key)]
@@ -294,8 +296,8 @@ def _check(
             done=tuple(rows.made),
             on_rows=rows.add,
         )
-        said = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
-        session.log.event("summary", of=said)
+        summary = {"asymmetry": report.asymmetry, "rows": [vars(row) for row in report.rows]}
+        session.log.event("summary", of=summary)
     return report
 
 

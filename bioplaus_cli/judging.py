@@ -130,15 +130,15 @@ def accounted(
 def show_bills(bills: Sequence[Bill]) -> None:
     """Print one line for each judge that was asked over the network or in both orders."""
     for bill in bills:
-        each, told = bill.counts, []
+        each, parts = bill.counts, []
         if each.get("calls") or each.get("cached"):
-            told = [f"{each[name]:.0f} {word}" for name, word in _SHOWN.items() if each.get(name)]
-            told += [f"cost {each['cost']:.4g}"] if each["cost"] else []
+            parts = [f"{each[name]:.0f} {word}" for name, word in _SHOWN.items() if each.get(name)]
+            parts += [f"cost {each['cost']:.4g}"] if each["cost"] else []
         if each.get("pairs"):
-            told.append(f"position bias {each['position_bias']:+.3f}")
-            told.append(f"{each['flips'] / each['pairs']:.1%} of verdicts turn with the order")
-        if told:
-            click.echo(visible(f"{bill.judge}: {', '.join(told)}"))
+            parts.append(f"position bias {each['position_bias']:+.3f}")
+            parts.append(f"{each['flips'] / each['pairs']:.1%} of verdicts turn with the order")
+        if parts:
+            click.echo(visible(f"{bill.judge}: {', '.join(parts)}"))
 
 
 def _measures(counts: Mapping[str, float]) -> dict[str, float]:

@@ -78,12 +78,12 @@ def nash_language(options: LanguageOptions) -> None:
                 "whole; leave it out or use shard=ddp"
             )
         if group.rank == 0:
-            with group.telling() as told:
+            with group.telling() as message:
                 folder, replace = choose_folder(options["save"], path, options)
-                told |= {"folder": str(folder), "replace": replace}
+                message |= {"folder": str(folder), "replace": replace}
         else:
-            told = group.hear()
-            folder, replace = Path(told["folder"]), told["replace"]
+            message = group.hear()
+            folder, replace = Path(message["folder"]), message["replace"]
         if settings.push_to_hub is not None:
             check_repository(settings.push_to_hub)
         run = build_language(settings, device, group)
@@ -131,14 +131,14 @@ def _train(
         seconds = time.perf_counter() - began
         _save(run, group, last, folder, replace, partial(note_folder, log, options["save"]))
         ends, bills = notes.at(last.step), account.bills(group)
-        said: dict[str, object] = {**vars(last), "seconds": seconds}
-        said |= _speeds(run.trainer.watch, last.num_tokens - tokens, seconds)
-        said |= {"exact": [vars(each) for each in ends], "policy": str(folder), **as_facts(bills)}
-        log.event("summary", of=said)
+        summary: dict[str, object] = {**vars(last), "seconds": seconds}
+        summary |= _speeds(run.trainer.watch, last.num_tokens - tokens, seconds)
+        summary |= {"exact": [vars(end) for end in ends], "policy": str(folder), **as_facts(bills)}
+        log.event("summary", of=summary)
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
-        _show(last, ends, said)
+        _show(last, ends, summary)
         show_bills(bills)
         click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
 
@@ -298,17 +298,17 @@ def _speeds(watch: Stopwatch, tokens: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _show(last: LanguageRecord, ends: Sequence[ExactRecord], said: Mapping[str, object]) -> None:
+def _show(last: LanguageRecord, ends: Sequence[ExactRecord], summary: Mapping[str, object]) -> None:
     """Print the last record, the exact measures of the same step, and the use of time."""
     shown = ["step", "rewards_probabilities", "reward", "objective_kl", "objective_entropy"]
     shown += ["completions_mean_length", "num_tokens"]
-    speed = said["tokens_per_second"]
+    speed = summary["tokens_per_second"]
     table([*shown, "tokens/s"], [[*(getattr(last, name) for name in shown), speed]])
     if ends:
         table(list(vars(ends[0])), [list(vars(each).values()) for each in ends])
-    parts = (name for name in said if name.endswith("_share"))
-    shares = ", ".join(f"{name.removesuffix('_share')} {said[name]:.0%}" for name in parts)
-    click.echo(f"time: {shares}; {said['decoding_tokens_per_second']:.0f} tokens/s of decoding")
+    parts = (name for name in summary if name.endswith("_share"))
+    shares = ", ".join(f"{name.removesuffix('_share')} {summary[name]:.0%}" for name in parts)
+    click.echo(f"time: {shares}; {summary['decoding_tokens_per_second']:.0f} tokens/s of decoding")
 
 
 def _about(config: LanguageConfig, last: LanguageRecord) -> dict[str, object]:

@@ -139,13 +139,13 @@ def lessons(
 
         record_origins(run.origins, known, log.event, warn)
 
-        told = _listeners(run, session, on_row, advance, warn)
+        listeners = _listeners(run, session, on_row, advance, warn)
         every = options["checkpoint_every"]
-        summary = yield from course(run, told, start=session.start, known_every=every)
-        said = {**vars(summary), "seed": settings.seed}
+        course_summary = yield from course(run, listeners, start=session.start, known_every=every)
+        summary = {**vars(course_summary), "seed": settings.seed}
         at_end(log)
-        log.event("summary", of=said)
-    return said
+        log.event("summary", of=summary)
+    return summary
 
 
 def _listeners(

@@ -124,11 +124,11 @@ def _nash_table(options: NashOptions) -> None:
     card = _card(run)
     tell([card], options)
     ranking = _ranking(settings, bootstrap) if bootstrap else None
-    results, course, said = _trained(run, path, device, card, ranking, options)
+    results, course, summary = _trained(run, path, device, card, ranking, options)
     if plot:
         _draw(plot, run, results, course)
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
         _print_equilibria(settings.algorithm, results, run.preferences.never_compared)
         for context in () if ranking is None else ranking.contexts:
@@ -183,12 +183,12 @@ def _trained(
             start=session.start,
             after_step=session.after_step,
         )
-        said: dict[str, object] = {"converged": all(result.converged for result in results)}
-        said["contexts"] = [vars(result) for result in results]
+        summary: dict[str, object] = {"converged": all(result.converged for result in results)}
+        summary["contexts"] = [vars(result) for result in results]
         if ranking is not None:
-            said["ranking"] = ranking.to_json()["contexts"]
-        log.event("summary", of=said)
-    return results, course, said
+            summary["ranking"] = ranking.to_json()["contexts"]
+        log.event("summary", of=summary)
+    return results, course, summary
 
 
 def _draw(plot: Path, run: TableRun, results: Sequence[ContextResult], course: Course) -> None:

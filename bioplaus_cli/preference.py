@@ -112,9 +112,9 @@ def preference_train(config: Path | None, **options: Unpack[PreferenceOptions]) 
         with new_folder(out, replace) as folder:
             state.model.save(folder, report)
             note_folder(run, out, replace=True)
-        said = {**report, "model": str(out)}
-        run.event("summary", of=said)
-    _tell(said, held, path, own)
+        summary = {**report, "model": str(out)}
+        run.event("summary", of=summary)
+    _tell(summary, held, path, own)
 
 
 def _learned(
@@ -152,15 +152,15 @@ def _learned(
 
 
 def _tell(
-    said: Mapping[str, object], held: Assessment | None, path: Path, options: PreferenceOptions
+    summary: Mapping[str, object], held: Assessment | None, path: Path, options: PreferenceOptions
 ) -> None:
     """Print the result."""
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
         if held:
             _show(held)
-        click.echo(f"kept: epoch {said['best_epoch']}\nmodel: {said['model']}\nlog: {path}")
+        click.echo(f"kept: epoch {summary['best_epoch']}\nmodel: {summary['model']}\nlog: {path}")
 
 
 def _required(out: Path | None) -> Path:

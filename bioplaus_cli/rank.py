@@ -130,16 +130,16 @@ def rank(file: str, by: str | None, report: Path | None, **options: Unpack[RankO
         dataset={**facts, **names(ranking)},
         headline=headline_for("rank", TABLES, () if options["bootstrap"] else RESAMPLED),
     )
-    said = ranking.to_json()
+    summary = ranking.to_json()
     with run:
         keep(cards, run)
         for name, record in records(ranking):
             run.log(name, record)
-        run.event("summary", of=without_pairs(said))
+        run.event("summary", of=without_pairs(summary))
     if report is not None:
         _write_report(report, ranking, cards[0], options["overwrite"])
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
         _show(ranking)
         click.echo(f"log: {path}\n{look_at(path)}")

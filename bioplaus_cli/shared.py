@@ -217,20 +217,20 @@ def prepare(
             raise click.UsageError(f"{command} runs in one process here; leave torchrun out")
         return _prepare(command, model, toml, flags, options, log_option, finished)
     if group.rank:
-        told = group.hear()
-        remember(told["code"])
-        set_threads(told["threads"])
+        message = group.hear()
+        remember(message["code"])
+        set_threads(message["threads"])
         options["quiet"], options["as_json"] = True, False
-        return load_config(model, base=told["config"]), Path(told["log"])
-    with group.telling() as told:
+        return load_config(model, base=message["config"]), Path(message["log"])
+    with group.telling() as message:
         if group.max_restarts and options["out"] is None:
             raise click.UsageError(f"--max-restarts needs {log_option} FILE.h5: what to go on with")
         if group.restarts and options["out"] is not None and _started_here(options["out"]):
             options["resume"], options["overwrite"] = True, False
         own = (command, model, toml, flags, options, log_option, finished)
         settings, path = _prepare(*own)
-        told |= {"config": settings.model_dump(mode="json"), "log": str(path)}
-        told |= {"threads": torch.get_num_threads(), "code": remembered()}
+        message |= {"config": settings.model_dump(mode="json"), "log": str(path)}
+        message |= {"threads": torch.get_num_threads(), "code": remembered()}
     return settings, path
 
 

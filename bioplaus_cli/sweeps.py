@@ -83,9 +83,9 @@ def sweep(
     def on_end(job: Job) -> None:
         ended.append(job)
         if not silent:
-            said = f": {job.message}" if job.message else ""
+            message = f": {job.message}" if job.message else ""
             mark = ", NOT CONVERGED" if job.summary.get("converged") is False else ""
-            click.echo(f"{len(ended)}/{len(jobs)} {job.log.stem} {job.status}{mark}{said}")
+            click.echo(f"{len(ended)}/{len(jobs)} {job.log.stem} {job.status}{mark}{message}")
 
     kept_in(folder)
     run_jobs(jobs, folder, command, launcher, parallel=parallel, on_end=on_end)

@@ -96,7 +96,7 @@ class Together(AbstractLauncher):
         self._device = resolve_device(options["device"])
         self._data: dict[str, Dataset] = {}
         self._signals: list[int] = []
-        self._asked = self._at_once = False
+        self._interrupted = self._at_once = False
         self._course: Generator[list[Job]] | None = None
         self._images, cards = 0, {}
         for group in self._groups:
@@ -151,9 +151,9 @@ class Together(AbstractLauncher):
         Raises:
             KeyboardInterrupt: all runs have already been asked to stop.
         """
-        if self._signals or self._asked:
+        if self._signals or self._interrupted:
             raise KeyboardInterrupt
-        self._asked = True
+        self._interrupted = True
         handler = before[number]
         if callable(handler):
             handler(number, None)
@@ -213,6 +213,6 @@ class Together(AbstractLauncher):
         code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), None)
         if code is None:
             raise error
-        said = "; ".join((str(error), *getattr(error, "__notes__", ())))
-        job.end(code, said, bool(self._signals))
+        reason = "; ".join((str(error), *getattr(error, "__notes__", ())))
+        job.end(code, reason, bool(self._signals))
         return job

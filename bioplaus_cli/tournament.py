@@ -107,10 +107,10 @@ def tournament(
         for record in result.policies:
             log.log("policies", record)
         bills = account.bills()
-        said = {**_as_json(names, result), **as_facts(bills)}
-        log.event("summary", of=said)
+        summary = {**_as_json(names, result), **as_facts(bills)}
+        log.event("summary", of=summary)
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
         _show(names, result)
         show_bills(bills)

@@ -104,14 +104,14 @@ def warm_start(config: Path | None, **options: Unpack[WarmStartOptions]) -> None
         _learn(state, session, settings, rows, bar)
         records = [record for record in (state.record, state.held_record) if record is not None]
         last = {name: value for record in records for name, value in vars(record).items()}
-        said = {**last, "learned_from": len(state.examples), "policy": str(folder)}
+        summary = {**last, "learned_from": len(state.examples), "policy": str(folder)}
         with new_folder(folder, replace) as fresh:
             about, say = _about(settings, last), partial(_doubt, log)
             save_policy(state.policy, fresh, about, card=EXAMPLES, merge=True, say=say)
             note_folder(log, options["save"], replace=True)
-        log.event("summary", of=said)
+        log.event("summary", of=summary)
     if options["as_json"]:
-        print_json({**said, "log": str(path)})
+        print_json({**summary, "log": str(path)})
     elif not options["quiet"]:
         click.echo(f"policy: {folder}\nlog: {path}\n{look_at(path)}")
 
