@@ -21,6 +21,7 @@ from bioplaus.training import AbstractObjective
 from bioplaus.training.objective import Pupil
 from bioplaus_votes import rules
 from bioplaus_votes.measuring import gradient_cosine, nudged
+from bioplaus_votes.objectives.asking import GEOMETRIES
 from bridge.errors import InputError
 from bridge.seeding import generator
 
@@ -29,6 +30,8 @@ HISTORIES = ("", "p", "b", "pb")
 first player."""
 INFORMATION = tuple(f"{card}{history}" for history in HISTORIES for card in range(3))
 """The 12 information states in OpenSpiel's notation: the card and the moves so far."""
+RARE_STATE, RARE_ACTION = 1e-3, 1e-2
+"""Floors of the frequencies that the natural gradient divides by: they bound a hand's weight."""
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -147,24 +150,36 @@ class KuhnSelfPlay(AbstractObjective):
     The direction of a decision is (onehot(a) - pi)(bit - 1/2 - v - tau sum_later log pi / mu) minus
     the gradient of its own tau KL. v is the learned mean of the signal in that information state.
     Directions are summed over the decisions of a hand. tau decreases geometrically to `tau_end`.
+    The natural gradient takes their mean over the visits of an information state, divided by pi: a
+    step of magnetic mirror descent, which rare states and actions do not slow down.
 
-    Source: Sokota et al. 2023 (arXiv 2206.05825) for tracking the regularised equilibrium.
+    Source: Sokota et al. 2023 (arXiv 2206.05825), for the step and for tracking the regularised
+    equilibrium.
     """
 
     name = "kuhn-self-play"
     step_measures = ("win_rate", "tau")
     epoch_measures = ("exploitability", "gradient_cosine", "votes")
 
-    def __init__(self, *, tau: float = 0.1, tau_end: float = 0.01) -> None:
-        """Take the initial and the final weight of the KL to the uniform policy.
+    def __init__(
+        self, *, tau: float = 0.1, tau_end: float = 0.01, geometry: str = "gradient"
+    ) -> None:
+        """Take the weights of the KL to the uniform policy, and the geometry of a step.
+
+        Args:
+            tau: initial weight, > 0.
+            tau_end: final weight, > 0.
+            geometry: `gradient`, or `natural`, which goes with plain SGD.
 
         Raises:
-            InputError: a weight is not positive.
+            InputError: a weight is not positive, or the geometry is unknown.
         """
+        if geometry not in GEOMETRIES:
+            raise InputError(f"geometry={geometry!r} is not one of {', '.join(GEOMETRIES)}")
         for key, value in (("tau", tau), ("tau_end", tau_end)):
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{key}={value!r} must be a number > 0")
-        self.tau, self.tau_end = tau, tau_end
+        self.tau, self.tau_end, self.geometry = tau, tau_end, geometry
         self.cast = self.steps = 0
 
     def dataset(self, hands: int = 10_000) -> Dataset:
@@ -176,7 +191,8 @@ class KuhnSelfPlay(AbstractObjective):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"name": self.name, "tau": self.tau, "tau_end": self.tau_end}
+        names = ("name", "tau", "tau_end", "geometry")
+        return {name: getattr(self, name) for name in names}
 
     def check(self, field: VectorField, dataset: Dataset) -> None:
         if field.n_output != 2 or dataset.input_size != 11:
@@ -200,7 +216,7 @@ class KuhnSelfPlay(AbstractObjective):
         log_pi = torch.log_softmax(free.s[:, run.field.output].double().cpu(), -1)
         run.more.last_inputs = self._x
         hands = play(log_pi[:, 1].exp(), len(rows), self._luck)
-        g = self.directions(log_pi, hands, tau)
+        g = self._step(log_pi, hands, tau)
         self.cast += len(rows)
         self.steps += 1
         estimate = nudged(run, self._x, g.to(self._x), free=free)
@@ -229,11 +245,21 @@ class KuhnSelfPlay(AbstractObjective):
             self._value += 0.1 * error / visits.clamp_min(1)
         return g
 
+    def _step(self, log_pi: Tensor, hands: Hands, tau: float) -> Tensor:
+        """`directions` in the chosen geometry, [12, 2]."""
+        g = self.directions(log_pi, hands, tau)
+        if self.geometry == "gradient":
+            return g
+        visited = hands.state[hands.state >= 0]
+        reach = torch.bincount(visited, minlength=len(g)).to(g) / len(hands.bit)
+        step = g / reach.clamp_min(RARE_STATE)[:, None] / log_pi.exp().clamp_min(RARE_ACTION)
+        return step - step.mean(-1, keepdim=True)
+
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
         luck, value = self._luck.get_state(), self._value.clone()
         log_pi = self._policy(run)
         hands = play(log_pi[:, 1].exp(), max(len(rows), 1000), self._luck)
-        g = self.directions(log_pi, hands, self.tau_end)
+        g = self._step(log_pi, hands, self.tau_end)
         self._luck.set_state(luck)
         self._value = value
         return self._x, -g.to(self._x), self.cost

@@ -87,11 +87,13 @@ def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
     return {**_last(history), "equilibrium_exploitability": bound}
 
 
-def poker(seed: int, updates: int = 6000) -> dict[str, Any]:
-    """Learn poker by self-play: 2,000 hands per update, one bit for each."""
-    objective = KuhnSelfPlay(tau=0.05, tau_end=0.005)
+def poker(seed: int, updates: int = 12_000) -> dict[str, Any]:
+    """Learn poker by self-play: 6,000 hands per update, one bit for each."""
+    objective = KuhnSelfPlay(tau=0.1, tau_end=0.005, geometry="natural")
     net = LeakyField([11, 32, 2], "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
-    history = _learned(net, objective, updates, batch_size=2000, learning_rate=0.003, seed=seed)
+    history = _learned(
+        net, objective, updates, batch_size=6000, learning_rate=0.03, seed=seed, optimizer="sgd"
+    )
     even = torch.full((1, 2), 0.5).log()
     bet = policy_of(net, inputs(), even, SETTLING)[:, 1].double().exp()
     return {**_last(history), "exploitability": exploitability(bet), "open_spiel": _spiel(bet)}
@@ -105,6 +107,7 @@ def _learned(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    optimizer: str = "adam",
 ) -> History:
     """Train for three epochs that together have so many updates."""
     return fit(
@@ -114,6 +117,7 @@ def _learned(
         epochs=3,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        optimizer=optimizer,
         settling=SETTLING,
         seed=seed,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pyspiel
 import pytest
 import torch
@@ -12,6 +14,8 @@ from bioplaus import LeakyField, fit
 from bioplaus.errors import InputError
 from bioplaus_votes.poker import (
     INFORMATION,
+    RARE_ACTION,
+    Hands,
     KuhnSelfPlay,
     exploitability,
     inputs,
@@ -81,6 +85,45 @@ def test_bits_and_directions_have_the_means_that_enumeration_gives() -> None:
     torch.testing.assert_close(g, sign * slope, atol=1.5e-3, rtol=0)
 
 
+def reached(bet: torch.Tensor) -> torch.Tensor:
+    """The probability of each information state in a hand, by enumeration of the six deals."""
+    first, after_pass, _, _ = bet.view(4, 3)
+    found = torch.zeros(4, 3, dtype=bet.dtype)
+    for card, other in itertools.permutations(range(3), 2):
+        passes = 1 - first[card]
+        found[0, card] += 1 / 6
+        found[1, other] += passes / 6
+        found[2, other] += first[card] / 6
+        found[3, card] += passes * after_pass[other] / 6
+    return found.flatten()
+
+
+def test_the_natural_direction_is_the_advantage_of_an_action() -> None:
+    z = 0.7 * torch.randn(12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    bet = torch.sigmoid(z)
+    log_pi = torch.stack((1 - bet, bet), 1).log()
+    hands = play(bet, 400_000, torch.Generator().manual_seed(3))
+    objective = KuhnSelfPlay(geometry="natural")
+    objective._value = torch.zeros(12, dtype=torch.float64)
+    step = objective._step(log_pi, hands, 1e-12)
+    torch.testing.assert_close(step[:, 0], -step[:, 1])
+    z = z.requires_grad_()
+    (slope,) = torch.autograd.grad(winnings(torch.sigmoid(z)).sum() / 24, z)
+    sign = torch.tensor([1.0] * 3 + [-1.0] * 6 + [1.0] * 3, dtype=torch.float64)
+    gain = sign * slope / (reached(bet) * bet * (1 - bet))  # of betting over passing
+    torch.testing.assert_close(step[:, 1], gain / 2, atol=0.012, rtol=0)
+
+
+def test_a_rare_action_moves_its_logit_by_a_bounded_amount() -> None:
+    bet = torch.full((12,), 1e-6, dtype=torch.float64)
+    log_pi = torch.stack((1 - bet, bet), 1).log()
+    hands = Hands(torch.tensor([[0, 3, -1]]), torch.tensor([[1, 0, 0]]), torch.ones(1))
+    objective = KuhnSelfPlay(geometry="natural")
+    objective._value = torch.zeros(12, dtype=torch.float64)
+    step = objective._step(log_pi, hands, 1e-12)
+    assert step[0, 1] == pytest.approx(0.5 * 0.5 / RARE_ACTION, rel=0.02)
+
+
 def test_a_few_thousand_hands_teach_the_obvious() -> None:
     g = torch.Generator().manual_seed(0)
     net = LeakyField([11, 16, 2], "tanh", feedback_gain=0.5, generator=g, dtype=torch.float64)
@@ -112,3 +155,5 @@ def test_a_field_of_another_size_is_refused() -> None:
         fit(net, objective.dataset(), objective=objective)
     with pytest.raises(InputError, match="tau_end=0"):
         KuhnSelfPlay(tau_end=0)
+    with pytest.raises(InputError, match="geometry='curved' is not one of gradient, natural"):
+        KuhnSelfPlay(geometry="curved")
