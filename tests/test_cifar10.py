@@ -21,7 +21,7 @@ from bioplaus.data.known import KNOWN
 from bioplaus.fields.convolutional import convolutional
 from bioplaus.phases import free_phase
 from experiments.cifar10 import course, pieces, remedies
-from experiments.cifar10.__main__ import main, tabulated
+from experiments.cifar10.__main__ import by_layer, main, tabulated
 from experiments.cifar10.images import ARCHIVE, packed
 from experiments.cifar10.judging import judged
 from experiments.cifar10.measures import without_autograd, without_feedback
@@ -268,6 +268,15 @@ def test_a_run_that_fails_in_its_first_epoch_has_a_row_too(tmp_path: Path) -> No
     assert call("eqprop-run", *small, *rate, "--out", log).exit_code == 1
     assert judged(log, "cpu") == {}
     assert "| `x` | 0 of 1 |" in tabulated({"x": [{}]})
+
+
+def test_measures_of_layers_are_means_over_the_seeds_that_have_them() -> None:
+    first = {"cosine.forward.1": 0.5, "cosine.forward.2": 0.25, "moved by feedback.1": 0.5}
+    second = {"cosine.forward.1": 1.0, "cosine": 0.0}
+    head, _, x, y = by_layer({"x": [first, second], "y": [{}]}).splitlines()
+    assert head == "| rule | cosine of layer 1 | cosine of layer 2 | moved in layer 1 |"
+    assert x == "| `x` | 0.750 | 0.250 | 50.0% |"
+    assert y == "| `y` |  |  |  |"
 
 
 @pytest.mark.slow

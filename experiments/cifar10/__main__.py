@@ -125,6 +125,31 @@ def tabulated(found: Mapping[str, list[dict[str, float]]]) -> str:
     return markdown(["rule", "settled", *COLUMNS], rows)
 
 
+LAYERS = {
+    "cosine of layer": ("cosine.forward.", ".3f"),
+    "angle of pair": ("weight_angle.", ".0f"),
+    "moved in layer": ("moved by feedback.", ".1%"),
+}
+
+
+def by_layer(found: Mapping[str, list[dict[str, float]]]) -> str:
+    """Average the measures of single layers over the seeds that succeeded, one row per rule."""
+    keys = {
+        f"{title} {key.removeprefix(start)}": (key, form)
+        for title, (start, form) in LAYERS.items()
+        for key in sorted({key for runs in found.values() for run in runs for key in run})
+        if key.startswith(start)
+    }
+    rows = []
+    for method, runs in found.items():
+        cells = []
+        for key, form in keys.values():
+            known = [run[key] for run in runs if key in run and run[key] == run[key]]
+            cells.append(f"{statistics.mean(known):{form}}" if known else "")
+        rows.append([f"`{method}`", *cells])
+    return markdown(["rule", *keys], rows)
+
+
 def _cell(run: Mapping[str, float], name: str) -> float:
     if name == "moved by top":  # of the hidden layers
         layers = [key for key in run if key.startswith("moved by feedback")]
@@ -183,7 +208,7 @@ def main(
         rule = name.removeprefix(f"{size}-").rpartition("-")[0]
         found.setdefault(rule, []).append(judged(out / f"{name}.h5", device))
     (out / f"{size}.json").write_text(json.dumps(found, indent=1))
-    click.echo(tabulated(found))
+    click.echo(f"{tabulated(found)}\n\n{by_layer(found)}")
 
 
 if __name__ == "__main__":
