@@ -61,32 +61,37 @@ class InputConfig(DataConfig):
     dataset: str = AUTO
 
 
+SLOW_FEEDBACK = {"feedback": 0.1}
+"""Default multipliers of the learning rate: with weak and slow feedback every phase settles."""
+
+
 class SmoothConfig(LeakyConfig):
     """Leaky integrators of smooth units: clipped ones die where answers are given up."""
 
     hidden: tuple[Count, ...] = (128, 64)
     activation: ActivationName = "tanh"
     coordinates: Coordinates = "membrane"
+    feedback_gain: Positive = 0.2
 
 
 class VotingAdamConfig(AdamConfig):
     """Steps of the size of the learning rate, in the output layer as in the others."""
 
     learning_rate: Positive = 0.001
-    rates: dict[str, NonNegative] = Field(default_factory=dict)
+    rates: dict[str, NonNegative] = Field(default_factory=SLOW_FEEDBACK.copy)
 
 
 class VotingSgdConfig(SgdConfig):
     """Plain steps along the update."""
 
-    rates: dict[str, NonNegative] = Field(default_factory=dict)
+    rates: dict[str, NonNegative] = Field(default_factory=SLOW_FEEDBACK.copy)
 
 
 class VotingMomentumConfig(MomentumConfig):
     """Steps along a decaying sum of updates."""
 
     learning_rate: Positive = 0.1
-    rates: dict[str, NonNegative] = Field(default_factory=dict)
+    rates: dict[str, NonNegative] = Field(default_factory=SLOW_FEEDBACK.copy)
 
 
 if TYPE_CHECKING:

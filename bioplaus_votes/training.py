@@ -10,9 +10,10 @@ import torch
 
 from bioplaus.config import make_dataset, make_estimator, make_optimizer, origins, task_of
 from bioplaus.data import Dataset
+from bioplaus.fields import VectorField
 from bioplaus.training import Run
 from bioplaus.training.run import fitted, make_run
-from bioplaus_votes.config import AUTO, CONTEXTS, VOTES, VotingConfig
+from bioplaus_votes.config import AUTO, CONTEXTS, SLOW_FEEDBACK, VOTES, VotingConfig
 from bioplaus_votes.inputs import of_contexts, one_row_a_vote
 from bioplaus_votes.judges import (
     AbstractJudge,
@@ -71,10 +72,19 @@ def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Ru
         field=field,
         objective=objective,
         estimator=estimator,
-        optimizer=make_optimizer(config, field, len(dataset.train)),
+        optimizer=make_optimizer(_without_idle_rates(config, field), field, len(dataset.train)),
         origins=(*origins(config), *code),
         task=task,
     )
+
+
+def _without_idle_rates(config: VotingConfig, field: VectorField) -> VotingConfig:
+    """Leave out the default rate of feedback weights if the field has none."""
+    has_feedback = any(name.startswith("feedback") for name in field.parameters)
+    if has_feedback or config.optimizer.rates != SLOW_FEEDBACK:
+        return config
+    optimizer = config.optimizer.model_copy(update={"rates": {}})
+    return config.model_copy(update={"optimizer": optimizer})
 
 
 def _read(config: VotingConfig) -> Battles | Preferences | None:
