@@ -11,18 +11,22 @@ from bioplaus.config.choices import (
     ESTIMATOR_CONFIGS,
     NETWORK_CONFIGS,
     AdamConfig,
+    BrianPhaseConfig,
     EstimatorConfig,
     MomentumConfig,
     OptimizerConfig,
+    PhaseConfig,
     SgdConfig,
+    TorchPhaseConfig,
     estimator_config,
 )
 from bioplaus.config.code_network import field_config
 from bioplaus.config.fields import ActivationName, Count, NonNegative, Positive
 from bioplaus.config.network import NetworkConfig
 from bioplaus.fields.leaky import Coordinates
+from bioplaus.solvers import SOLVERS
 from bioplaus_votes.objectives import ALGORITHMS
-from bridge.config import Others, choice, one_of
+from bridge.config import Others, choice, one_of, owned
 from bridge.errors import InputError
 from bridge.usercode import names_code
 
@@ -74,10 +78,21 @@ class SmoothConfig(LeakyConfig):
     feedback_gain: Positive = 0.2
 
 
+class FinePhaseConfig(TorchPhaseConfig):
+    """Phases that a solver settles, ten times as finely as those of `eqprop-run`."""
+
+    tolerance: NonNegative = 1e-4
+
+
+FINE_SOLVERS = {
+    name: owned(kind, FinePhaseConfig, "solver", name) for name, kind in SOLVERS.items()
+}
+
+
 class VotingAdamConfig(AdamConfig):
     """Steps of the size of the learning rate, in the output layer as in the others."""
 
-    learning_rate: Positive = 0.001
+    learning_rate: Positive = 0.003
     rates: dict[str, NonNegative] = Field(default_factory=SLOW_FEEDBACK.copy)
 
 
@@ -97,6 +112,7 @@ class VotingMomentumConfig(MomentumConfig):
 if TYPE_CHECKING:
     EstimatorChoice = EstimatorConfig
     NetworkChoice = NetworkConfig
+    PhaseChoice = PhaseConfig
     OptimizerChoice = OptimizerConfig
 else:
     EstimatorChoice = choice(
@@ -110,6 +126,11 @@ else:
         "leaky",
         NETWORK_CONFIGS | {"leaky": SmoothConfig},
         Others("field", "leaky", NetworkConfig, field_config),
+    )
+    PhaseChoice = choice(
+        "engine",
+        "torch",
+        {"torch": choice("solver", "sweeps", FINE_SOLVERS), "brian2": BrianPhaseConfig},
     )
     OptimizerChoice = choice(
         "method",
@@ -143,6 +164,7 @@ class VotingConfig(EqpropConfig):
 
     data: InputConfig = InputConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     network: NetworkChoice = SmoothConfig()
+    phases: PhaseChoice = FINE_SOLVERS["sweeps"]()
     estimator: EstimatorChoice = ESTIMATOR_CONFIGS["asym-ep"]()
     optimizer: OptimizerChoice = VotingAdamConfig()
     judge: Annotated[str, AfterValidator(_judge)] = "cyclic"
