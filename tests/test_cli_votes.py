@@ -117,7 +117,7 @@ def test_real_votes_are_streamed_each_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_file_of_votes_gives_exact_directions_too(tmp_path: Path) -> None:
     judge = f"votes:{votes(tmp_path)}"
-    args = ["--votes", "0", "--epochs", "60", "--set", "optimizer.learning_rate=0.05"]
+    args = ["--votes", "0", "--epochs", "90", "--set", "optimizer.learning_rate=0.05"]
     args += ["--set", "mixture=0", "--set", "check_rows=1"]
     result = call("--judge", judge, *SMALL, *args, "--json", "--quiet", "--out", tmp_path / "v.h5")
     assert result.exit_code == 0, result.output
