@@ -49,9 +49,12 @@ def tabulated(found: Mapping[str, Mapping[str, float]]) -> str:
     """Format the table: one row per remedy; only a run that ended has an accuracy."""
     rows = []
     for name, run in found.items():
-        settings = [f"{key}={value}" for key, value in REMEDIES[name].items()]
+        settings = [
+            f"no {key}" if value is None else f"{key}={value}"
+            for key, value in REMEDIES[name].items()
+        ]
         cells = [f"{run[key]:{form}}" if key in run else "" for key, form in COLUMNS.values()]
-        rows.append([f"`{' '.join(settings) or 'as in the table'}`", *cells])
+        rows.append([f"`{', '.join(settings) or 'as in the table'}`", *cells])
     return markdown(["setting", *COLUMNS], rows)
 
 
