@@ -123,7 +123,7 @@ def test_the_remedies_have_a_table(here: list[list[str]], tmp_path: Path) -> Non
     table = [line for line in done.output.splitlines() if line.startswith("| `")]
     assert [line.split("|")[1].strip() for line in table] == [
         "`as in the table`",
-        "`contraction.limit=None contraction.cap=0.03`",
+        "`no contraction.limit, contraction.cap=0.03`",
     ]
     assert all(0 <= float(line.split("|")[2]) <= 100 for line in table)
     assert len(here) == 2
