@@ -149,6 +149,8 @@ class VotingConfig(EqpropConfig):
         smoothing: pseudo-votes added to each side of every compared pair.
         algorithm: the algorithm, which determines the opponent of the policy.
         tau: weight of KL(policy, reference).
+        tau_start: tau at the first update; it falls geometrically and reaches `tau` halfway. If not
+            set, ten times tau, and tau itself for streamed votes.
         mixture: weight of the reference in the opponent of nash-md.
         ema_rate: rate at which the moving average of nash-ema follows the weights, per step.
         reference: probabilities of the reference policy, one per answer; uniform if not set.
@@ -172,6 +174,7 @@ class VotingConfig(EqpropConfig):
     smoothing: Annotated[float, Field(ge=0)] = 0.0
     algorithm: Annotated[str, one_of(ALGORITHMS), AfterValidator(_algorithm)] = "nash-md"
     tau: Annotated[float, Field(gt=0)] = 0.05
+    tau_start: Positive | None = None
     mixture: Share = 0.1
     ema_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     reference: tuple[Share, ...] | None = None

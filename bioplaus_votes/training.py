@@ -52,6 +52,7 @@ def build_voting(config: VotingConfig, device: torch.device | str = "cpu") -> Ru
     objective = ALGORITHMS[config.algorithm](
         judge,
         tau=config.tau,
+        tau_start=config.tau_start,
         reference=config.reference,
         votes=config.votes or 0,
         baseline=config.baseline,

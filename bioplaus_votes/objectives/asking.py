@@ -20,15 +20,21 @@ GEOMETRIES = ("gradient", "natural")
 
 
 def require_settings(
-    tau: object, votes: object, baseline: str | None, penalty: str, geometry: str | None
+    tau: object,
+    tau_start: object,
+    votes: object,
+    baseline: str | None,
+    penalty: str,
+    geometry: str | None,
 ) -> None:
     """Raise if a setting is out of range.
 
     Raises:
         InputError: names the value and the legal values.
     """
-    if not (isinstance(tau, int | float) and math.isfinite(tau) and tau > 0):
-        raise InputError(f"tau={tau!r} must be a number > 0")
+    for name, weight in (("tau", tau), ("tau_start", 1.0 if tau_start is None else tau_start)):
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
+            raise InputError(f"{name}={weight!r} must be a number > 0")
     if isinstance(votes, bool) or not isinstance(votes, int) or votes < 0:
         raise InputError(f"votes={votes!r} must be a whole number >= 0; 0 is exact")
     chosen = {"baseline": (baseline, BASELINES), "penalty": (penalty, PENALTIES)}

@@ -52,6 +52,7 @@ class AbstractVoting(AbstractObjective):
         judge: Any,
         *,
         tau: float = 0.05,
+        tau_start: float | None = None,
         reference: Any = None,
         votes: int = 0,
         baseline: str | None = None,
@@ -66,6 +67,8 @@ class AbstractVoting(AbstractObjective):
             judge: an `AbstractJudge`; a table P [K, K] or [C, K, K]; or a function, see
                 `judge_of_function`. Contexts are the labels of the data.
             tau: weight of the KL to the reference, > 0.
+            tau_start: the weight at the first update, > 0; it falls geometrically and reaches tau
+                halfway. None means ten times tau, and tau itself for a stream.
             reference: mu, probabilities [K] or [C, K]; uniform if None.
             votes: number of votes per row and update; 0 uses the exact direction.
             baseline: baseline of votes: none, leave-one-out or learned. None means leave-one-out
@@ -81,10 +84,11 @@ class AbstractVoting(AbstractObjective):
         Raises:
             InputError: a value is out of range.
         """
-        require_settings(tau, votes, baseline, penalty, geometry)
+        require_settings(tau, tau_start, votes, baseline, penalty, geometry)
         judge = as_judge(judge, symmetrise)
         self.judge: AbstractJudge = cast(Any, judge)  # `check` converts a function to a judge
         self.tau, self.votes = float(tau), votes
+        self.tau_start = float(tau_start or (10 * tau if stream is None else tau))
         self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
         self.penalty, self.stream, self.reference = penalty, stream, reference
         self.geometry = geometry or ("gradient" if stream is None else "natural")
@@ -102,7 +106,8 @@ class AbstractVoting(AbstractObjective):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        own = {"tau": self.tau, "votes": self.votes, "geometry": self.geometry}
+        own = {"tau": self.tau, "tau_start": self.tau_start}
+        own |= {"votes": self.votes, "geometry": self.geometry}
         judge = self.judge.name if isinstance(self.judge, AbstractJudge) else repr(self.judge)
         found = {"name": self.name, "judge": judge, **own}
         return found | ({"baseline": self.baseline, "penalty": self.penalty} if self.votes else {})
@@ -159,7 +164,7 @@ class AbstractVoting(AbstractObjective):
             g, wins = self._voted(view, log_other)
         else:
             assert P is not None
-            g = rules.exact(view.log_pi, P, log_other, view.log_mu, self.tau)
+            g = rules.exact(view.log_pi, P, log_other, view.log_mu, view.tau)
             wins = ((P @ log_other.exp()[..., None])[..., 0] * view.log_pi.exp()).sum(-1).mean()
         return self.shaped(g, view), self.measures_of(view, P, wins)
 
@@ -183,7 +188,7 @@ class AbstractVoting(AbstractObjective):
         if not self.judge.has_table:
             return self.direction(run, view)[0]
         P = self.judge.table(view.context, view.x)
-        g = rules.exact(view.log_pi, P, self.opponent(run, view), view.log_mu, self.tau)
+        g = rules.exact(view.log_pi, P, self.opponent(run, view), view.log_mu, view.tau)
         return self.shaped(g, view)
 
     def example(self, run: Pupil, rows: Tensor) -> tuple[Tensor, Tensor, AbstractCost]:
@@ -269,7 +274,13 @@ class AbstractVoting(AbstractObjective):
         free = free_phase(run.field, x, settling=run.estimator.settling)
         log_mu = self._log_mu[context] if len(self._log_mu) > 1 else self._log_mu.expand(len(x), -1)
         log_pi = rules.log_policy(free.s[:, run.field.output], log_mu)
-        return View(x, context, rows, free, log_pi, log_mu)
+        return View(x, context, rows, free, log_pi, log_mu, self.tau_at(run))
+
+    def tau_at(self, run: Pupil) -> float:
+        """The weight of the KL at the next update."""
+        config = run.config
+        half = config.epochs * -(-len(run.dataset.train) // config.batch_size) / 2
+        return self.tau_start * (self.tau / self.tau_start) ** min(run.optimizer.steps / half, 1.0)
 
     def _voted(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
         """g from `votes` answers per row, each against one of the opponent's; and the win share."""
@@ -280,10 +291,10 @@ class AbstractVoting(AbstractObjective):
         self.cast += y.numel()
         signal, ratio = bits - 0.5, rules.log_ratio(view.log_pi, view.log_mu)
         if self.penalty == "sampled":
-            signal = signal - self.tau * ratio.gather(-1, y)
+            signal = signal - view.tau * ratio.gather(-1, y)
         g = rules.of_votes(view.log_pi, y, signal - self._baseline(view.free.s, signal))
         if self.penalty == "summed":
-            g = g + rules.of_values(view.log_pi, -self.tau * ratio)
+            g = g + rules.of_values(view.log_pi, -view.tau * ratio)
         return g, bits.mean()
 
     def _streamed(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
@@ -295,7 +306,7 @@ class AbstractVoting(AbstractObjective):
         bit, share = votes.bit[rows].to(device, like), votes.share[rows].to(device, like)
         pair = (first, second, bit, share)
         self.cast += len(rows)
-        g = rules.of_pair(view.log_pi, log_other, *pair, view.log_mu, self.tau)
+        g = rules.of_pair(view.log_pi, log_other, *pair, view.log_mu, view.tau)
         return g, bit.mean()
 
     def __repr__(self) -> str:

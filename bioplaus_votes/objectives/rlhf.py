@@ -78,7 +78,7 @@ class RLHF(AbstractVoting):
             r = fit_bradley_terry(self.judge.table(view.context, view.x))
         else:
             r = self._rewards.to(view.context.device)[view.context]
-        a = rules.rewards_as_values(r) - self.tau * rules.log_ratio(view.log_pi, view.log_mu)
+        a = rules.rewards_as_values(r) - view.tau * rules.log_ratio(view.log_pi, view.log_mu)
         return self.shaped(rules.of_values(view.log_pi, a), view)
 
     def opponent(self, run: Pupil, view: View) -> Tensor:

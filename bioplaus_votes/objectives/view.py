@@ -20,6 +20,7 @@ class View:
         free: the free phase.
         log_pi: log-probabilities under the policy, [B, K].
         log_mu: log-probabilities under the reference, [B, K].
+        tau: weight of the KL to the reference at this update.
     """
 
     x: Tensor
@@ -28,6 +29,7 @@ class View:
     free: Solution
     log_pi: Tensor
     log_mu: Tensor
+    tau: float
 
 
 @dataclass(frozen=True)

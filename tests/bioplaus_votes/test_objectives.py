@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +55,28 @@ def test_the_update_is_that_of_autograd(name: str) -> None:
     found = objective.estimate(run, rows).updates
     assert cosine(found, truth) > 1 - 1e-9
     assert relative_error(found, truth) < 2e-5
+
+
+def test_the_weight_of_the_reference_falls_to_tau_halfway() -> None:
+    objective = NashMD(zoo.random_table(5, 5), tau=0.1)
+    run = pupil(objective, epochs=4, batch_size=len(zoo.contexts().train) // 5)
+    found = []
+    for steps in range(21):  # of 20 updates
+        run.optimizer.steps = steps
+        found.append(objective.tau_at(run))
+    assert found[0] == pytest.approx(1.0)
+    assert found[5] == pytest.approx(0.1**0.5)
+    assert found[10:] == pytest.approx([0.1] * 11)
+    assert all(a / b == pytest.approx(10**0.1) for a, b in itertools.pairwise(found[:11]))
+
+
+def test_the_weight_of_the_reference_is_that_of_the_update() -> None:
+    table, rows = zoo.random_table(5, 5), torch.arange(8)
+    start, later = (NashMD(table, tau=0.1, tau_start=start) for start in (0.7, 0.1))
+    now, constant = NashMD(table, tau=0.7, tau_start=0.7), pupil(later)
+    first = start.estimate(pupil(start), rows).updates
+    assert relative_error(first, now.estimate(pupil(now), rows).updates) < 1e-12
+    assert relative_error(first, later.estimate(constant, rows).updates) > 0.1
 
 
 def test_the_plain_rule_is_far_from_autograd() -> None:
