@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -26,8 +27,10 @@ from bioplaus.config.network import NetworkConfig
 from bioplaus.fields.leaky import Coordinates
 from bioplaus.solvers import SOLVERS
 from bioplaus_votes.objectives import ALGORITHMS
+from bioplaus_votes.rules import weight_at
 from bridge.config import Others, choice, one_of, owned
 from bridge.errors import InputError
+from bridge.schedules import Schedule
 from bridge.usercode import names_code
 
 AUTO = "auto"
@@ -201,6 +204,12 @@ class VotingConfig(EqpropConfig):
         if not self.judge.startswith(VOTES):
             found["smoothing"] = f"with judge={self.judge}; it is read with {VOTES}FILE"
         return found
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        streamed = self.judge.startswith(VOTES) and self.votes is None
+        start = self.tau_start or (self.tau if streamed else 10 * self.tau)
+        own = {f"tau_start={start:g}": weight_at(start, self.tau, steps)}
+        return {**super().courses(steps), **(own if start != self.tau else {})}
 
     def outputs(self) -> None:
         """The number of outputs: that of the judge's answers, which the config does not tell."""

@@ -6,6 +6,8 @@ nudged phases: the slope of the cost at the outputs is -g.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -97,6 +99,17 @@ def of_pair(
     sign = torch.tensor([1.0, -1.0], dtype=weight.dtype, device=weight.device)
     a = torch.zeros_like(log_pi).scatter_add(-1, pair, weight * sign)
     return of_values(log_pi, a - tau * log_ratio(log_pi, log_mu))
+
+
+def weight_at(start: float, end: float, steps: int) -> Callable[[int], float]:
+    """The weight of the reference at update 0, 1, ...: it falls geometrically to `end` halfway.
+
+    Args:
+        start: weight at update 0, > 0.
+        end: weight from half of the updates on, > 0.
+        steps: number of updates.
+    """
+    return lambda step: start * (end / start) ** min(2 * step / max(steps, 1), 1.0)
 
 
 def natural(g: Tensor, log_pi: Tensor) -> Tensor:

@@ -56,11 +56,21 @@ def test_prints_one_json_object_and_leaves_a_log(tmp_path: Path) -> None:
     assert all(each["kl_to_equilibrium"] <= each["kl_bound"] for each in told)
 
 
+def test_more_epochs_that_would_change_the_weight_of_the_reference_are_refused(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "v.h5"
+    constant = ["--set", "optimizer.schedule=constant"]
+    assert call(*FEW, *constant, "--epochs", "1", "--quiet", "--out", out).exit_code == 0
+    again = call("--resume", "--epochs", "2", "--quiet", "--out", out)
+    assert refused(again, "tau_start=0.5", "--reschedule")
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     args = [*FEW, "--votes", "2", "--quiet", "--algorithm", "nash-ema"]
     whole, longer = tmp_path / "a.h5", tmp_path / "b.h5"
-    constant = ["--set", "optimizer.schedule=constant"]
+    constant = ["--set", "optimizer.schedule=constant", "--set", "tau_start=0.05"]
     assert call(*args, *constant, "--out", whole).exit_code == 0
     assert call(*args, *constant, "--epochs", "1", "--out", longer).exit_code == 0
     assert call("--resume", "--epochs", "2", "--quiet", "--out", longer).exit_code == 0

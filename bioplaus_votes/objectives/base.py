@@ -279,8 +279,8 @@ class AbstractVoting(AbstractObjective):
     def tau_at(self, run: Pupil) -> float:
         """The weight of the KL at the next update."""
         config = run.config
-        half = config.epochs * -(-len(run.dataset.train) // config.batch_size) / 2
-        return self.tau_start * (self.tau / self.tau_start) ** min(run.optimizer.steps / half, 1.0)
+        steps = config.epochs * -(-len(run.dataset.train) // config.batch_size)
+        return rules.weight_at(self.tau_start, self.tau, steps)(run.optimizer.steps)
 
     def _voted(self, view: View, log_other: Tensor) -> tuple[Tensor, Tensor]:
         """g from `votes` answers per row, each against one of the opponent's; and the win share."""
