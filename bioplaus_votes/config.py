@@ -27,7 +27,7 @@ from bioplaus.config.network import NetworkConfig
 from bioplaus.fields.leaky import Coordinates
 from bioplaus.solvers import SOLVERS
 from bioplaus_votes.objectives import ALGORITHMS
-from bioplaus_votes.rules import weight_at
+from bioplaus_votes.rules import START, weight_at
 from bridge.config import Others, choice, one_of, owned
 from bridge.errors import InputError
 from bridge.schedules import Schedule
@@ -69,7 +69,7 @@ class InputConfig(DataConfig):
 
 
 SLOW_FEEDBACK = {"feedback": 0.1}
-"""Default multipliers of the learning rate: with weak and slow feedback every phase settles."""
+"""Default multipliers of the learning rate: with weak and slow feedback free phases settle."""
 
 
 class SmoothConfig(LeakyConfig):
@@ -206,8 +206,7 @@ class VotingConfig(EqpropConfig):
         return found
 
     def courses(self, steps: int) -> Mapping[str, Schedule]:
-        streamed = self.judge.startswith(VOTES) and self.votes is None
-        start = self.tau_start or (self.tau if streamed else 10 * self.tau)
+        start = self.tau_start or START * self.tau  # a stream, where it is tau, has one epoch only
         own = {f"tau_start={start:g}": weight_at(start, self.tau, steps)}
         return {**super().courses(steps), **(own if start != self.tau else {})}
 

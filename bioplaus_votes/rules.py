@@ -11,6 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+START = 10
+"""Weight of the reference at the first update, in units of tau, unless it is given."""
+
 
 def log_policy(z: Tensor, log_mu: Tensor) -> Tensor:
     """log pi = log softmax(z) over the answers that the reference plays, [B, K]."""

@@ -88,7 +88,7 @@ class AbstractVoting(AbstractObjective):
         judge = as_judge(judge, symmetrise)
         self.judge: AbstractJudge = cast(Any, judge)  # `check` converts a function to a judge
         self.tau, self.votes = float(tau), votes
-        self.tau_start = float(tau_start or (10 * tau if stream is None else tau))
+        self.tau_start = float(tau_start or (rules.START * tau if stream is None else tau))
         self.baseline = baseline or ("leave-one-out" if votes > 1 else "learned")
         self.penalty, self.stream, self.reference = penalty, stream, reference
         self.geometry = geometry or ("gradient" if stream is None else "natural")
