@@ -72,6 +72,37 @@ def of_votes(log_pi: Tensor, y: Tensor, signal: Tensor) -> Tensor:
     return g.scatter_add(-1, y, signal / y.shape[-1])
 
 
+def of_comparisons(
+    log_pi: Tensor,
+    log_other: Tensor,
+    y: Tensor,
+    other: Tensor,
+    signal: Tensor,
+    other_signal: Tensor,
+) -> Tensor:
+    """g from votes between own answers y ~ pi and the opponent's, [B, K].
+
+    A pair could have been drawn in either order. g is the mean of `of_votes` over both orders, each
+    with its probability given the pair, so that a vote moves both of its answers. The mean over
+    votes stays the same, and the variance is never larger: for an opponent that equals the policy
+    it is half as large, and a comparison of an answer with itself adds no noise.
+
+    Args:
+        log_pi: log pi, [B, K].
+        log_other: log-probabilities of the opponent, [B, K].
+        y, other: the policy's answers and the opponent's, [B, N].
+        signal: the signal of each vote, [B, N].
+        other_signal: the signal that each vote would have had in the other order, [B, N].
+
+    Source: Rao 1945, Blackwell 1947 (Annals of Mathematical Statistics 18), for the conditioning.
+    """
+    drawn = log_pi.gather(-1, y) + log_other.gather(-1, other)
+    swapped = log_pi.gather(-1, other) + log_other.gather(-1, y)
+    share = torch.sigmoid(drawn - swapped)
+    both = torch.cat((share * signal, (1 - share) * other_signal), -1)
+    return of_votes(log_pi, torch.cat((y, other), -1), 2 * both)
+
+
 def of_pair(
     log_pi: Tensor,
     log_other: Tensor,

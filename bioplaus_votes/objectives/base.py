@@ -289,10 +289,15 @@ class AbstractVoting(AbstractObjective):
         other = torch.multinomial(log_other.exp(), **draw)
         bits = self.judge.vote(view.context, view.x, y, other, self._luck).to(view.log_pi.dtype)
         self.cast += y.numel()
-        signal, ratio = bits - 0.5, rules.log_ratio(view.log_pi, view.log_mu)
+        signals, ratio = [bits - 0.5, 0.5 - bits], rules.log_ratio(view.log_pi, view.log_mu)
         if self.penalty == "sampled":
-            signal = signal - view.tau * ratio.gather(-1, y)
-        g = rules.of_votes(view.log_pi, y, signal - self._baseline(view.free.s, signal))
+            signals = [
+                signal - view.tau * ratio.gather(-1, answer)
+                for signal, answer in zip(signals, (y, other), strict=True)
+            ]
+        baseline = self._baseline(view.free.s, signals[0])
+        pair = (y, other, *(signal - baseline for signal in signals))
+        g = rules.of_comparisons(view.log_pi, log_other, *pair)
         if self.penalty == "summed":
             g = g + rules.of_values(view.log_pi, -view.tau * ratio)
         return g, bits.mean()

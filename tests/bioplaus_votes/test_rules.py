@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -39,23 +42,63 @@ def test_it_vanishes_at_the_equilibrium_alone() -> None:
     assert float(rules.exact(off, P, off, log_mu, 0.2).abs().max()) > 1e-4
 
 
+def all_votes(
+    log_pi: torch.Tensor, log_other: torch.Tensor, P: torch.Tensor
+) -> Iterator[tuple[float, torch.Tensor, torch.Tensor, float]]:
+    """Each vote that can be cast on one row: its probability, both answers, and the bit."""
+    k = log_pi.shape[-1]
+    for y, other, bit in itertools.product(range(k), range(k), (0.0, 1.0)):
+        p = P[0, y, other] if bit else 1 - P[0, y, other]
+        weight = float(log_pi[0, y].exp() * log_other[0, other].exp() * p)
+        yield weight, torch.tensor([[y]]), torch.tensor([[other]]), bit
+
+
 @pytest.mark.parametrize("penalty", ["summed", "sampled"])
 def test_the_mean_over_all_votes_is_the_exact_direction(penalty: str) -> None:
     z, log_mu, P = drawn(b=1, k=4)
-    log_pi = torch.log_softmax(z, -1)
-    other, tau = geometric_mixture(log_pi, log_mu, 0.4), 0.3
-    ratio, mean = rules.log_ratio(log_pi, log_mu), torch.zeros_like(z)
-    for y in range(4):
-        for y2 in range(4):
-            for bit in (0.0, 1.0):
-                p = P[0, y, y2] if bit else 1 - P[0, y, y2]
-                weight = log_pi[0, y].exp() * other[0, y2].exp() * p
-                signal = bit - 0.5 - (tau * ratio[0, y] if penalty == "sampled" else 0.0)
-                signal = torch.as_tensor(signal, dtype=z.dtype).view(1, 1) - 0.123  # any baseline
-                mean += weight * rules.of_votes(log_pi, torch.tensor([[y]]), signal)
+    log_pi, tau = torch.log_softmax(z, -1), 0.3
+    log_other = geometric_mixture(log_pi, log_mu, 0.4)
+    ratio, baseline = rules.log_ratio(log_pi, log_mu), 0.123  # any baseline
+    one_sided, both_sides = torch.zeros_like(z), torch.zeros_like(z)
+    for weight, y, other, bit in all_votes(log_pi, log_other, P):
+        signals = [
+            sign * (bit - 0.5)
+            - (tau * ratio.gather(-1, answer) if penalty == "sampled" else 0.0)
+            - torch.full_like(z[:, :1], baseline)
+            for sign, answer in ((1, y), (-1, other))
+        ]
+        one_sided += weight * rules.of_votes(log_pi, y, signals[0])
+        both_sides += weight * rules.of_comparisons(log_pi, log_other, y, other, *signals)
+    exact = rules.exact(log_pi, P, log_other, log_mu, tau)
     if penalty == "summed":
-        mean += rules.of_values(log_pi, -tau * ratio)
-    torch.testing.assert_close(mean, rules.exact(log_pi, P, other, log_mu, tau))
+        exact -= rules.of_values(log_pi, -tau * ratio)
+    torch.testing.assert_close(one_sided, exact)
+    torch.testing.assert_close(both_sides, exact)
+
+
+@pytest.mark.parametrize(("mixture", "most"), [(0.0, 0.5), (0.4, 1.0), (1.0, 1.0)])
+def test_a_vote_used_for_both_answers_varies_less(mixture: float, most: float) -> None:
+    z, log_mu, P = drawn(b=1, k=4)
+    log_pi = torch.log_softmax(z, -1)
+    log_other = geometric_mixture(log_pi, log_mu, mixture)
+    mean = rules.exact(log_pi, P, log_other, log_mu, 0.0)
+    variance = {"one": 0.0, "both": 0.0}
+    for weight, y, other, bit in all_votes(log_pi, log_other, P):
+        signal = torch.full_like(z[:, :1], bit - 0.5)
+        one = rules.of_votes(log_pi, y, signal)
+        both = rules.of_comparisons(log_pi, log_other, y, other, signal, -signal)
+        variance["one"] += weight * float((one - mean).square().sum())
+        variance["both"] += weight * float((both - mean).square().sum())
+    assert variance["both"] < most * variance["one"]
+
+
+def test_an_answer_compared_with_itself_says_nothing() -> None:
+    z, log_mu, _ = drawn(b=1, k=4)
+    log_pi, y = torch.log_softmax(z, -1), torch.tensor([[2]])
+    log_other = geometric_mixture(log_pi, log_mu, 0.4)
+    signal = torch.full_like(z[:, :1], 0.5)
+    g = rules.of_comparisons(log_pi, log_other, y, y, signal, -signal)
+    torch.testing.assert_close(g, torch.zeros_like(g))
 
 
 def test_a_hundred_thousand_votes_are_within_three_standard_errors() -> None:
@@ -65,11 +108,18 @@ def test_a_hundred_thousand_votes_are_within_three_standard_errors() -> None:
     y = torch.multinomial(log_pi.exp(), n, replacement=True, generator=luck)
     other = torch.multinomial(log_pi.exp(), n, replacement=True, generator=luck)
     bits = judge.vote(torch.tensor([0]), torch.zeros(1, 1, dtype=z.dtype), y, other, luck)
-    signal = bits - 0.5 - 0.1 * rules.log_ratio(log_pi, log_mu).gather(-1, y)
-    each = (torch.nn.functional.one_hot(y[0], 6) - log_pi.exp()) * signal[0, :, None]
+    ratio = rules.log_ratio(log_pi, log_mu)
+    signals = [
+        sign * (bits - 0.5) - 0.1 * ratio.gather(-1, answer)
+        for sign, answer in ((1, y), (-1, other))
+    ]
+    each = sum(
+        (torch.nn.functional.one_hot(answer[0], 6) - log_pi.exp()) * signal[0, :, None] / 2
+        for answer, signal in zip((y, other), signals, strict=True)
+    )  # the opponent is the policy: both orders are equally probable
     error = each.std(0) / n**0.5
     exact = rules.exact(log_pi, P, log_pi, log_mu, 0.1)[0]
-    found = rules.of_votes(log_pi, y, signal)[0]
+    found = rules.of_comparisons(log_pi, log_pi, y, other, *signals)[0]
     torch.testing.assert_close(found, each.mean(0))
     assert bool(((found - exact).abs() < 3 * error).all())
 
