@@ -121,6 +121,7 @@ def lessons(
         options,
         device,
         steps=-(-len(run.dataset.train) // settings.batch_size),
+        courses=run.objective.courses,
         tables=_tables(run),
         dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
         weights=run.field.parameters,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bridge.config import Config
     from bridge.distributed import Group
     from bridge.headline import Headline
+    from bridge.schedules import Schedule
     from bridge.session import Session
     from nlhf.config import (
         LanguageConfig,
@@ -324,6 +325,7 @@ def session_of(
     *,
     steps: int | None = None,
     in_passing: Callable[[str, int], bool] = lambda table, step: True,
+    courses: Callable[[int], Mapping[str, Schedule]] = lambda steps: {},
     held: bool = True,
     **more: Unpack[SessionOptions],
 ) -> AbstractContextManager[Session]:
@@ -335,7 +337,7 @@ def session_of(
         options: of the command line; `words` replaces this process's command line in the log.
         device: where it computes.
         steps: of one epoch or iteration, if the run may become longer.
-        in_passing: see `bridge.extending.Plan`.
+        in_passing, courses: see `bridge.extending.Plan`.
         held: whether there are held-out data, which the headline can use.
         more: passed on to the session.
     """
@@ -345,9 +347,8 @@ def session_of(
 
     plan = None
     if steps is not None:
-        plan = Plan(
-            settings, steps, options.get("was"), options.get("reschedule", False), in_passing
-        )
+        changed = options.get("was"), options.get("reschedule", False)
+        plan = Plan(settings, steps, *changed, in_passing, courses)
     if "headline" not in more:
         name = click.get_current_context().info_name or ""
         more["headline"] = headline_for(name, more["tables"], () if held else HELD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -27,10 +26,8 @@ from bioplaus.config.network import NetworkConfig
 from bioplaus.fields.leaky import Coordinates
 from bioplaus.solvers import SOLVERS
 from bioplaus_votes.objectives import ALGORITHMS
-from bioplaus_votes.rules import START, weight_at
 from bridge.config import Others, choice, one_of, owned
 from bridge.errors import InputError
-from bridge.schedules import Schedule
 from bridge.usercode import names_code
 
 AUTO = "auto"
@@ -204,11 +201,6 @@ class VotingConfig(EqpropConfig):
         if not self.judge.startswith(VOTES):
             found["smoothing"] = f"with judge={self.judge}; it is read with {VOTES}FILE"
         return found
-
-    def courses(self, steps: int) -> Mapping[str, Schedule]:
-        start = self.tau_start or START * self.tau  # a stream, where it is tau, has one epoch only
-        own = {f"tau_start={start:g}": weight_at(start, self.tau, steps)}
-        return {**super().courses(steps), **(own if start != self.tau else {})}
 
     def outputs(self) -> None:
         """The number of outputs: that of the judge's answers, which the config does not tell."""

@@ -23,6 +23,7 @@ from bioplaus_votes import rules
 from bioplaus_votes.measuring import gradient_cosine, nudged
 from bioplaus_votes.objectives.asking import GEOMETRIES
 from bridge.errors import InputError
+from bridge.schedules import Schedule
 from bridge.seeding import generator
 
 HISTORIES = ("", "p", "b", "pb")
@@ -194,6 +195,16 @@ class KuhnSelfPlay(AbstractObjective):
         names = ("name", "tau", "tau_end", "geometry")
         return {name: getattr(self, name) for name in names}
 
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        if self.tau_end == self.tau:
+            return {}
+        return {f"tau_end={self.tau_end:g}": self._weight(steps)}
+
+    def _weight(self, steps: int) -> Schedule:
+        """tau at update 0, 1, ...; the last of so many has `tau_end`."""
+        last = max(steps - 1, 1)
+        return lambda step: self.tau * (self.tau_end / self.tau) ** min(step / last, 1.0)
+
     def check(self, field: VectorField, dataset: Dataset) -> None:
         if field.n_output != 2 or dataset.input_size != 11:
             raise InputError(
@@ -207,11 +218,11 @@ class KuhnSelfPlay(AbstractObjective):
         self._x = inputs(run.field.dtype).to(run.field.device)
         self._value = torch.zeros(len(INFORMATION), dtype=torch.float64)
         batches = -(-len(run.dataset.train) // run.config.batch_size)
-        self._last = max(run.config.epochs * batches - 1, 1)
+        self._tau = self._weight(run.config.epochs * batches)
         self.cast = self.steps = 0
 
     def estimate(self, run: Pupil, rows: Tensor) -> Step:
-        tau = self.tau * (self.tau_end / self.tau) ** min(self.steps / self._last, 1.0)
+        tau = self._tau(self.steps)
         free = free_phase(run.field, self._x, settling=run.estimator.settling)
         log_pi = torch.log_softmax(free.s[:, run.field.output].double().cpu(), -1)
         run.more.last_inputs = self._x

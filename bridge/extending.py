@@ -9,7 +9,7 @@ over the new length.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from bridge.ranks import TABLE
 from bridge.resuming import checkpoint_folder
 from bridge.runlog import Run
 from bridge.runlog.keeping import kept_step, take_files
+from bridge.schedules import Schedule
 
 EVENT = "extended"
 """Kind of the event that records a new length.
@@ -49,6 +50,7 @@ class Plan:
         was: the config in the log, if its length differs.
         reschedule: continue schedules over the new length even though they ran over the old one.
         in_passing: whether a table records a step whether or not the run ends there.
+        courses: schedules of the run that its config does not know, like `Config.courses`.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class Plan:
     was: Config | None = None
     reschedule: bool = False
     in_passing: Callable[[str, int], bool] = lambda table, step: True
+    courses: Callable[[int], Mapping[str, Schedule]] = lambda steps: {}
 
     @property
     def end(self) -> int:
@@ -75,7 +78,8 @@ class Plan:
                 f"{path}: {key}={now} is no more than it has done, {done / self.steps:g}; "
                 f"give {key} more than that, or start another log"
             )
-        before, after = self.was.courses(was * self.steps), self.config.courses(self.end)
+        before = {**self.was.courses(was * self.steps), **self.courses(was * self.steps)}
+        after = {**self.config.courses(self.end), **self.courses(self.end)}
         # Most likely they differ at the end.
         differs = [
             name

@@ -22,6 +22,7 @@ from bioplaus.training.additions import Additions
 from bioplaus.training.records import ERRORS, StepRecord, Summary, step_type
 from bridge.headline import Headline
 from bridge.optim import Optimizer
+from bridge.schedules import Schedule
 
 
 class Pupil(Protocol):
@@ -78,6 +79,10 @@ class AbstractObjective(ABC):
     @property
     def code(self) -> Mapping[str, Any]:
         """Objects that may be user code, by role; the log records their file and hash."""
+        return {}
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        """The schedules that depend on a run's number of steps, see `bridge.config.Config`."""
         return {}
 
     def check(self, field: VectorField, dataset: Dataset) -> None:

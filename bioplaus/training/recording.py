@@ -125,7 +125,7 @@ class Recording:
                 dataset={"name": run.dataset.name, "sha256": run.dataset.sha256},
                 weights=run.field.parameters,
                 headline=run.objective.headline(run),
-                plan=Plan(config, steps, was, options["reschedule"]),
+                plan=Plan(config, steps, was, options["reschedule"], courses=run.objective.courses),
                 warn=self.history.warnings.append,
             ) as session:
                 self._log = session.log

@@ -27,6 +27,7 @@ from bioplaus_votes.objectives.view import Summary, View
 from bioplaus_votes.solved import Solved, games_of, solve_games
 from bridge.errors import InputError
 from bridge.headline import Headline
+from bridge.schedules import Schedule
 from bridge.seeding import generator
 
 
@@ -116,6 +117,12 @@ class AbstractVoting(AbstractObjective):
     def code(self) -> Mapping[str, Any]:
         function = getattr(self.judge, "function", None)
         return {} if function is None else {"judge": function}
+
+    def courses(self, steps: int) -> Mapping[str, Schedule]:
+        if self.tau_start == self.tau:
+            return {}
+        name = f"tau_start={self.tau_start:g}"
+        return {name: rules.weight_at(self.tau_start, self.tau, steps)}
 
     def check(self, field: VectorField, dataset: Dataset) -> None:
         self.judge = fitting_judge(self.judge, field, dataset, self._symmetrise)

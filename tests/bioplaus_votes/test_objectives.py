@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bioplaus import AsymEP, VectorFieldEP, fit
+from bioplaus import AsymEP, History, VectorFieldEP, fit
 from bioplaus.config import LoopConfig
 from bioplaus.errors import InputError
 from bioplaus.sharding import Shards
@@ -68,6 +68,24 @@ def test_the_weight_of_the_reference_falls_to_tau_halfway() -> None:
     assert found[5] == pytest.approx(0.1**0.5)
     assert found[10:] == pytest.approx([0.1] * 11)
     assert all(a / b == pytest.approx(10**0.1) for a, b in itertools.pairwise(found[:11]))
+
+
+def test_more_epochs_that_would_change_the_weight_of_the_reference_are_refused(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run.h5"
+
+    def trained(epochs: int, start: float, **options: Any) -> History:
+        objective = NashMD(cyclic(5), tau=0.05, tau_start=start)
+        given = {"objective": objective, "out": out, "schedule": "constant", "batch_size": 4}
+        return fit(zoo.field(), zoo.contexts(), epochs=epochs, **given, **options)
+
+    trained(1, 0.5)
+    with pytest.raises(InputError, match=r"tau_start=0\.5 depends on .* reschedule=True"):
+        trained(2, 0.5, resume=True)
+    assert [row.epoch for row in trained(2, 0.5, resume=True, reschedule=True).rows] == [1, 2]
+    trained(1, 0.05, overwrite=True)
+    assert [row.epoch for row in trained(2, 0.05, resume=True).rows] == [1, 2]
 
 
 def test_the_weight_of_the_reference_is_that_of_the_update() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import numpy as np
 import pyspiel
 import pytest
 import torch
@@ -146,6 +148,18 @@ def _run(net: LeakyField) -> object:
     run = SimpleNamespace(field=net, estimator=AsymEP(settling=zoo.GOOD))
     run.config = SimpleNamespace(seed=0, epochs=1, batch_size=1)
     return run
+
+
+def test_tau_goes_to_its_end_in_the_steps_of_the_run(tmp_path: Path) -> None:
+    objective = KuhnSelfPlay(tau=0.1, tau_end=0.001)
+    (course,) = objective.courses(5).values()
+    assert [course(step) for step in range(5)] == pytest.approx(10.0 ** np.arange(-1, -3.5, -0.5))
+    net, data = LeakyField([11, 8, 2], "tanh", feedback_gain=0.5), objective.dataset(40)
+    given = {"objective": objective, "batch_size": 20, "schedule": "constant"}
+    given |= {"out": tmp_path / "run.h5"}
+    fit(net, data, epochs=1, **given)
+    with pytest.raises(InputError, match=r"tau_end=0\.001 depends on"):
+        fit(net, data, epochs=2, resume=True, **given)
 
 
 def test_a_field_of_another_size_is_refused() -> None:
