@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-START = 10
+START = 5
 """Weight of the reference at the first update, in units of tau, unless it is given."""
 
 

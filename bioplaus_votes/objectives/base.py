@@ -69,7 +69,7 @@ class AbstractVoting(AbstractObjective):
                 `judge_of_function`. Contexts are the labels of the data.
             tau: weight of the KL to the reference, > 0.
             tau_start: the weight at the first update, > 0; it falls geometrically and reaches tau
-                halfway. None means ten times tau, and tau itself for a stream.
+                halfway. None means five times tau, and tau itself for a stream.
             reference: mu, probabilities [K] or [C, K]; uniform if None.
             votes: number of votes per row and update; 0 uses the exact direction.
             baseline: baseline of votes: none, leave-one-out or learned. None means leave-one-out
