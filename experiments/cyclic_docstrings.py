@@ -118,7 +118,6 @@ def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
         "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
         "generation": {"max_new_tokens": LENGTH},
         "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5, "schedule": "cosine"},
-        "precision": "bfloat16",
         "seed": seed,
     }
     three = {"opponents": 3}
@@ -144,9 +143,8 @@ def answer(folder: Path, spec: Path, prompts: Sequence[str], device: str) -> lis
     path = spec.with_name(spec.name + ".answers.json")
     if not path.is_file():
         g = torch.Generator().manual_seed(0)
-        options = {"dtype": torch.bfloat16}
         given = (str(spec), prompts, Sampling(LENGTH), g)
-        (found,) = answers_of(*given, batch_size=16, device=device, options=options)
+        (found,) = answers_of(*given, batch_size=16, device=device)
         path.write_text(json.dumps(found), "utf-8")
     return json.loads(path.read_text("utf-8"))
 

@@ -75,8 +75,6 @@ def configs(folder: Path, steps: int) -> dict[str, LanguageConfig]:
         "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
         "generation": {"max_new_tokens": LENGTH},
         "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
-        # half as many tokens to read for each sampled token
-        "precision": "bfloat16",
     }
     found = {f"nash-md {w:g}": {**common, "tau": 0.02, "mixture": w} for w in MIXTURES}
     # the slope of P is at most a quarter of the reward's: four times the tau is the same trade-off
@@ -140,7 +138,6 @@ def answer(
             draws=draws,
             batch_size=16,
             device=device,
-            options={"dtype": torch.bfloat16},
         )
         _write(path, found)
 
@@ -249,7 +246,6 @@ def _warm_start(out: Path, model: str, threads: int, device: str) -> None:
             optimizer__learning_rate=1e-3,
             optimizer__schedule="cosine",
             optimizer__warmup_steps=4,
-            mixed_precision="true",
         )
         command = [sys.executable, str(CLI), "warm-start", "--model", str(place(out, model))]
         command += ["--examples", str(out / "examples.jsonl"), *chosen, "--quiet", "--overwrite"]
