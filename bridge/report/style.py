@@ -131,7 +131,9 @@ def tick(axis: Axis, values: NDArray[np.float64]) -> None:
         axis.set_major_locator(FixedLocator(values.tolist()))
     elif not logarithmic:
         whole = len(values) > 0 and bool((values == np.round(values)).all())
-        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole))
+        wide = axis.axis_name == "x" and len(plain(high)) > 5  # labels such as 10,000
+        count, steps = (4, [1, 2, 4, 5, 10]) if wide else (6, [1, 2, 5, 10])
+        axis.set_major_locator(MaxNLocator(count, steps=steps, integer=whole))
     else:
         decades = math.log10(high / low)
         if decades < 0.8:
