@@ -19,7 +19,8 @@ from typing import Any
 import click
 import torch
 
-from bioplaus import History, LeakyField, Settling, fit
+from bioplaus import AsymEP, History, LeakyField, Settling, fit
+from bioplaus_votes.config import SLOW_FEEDBACK
 from bioplaus_votes.languages import LanguageNash, rhyme
 from bioplaus_votes.measuring import policy_of
 from bioplaus_votes.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
@@ -63,16 +64,8 @@ def _run(name: str, seed: int, device: str) -> dict[str, Any]:
 def _command(arguments: list[str], seed: int, device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, str(CLI), "eqprop-nash", *arguments, "--seed", str(seed)]
-        words += [
-            "--device",
-            device,
-            "--threads",
-            "1",
-            "--json",
-            "--quiet",
-            "--out",
-            str(Path(folder) / "run.h5"),
-        ]
+        words += ["--device", device, "--threads", "1", "--json", "--quiet"]
+        words += ["--out", str(Path(folder) / "run.h5")]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -80,8 +73,7 @@ def _command(arguments: list[str], seed: int, device: str) -> dict[str, Any]:
 def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
     """Learn a language: one vote for each of 300 texts per update."""
     objective = LanguageNash(rhyme(V, L), tau=0.05, mixture=0.1)
-    sizes = [objective.sight.size, 64, V]
-    net = LeakyField(sizes, "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
+    net = _network([objective.sight.size, 64, V], seed)
     history = _learned(net, objective, updates, batch_size=300, learning_rate=0.01, seed=seed)
     bound = objective.solved.bound
     return {**_last(history), "equilibrium_exploitability": bound}
@@ -90,13 +82,18 @@ def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
 def poker(seed: int, updates: int = 12_000) -> dict[str, Any]:
     """Learn poker by self-play: 6,000 hands per update, one bit for each."""
     objective = KuhnSelfPlay(tau=0.1, tau_end=0.005, geometry="natural")
-    net = LeakyField([11, 32, 2], "tanh", feedback_gain=0.5, generator=generator(seed, "weights"))
+    net = _network([11, 32, 2], seed)
     history = _learned(
         net, objective, updates, batch_size=6000, learning_rate=0.03, seed=seed, optimizer="sgd"
     )
     even = torch.full((1, 2), 0.5).log()
     bet = policy_of(net, inputs(), even, SETTLING)[:, 1].double().exp()
     return {**_last(history), "exploitability": exploitability(bet), "open_spiel": _spiel(bet)}
+
+
+def _network(sizes: list[int], seed: int) -> LeakyField:
+    """A network with the weak feedback of `eqprop-nash`."""
+    return LeakyField(sizes, "tanh", feedback_gain=0.2, generator=generator(seed, "weights"))
 
 
 def _learned(
@@ -118,7 +115,8 @@ def _learned(
         batch_size=batch_size,
         learning_rate=learning_rate,
         optimizer=optimizer,
-        settling=SETTLING,
+        estimator=AsymEP(beta=0.2, settling=SETTLING),
+        rates=SLOW_FEEDBACK,
         seed=seed,
     )
 
