@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bridge.report.style import plain
+
 _TICKS = 5
 # Limits whose difference and margins are still finite numbers.
 _FAR, _NEAR = 4e307, 1e-300
@@ -83,8 +85,7 @@ def _logarithmic(low: float, high: float) -> Scale:
     every = max(1, math.ceil((top - bottom) / (_TICKS + 1)))
     powers = range(bottom, top + 1, every)
     ticks = tuple(10.0**power for power in powers)
-    texts = tuple(f"1e{power}" for power in powers)
-    return Scale(10.0**bottom, 10.0**top, True, ticks, texts)
+    return Scale(10.0**bottom, 10.0**top, True, ticks, tuple(map(plain, ticks)))
 
 
 def _nice(step: float) -> float:
@@ -98,4 +99,4 @@ def _text(tick: float, step: float) -> str:
     if largest >= 1e6 or step < 1e-4:
         return f"{tick:.3g}" if tick else "0"
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{tick:.{digits}f}" if tick else "0"
+    return f"{tick:,.{digits}f}" if tick else "0"
