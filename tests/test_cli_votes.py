@@ -63,7 +63,7 @@ def test_more_epochs_that_would_change_the_weight_of_the_reference_are_refused(
     constant = ["--set", "optimizer.schedule=constant"]
     assert call(*FEW, *constant, "--epochs", "1", "--quiet", "--out", out).exit_code == 0
     again = call("--resume", "--epochs", "2", "--quiet", "--out", out)
-    assert refused(again, "tau_start=0.5", "--reschedule")
+    assert refused(again, "tau_start=0.25", "--reschedule")
 
 
 @pytest.mark.slow

@@ -64,10 +64,10 @@ def test_the_weight_of_the_reference_falls_to_tau_halfway() -> None:
     for steps in range(21):  # of 20 updates
         run.optimizer.steps = steps
         found.append(objective.tau_at(run))
-    assert found[0] == pytest.approx(1.0)
-    assert found[5] == pytest.approx(0.1**0.5)
+    assert found[0] == pytest.approx(0.5)
+    assert found[5] == pytest.approx(0.05**0.5)
     assert found[10:] == pytest.approx([0.1] * 11)
-    assert all(a / b == pytest.approx(10**0.1) for a, b in itertools.pairwise(found[:11]))
+    assert all(a / b == pytest.approx(5**0.1) for a, b in itertools.pairwise(found[:11]))
 
 
 def test_more_epochs_that_would_change_the_weight_of_the_reference_are_refused(
