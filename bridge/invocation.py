@@ -44,6 +44,13 @@ def without_program(words: Sequence[str]) -> list[str]:
     return list(words[2 if ours else 1 :])
 
 
+def is_program(words: Sequence[str]) -> bool:
+    """Whether the words of a command line call this program, and not a user's own script."""
+    program = words[: len(words) - len(without_program(words))]
+    name = Path(program[-1])
+    return name.name in (_CHECKOUTS, NAME) or name.stem == NAME
+
+
 def _started() -> list[str] | None:
     """The words that started this program; None if another program started the process."""
     path = Path(sys.argv[0])

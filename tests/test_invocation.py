@@ -72,6 +72,7 @@ def test_a_script_of_the_users_stands_in_its_own_logs(monkeypatch: pytest.Monkey
         ("python -m bioplaus --help rank", "rank"),
         ("python train.py 3", "train.py"),
         ("train.py", "train.py"),
+        ("runs/train.py --rate 0.1 --out x.h5", "train.py"),
         ("", ""),
     ],
 )

@@ -11,6 +11,7 @@ import re
 import shlex
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.headline import Headline
-from bridge.invocation import without_program
+from bridge.invocation import is_program, without_program
 from bridge.runlog import guard, superblock
 from bridge.runlog.facts import Figures, Summary, TableFigures, summary_from_json
 
@@ -30,15 +31,18 @@ _PLACE = re.compile(rb"summary at (\d{20}), (\d{12}) bytes, CRC-32 ([0-9a-f]{8})
 
 
 def command_of(command_line: str) -> str:
-    """Give the command's name, the first word after the program that is not an option."""
+    """Give the command's name: this program's command, or the name of a user's own script."""
     try:
         words = shlex.split(command_line)
     except ValueError:
         # An unclosed quote.
         words = command_line.split()
-    return next(
-        (w for w in without_program(words) if not w.startswith("-")), words[0] if words else ""
-    )
+    if not words:
+        return ""
+    if not is_program(words):
+        run = words[:1] == ["python"] and len(words) > 1 and not words[1].startswith("-")
+        return Path(words[run]).name
+    return next((w for w in without_program(words) if not w.startswith("-")), words[0])
 
 
 def note_of(events: Sequence[Mapping[str, Any]]) -> str:
