@@ -121,6 +121,7 @@ def tick(axis: Axis, values: NDArray[np.float64]) -> None:
         axis: its scale and limits must be set already.
         values: the measured positions, if the axis has such.
     """
+    from matplotlib.axis import XAxis
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     logarithmic = axis.get_scale() == "log"
@@ -131,7 +132,7 @@ def tick(axis: Axis, values: NDArray[np.float64]) -> None:
         axis.set_major_locator(FixedLocator(values.tolist()))
     elif not logarithmic:
         whole = len(values) > 0 and bool((values == np.round(values)).all())
-        wide = axis.axis_name == "x" and len(plain(high)) > 5  # labels such as 10,000
+        wide = isinstance(axis, XAxis) and len(plain(high)) > 5  # labels such as 10,000
         count, steps = (4, [1, 2, 4, 5, 10]) if wide else (6, [1, 2, 5, 10])
         axis.set_major_locator(MaxNLocator(count, steps=steps, integer=whole))
     else:
