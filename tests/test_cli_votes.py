@@ -43,6 +43,7 @@ def test_prints_one_json_object_and_leaves_a_log(tmp_path: Path) -> None:
     assert said["uniform_exploitability"] == pytest.approx(0.31)
     run = read_run(out)
     assert run.status == "finished"
+    assert json.loads(run.meta["headline"])["metric"] == "epochs/exploitability"
     epochs = run.table("epochs")
     assert epochs["exploitability"][-1] == said["exploitability"]
     assert list(epochs["votes"]) == [240.0, 480.0]

@@ -217,7 +217,7 @@ class AbstractVoting(AbstractObjective):
         return found
 
     def headline(self, run: Pupil) -> Headline | None:
-        if self.solved is not None:
+        if self.judge.has_table:  # a log is opened before the games are solved
             return super().headline(run)
         return Headline(metric="epochs/win_rate", better="higher", over="epoch")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,7 +157,7 @@ def test_rlhf_fits_its_reward_to_votes_where_there_are_some() -> None:
     assert float((few - exact).abs().max()) < 0.02
 
 
-def test_a_judge_that_can_only_be_asked_teaches_too() -> None:
+def test_a_judge_that_can_only_be_asked_teaches_too(tmp_path: Path) -> None:
     P = cyclic(5).P
 
     def ask(context: Any, first: Any, second: Any, generator: Any = None) -> Any:
@@ -164,7 +165,9 @@ def test_a_judge_that_can_only_be_asked_teaches_too() -> None:
 
     judge = VoteJudge(ask, tuple("abcde"), tuple("01234"))
     net = zoo.field()
-    history = fit(net, MANY, objective=NashMD(judge, votes=4), epochs=2, **FAST)
+    out = tmp_path / "run.h5"
+    history = fit(net, MANY, objective=NashMD(judge, votes=4), epochs=2, out=out, **FAST)
+    assert json.loads(read_run(out).meta["headline"])["metric"] == "epochs/win_rate"
     assert history.rows[-1].exploitability != history.rows[-1].exploitability  # not known: NaN
     pi = Policy(net).log_prob(zoo.contexts().test.inputs).exp()
     for c in range(5):
