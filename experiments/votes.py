@@ -3,9 +3,10 @@
     python -m experiments.votes [--out FOLDER] [--seeds N] [--epochs N] [--only NAME ...]
 
 The cyclic game, tau 0.05, 784-128-64-10 with feedback at 90 degrees; 5 to 15 minutes per run on one
-thread. `backprop` is the adjoint gradient through the same network; `asym-ep-1` uses one vote per
-image and epoch. Prints the table of the docs, with the exact values of the game, certified by the
-oracle, and plots test exploitability over epochs.
+thread. `backprop` is the adjoint gradient through the same network. Names ending in -1 use one vote
+per image and epoch; `rlhf-10` fits its rewards to ten votes per image, cast before the run. Prints
+the table of the docs, with the exact values of the game, certified by the oracle, and plots test
+exploitability, of exact directions over epochs and of votes over their number.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ RUNS: dict[str, list[str]] = {
     "asym-ep": [],
     "vector-field": ["--estimator", "vector-field"],
     "backprop": ["--estimator", "implicit"],
+    "rlhf": ["--algorithm", "rlhf"],
     "asym-ep-1": ["--votes", "1"],
     "vector-field-1": ["--estimator", "vector-field", "--votes", "1"],
-    "rlhf": ["--algorithm", "rlhf"],
+    "backprop-1": ["--estimator", "implicit", "--votes", "1"],
+    "rlhf-10": ["--algorithm", "rlhf", "--votes", "10"],
 }
 
 
@@ -63,8 +66,20 @@ def main(
     click.echo(markdown([*header, "cosine", "votes an image", "finished"], rows))
     known = next(run for mine in ended.values() for run in mine)
     click.echo(f"\nthe game: {_bounds(known)}")
-    draw_panels(figure, [_panel(ended, known)], caption=caption_of_runs(seeds))
+    panels = [
+        _panel(
+            "Exact directions", "epoch", {n: r for n, r in ended.items() if not _voted(n)}, known
+        ),
+        _panel("Votes", "thousand votes", {n: r for n, r in ended.items() if _voted(n)}, known),
+    ]
+    drawn = [panel for panel in panels if panel.lines]
+    note = "; rlhf-10 casts all 600,000 votes before the run" if "rlhf-10" in names else ""
+    draw_panels(figure, drawn, caption=caption_of_runs(seeds) + note)
     click.echo(f"figure: {figure}")
+
+
+def _voted(name: str) -> bool:
+    return name.endswith(("-1", "-10"))
 
 
 def _cells(runs: list[Run], seeds: int) -> list[str]:
@@ -98,21 +113,24 @@ def _bounds(run: Run) -> str:
     return f"{', '.join(bounds)}; KL of the computed equilibrium at most {worst:.1g} in any context"
 
 
-def _panel(ended: dict[str, list[Run]], known: Run) -> Panel:
+def _panel(title: str, x_label: str, ended: dict[str, list[Run]], known: Run) -> Panel:
+    """The exploitability of each rule over epochs or, if it learns from votes, over thousands."""
     lines = []
-    for name, runs in ended.items():
+    for number, (name, runs) in enumerate(ended.items()):
         if runs:
-            columns = [run.table("epochs")["exploitability"] for run in runs]
-            lines.append(over_runs(name, runs[0].table("epochs")["epoch"], columns))
+            tables = [run.table("epochs") for run in runs]
+            x = tables[0]["epoch"] * (60 if _voted(name) else 1)
+            columns = [table["exploitability"] for table in tables]
+            lines.append(over_runs(name, x, columns, number))
     exact = [
         (_summary(known)[f"{n}_exploitability"], f"{n}, exact") for n in ("equilibrium", "rlhf")
     ]
     return Panel(
-        "Answers to test images",
-        "epoch (an epoch of -1 is a vote an image)",
+        title,
+        x_label,
         lines,
         logarithmic=True,
-        y_label="exploitability",
+        y_label="exploitability on test images",
         references=exact,
     )
 
