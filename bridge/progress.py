@@ -23,7 +23,7 @@ class Progress:
     ) -> None:
         """Start at zero.
 
-        show: receives the units done and a text of the newest values; None shows nothing.
+        Args:
             show: takes the units done and a text of the newest values; None shows nothing.
             period: seconds between two calls of `show`.
             clock: returns the time in seconds.

@@ -7,10 +7,11 @@ preference is the mean of three raters. Each measures how short an answer is, ho
 the style of PEP 257, and how much of the author's summary it contains, relative to one another.
 They rank these as (short, content, style), (content, style, short), (style, short, content), so
 that a majority prefers short to content, content to style and style to short. Trained are Nash-MD
-at six mixture weights, Nash-EMA, and RLHF on the mean of the raters' utilities, with three seeds
+at five mixture weights, Nash-EMA, and RLHF on the mean of the raters' utilities, with three seeds
 each. All answer the docstrings of held-out packages. Prints win rates against RLHF with 95 %
 intervals by resampling prompts and seeds, and whether the win rate as a function of the mixture
 weight has a single interior peak, as Munos et al. report. Existing results in FOLDER are reused.
+`runs watch FOLDER` shows the runs while they train.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bridge import open_run
+from bridge.disk import replace_file
+from bridge.progress import progress
 from bridge.report.panels import Line, Panel, draw_panels
-from experiments.docstrings import LENGTH, place
+from experiments.docstrings import LENGTH, place, workers, write_examples
 from experiments.jobs import CLI, device_option, markdown, settings
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import docstrings, reference
@@ -41,9 +46,9 @@ from nlhf.language.prompts import Prompt
 from nlhf.language.saving import save_policy
 from nlhf.language.similarity import rouge_1, words
 from nlhf.language.tournament import answers_of
-from nlhf.training import build_language, train_language
+from nlhf.training import LanguageRecord, build_language, train_language
 
-WEIGHTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0)
 RLHF, EMA, WARM = "rlhf", "nash-ema", "warm start"
 RATERS = "experiments.cyclic_docstrings:raters"
 TASTES = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 0.0]], dtype=torch.float64)
@@ -130,23 +135,42 @@ def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
 
 
 def train(folder: Path, name: str, steps: int, seed: int, device: str) -> None:
-    """Train one policy."""
+    """Train one policy, with a log beside it."""
     target = _place(folder, name, seed)
-    if not target.is_dir():
-        run = build_language(configs(folder, steps, seed)[name], device)
-        train_language(run, on_record=lambda record: None)
-        save_policy(run.policy, target, {"algorithm": name, "steps": steps, "seed": seed})
+    if target.is_dir():
+        return
+    config = configs(folder, steps, seed)[name]
+    run = build_language(config, device)
+    with open_run(
+        target.with_name(target.name + ".h5"),
+        tables={"metrics": LanguageRecord},
+        config=config,
+        seed=seed,
+        overwrite=True,
+        command=sys.argv,
+        dataset=run.source,
+    ) as log:
+        train_language(run, on_record=lambda record: log.log("metrics", record))
+    save_policy(run.policy, target, {"algorithm": name, "steps": steps, "seed": seed})
 
 
-def answer(folder: Path, spec: Path, prompts: Sequence[str], device: str) -> list[str]:
+def answer(spec: Path, prompts: Sequence[str], device: str) -> list[str]:
     """Sample a policy's answers, with the same random numbers for all policies."""
     path = spec.with_name(spec.name + ".answers.json")
     if not path.is_file():
         g = torch.Generator().manual_seed(0)
         given = (str(spec), prompts, Sampling(LENGTH), g)
         (found,) = answers_of(*given, batch_size=16, device=device)
-        path.write_text(json.dumps(found), "utf-8")
+        replace_file(path, json.dumps(found).encode())
     return json.loads(path.read_text("utf-8"))
+
+
+def train_and_answer(
+    folder: Path, name: str, steps: int, seed: int, prompts: Sequence[str], device: str
+) -> list[str]:
+    """Train one policy, and let it answer."""
+    train(folder, name, steps, seed, device)
+    return answer(_place(folder, name, seed), prompts, device)
 
 
 def _place(folder: Path, name: str, seed: int) -> Path:
@@ -204,7 +228,7 @@ def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cyclic-docstrings"))
 @click.option("--model", default="smollm2")
 @click.option("--processes", type=int, default=2)
-@click.option("--steps", type=int, default=300)
+@click.option("--steps", type=int, default=80)
 @click.option("--seeds", type=int, default=3)
 @click.option("--examples", type=int, default=320, help="Of the warm start.")
 @click.option("--held-out", type=int, default=195)
@@ -221,42 +245,61 @@ def main(
     device: str,
     figure: Path,
 ) -> None:
-    from experiments.docstrings import _lines, _pool
-
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     items = sorted(docstrings(), key=lambda item: len(item.prompt))
     learn = [item for item in items if not item.held_out]
     tried = [item.prompt for item in items if item.held_out][:held_out]
-    _lines(out / "prompts.jsonl", learn[: 2 * steps])
-    _lines(out / "examples.jsonl", learn[-examples:])
+    count = 2 * steps  # prompts of a run, each used once
+    write_examples(out / "prompts.jsonl", learn[:count])
+    write_examples(out / "examples.jsonl", learn[count : count + examples])
     _warm(out, model, processes, device)
+    texts = _texts(out, steps, seeds, tried, processes, device)
+    found = {other: compare(texts, tried, other) for other in (WARM, RLHF)}
+    click.echo(_table(texts, found, tried))
+    click.echo("\n" + shape(found[RLHF]))
+    _draw(found[RLHF], figure)
+    click.echo(f"figure: {figure}\nminutes: {(time.perf_counter() - began) / 60:.1f}")
+
+
+def _texts(
+    out: Path, steps: int, seeds: int, tried: Sequence[str], processes: int, device: str
+) -> dict[str, list[list[str]]]:
+    """The answers of each seed of each policy; trains those that are not there."""
     names = list(configs(out, steps, 0))
-    with _pool(processes) as pool:
-        runs = [pool.submit(train, out, n, steps, s, device) for s in range(seeds) for n in names]
-        for future in runs:
+    click.echo(f"runs: {out}", err=True)
+    bar = progress(1 + seeds * len(names), "policies", quiet=False)
+    with workers(processes) as pool, bar as shown:
+        first = pool.submit(answer, place(out, WARM), tried, device)
+        given = {
+            (name, seed): pool.submit(train_and_answer, out, name, steps, seed, tried, device)
+            for seed in range(seeds)
+            for name in names
+        }
+        for future in as_completed([first, *given.values()]):
             future.result()
-    trained = time.perf_counter()
-    texts = {WARM: [answer(out, place(out, WARM), tried, device)]}
-    for name in names:
-        texts[name] = [answer(out, _place(out, name, k), tried, device) for k in range(seeds)]
-    rows, found = [], {other: compare(texts, tried, other) for other in (WARM, RLHF)}
-    for name, runs_of in texts.items():
-        spread = features(tried * len(runs_of), list(itertools.chain(*runs_of))).mean(0).tolist()
+            shown.advance()
+    own = {name: [given[name, seed].result() for seed in range(seeds)] for name in names}
+    return {WARM: [first.result()], **own}
+
+
+def _table(
+    texts: dict[str, list[list[str]]],
+    found: dict[str, dict[str, tuple[float, np.ndarray]]],
+    tried: Sequence[str],
+) -> str:
+    rows = []
+    for name, runs in texts.items():
         cells = [name]
         for other in (WARM, RLHF):
             mean, drawn = found[other][name]
             low, high = np.percentile(drawn, [2.5, 97.5])
             cells.append("" if name == other else f"{mean:.3f} [{low:.3f}, {high:.3f}]")
-        rows.append(cells + [f"{value:.2f}" for value in spread])
+        shares = features(list(tried) * len(runs), list(itertools.chain(*runs))).mean(0).tolist()
+        rows.append(cells + [f"{value:.2f}" for value in shares])
     header = ["policy", "P against the warm start", "P against rlhf", "short", "style", "content"]
-    click.echo(markdown(header, rows))
-    click.echo("\n" + shape(found[RLHF]))
-    _draw(found[RLHF], figure)
-    ended = time.perf_counter()
-    click.echo(f"figure: {figure}\nminutes: {(trained - began) / 60:.1f} to train, "
-               f"{(ended - trained) / 60:.1f} to answer and judge")  # fmt: skip
+    return markdown(header, rows)
 
 
 def _draw(found: dict[str, tuple[float, np.ndarray]], figure: Path) -> None:

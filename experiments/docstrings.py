@@ -150,7 +150,8 @@ def _read(folder: Path, name: str, part: str) -> Any:
     return json.loads(place(folder, name, f".{part}.json").read_text("utf-8"))
 
 
-def _pool(processes: int) -> Executor:
+def workers(processes: int) -> Executor:
+    """A pool of processes with one thread each; a single one stays in this process."""
     if processes == 1:
         return ThreadPoolExecutor(1)
     spawn = multiprocessing.get_context("spawn")
@@ -184,9 +185,9 @@ def main(
     test = [item for item in items if item.held_out][:held_out]
     count = 2 * steps  # prompts of a run, each used once
     train_prompts, test_prompts = [i.prompt for i in learn[:count]], [i.prompt for i in test]
-    _lines(out / "prompts.jsonl", learn[:count])
-    _lines(out / "examples.jsonl", learn[count : count + examples])
-    _lines(out / "test.jsonl", test[:64])
+    write_examples(out / "prompts.jsonl", learn[:count])
+    write_examples(out / "examples.jsonl", learn[count : count + examples])
+    write_examples(out / "test.jsonl", test[:64])
     if not place(out, model).is_dir():  # unpacking 4-bit weights takes longer than reading them
         save_policy(load_policy(model, reference=False), place(out, model), {"algorithm": "none"})
     clock["model unpacked"] = time.perf_counter()
@@ -194,7 +195,7 @@ def main(
     clock["warm start"] = time.perf_counter()
     names = list(configs(out, steps))
     policies = [model, WARM, *names]
-    with _pool(processes) as pool:
+    with workers(processes) as pool:
         runs = {name: pool.submit(train, out, name, steps, device) for name in names}
         rest = [pool.submit(answer, out, WARM, train_prompts, 2, "asked", device)]
         given = (test_prompts, 1, "test", device)
@@ -232,7 +233,7 @@ def _then(
     return after
 
 
-def _lines(path: Path, items: Sequence[Summarised]) -> None:
+def write_examples(path: Path, items: Sequence[Summarised]) -> None:
     rows = [{"prompt": item.prompt, "completion": item.summary} for item in items]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
