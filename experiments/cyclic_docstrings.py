@@ -36,8 +36,8 @@ from bridge import open_run
 from bridge.disk import replace_file
 from bridge.progress import progress
 from bridge.report.panels import Line, Panel, draw_panels
-from experiments.docstrings import LENGTH, place, workers, write_examples
-from experiments.jobs import CLI, device_option, markdown, settings
+from experiments.docstrings import LENGTH, place, write_examples
+from experiments.jobs import CLI, device_option, markdown, settings, workers
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import docstrings, reference
 from nlhf.language.decoding import Sampling

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from torch import Tensor
 from bridge import open_run
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import read_run
-from experiments.jobs import CLI, device_option, markdown, settings
+from experiments.jobs import CLI, device_option, markdown, settings, workers
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import TEMPERATURE, Summarised, docstrings, readers, reference
 from nlhf.language.decoding import Sampling
@@ -148,14 +147,6 @@ def _write(path: Path, content: object) -> None:
 
 def _read(folder: Path, name: str, part: str) -> Any:
     return json.loads(place(folder, name, f".{part}.json").read_text("utf-8"))
-
-
-def workers(processes: int) -> Executor:
-    """A pool of processes with one thread each; a single one stays in this process."""
-    if processes == 1:
-        return ThreadPoolExecutor(1)
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,))
 
 
 @click.command(help=__doc__)

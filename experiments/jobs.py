@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def run_all(
 
     with progress(len(jobs), "runs", quiet=False) as bar, ThreadPoolExecutor(processes) as pool:
         return dict(zip(jobs, pool.map(run, jobs), strict=True))
+
+
+def workers(processes: int) -> Executor:
+    """A pool of processes with one thread each; a single one stays in this process."""
+    import torch
+
+    if processes == 1:
+        return ThreadPoolExecutor(1)
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,))
 
 
 def _ended(path: Path) -> bool:

@@ -1,10 +1,11 @@
 """Learning from votes beyond images: real votes, 43 bots, languages, Kuhn poker.
 
-    python -m experiments.votes_elsewhere [NAME ...] [--seeds N] [--device NAME]
+    python -m experiments.votes_elsewhere [NAME ...] [--seeds N] [--processes N] [--out FOLDER]
 
 NAME is sound-quality, roshambo, poker, or a language V,L such as 4,4; without any, all are run.
-Prints one line per run. Poker is evaluated by OpenSpiel, if that is installed. Languages and poker
-stay on the CPU: their votes are drawn there, and their networks are small.
+Prints a table of all runs. Existing results in FOLDER are reused, and interrupted runs continued.
+Poker is evaluated by OpenSpiel, if that is installed. Languages and poker stay on the CPU: their
+votes are drawn there, and their networks are small.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from bioplaus import AsymEP, History, LeakyField, Settling, fit
@@ -24,8 +26,11 @@ from bioplaus_votes.config import SLOW_FEEDBACK
 from bioplaus_votes.languages import LanguageNash, rhyme
 from bioplaus_votes.measuring import policy_of
 from bioplaus_votes.poker import INFORMATION, KuhnSelfPlay, exploitability, inputs
+from bridge.disk import replace_file
+from bridge.progress import progress
+from bridge.runlog import read_run
 from bridge.seeding import generator
-from experiments.jobs import CLI, device_option, settings
+from experiments.jobs import CLI, device_option, markdown, settings, workers
 
 SETTLING = Settling(tolerance=1e-4, free_steps=200, nudged_steps=100, verify=False)
 SOUND = [
@@ -38,53 +43,101 @@ ROSHAMBO = [
     *settings(mixture=0, tau=0.01, optimizer__learning_rate=0.01, log_every=100),
     *settings(check_rows=1, geometry="natural"),
 ]
+EPOCHS = 12
 NAMES = ("sound-quality", "roshambo", "poker", "4,4", "5,4", "4,6", "8,4")
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
-@click.option("--seeds", type=int, default=1)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/votes-elsewhere"))
+@click.option("--processes", type=int, default=1)
+@click.option("--seeds", type=int, default=3)
 @device_option
-def main(names: tuple[str, ...], seeds: int, device: str) -> None:
+def main(names: tuple[str, ...], out: Path, processes: int, seeds: int, device: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    click.echo(f"runs: {out}", err=True)
     torch.set_num_threads(1)
-    for name in names or NAMES:
-        for seed in range(seeds):
-            click.echo(f"{name}, seed {seed}: {json.dumps(_run(name, seed, device))}")
+    names = names or NAMES
+    bar = progress(len(names) * seeds, "runs", quiet=False)
+    with workers(processes) as pool, bar as shown:
+        runs = {
+            name: [pool.submit(_result, out, name, seed, device) for seed in range(seeds)]
+            for name in names
+        }
+        for future in as_completed(each for mine in runs.values() for each in mine):
+            future.result()
+            shown.advance()
+    rows = [_cells(name, [future.result() for future in mine]) for name, mine in runs.items()]
+    header = ["run", "exploitability of each seed", "mean", "of the equilibrium"]
+    header += ["KL to the equilibrium", "cosine", "votes", "by OpenSpiel"]
+    click.echo(markdown(header, rows))
 
 
-def _run(name: str, seed: int, device: str) -> dict[str, Any]:
+def _cells(name: str, found: list[dict[str, Any]]) -> list[str]:
+    def mean(key: str, digits: int) -> str:
+        values = [each[key] for each in found if each.get(key) is not None]
+        return f"{np.mean(values):.{digits}f}" if values else ""
+
+    return [
+        name,
+        ", ".join(f"{each['exploitability']:.4f}" for each in found),
+        mean("exploitability", 4),
+        mean("equilibrium_exploitability", 4),
+        mean("kl_to_equilibrium", 4),
+        mean("gradient_cosine", 4),
+        f"{found[0]['votes']:,.0f}" if found[0].get("votes") else "exact",
+        mean("open_spiel", 4),
+    ]
+
+
+def _result(out: Path, name: str, seed: int, device: str) -> dict[str, Any]:
+    """A run's result, of an earlier call if there is one."""
+    log = out / f"{name.replace(',', '-')}-seed-{seed}.h5"
+    path = log.with_suffix(".json")
+    if not path.is_file():
+        replace_file(path, json.dumps(_run(name, seed, device, log)).encode())
+    return json.loads(path.read_text("utf-8"))
+
+
+def _run(name: str, seed: int, device: str, log: Path) -> dict[str, Any]:
     if name == "poker":
-        return poker(seed)
+        return poker(seed, log)
     if name in ("sound-quality", "roshambo"):
-        return _command(SOUND if name == "sound-quality" else ROSHAMBO, seed, device)
+        return _command(SOUND if name == "sound-quality" else ROSHAMBO, seed, device, log)
     V, L = (int(part) for part in name.split(","))
-    return language(V, L, seed)
+    return language(V, L, seed, log)
 
 
-def _command(arguments: list[str], seed: int, device: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, str(CLI), "eqprop-nash", *arguments, "--seed", str(seed)]
-        words += ["--device", device, "--threads", "1", "--json", "--quiet"]
-        words += ["--out", str(Path(folder) / "run.h5")]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+def _command(arguments: list[str], seed: int, device: str, log: Path) -> dict[str, Any]:
+    words = [sys.executable, str(CLI), "eqprop-nash", *arguments, "--seed", str(seed)]
+    words += ["--device", device, "--threads", "1", "--json", "--quiet"]
+    words += ["--out", str(log), "--overwrite"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout) | {"votes": float(read_run(log).table("epochs")["votes"][-1])}
 
 
-def language(V: int, L: int, seed: int, updates: int = 1500) -> dict[str, Any]:
+def language(V: int, L: int, seed: int, log: Path, updates: int = 1500) -> dict[str, Any]:
     """Learn a language: one vote for each of 300 texts per update."""
     objective = LanguageNash(rhyme(V, L), tau=0.05, mixture=0.1)
     net = _network([objective.sight.size, 64, V], seed)
-    history = _learned(net, objective, updates, batch_size=300, learning_rate=0.01, seed=seed)
-    bound = objective.solved.bound
+    history = _learned(
+        net, objective, updates, batch_size=300, learning_rate=0.01, seed=seed, log=log
+    )
+    bound = objective.game.solve(objective.tau).bound
     return {**_last(history), "equilibrium_exploitability": bound}
 
 
-def poker(seed: int, updates: int = 12_000) -> dict[str, Any]:
+def poker(seed: int, log: Path, updates: int = 12_000) -> dict[str, Any]:
     """Learn poker by self-play: 6,000 hands per update, one bit for each."""
     objective = KuhnSelfPlay(tau=0.1, tau_end=0.005, geometry="natural")
     net = _network([11, 32, 2], seed)
     history = _learned(
-        net, objective, updates, batch_size=6000, learning_rate=0.03, seed=seed, optimizer="sgd"
+        *(net, objective, updates),
+        batch_size=6000,
+        learning_rate=0.03,
+        seed=seed,
+        log=log,
+        optimizer="sgd",
     )
     even = torch.full((1, 2), 0.5).log()
     bet = policy_of(net, inputs(), even, SETTLING)[:, 1].double().exp()
@@ -104,20 +157,23 @@ def _learned(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    log: Path,
     optimizer: str = "adam",
 ) -> History:
-    """Train for three epochs that together have so many updates."""
+    """Train for EPOCHS epochs that together have so many updates, and continue what has begun."""
     return fit(
         net,
-        objective.dataset(batch_size * (updates // 3)),
+        objective.dataset(batch_size * (updates // EPOCHS)),
         objective=objective,
-        epochs=3,
+        epochs=EPOCHS,
         batch_size=batch_size,
         learning_rate=learning_rate,
         optimizer=optimizer,
         estimator=AsymEP(beta=0.2, settling=SETTLING),
         rates=SLOW_FEEDBACK,
         seed=seed,
+        out=log,
+        resume=log.exists(),
     )
 
 
