@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bioplaus_cli.options import Options
-from bridge.console import visible
+from bridge.console import visible, warn
 
 if TYPE_CHECKING:
     from bridge.card import Card
@@ -21,7 +21,7 @@ def tell(cards: Iterable[Card], options: Options) -> None:
         if not options["quiet"]:
             click.echo(visible(card.line()), err=True)
         for text in card.warnings:
-            click.echo(visible(f"warning: {text}"), err=True)
+            warn(text)
 
 
 def keep(cards: Iterable[Card], log: RunLog) -> None:

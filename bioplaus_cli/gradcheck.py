@@ -15,7 +15,7 @@ from bioplaus_cli.field_options import hidden_option
 from bioplaus_cli.options import TrainingOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import check_plot, events_of, logged, prepare, session_of, whole_numbers
-from bridge.console import common_options, print_json, resolve_device, table
+from bridge.console import common_options, print_json, resolve_device, table, warn
 from bridge.errors import InputError, RunFailed
 
 if TYPE_CHECKING:
@@ -200,10 +200,6 @@ def _rows_in(path: Path) -> list[GradientRow]:
         raise InputError(
             f"{path}: has no rows that this version can plot; check again with another --out"
         ) from None
-
-
-def warn(text: str) -> None:
-    click.echo(f"warning: {text}", err=True)
 
 
 def _doubts(report: GradientReport) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge.console import visible
+from bridge.console import visible, warn
 
 if TYPE_CHECKING:
     from bridge.distributed import Group
@@ -71,7 +71,7 @@ class Account:
         """Print pending messages, and log the cost if the last record is old."""
         for text in [] if self._judge is None else self._judge.new_warnings():
             self._log.event("remark", text=text)
-            click.echo(visible(f"warning: {text}"), err=True)
+            warn(text)
         if time.monotonic() >= self._due:
             self.write()
 

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from bioplaus_cli.cards import keep, tell
 from bioplaus_cli.options import TrainingOptions
 from bioplaus_cli.shared import events_of, session_of
-from bridge.console import RowTable
+from bridge.console import RowTable, warn
 
 if TYPE_CHECKING:
     from bioplaus.training import Run
@@ -78,7 +76,7 @@ def learn(
             options,
             on_row=lambda record: rows.row(*cells(record)),
             advance=bar.advance,
-            say=lambda text: click.echo(f"warning: {text}", err=True),
+            say=warn,
             at_end=at_end,
         )
         every = options["checkpoint_every"]
@@ -134,13 +132,13 @@ def lessons(
         if session.start is None:
             keep([run.card], log)
 
-        def warn(text: str) -> None:
+        def warn_in_log(text: str) -> None:
             log.event("warning", text=text)
             say(text)
 
-        record_origins(run.origins, known, log.event, warn)
+        record_origins(run.origins, known, log.event, warn_in_log)
 
-        listeners = _listeners(run, session, on_row, advance, warn)
+        listeners = _listeners(run, session, on_row, advance, warn_in_log)
         every = options["checkpoint_every"]
         course_summary = yield from course(run, listeners, start=session.start, known_every=every)
         summary = {**vars(course_summary), "seed": settings.seed}

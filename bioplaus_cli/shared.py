@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Required, TypedDict, TypeVar, Unpa
 import click
 
 from bioplaus_cli.options import Options, TrainingOptions
-from bridge.console import kept_in, print_json, set_threads
+from bridge.console import kept_in, print_json, set_threads, warn
 from bridge.invocation import command_words, program
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def logged(path: Path | None) -> Logged | None:
 
     if path is None or path.is_dir():  # the folder of a sweep
         return None
-    run = found(path, lambda text: click.echo(f"warning: {text}", err=True))
+    run = found(path, warn)
     if run is None:
         return None
     config, facts = run
@@ -342,6 +342,7 @@ def session_of(
         more: passed on to the session.
     """
     from bioplaus_cli.headlines import HELD, headline_for
+    from bioplaus_cli.precision import bfloat16_doubt
     from bridge.extending import Plan
     from bridge.session import training_session
 
@@ -353,6 +354,10 @@ def session_of(
         name = click.get_current_context().info_name or ""
         more["headline"] = headline_for(name, more["tables"], () if held else HELD)
     kept_in(path)
+    group = more.get("group")
+    first = group is None or group.rank == 0
+    if first and (doubt := bfloat16_doubt(settings, device)) is not None:
+        warn(doubt)
     return training_session(
         path,
         config=settings,
@@ -363,7 +368,7 @@ def session_of(
         device=device,
         command=command_words(options.get("words")),
         plan=plan,
-        warn=lambda text: click.echo(f"warning: {text}", err=True),
+        warn=warn,
         **more,
     )
 

@@ -15,7 +15,7 @@ from bioplaus_cli.options import SweepOptions, picked
 from bioplaus_cli.printing import print_config
 from bioplaus_cli.shared import look_at, prepare, session_of
 from bioplaus_cli.sweeps import LOG_AND_MODEL, sweep
-from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device
+from bridge.console import SWEEPING, RowTable, common_options, print_json, resolve_device, warn
 from bridge.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def warm_start(config: Path | None, **options: Unpack[WarmStartOptions]) -> None
 
 def _doubt(log: RunLog, text: str) -> None:
     """Say on stderr and in the log what did not go as asked."""
-    click.echo(f"warning: {text}", err=True)
+    warn(text)
     log.event("remark", text=text)
 
 

@@ -271,6 +271,11 @@ def _as_called(command: click.Command) -> click.Command:
     return command
 
 
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    click.echo(visible(f"warning: {text}"), err=True)
+
+
 def resolve_device(name: str) -> str:
     """Resolve "auto", "cpu" or "cuda" to a device that exists here: "cpu" or "cuda".
 
