@@ -51,7 +51,7 @@ def exact(log_pi: Tensor, P: Tensor, log_other: Tensor, log_mu: Tensor, tau: flo
         log_mu: the reference, [B, K].
         tau: weight of the KL, >= 0.
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7; MATH: preferences as a nudge.
+    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.
     """
     gain = (P @ log_other.exp()[..., None])[..., 0]
     return of_values(log_pi, gain - tau * log_ratio(log_pi, log_mu))

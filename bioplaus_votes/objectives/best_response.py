@@ -12,7 +12,7 @@ from bioplaus_votes.objectives.view import View
 class BestResponse(AbstractVoting):
     """The opponent is mu.
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.2 (mixture weight 1).
+    Source: Munos et al. 2023 (arXiv 2312.00886), appendix F.3 (mixture weight 1).
     """
 
     name = "best-response"

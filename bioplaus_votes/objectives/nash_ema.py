@@ -20,7 +20,7 @@ from bridge.errors import InputError
 class NashEMA(AbstractVoting):
     """theta'_{t+1} = (1 - a) theta'_t + a theta_{t+1}; the opponent is the policy of theta'.
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.2.
+    Source: Munos et al. 2023 (arXiv 2312.00886), appendix F.3.
     """
 
     name = "nash-ema"

@@ -13,7 +13,7 @@ from nlhf.algorithms.base import AbstractAlgorithm, Problem, State
 class BestResponse(AbstractAlgorithm):
     """pi ~ mu exp(P(. > mu) / tau), found in one step.
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.2 (mixture weight 1).
+    Source: Munos et al. 2023 (arXiv 2312.00886), appendix F.3 (mixture weight 1).
     """
 
     name = "best-response"

@@ -25,7 +25,8 @@ class INPO(AbstractAlgorithm):
     Attributes:
         eta: constant or a function of the step, at most 1 / tau; min(0.5, 1 / (2 tau)) if None.
 
-    Source: Zhang et al. 2024 (arXiv 2407.00617), equation 3 and theorem 3.
+    Source: Zhang et al. 2024 (arXiv 2407.00617), equations 4 and 5; theorem 4 bounds the last
+    iterate for constant and for falling steps.
     """
 
     name = "inpo"

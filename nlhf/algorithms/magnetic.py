@@ -19,8 +19,8 @@ class Magnetic(AbstractAlgorithm):
         eta: constant or a function of the step.
         magnet_every: number of steps after which the policy replaces the reference; 0 means never.
 
-    Source: Sokota et al. 2023 (arXiv 2206.05825), equation 5; moving magnet: Wang et al. 2024
-        (arXiv 2410.16714), section 4.
+    Source: Sokota et al. 2023 (arXiv 2206.05825), equation 10 and theorem 3.4; moving
+        magnet: Wang et al. 2024 (arXiv 2410.16714), section 3.2.
     """
 
     name = "magnetic"

@@ -17,7 +17,7 @@ class MirrorProx(AbstractAlgorithm):
     Attributes:
         eta: constant or a function of the step.
 
-    Source: Tiapkin et al. 2025 (arXiv 2505.19731), section 3.
+    Source: Tiapkin et al. 2025 (arXiv 2505.19731v1), section 3.
     """
 
     name = "mirror-prox"

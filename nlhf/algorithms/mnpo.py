@@ -21,7 +21,7 @@ class MNPO(AbstractAlgorithm):
         eta: constant or a function of the step.
         players: number n of players, >= 2; the opponents are the last n - 1 policies.
 
-    Source: Wu et al. 2025 (arXiv 2509.23102), equation 11 and section 3.2 (time-dependent).
+    Source: Wu et al. 2025 (arXiv 2509.23102v1), equation 11 and section 3.2 (time-dependent).
     """
 
     name = "mnpo"

@@ -29,7 +29,7 @@ class NashEMA(AbstractAlgorithm):
         eta: constant, a function of the step, or None for 2 / (tau (t + 2)).
         rate: a in (0, 1]; 1 is self-play.
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.2.
+    Source: Munos et al. 2023 (arXiv 2312.00886), appendix F.3.
     """
 
     name = "nash-ema"

@@ -18,7 +18,7 @@ class SPPO(AbstractAlgorithm):
     Attributes:
         eta: constant or a function of the step.
 
-    Source: Wu et al. 2024 (arXiv 2405.00675), equation 3.2 and theorem 4.1; Freund and Schapire
+    Source: Wu et al. 2024 (arXiv 2405.00675), equation 4.1 and theorem 4.1; Freund and Schapire
     1999.
     """
 

@@ -24,8 +24,8 @@ class Stackelberg(AbstractAlgorithm):
     Attributes:
         eta: e, constant or a function of the step, at most 1 / tau; min(2, 1 / (2 tau)) if None.
 
-    Source: Pasztor et al. 2025 (arXiv 2512.16626), sections 3 and 4, by mirror steps in place of
-    projected gradients.
+    Source: Pasztor et al. 2025 (arXiv 2512.16626), section 4, equation 5, by mirror steps in place
+    of projected gradients.
     """
 
     name = "stackelberg"

@@ -12,7 +12,7 @@ from nlhf.language.objectives.policy_gradient import Opposed
 class BestResponse(Opposed):
     """pi' = mu: Nash-MD at mixture weight 1.
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.2.
+    Source: Munos et al. 2023 (arXiv 2312.00886), appendix F.3.
     """
 
     name = "best-response"

@@ -14,6 +14,8 @@ from nlhf.language.objectives.policy_gradient import Opposed
 class Extragradient(Opposed):
     """pi' = pi + a step of self-play; the actual step starts from pi.
 
+    Both steps are policy gradients; the paper's code fits pairs of answers by regression instead.
+
     Source: Zhou et al. 2025 (arXiv 2503.08942), algorithm 1.
     """
 

@@ -16,7 +16,7 @@ class INPO(Iterated):
     """1/(4 eta) E_{y, y' ~ pi_t} (h(y) - h(y') - eta (P(y > y') - 1/2))^2, with
     h = log pi - (1 - eta tau) log pi_t - eta tau log mu.
 
-    Source: Zhang et al. 2024 (arXiv 2407.00617), equations 7 and 9, with 1 / eta for eta.
+    Source: Zhang et al. 2024 (arXiv 2407.00617), equations 7 and 8, with 1 / eta for eta.
     """
 
     name = "inpo"

@@ -17,8 +17,8 @@ class Magnetic(Iterated):
 
     If `reference_every` is set, the magnet moves and the method solves the unregularised game.
 
-    Source: Wang et al. 2024 (arXiv 2410.16714), section 4; Sokota et al. 2023 (arXiv 2206.05825),
-    equation 5.
+    Source: Sokota et al. 2023 (arXiv 2206.05825), equation 10; Wang et al. 2024 (arXiv 2410.16714),
+    for language models.
     """
 
     name = "magnetic"

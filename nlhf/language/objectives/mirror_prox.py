@@ -19,7 +19,7 @@ class MirrorProx(TwoPhases):
 
     The first phase uses q = pi_t and gives pi'; the second uses q = pi' and gives pi_{t+1}.
 
-    Source: Tiapkin et al. 2025 (arXiv 2505.19731), section 3.
+    Source: Tiapkin et al. 2025 (arXiv 2505.19731v1), section 3.
     """
 
     name = "mirror-prox"

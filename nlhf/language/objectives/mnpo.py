@@ -25,12 +25,13 @@ class MNPO(Iterated):
     """1/(4 eta) E_{y, y' ~ q} (h(y) - h(y') - eta (P(y > y') - 1/2))^2, with
     h = log pi - 1/(n-1) sum_j log pi_{t-j} and q the even mixture of pi_t, ..., pi_{t-n+2}.
 
-    `samples` answers are drawn from each opponent. There is no regularisation.
+    `samples` answers are drawn from each opponent. There is no regularisation. The paper draws both
+    answers from pi_t alone; with the mixture, the gradient at pi = pi_t is that of its update.
 
     Attributes:
         players: number n of players, >= 2; with two, the loss is that of INPO without a reference.
 
-    Source: Wu et al. 2025 (arXiv 2509.23102), equations 11 and 16, section 3.2 (time-dependent,
+    Source: Wu et al. 2025 (arXiv 2509.23102v1), equations 11 and 16, section 3.2 (time-dependent,
     even weights).
     """
 

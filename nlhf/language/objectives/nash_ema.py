@@ -16,7 +16,7 @@ class NashEMA(Opposed):
     Attributes:
         ema_rate: a in (0, 1].
 
-    Source: Munos et al. 2023 (arXiv 2312.00886), section 7.1.
+    Source: Munos et al. 2023 (arXiv 2312.00886), appendix F.3.
     """
 
     name = "nash-ema"

@@ -28,7 +28,7 @@ def ipo_loss(sampled: Sampled, preference: Tensor, tau: float) -> Tensor:
         preference: P(y_i > y_j), [B, n, n]; the diagonal is ignored.
         tau: > 0.
 
-    Source: Calandriello et al. 2024 (arXiv 2403.08635), section 4.
+    Source: Calandriello et al. 2024 (arXiv 2403.08635), sections 4 and 5.
     """
     return pair_regression(sampled.total(sampled.log_pi - sampled.log_mu), preference, 1 / tau)
 
@@ -40,7 +40,7 @@ class OnlineIPO(Objective):
     Attributes:
         mixture: the reference's weight by step, in [0, 1]; 0 is online IPO.
 
-    Source: Calandriello et al. 2024 (arXiv 2403.08635), section 4.
+    Source: Calandriello et al. 2024 (arXiv 2403.08635), sections 4 and 5.
     """
 
     name = "online-ipo"

@@ -17,7 +17,7 @@ class SPPO(Iterated):
     P(y > pi_t) is the mean over the prompt's other answers. The reference does not enter: the
     method plays the unregularised game by multiplicative weights.
 
-    Source: Wu et al. 2024 (arXiv 2405.00675), equation 3.6, with log Z at its value for P = 1/2.
+    Source: Wu et al. 2024 (arXiv 2405.00675), equation 4.6, with log Z at its value for P = 1/2.
     """
 
     name = "sppo"

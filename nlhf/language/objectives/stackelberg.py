@@ -30,7 +30,8 @@ class Stackelberg(PolicyGradient):
     Attributes:
         opponents: answers of the follower to each of the leader's, >= 1.
 
-    Source: Pasztor et al. 2025 (arXiv 2512.16626), sections 3 and 4, with equal rates for both.
+    Source: Pasztor et al. 2025 (arXiv 2512.16626), section 4, equation 5, with equal rates for
+    both.
     """
 
     name = "stackelberg"
