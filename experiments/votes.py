@@ -79,7 +79,7 @@ def main(
 
 
 def _voted(name: str) -> bool:
-    return name.endswith(("-1", "-10"))
+    return "--votes" in RUNS[name]
 
 
 def _cells(runs: list[Run], seeds: int) -> list[str]:
