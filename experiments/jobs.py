@@ -46,7 +46,7 @@ def run_all(
 
     def run(name: str) -> Run:
         out = folder / f"{name}.h5"
-        if not _ended(out):
+        if not has_ended(out):
             words = [sys.executable, str(CLI), command, *jobs[name], "--quiet"]
             words += [] if device is None else ["--device", device]
             done = subprocess.run(
@@ -71,7 +71,8 @@ def workers(processes: int) -> Executor:
     return ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,))
 
 
-def _ended(path: Path) -> bool:
+def has_ended(path: Path) -> bool:
+    """Whether a log is of a run that need not be repeated."""
     try:
         return read_run(path).status in ("finished", "failed")
     except InputError:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bridge.report.panels import Panel, caption_of_runs, draw_panels, over_runs
 from bridge.runlog import Run
-from experiments.jobs import device_option, markdown, run_all
+from experiments.jobs import device_option, has_ended, markdown, run_all
 
 RUNS: dict[str, list[str]] = {
     "asym-ep": [],
@@ -40,6 +40,7 @@ RUNS: dict[str, list[str]] = {
 @device_option
 @click.option("--only", multiple=True, type=click.Choice(list(RUNS)))
 @click.option("--figure", type=click.Path(path_type=Path), default=Path("learning-from-votes.png"))
+@click.option("--finished", is_flag=True, help="Report the runs that have finished, start none.")
 def main(
     out: Path,
     processes: int,
@@ -48,6 +49,7 @@ def main(
     device: str,
     only: tuple[str, ...],
     figure: Path,
+    finished: bool,
 ) -> None:
     names = only or tuple(RUNS)
     common = ["--epochs", str(epochs), "--threads", "1"]
@@ -55,12 +57,19 @@ def main(
         f"{name}-seed-{seed}": [*RUNS[name], *common, "--seed", str(seed)]
         for seed in range(seeds)
         for name in names
+        if not finished or has_ended(out / f"{name}-seed-{seed}.h5")
     }
     runs = run_all(jobs, out, processes, "eqprop-nash", device)
     ended = {
-        name: [run for k in range(seeds) if (run := runs[f"{name}-seed-{k}"]).status == "finished"]
+        name: [
+            run
+            for seed in range(seeds)
+            if (run := runs.get(f"{name}-seed-{seed}")) and run.status == "finished"
+        ]
         for name in names
     }
+    if not any(ended.values()):
+        raise click.UsageError(f"{out} holds no run that has finished; leave --finished out")
     rows = [[name, *_cells(mine, seeds)] for name, mine in ended.items()]
     header = ["run", "exploitability of each seed", "mean", "KL to the equilibrium", "support"]
     click.echo(markdown([*header, "cosine", "votes an image", "finished"], rows))
