@@ -79,12 +79,24 @@ def main(
         _panel(
             "Exact directions", "epoch", {n: r for n, r in ended.items() if not _voted(n)}, known
         ),
-        _panel("Votes", "thousand votes", {n: r for n, r in ended.items() if _voted(n)}, known),
+        _panel(
+            "One vote per image and epoch",
+            "thousand votes",
+            {n: r for n, r in ended.items() if _voted(n)},
+            known,
+        ),
     ]
     drawn = [panel for panel in panels if panel.lines]
-    note = "; rlhf-10 casts all 600,000 votes before the run" if "rlhf-10" in names else ""
-    draw_panels(figure, drawn, caption=caption_of_runs(seeds) + note)
+    draw_panels(figure, drawn, caption=_caption(ended, seeds))
     click.echo(f"figure: {figure}")
+
+
+def _caption(ended: dict[str, list[Run]], seeds: int) -> str:
+    fewer = [f"{name}: {len(runs)}" for name, runs in ended.items() if 0 < len(runs) < seeds]
+    parts = [caption_of_runs(seeds) + (f" ({', '.join(fewer)})" if fewer else "")]
+    if ended.get("rlhf-10"):
+        parts.append("rlhf-10 casts all 600,000 votes before the run")
+    return "; ".join(parts)
 
 
 def _voted(name: str) -> bool:
