@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from bioplaus_cli import precision
 from bioplaus_cli.precision import bfloat16_doubt
+from cli import main
 
 
 @pytest.fixture
@@ -49,3 +51,19 @@ def test_fast_bfloat16_and_other_precisions_are_not_mentioned(taking):
     clock = taking(8.0)
     for settings in ({"precision": "float32"}, {"mixed_precision": False}, {"products": "full"}):
         assert bfloat16_doubt(SimpleNamespace(**settings), "cpu", clock) is None
+
+
+def test_a_run_warns_in_one_line(tmp_path, monkeypatch):
+    asked = []
+
+    def doubt(settings, device):
+        asked.append((settings.products, device))
+        return "slow here"
+
+    monkeypatch.setattr(precision, "bfloat16_doubt", doubt)
+    words = ["--epochs", "1", "--hidden", "8", "--set", "data.train_size=50", "--device", "cpu"]
+    words += ["--set", "products=bfloat16", "--quiet", "--out", str(tmp_path / "run.h5")]
+    done = CliRunner().invoke(main, ["eqprop-run", *words])
+    assert done.exit_code == 0, done.output
+    assert asked == [("bfloat16", "cpu")]
+    assert done.stderr.splitlines().count("warning: slow here") == 1
