@@ -23,7 +23,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from bridge.disk import replace_file
 from bridge.progress import progress
 from bridge.report.panels import Line, Panel, draw_panels
 from experiments.docstrings import LENGTH, place, write_examples
-from experiments.jobs import CLI, device_option, markdown, settings, workers
+from experiments.jobs import CLI, await_all, device_option, markdown, settings, workers
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import docstrings, reference
 from nlhf.language.decoding import Sampling
@@ -277,9 +276,7 @@ def _texts(
             for seed in range(seeds)
             for name in names
         }
-        for future in as_completed([first, *given.values()]):
-            future.result()
-            shown.advance()
+        await_all([first, *given.values()], shown)
     own = {name: [given[name, seed].result() for seed in range(seeds)] for name in names}
     return {WARM: [first.result()], **own}
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import (
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ import click
 
 from bridge.console import resolve_device
 from bridge.errors import InputError
-from bridge.progress import progress
+from bridge.progress import Progress, progress
 from bridge.runlog import Run, read_run
 
 CLI = Path(__file__).parent.parent / "cli.py"
@@ -69,6 +75,19 @@ def workers(processes: int) -> Executor:
         return ThreadPoolExecutor(1)
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,))
+
+
+def await_all(futures: Iterable[Future[Any]], bar: Progress) -> None:
+    """Wait for all, and advance the bar; the first error cancels what has not begun."""
+    waiting = list(futures)
+    try:
+        for future in as_completed(waiting):
+            future.result()
+            bar.advance()
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        raise
 
 
 def has_ended(path: Path) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from bridge.disk import replace_file
 from bridge.progress import progress
 from bridge.runlog import read_run
 from bridge.seeding import generator
-from experiments.jobs import CLI, device_option, markdown, settings, workers
+from experiments.jobs import CLI, await_all, device_option, markdown, settings, workers
 
 SETTLING = Settling(tolerance=1e-4, free_steps=200, nudged_steps=100, verify=False)
 SOUND = [
@@ -64,9 +63,7 @@ def main(names: tuple[str, ...], out: Path, processes: int, seeds: int, device: 
             name: [pool.submit(_result, out, name, seed, device) for seed in range(seeds)]
             for name in names
         }
-        for future in as_completed(each for mine in runs.values() for each in mine):
-            future.result()
-            shown.advance()
+        await_all((each for mine in runs.values() for each in mine), shown)
     rows = [_cells(name, [future.result() for future in mine]) for name, mine in runs.items()]
     header = ["run", "exploitability of each seed", "mean", "of the equilibrium"]
     header += ["KL to the equilibrium", "cosine", "votes", "by OpenSpiel"]

@@ -1,12 +1,14 @@
 """The command line accepts all commands of the experiments in the docs."""
 
 import importlib
+import threading
 
 import pytest
 from click.testing import CliRunner
 
+from bridge.progress import progress
 from cli import main
-from experiments.jobs import run_all
+from experiments.jobs import await_all, run_all, workers
 
 SMALL = (
     *("--epochs", "1", "--check-gradients-every", "0", "--quiet"),
@@ -77,3 +79,18 @@ def test_a_device_is_passed_on_to_the_runs(tmp_path, monkeypatch):
             run_all({"a": ["--epochs", "1"]}, tmp_path, device=device)
     assert asked[0][asked[0].index("--device") + 1] == "cpu"
     assert "--device" not in asked[1]
+
+
+def test_the_first_error_cancels_what_has_not_begun():
+    begun, cancelled = [], threading.Event()
+
+    def fail():
+        raise RuntimeError("broken")
+
+    with progress(3, "runs", quiet=True) as bar, workers(1) as pool:
+        futures = [pool.submit(fail), pool.submit(cancelled.wait, 20), pool.submit(begun.append, 3)]
+        futures[2].add_done_callback(lambda future: cancelled.set())
+        with pytest.raises(RuntimeError, match="broken"):
+            await_all(futures, bar)
+    assert futures[2].cancelled()
+    assert not begun
