@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import (
     Executor,
@@ -69,12 +71,25 @@ def run_all(
 
 def workers(processes: int) -> Executor:
     """A pool of processes with one thread each; a single one stays in this process."""
-    import torch
-
     if processes == 1:
         return ThreadPoolExecutor(1)
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,))
+    return ProcessPoolExecutor(processes, spawn, _begin_worker)
+
+
+def _begin_worker() -> None:
+    """Take one thread, and end when the experiment does, even if it is killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    experiment = multiprocessing.parent_process()
+    assert experiment is not None
+
+    def follow() -> None:
+        experiment.join()
+        os._exit(FAILED)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def await_all(futures: Iterable[Future[Any]], bar: Progress) -> None:

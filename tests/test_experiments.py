@@ -1,7 +1,12 @@
 """The command line accepts all commands of the experiments in the docs."""
 
 import importlib
+import os
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -94,3 +99,49 @@ def test_the_first_error_cancels_what_has_not_begun():
             await_all(futures, bar)
     assert futures[2].cancelled()
     assert not begun
+
+
+BUSY = """
+import sys
+from experiments.jobs import workers
+import worker_at_work
+if __name__ == "__main__":
+    with workers(2) as pool:
+        pool.submit(worker_at_work.write_and_wait, sys.argv[1]).result()
+"""
+AT_WORK = """
+import os, sys, time
+def write_and_wait(path):
+    with open(path + ".part", "w") as file:
+        file.write(str(os.getpid()))
+    os.replace(path + ".part", path)
+    time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_an_experiment_that_is_killed(tmp_path):
+    (tmp_path / "busy.py").write_text(BUSY)
+    (tmp_path / "worker_at_work.py").write_text(AT_WORK)
+    written = tmp_path / "pid"
+    root = Path(__file__).parent.parent
+    experiment = subprocess.Popen(
+        [sys.executable, tmp_path / "busy.py", written], cwd=root, env=_with_path(root, tmp_path)
+    )
+    await_condition(written.is_file)
+    worker = Path("/proc", written.read_text())
+    assert worker.is_dir()
+    experiment.kill()
+    experiment.wait()
+    await_condition(lambda: not worker.is_dir())
+
+
+def _with_path(*folders):
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
+def await_condition(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
