@@ -1,28 +1,26 @@
 """Compare methods on real text where they can differ: three raters with a cyclic majority.
 
     python -m experiments.cyclic_docstrings [--out FOLDER] [--processes N] [--steps N] [--seeds N]
+        [--only NAME]...
 
 SmolLM2 summarises docstrings, as in `experiments.docstrings`, from the same kind of warm start. The
-preference is the mean of three raters. Each measures how short an answer is, how well it keeps to
-the style of PEP 257, and how much of the author's summary it contains, relative to one another.
-They rank these as (short, content, style), (content, style, short), (style, short, content), so
-that a majority prefers short to content, content to style and style to short. Trained are Nash-MD
-at five mixture weights, Nash-EMA, and RLHF on the mean of the raters' utilities, with three seeds
-each. All answer the docstrings of held-out packages. Prints win rates against RLHF with 95 %
-intervals by resampling prompts and seeds, and whether the win rate as a function of the mixture
-weight has a single interior peak, as Munos et al. report. Existing results in FOLDER are reused.
-`runs watch FOLDER` shows the runs while they train.
+preference is the decision of a majority of three raters, who prefer short answers to full ones,
+full ones to well-styled ones and these to short ones (`experiments.cyclic_raters`). Trained are
+Nash-MD at five mixture weights, Nash-EMA, and RLHF on a reward that such votes imply, with three
+seeds each. All answer the docstrings of held-out packages. Prints win rates against RLHF with
+95 % intervals by resampling prompts and seeds, and whether the win rate as a function of the
+mixture weight has a single interior peak, as Munos et al. report. Existing results in FOLDER are
+reused. `runs watch FOLDER` shows the runs while they train.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,77 +33,28 @@ from bridge import open_run
 from bridge.disk import replace_file
 from bridge.progress import progress
 from bridge.report.panels import Line, Panel, draw_panels
+from experiments.cyclic_raters import features, majority, utilities
 from experiments.docstrings import LENGTH, place, write_examples
 from experiments.jobs import CLI, await_all, device_option, markdown, settings, workers
-from nlhf.config import LanguageConfig, get_judge
-from nlhf.language.corpora import docstrings, reference
+from nlhf.config import LanguageConfig
+from nlhf.language.corpora import docstrings
 from nlhf.language.decoding import Sampling
 from nlhf.language.loading import load_policy
-from nlhf.language.prompts import Prompt
 from nlhf.language.saving import save_policy
-from nlhf.language.similarity import rouge_1, words
 from nlhf.language.tournament import answers_of
 from nlhf.training import LanguageRecord, build_language, train_language
 
 WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0)
 RLHF, EMA, WARM = "rlhf", "nash-ema", "warm start"
-RATERS = "experiments.cyclic_docstrings:raters"
-TASTES = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 0.0]], dtype=torch.float64)
-"""Each rater's utility of short, style and content."""
-SHARP, SURE = 6.0, 4.0
-"""Sharpness of the features, and certainty of the raters."""
+POLICIES = (*(f"nash-md {w:g}" for w in WEIGHTS), EMA, RLHF)
+RATERS = "experiments.cyclic_raters:raters"
+DRAWS = 4
+"""Answers of each policy to each held-out docstring."""
 RESAMPLES = 2000
-
-
-def features(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-    """How short, well styled and full of content each answer is, [B, 3], each row summing to 1.
-
-    Softmax of SHARP times: 1 - words / LENGTH; the fraction of four rules of PEP 257 that it keeps;
-    the recall of the author's words.
-    """
-    rows = []
-    for y, human in zip(answers, map(reference, prompts), strict=True):
-        answer_words = words(y)
-        short = max(0.0, 1 - len(answer_words) / LENGTH) if answer_words else 0.0
-        rows.append((short, style(y), rouge_1(answer_words, words(human))[1]))
-    return torch.softmax(SHARP * torch.tensor(rows, dtype=torch.float64), -1)
-
-
-def style(answer: str) -> float:
-    """The fraction of style rules that an answer keeps.
-
-    It begins with a capital letter, its first word is not in the third person, it ends with a full
-    stop, and it is one sentence without markup."""
-    first = (answer.split() or [""])[0]
-    rules = (
-        answer[:1].isupper(),
-        bool(first) and not re.fullmatch(r"\w+[^s]s", first),
-        answer.endswith("."),
-        bool(answer) and not re.search(r"[`*:#\n]|\.\s", answer),
-    )
-    return sum(rules) / len(rules)
-
-
-def utilities(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-    """Each rater's utility of each answer, [B, 3]."""
-    return features(prompts, answers) @ TASTES.T
-
-
-def raters(prompts: Sequence[Prompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-    """The mean over raters of sigmoid(SURE (u(a) - u(b))), [B]."""
-    return torch.sigmoid(SURE * (utilities(prompts, a) - utilities(prompts, b))).mean(-1)
-
-
-def reward(prompts: Sequence[Prompt], answers: Sequence[str]) -> Tensor:
-    """The mean of the raters' utilities, weighted by their uncertainty: the reward of RLHF, [B].
-
-    The plain mean is the same for all answers by construction. Its Bradley-Terry fit against the
-    three pure kinds of answers is not.
-    """
-    mine = utilities(prompts, answers)
-    pure = torch.softmax(SHARP * torch.eye(3, dtype=torch.float64), -1) @ TASTES.T
-    wins = torch.sigmoid(SURE * (mine[:, None] - pure[None])).mean(-1)
-    return torch.logit(wins.mean(-1))
+Answers = list[list[str]]
+"""One list of N answers per draw."""
+Rates = dict[str, tuple[float, np.ndarray]]
+"""Of each policy against the same opponent: the mean of P, and its resamples [RESAMPLES]."""
 
 
 def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
@@ -118,7 +67,7 @@ def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
         "batch_size": 2,
         "samples": 4,
         "kl": "full",
-        "tau": 0.02,
+        "tau": 0.05,
         "lora": {"rank": 8, "targets": ("q_proj", "v_proj")},
         "generation": {"max_new_tokens": LENGTH},
         "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5, "schedule": "cosine"},
@@ -127,9 +76,9 @@ def configs(folder: Path, steps: int, seed: int) -> dict[str, LanguageConfig]:
     three = {"opponents": 3}
     found = {f"nash-md {w:g}": {**common, **three, "mixture": w} for w in WEIGHTS}
     found[EMA] = {**common, **three, "algorithm": "nash-ema"}
-    scalar = {"algorithm": "rlhf", "reward": "experiments.cyclic_docstrings:reward"}
+    scalar = {"algorithm": "rlhf", "reward": "experiments.cyclic_raters:reward"}
     # the slope of P is at most a quarter of the reward's: four times the tau is the same trade-off
-    found[RLHF] = {**common, **scalar, "tau": 0.08}
+    found[RLHF] = {**common, **scalar, "tau": 0.2}
     return {name: LanguageConfig(**values) for name, values in found.items()}
 
 
@@ -153,20 +102,20 @@ def train(folder: Path, name: str, steps: int, seed: int, device: str) -> None:
     save_policy(run.policy, target, {"algorithm": name, "steps": steps, "seed": seed})
 
 
-def answer(spec: Path, prompts: Sequence[str], device: str) -> list[str]:
+def answer(spec: Path, prompts: Sequence[str], device: str) -> Answers:
     """Sample a policy's answers, with the same random numbers for all policies."""
     path = spec.with_name(spec.name + ".answers.json")
     if not path.is_file():
         g = torch.Generator().manual_seed(0)
         given = (str(spec), prompts, Sampling(LENGTH), g)
-        (found,) = answers_of(*given, batch_size=16, device=device)
+        found = answers_of(*given, draws=DRAWS, batch_size=16, device=device)
         replace_file(path, json.dumps(found).encode())
     return json.loads(path.read_text("utf-8"))
 
 
 def train_and_answer(
     folder: Path, name: str, steps: int, seed: int, prompts: Sequence[str], device: str
-) -> list[str]:
+) -> Answers:
     """Train one policy, and let it answer."""
     train(folder, name, steps, seed, device)
     return answer(_place(folder, name, seed), prompts, device)
@@ -189,24 +138,45 @@ def against(wins: np.ndarray, rng: np.random.Generator) -> tuple[float, np.ndarr
     return float(wins.mean()), np.array(drawn)
 
 
-def compare(
-    texts: dict[str, list[list[str]]], prompts: Sequence[str], other: str
-) -> dict[str, tuple[float, np.ndarray]]:
-    """P of each policy against another one, over all pairs of seeds, with its resamples."""
-    judge = get_judge(RATERS)
+def measured(
+    measure: Callable[[Sequence[str], Sequence[str]], Tensor],
+    prompts: Sequence[str],
+    runs: Sequence[Answers],
+) -> Tensor:
+    """A measure [B, 3] of prompts and answers, of all answers of a policy: [seeds, DRAWS, N, 3]."""
+    flat = [y for run in runs for draw in run for y in draw]
+    return measure(list(prompts) * (len(flat) // len(prompts)), flat).reshape(
+        len(runs), -1, len(prompts), 3
+    )
+
+
+def compare(utility: Mapping[str, Tensor], other: str) -> Rates:
+    """P of each policy against another one, over all pairs of seeds and of answers to a prompt.
+
+    Args:
+        utility: of each policy's answers to each rater, [seeds, DRAWS, N, 3].
+        other: the opponent's name.
+
+    Returns:
+        the mean and its resamples, by the policy's name.
+    """
     found = {}
-    for name, runs in texts.items():
-        wins = [
-            [judge(list(prompts), mine, theirs).numpy() for theirs in texts[other]] for mine in runs
-        ]
+    for name, mine in utility.items():
+        wins = majority(mine[:, None, :, None], utility[other][None, :, None]).mean((2, 3))
         # all policies are resampled in the same way, so that their differences are meaningful
-        found[name] = against(np.array(wins), np.random.default_rng(0))
+        found[name] = against(wins.numpy(), np.random.default_rng(0))
     return found
 
 
-def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
+def weights_in(found: Container[str]) -> list[float]:
+    """The mixture weights of the policies that were trained."""
+    return [w for w in WEIGHTS if f"nash-md {w:g}" in found]
+
+
+def shape(found: Rates) -> str:
     """Say whether the win rate has an interior peak over mixture weights, and how sure that is."""
-    names = [f"nash-md {w:g}" for w in WEIGHTS]
+    weights = weights_in(found)
+    names = [f"nash-md {w:g}" for w in weights]
     means = np.array([found[name][0] for name in names])
     drawn = np.stack([found[name][1] for name in names])
     best = drawn.argmax(0)
@@ -218,7 +188,7 @@ def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
     low, high = np.percentile(drawn[top] - np.maximum(drawn[0], drawn[-1]), [2.5, 97.5])
     kind = "one interior peak" if single and 0 < top < len(names) - 1 else "no single interior peak"
     return (
-        f"{kind}: the largest rate is at weight {WEIGHTS[top]:g}; it is inside in {inside:.0%} of "
+        f"{kind}: the largest rate is at weight {weights[top]:g}; it is inside in {inside:.0%} of "
         f"resamples, and above the better end ({ends:.3f}) by [{low:.3f}, {high:.3f}]"
     )
 
@@ -229,6 +199,12 @@ def shape(found: dict[str, tuple[float, np.ndarray]]) -> str:
 @click.option("--processes", type=int, default=2)
 @click.option("--steps", type=int, default=80)
 @click.option("--seeds", type=int, default=3)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(POLICIES),
+    help="Default all; rlhf always.",
+)
 @click.option("--examples", type=int, default=320, help="Of the warm start.")
 @click.option("--held-out", type=int, default=195)
 @device_option
@@ -239,6 +215,7 @@ def main(
     processes: int,
     steps: int,
     seeds: int,
+    only: tuple[str, ...],
     examples: int,
     held_out: int,
     device: str,
@@ -254,19 +231,29 @@ def main(
     write_examples(out / "prompts.jsonl", learn[:count])
     write_examples(out / "examples.jsonl", learn[count : count + examples])
     _warm(out, model, processes, device)
-    texts = _texts(out, steps, seeds, tried, processes, device)
-    found = {other: compare(texts, tried, other) for other in (WARM, RLHF)}
-    click.echo(_table(texts, found, tried))
-    click.echo("\n" + shape(found[RLHF]))
-    _draw(found[RLHF], figure)
-    click.echo(f"figure: {figure}\nminutes: {(time.perf_counter() - began) / 60:.1f}")
+    names = [name for name in POLICIES if name in (*only, RLHF) or not only]
+    texts = _texts(out, names, steps, seeds, tried, processes, device)
+    utility = {name: measured(utilities, tried, runs) for name, runs in texts.items()}
+    kinds = {name: measured(features, tried, runs) for name, runs in texts.items()}
+    found = {other: compare(utility, other) for other in texts}
+    click.echo(_table(found, {name: each.mean((0, 1, 2)) for name, each in kinds.items()}))
+    if weights_in(found[RLHF]):
+        click.echo("\n" + shape(found[RLHF]))
+        _draw(found[RLHF], figure)
+        click.echo(f"figure: {figure}")
+    click.echo(f"minutes: {(time.perf_counter() - began) / 60:.1f}")
 
 
 def _texts(
-    out: Path, steps: int, seeds: int, tried: Sequence[str], processes: int, device: str
-) -> dict[str, list[list[str]]]:
+    out: Path,
+    names: Sequence[str],
+    steps: int,
+    seeds: int,
+    tried: Sequence[str],
+    processes: int,
+    device: str,
+) -> dict[str, list[Answers]]:
     """The answers of each seed of each policy; trains those that are not there."""
-    names = list(configs(out, steps, 0))
     click.echo(f"runs: {out}", err=True)
     bar = progress(1 + seeds * len(names), "policies", quiet=False)
     with workers(processes) as pool, bar as shown:
@@ -281,34 +268,47 @@ def _texts(
     return {WARM: [first.result()], **own}
 
 
-def _table(
-    texts: dict[str, list[list[str]]],
-    found: dict[str, dict[str, tuple[float, np.ndarray]]],
-    tried: Sequence[str],
-) -> str:
+def lowest(found: Mapping[str, Rates], name: str) -> tuple[str, float]:
+    """The opponent, among the other policies, that a policy does worst against, and its P."""
+    rates = {other: each[name][0] for other, each in found.items() if other != name}
+    worst = min(rates, key=lambda other: rates[other])
+    return worst, rates[worst]
+
+
+def _table(found: Mapping[str, Rates], shares: Mapping[str, Tensor]) -> str:
     rows = []
-    for name, runs in texts.items():
+    for name, kinds in shares.items():
         cells = [name]
         for other in (WARM, RLHF):
             mean, drawn = found[other][name]
             low, high = np.percentile(drawn, [2.5, 97.5])
             cells.append("" if name == other else f"{mean:.3f} [{low:.3f}, {high:.3f}]")
-        shares = features(list(tried) * len(runs), list(itertools.chain(*runs))).mean(0).tolist()
-        rows.append(cells + [f"{value:.2f}" for value in shares])
-    header = ["policy", "P against the warm start", "P against rlhf", "short", "style", "content"]
+        worst, rate = lowest(found, name)
+        cells.append(f"{rate:.3f} ({worst})")
+        rows.append(cells + [f"{value:.2f}" for value in kinds.tolist()])
+    header = [
+        "policy",
+        "P against the warm start",
+        "P against rlhf",
+        "lowest P",
+        "short",
+        "style",
+        "content",
+    ]
     return markdown(header, rows)
 
 
-def _draw(found: dict[str, tuple[float, np.ndarray]], figure: Path) -> None:
-    drawn = [found[f"nash-md {w:g}"] for w in WEIGHTS]
+def _draw(found: Rates, figure: Path) -> None:
+    weights = weights_in(found)
+    drawn = [found[f"nash-md {w:g}"] for w in weights]
     low, high = np.percentile([each for _, each in drawn], [2.5, 97.5], axis=1)
-    curve = Line("nash-md", WEIGHTS, [mean for mean, _ in drawn], low, high)
+    curve = Line("nash-md", weights, [mean for mean, _ in drawn], low, high)
     panel = Panel(
         "Nash-MD against RLHF, held-out docstrings",
         "weight of the reference in the mixture",
         [curve],
         y_label="P(policy preferred to RLHF)",
-        references=[(0.5, "a draw"), (found[EMA][0], EMA)],
+        references=[(0.5, "a draw"), *((found[n][0], n) for n in (EMA, WARM) if n in found)],
     )
     draw_panels(figure, [panel], caption="band: 95 % interval")
 
