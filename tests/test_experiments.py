@@ -129,11 +129,19 @@ def test_workers_end_with_an_experiment_that_is_killed(tmp_path):
         [sys.executable, tmp_path / "busy.py", written], cwd=root, env=_with_path(root, tmp_path)
     )
     await_condition(written.is_file)
-    worker = Path("/proc", written.read_text())
-    assert worker.is_dir()
+    worker = Path("/proc", written.read_text(), "status")
+    assert _lives(worker)
     experiment.kill()
     experiment.wait()
-    await_condition(lambda: not worker.is_dir())
+    await_condition(lambda: not _lives(worker))
+
+
+def _lives(status):
+    """Whether a process computes; one that has ended may wait for its new parent to notice."""
+    try:
+        return "\nState:\tZ" not in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _with_path(*folders):
