@@ -10,7 +10,7 @@ Nash-MD at five mixture weights, Nash-EMA, and RLHF on a reward that such votes 
 seeds each. All answer the docstrings of held-out packages. Prints win rates against RLHF with
 95 % intervals by resampling prompts and seeds, and whether the win rate as a function of the
 mixture weight has a single interior peak, as Munos et al. report. Existing results in FOLDER are
-reused. `runs watch FOLDER` shows the runs while they train.
+reused, if their settings are the same. `runs watch FOLDER` shows the runs while they train.
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ from bridge.progress import progress
 from bridge.report.panels import Line, Panel, draw_panels
 from experiments.cyclic_raters import features, majority, utilities
 from experiments.docstrings import LENGTH, place, write_examples
-from experiments.jobs import CLI, await_all, device_option, markdown, settings, workers
+from experiments.jobs import (
+    CLI,
+    await_all,
+    device_option,
+    keep_settings,
+    markdown,
+    settings,
+    workers,
+)
 from nlhf.config import LanguageConfig
 from nlhf.language.corpora import docstrings
 from nlhf.language.decoding import Sampling
@@ -223,6 +231,7 @@ def main(
 ) -> None:
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
+    keep_settings(out, model=model, steps=steps, examples=examples, held_out=held_out)
     torch.set_num_threads(1)
     items = sorted(docstrings(), key=lambda item: len(item.prompt))
     learn = [item for item in items if not item.held_out]

@@ -31,7 +31,7 @@ from torch import Tensor
 from bridge import open_run
 from bridge.report.panels import Line, Panel, draw_panels
 from bridge.runlog import read_run
-from experiments.jobs import CLI, device_option, markdown, settings, workers
+from experiments.jobs import CLI, device_option, keep_settings, markdown, settings, workers
 from nlhf.config import LanguageConfig, get_judge
 from nlhf.language.corpora import TEMPERATURE, Summarised, docstrings, readers, reference
 from nlhf.language.decoding import Sampling
@@ -170,6 +170,7 @@ def main(
 ) -> None:
     clock = {"start": time.perf_counter()}
     out.mkdir(parents=True, exist_ok=True)
+    keep_settings(out, model=model, steps=steps, examples=examples, held_out=held_out)
     torch.set_num_threads(1)
     items = sorted(docstrings(), key=lambda item: len(item.prompt))
     learn = [item for item in items if not item.held_out]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -16,18 +18,30 @@ from concurrent.futures import (
     as_completed,
 )
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from bridge.console import resolve_device
+from bridge.disk import replace_file
 from bridge.errors import InputError
+from bridge.invocation import without_program
 from bridge.progress import Progress, progress
 from bridge.runlog import Run, read_run
 
 CLI = Path(__file__).parent.parent / "cli.py"
 FAILED = 1
 """The exit status of a run that had to end, e.g. because a network diverged: a result too."""
+
+
+class Refusal(click.ClickException):
+    """An experiment cannot use what it was given: one line, exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message as the commands print theirs."""
+        click.echo(f"error: {self.message}", file, err=file is None)
 
 
 def run_all(
@@ -47,15 +61,19 @@ def run_all(
         device: the device of all runs; None leaves it to the command.
 
     Raises:
+        Refusal: a log is there, of a run with other arguments.
         RuntimeError: a run ended neither successfully nor with a diverged network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     click.echo(f"logs: {folder}", err=True)
+    asked = {name: [command, *arguments, "--quiet"] for name, arguments in jobs.items()}
+    for name, words in asked.items():
+        _refuse_others(folder / f"{name}.h5", words)
 
     def run(name: str) -> Run:
         out = folder / f"{name}.h5"
         if not has_ended(out):
-            words = [sys.executable, str(CLI), command, *jobs[name], "--quiet"]
+            words = [sys.executable, str(CLI), *asked[name]]
             words += [] if device is None else ["--device", device]
             done = subprocess.run(
                 [*words, "--out", str(out), "--overwrite"], capture_output=True, text=True
@@ -67,6 +85,41 @@ def run_all(
 
     with progress(len(jobs), "runs", quiet=False) as bar, ThreadPoolExecutor(processes) as pool:
         return dict(zip(jobs, pool.map(run, jobs), strict=True))
+
+
+def _refuse_others(path: Path, words: Sequence[str]) -> None:
+    """Refuse the log of an ended run whose command line does not begin with these words."""
+    if not has_ended(path):
+        return
+    recorded = without_program(shlex.split(read_run(path).meta["command_line"]))
+    if recorded[: len(words)] != list(words):
+        raise Refusal(
+            f"{path} is the log of another run, `{shlex.join(recorded)}`, not of "
+            f"`{shlex.join(words)}`; choose another --out"
+        )
+
+
+def keep_settings(folder: Path, **values: object) -> None:
+    """Note in a new folder what its results are made with; later calls must agree.
+
+    Args:
+        folder: exists; gets settings.json.
+        values: settings that the results depend on, each a JSON value.
+
+    Raises:
+        Refusal: the folder holds results of other settings.
+    """
+    path = folder / "settings.json"
+    if not path.is_file():
+        replace_file(path, json.dumps(values).encode())
+    before = json.loads(path.read_text("utf-8"))
+    other = [
+        f"{key}={before.get(key)!r}, not {value!r}"
+        for key, value in values.items()
+        if before.get(key) != value
+    ]
+    if other:
+        raise Refusal(f"{folder} has results of {'; '.join(other)}; choose another --out")
 
 
 def workers(processes: int) -> Executor:
@@ -123,12 +176,11 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def _there(context: click.Context, option: click.Parameter, name: str) -> str:
+def _there(_context: click.Context, _option: click.Parameter, name: str) -> str:
     try:
         return resolve_device(name)
     except InputError as error:
-        click.echo(f"error: {error}", err=True)
-        context.exit(2)
+        raise Refusal(str(error)) from error
 
 
 def settings(**values: object) -> list[str]:

@@ -33,7 +33,7 @@ from torch import Tensor
 from bridge.distributed import Group
 from bridge.optim import Optimizer
 from bridge.progress import progress
-from experiments.jobs import markdown
+from experiments.jobs import Refusal, markdown
 from experiments.method_arms import ARMS, RATE, TAU
 from experiments.method_tables import KINDS, Task, draw, tables, target
 from experiments.published_trainer import PublishedNashMD, bias
@@ -280,7 +280,7 @@ def main(
     names = [name.strip() for name in methods.split(",")]
     unknown = [name for name in names if name not in ARMS]
     if unknown:
-        raise click.UsageError(f"--methods {unknown[0]} is unknown; use {', '.join(ARMS)}")
+        raise Refusal(f"--methods {unknown[0]} is unknown; use {', '.join(ARMS)}")
     counts = [int(size) for size in sizes.split(",")]
     ways: dict[str, dict[str, Any]] = {
         "published": {n: {**ARMS[n].paper, "learning_rate": RATE} for n in names}

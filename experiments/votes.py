@@ -18,7 +18,7 @@ import numpy as np
 
 from bridge.report.panels import Panel, caption_of_runs, draw_panels, over_runs
 from bridge.runlog import Run
-from experiments.jobs import device_option, has_ended, markdown, run_all
+from experiments.jobs import Refusal, device_option, has_ended, markdown, run_all
 
 RUNS: dict[str, list[str]] = {
     "asym-ep": [],
@@ -69,7 +69,7 @@ def main(
         for name in names
     }
     if not any(ended.values()):
-        raise click.UsageError(f"{out} holds no run that has finished; leave --finished out")
+        raise Refusal(f"{out} holds no run that has finished; leave --finished out")
     rows = [[name, *_cells(mine, seeds)] for name, mine in ended.items()]
     header = ["run", "exploitability of each seed", "mean", "KL to the equilibrium", "support"]
     click.echo(markdown([*header, "cosine", "votes an image", "finished"], rows))

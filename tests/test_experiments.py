@@ -8,12 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from bridge.progress import progress
 from cli import main
-from experiments.jobs import await_all, run_all, workers
+from experiments.jobs import Refusal, await_all, keep_settings, run_all, workers
 
 SMALL = (
     *("--epochs", "1", "--check-gradients-every", "0", "--quiet"),
@@ -84,6 +85,33 @@ def test_a_device_is_passed_on_to_the_runs(tmp_path, monkeypatch):
             run_all({"a": ["--epochs", "1"]}, tmp_path, device=device)
     assert asked[0][asked[0].index("--device") + 1] == "cpu"
     assert "--device" not in asked[1]
+
+
+def test_the_log_of_another_run_is_refused_and_kept(tmp_path):
+    game = ["--game", "rock-paper-scissors", "--iterations", "3"]
+    first = run_all({"a": game}, tmp_path, command="nash-md")["a"]
+    before = (tmp_path / "a.h5").read_bytes()
+    assert run_all({"a": game}, tmp_path, command="nash-md")["a"].meta == first.meta
+    with pytest.raises(Refusal, match=r"a\.h5 is the log of another run.*3.*4.*choose another"):
+        run_all({"a": [*game[:-1], "4"]}, tmp_path, command="nash-md")
+    assert (tmp_path / "a.h5").read_bytes() == before
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    keep_settings(tmp_path, steps=80, model="smollm2")
+    keep_settings(tmp_path, steps=80, model="smollm2")
+    with pytest.raises(Refusal, match=r"has results of steps=80, not 60; choose another --out"):
+        keep_settings(tmp_path, steps=60, model="smollm2")
+    keep_settings(tmp_path, steps=80, model="smollm2")
+
+
+def test_a_refusal_is_one_line():
+    @click.command()
+    def refuse():
+        raise Refusal("steps=0")
+
+    done = CliRunner().invoke(refuse)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "error: steps=0\n")
 
 
 def test_the_first_error_cancels_what_has_not_begun():
