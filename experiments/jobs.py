@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import shlex
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,10 +23,12 @@ import click
 
 from bridge.console import resolve_device
 from bridge.disk import replace_file
-from bridge.errors import InputError
+from bridge.errors import InputError, RunFailed, Stopped, StorageError
 from bridge.invocation import without_program
 from bridge.progress import Progress, progress
 from bridge.runlog import Run, read_run
+from bridge.sweep import Job, Processes, run_jobs
+from bridge.sweep.job import EXIT_STOPPED, EXIT_STORAGE
 
 CLI = Path(__file__).parent.parent / "cli.py"
 FAILED = 1
@@ -35,9 +36,12 @@ FAILED = 1
 
 
 class Refusal(click.ClickException):
-    """An experiment cannot use what it was given: one line, exit code 2."""
+    """An experiment cannot go on: one line, and the exit code of the commands."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        """Take the line, and another exit code if the user's values are not the cause."""
+        super().__init__(message)
+        self.exit_code = exit_code
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message as the commands print theirs."""
@@ -53,6 +57,8 @@ def run_all(
 ) -> dict[str, Run]:
     """Run `cli.py eqprop-run` with each job's arguments, and read the logs.
 
+    A signal stops active runs, each of which writes its checkpoint; the next call continues them.
+
     Args:
         jobs: arguments by name; the log is FOLDER/NAME.h5.
         folder: created if it does not exist.
@@ -61,40 +67,52 @@ def run_all(
         device: the device of all runs; None leaves it to the command.
 
     Raises:
-        Refusal: a log is there, of a run with other arguments.
-        RuntimeError: a run ended neither successfully nor with a diverged network.
+        Refusal: a log is there, of a run with other arguments; a run ended neither successfully nor
+            with a diverged network; or a signal came.
     """
     folder.mkdir(parents=True, exist_ok=True)
     click.echo(f"logs: {folder}", err=True)
-    asked = {name: [command, *arguments, "--quiet"] for name, arguments in jobs.items()}
-    for name, words in asked.items():
-        _refuse_others(folder / f"{name}.h5", words)
+    chosen = [] if device is None else ["--device", device]
+    waiting = []
+    for name, arguments in jobs.items():
+        log, words = folder / f"{name}.h5", [command, *arguments, "--quiet"]
+        _refuse_others(log, words)
+        if not has_ended(log):
+            whole = [sys.executable, str(CLI), *words, *chosen, "--out", str(log), "--resume"]
+            waiting.append(Job(log, {"run": name}, whole))
+    with progress(len(waiting), "runs", quiet=False) as bar:
+        _run(waiting, folder, command, processes, bar)
+    return {name: read_run(folder / f"{name}.h5") for name in jobs}
 
-    def run(name: str) -> Run:
-        out = folder / f"{name}.h5"
-        if not has_ended(out):
-            words = [sys.executable, str(CLI), *asked[name]]
-            words += [] if device is None else ["--device", device]
-            done = subprocess.run(
-                [*words, "--out", str(out), "--overwrite"], capture_output=True, text=True
-            )
-            if done.returncode not in (0, FAILED):
-                raise RuntimeError(f"{name}: exit {done.returncode}: {done.stderr.strip()}")
+
+def _run(jobs: Sequence[Job], folder: Path, command: str, processes: int, bar: Progress) -> None:
+    def ended(_: Job) -> None:
         bar.advance(1)
-        return read_run(out)
 
-    with progress(len(jobs), "runs", quiet=False) as bar, ThreadPoolExecutor(processes) as pool:
-        return dict(zip(jobs, pool.map(run, jobs), strict=True))
+    try:
+        run_jobs(jobs, folder, command, Processes(1), parallel=processes, on_end=ended)
+    except Stopped:
+        left = sum(not has_ended(job.log) for job in jobs)
+        raise Refusal(f"stopped, {left} runs are left; repeat the command", EXIT_STOPPED) from None
+    except StorageError as error:
+        raise Refusal(str(error), EXIT_STORAGE) from error
+    except InputError as error:
+        raise Refusal(str(error)) from error
+    except RunFailed as error:
+        failed = [job for job in jobs if job.status == "failed"]
+        if not all(job.exit_code == FAILED and has_ended(job.log) for job in failed):
+            raise Refusal(str(error), FAILED) from error
 
 
-def _refuse_others(path: Path, words: Sequence[str]) -> None:
-    """Refuse the log of an ended run whose command line does not begin with these words."""
-    if not has_ended(path):
+def _refuse_others(log: Path, words: Sequence[str]) -> None:
+    """Refuse a log that is there if its command line does not begin with these words."""
+    try:
+        recorded = without_program(shlex.split(read_run(log).meta["command_line"]))
+    except InputError:
         return
-    recorded = without_program(shlex.split(read_run(path).meta["command_line"]))
     if recorded[: len(words)] != list(words):
         raise Refusal(
-            f"{path} is the log of another run, `{shlex.join(recorded)}`, not of "
+            f"{log} is the log of another run, `{shlex.join(recorded)}`, not of "
             f"`{shlex.join(words)}`; choose another --out"
         )
 

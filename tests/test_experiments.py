@@ -12,9 +12,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from bridge.errors import InputError
 from bridge.progress import progress
+from bridge.runlog import read_run
 from cli import main
-from experiments.jobs import Refusal, await_all, keep_settings, run_all, workers
+from experiments.jobs import CLI, Refusal, await_all, keep_settings, run_all, workers
 
 SMALL = (
     *("--epochs", "1", "--check-gradients-every", "0", "--quiet"),
@@ -73,18 +75,19 @@ def test_every_training_takes_a_device_and_refuses_a_wrong_one_in_one_line(name,
 
 def test_a_device_is_passed_on_to_the_runs(tmp_path, monkeypatch):
     asked = []
-
-    class Done:
-        returncode, stderr = 2, "enough"
-
-    monkeypatch.setattr(
-        "experiments.jobs.subprocess.run", lambda words, **_: asked.append(words) or Done
-    )
+    monkeypatch.setattr("experiments.jobs.run_jobs", lambda jobs, *_, **__: asked.extend(jobs))
     for device in ("cpu", None):
-        with pytest.raises(RuntimeError, match="enough"):
+        with pytest.raises(InputError, match=r"a\.h5"):
             run_all({"a": ["--epochs", "1"]}, tmp_path, device=device)
-    assert asked[0][asked[0].index("--device") + 1] == "cpu"
-    assert "--device" not in asked[1]
+    first, second = (list(job.command) for job in asked)
+    assert first[first.index("--device") + 1] == "cpu"
+    assert "--device" not in second
+
+
+def test_a_run_that_cannot_start_ends_the_experiment_in_one_line(tmp_path):
+    with pytest.raises(Refusal, match=r"a\.h5: .*unheard-of") as caught:
+        run_all({"a": ["--game", "unheard-of"]}, tmp_path, command="nash-md")
+    assert caught.value.exit_code == 2
 
 
 def test_the_log_of_another_run_is_refused_and_kept(tmp_path):
@@ -95,6 +98,19 @@ def test_the_log_of_another_run_is_refused_and_kept(tmp_path):
     with pytest.raises(Refusal, match=r"a\.h5 is the log of another run.*3.*4.*choose another"):
         run_all({"a": [*game[:-1], "4"]}, tmp_path, command="nash-md")
     assert (tmp_path / "a.h5").read_bytes() == before
+
+
+def test_a_stopped_run_is_continued(tmp_path, monkeypatch):
+    jobs = {"a": ["--game", "rock-paper-scissors", "--iterations", "20000"]}
+    log = tmp_path / "a.h5"
+    words = [sys.executable, str(CLI), "nash-md", *jobs["a"], "--quiet", "--out", str(log)]
+    with subprocess.Popen(words) as process:
+        await_condition(log.is_file)
+        process.terminate()
+    before = read_run(log)
+    assert before.status == "stopped"
+    after = run_all(jobs, tmp_path, command="nash-md")["a"]
+    assert (after.status, after.meta["run_id"]) == ("finished", before.meta["run_id"])
 
 
 def test_results_of_other_settings_are_refused(tmp_path):
@@ -137,6 +153,18 @@ if __name__ == "__main__":
     with workers(2) as pool:
         pool.submit(worker_at_work.write_and_wait, sys.argv[1]).result()
 """
+LONG = """
+import sys
+from pathlib import Path
+import click
+from experiments.jobs import run_all
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def main(folder):
+    game = ["--game", "rock-paper-scissors", "--iterations", "100000000"]
+    run_all({"a": game, "b": game}, folder, command="nash-md")
+main()
+"""
 AT_WORK = """
 import os, sys, time
 def write_and_wait(path):
@@ -162,6 +190,25 @@ def test_workers_end_with_an_experiment_that_is_killed(tmp_path):
     experiment.kill()
     experiment.wait()
     await_condition(lambda: not _lives(worker))
+
+
+def test_command_lines_end_with_an_experiment_that_is_terminated(tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    root = Path(__file__).parent.parent
+    experiment = subprocess.Popen(
+        [sys.executable, tmp_path / "long.py", tmp_path],
+        cwd=root,
+        env=_with_path(root),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    await_condition((tmp_path / "a.h5").is_file)
+    experiment.terminate()
+    stderr = experiment.communicate(timeout=60)[1]
+    assert experiment.returncode == 75
+    assert stderr.endswith("error: stopped, 2 runs are left; repeat the command\n")
+    assert read_run(tmp_path / "a.h5").status == "stopped"
+    assert not (tmp_path / "b.h5").exists()
 
 
 def _lives(status):
