@@ -46,10 +46,11 @@ def recognise(row: Row, among: Sequence[Layout]) -> tuple[Layout, Row]:
 
 
 def _nearest(row: Row, among: Sequence[Layout]) -> Layout:
-    """The layout of which a row has most keys; of several, the one with the fewest keys."""
+    """The layout of which a row has most keys; of several, one that keys tell, with the fewest."""
 
-    def nearness(each: Layout) -> tuple[int, bool, int]:
-        return len(each.needs) - len(each.missing(row)), each.asks, -len(each.needs)
+    def nearness(each: Layout) -> tuple[int, bool, bool, int]:
+        has = len(each.needs) - len(each.missing(row))
+        return has, each.asks, each.fits is None, -len(each.needs)
 
     return max(among, key=nearness)
 

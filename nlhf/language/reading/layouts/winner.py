@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from nlhf.language.reading.layout import Layout, Pair, ParsedRow, compared, verdict
+from nlhf.language.reading.layout import Layout, Pair, ParsedRow, by_scores, compared, verdict
 from nlhf.language.reading.messages import parsed
 from nlhf.language.reading.rows import Refused, Row, malformed
 from nlhf.language.reading.turns import PROMPTS, prompt_of, turns_of
@@ -16,8 +17,9 @@ KEYS = tuple(tuple(f"{word}_{side[i]}" for side in SIDES for word in WORDS) for 
 WON = ("winner_model_a", "winner_model_b", "winner_tie")
 WINNER = (
     "winner", "preference", "preferred", "choice", "label", "better", "better_response_id",
-    "verdict", "overall_preference", WON[0],
+    "verdict", "overall_preference", WON[0], "score_a", "score_1", "score_0",
 )  # fmt: skip
+_ORDER = re.compile(r"\[*\s*(\w+)\s*([<>=])\2*\s*(\w+)\s*\]*")
 
 
 def _keys(row: Row) -> tuple[str, str, tuple[str, str]] | None:
@@ -37,7 +39,15 @@ def _share(row: Row, first: str, second: str, side: tuple[str, str]) -> float:
             raise malformed(WON[0], "one of winner_model_a, winner_model_b, winner_tie must be 1")
         return won[0] + won[2] / 2
     key = row.one(WINNER) or WINNER[0]
+    if key.startswith("score_"):
+        share = by_scores(row, [(f"score_{side[0]}", f"score_{side[1]}")])
+        if share is None:
+            raise row.missing(f"score_{side[1]}")
+        return share
     value = row.value(*WINNER)
+    order = _ORDER.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if order and (order[1], order[3]) in (side, side[::-1]):  # "A>B", "[[B>>A]]"
+        return 0.5 if order[2] == "=" else float((order[1] == side[0]) == (order[2] == ">"))
     if key == "overall_preference":  # HelpSteer: from -3 (the first) to 3 (the second)
         score = row.number(key) or 0.0
         return 0.5 if score == 0 else float(score < 0)
