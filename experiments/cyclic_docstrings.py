@@ -192,12 +192,16 @@ def shape(found: Rates) -> str:
     top = int(means.argmax())
     rises = np.diff(means) > 0
     single = not any(b and not a for a, b in itertools.pairwise(rises))
-    ends = max(drawn[0].mean(), drawn[-1].mean())
-    low, high = np.percentile(drawn[top] - np.maximum(drawn[0], drawn[-1]), [2.5, 97.5])
     kind = "one interior peak" if single and 0 < top < len(names) - 1 else "no single interior peak"
+    bounds = np.percentile(drawn[top] - drawn, [2.5, 97.5], axis=1)
+    others = [
+        f"above weight {w:g} by {means[top] - mean:.3f} [{low:.3f}, {high:.3f}]"
+        for w, mean, low, high in zip(weights, means, *bounds, strict=True)
+        if w != weights[top]
+    ]
     return (
         f"{kind}: the largest rate is at weight {weights[top]:g}; it is inside in {inside:.0%} of "
-        f"resamples, and above the better end ({ends:.3f}) by [{low:.3f}, {high:.3f}]"
+        f"resamples; {', '.join(others)}"
     )
 
 

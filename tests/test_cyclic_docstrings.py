@@ -1,6 +1,7 @@
 """The comparison on docstrings, whose raters are cyclic by construction."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -123,6 +124,13 @@ def test_the_shape_is_told_with_how_sure_it_is(means, told):
     said = experiment.shape(found)
     assert said.startswith(told)
     assert "%" in said
+    differences = re.findall(r"above weight \S+ by (\S+) \[(\S+), (\S+)\]", said)
+    assert len(differences) == len(means) - 1
+    for (mean, low, high), other in zip(
+        differences, [m for i, m in enumerate(means) if i != np.argmax(means)], strict=True
+    ):
+        assert float(mean) == pytest.approx(max(means) - other, abs=0.001)
+        assert float(high) - float(low) == pytest.approx(2 * 1.96 * 0.01 * 2**0.5, rel=0.15)
 
 
 def test_policies_are_compared_over_all_pairs_of_seeds_and_answers():
