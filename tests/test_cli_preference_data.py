@@ -29,6 +29,7 @@ LAYOUTS = {
     "shp.jsonl": "SHP",
     "arena_conversations.jsonl": "arena conversations",
     "sharegpt.jsonl": "ShareGPT",
+    "ranked.jsonl": "ranked answers",
 }
 
 

@@ -19,6 +19,7 @@ from nlhf.language.reading import (
     read_prompts,
     registry,
 )
+from tests.nlhf.language.comparing import better_first
 
 CASES = Path(__file__).parents[2] / "cases"
 THINGS = ["tree", "river", "stone", "colour"]
@@ -34,11 +35,6 @@ def assistant(text: str) -> dict[str, str]:
 
 def system(text: str) -> dict[str, str]:
     return {"role": "system", "content": text}
-
-
-def better_first(c: Comparison) -> tuple[str, str, float]:
-    """The better answer, the other one, and the share of votes for the better."""
-    return (c.a, c.b, c.share) if c.share >= 0.5 else (c.b, c.a, 1 - c.share)
 
 
 def one(row: dict[str, Any]) -> Comparison:
@@ -61,6 +57,7 @@ def one(row: dict[str, Any]) -> Comparison:
         ("shp.jsonl", "SHP"),
         ("arena_conversations.jsonl", "arena conversations"),
         ("sharegpt.jsonl", "ShareGPT"),
+        ("ranked.jsonl", "ranked answers"),
     ],
 )
 def test_the_files_of_people(name: str, layout: str) -> None:

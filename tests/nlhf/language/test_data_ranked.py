@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from nlhf.errors import InputError
-from nlhf.language.comparisons import Comparison
 from nlhf.language.reading import read_comparisons, read_examples, read_prompts
-
-
-def better_first(c: Comparison) -> tuple[str, str, float]:
-    """The better answer, the other one, and the share of votes for the better."""
-    return (c.a, c.b, c.share) if c.share >= 0.5 else (c.b, c.a, 1 - c.share)
+from tests.nlhf.language.comparing import better_first
 
 
 def answers(**of: list[float]) -> list[dict[str, Any]]:
