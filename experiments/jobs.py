@@ -45,7 +45,8 @@ class Refusal(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message as the commands print theirs."""
-        click.echo(f"error: {self.message}", file, err=file is None)
+        mark = "" if self.exit_code == EXIT_STOPPED else "error: "
+        click.echo(mark + self.message, file, err=file is None)
 
 
 def run_all(

@@ -206,7 +206,7 @@ def test_command_lines_end_with_an_experiment_that_is_terminated(tmp_path):
     experiment.terminate()
     stderr = experiment.communicate(timeout=60)[1]
     assert experiment.returncode == 75
-    assert stderr.endswith("error: stopped, 2 runs are left; repeat the command\n")
+    assert stderr.splitlines()[-1] == "stopped, 2 runs are left; repeat the command"
     assert read_run(tmp_path / "a.h5").status == "stopped"
     assert not (tmp_path / "b.h5").exists()
 
