@@ -23,9 +23,10 @@ from typing import Any
 import torch
 
 from nlhf.language import decoding
+from nlhf.language.adapters import Lora, with_adapter
 from nlhf.language.decoders import Decoder
 from nlhf.language.decoding import Answers, Sampling, decode, draw_uniforms
-from nlhf.language.loading import Lora, quiet, tiny_model, with_adapter
+from nlhf.language.loading import quiet, tiny_model
 from nlhf.language.policy import Encoded, Policy
 
 ROWS, PROMPT, ANSWER, WEIGHT, VOCABULARY = 8, 128, 128, 0.125, 1000

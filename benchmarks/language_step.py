@@ -18,8 +18,9 @@ import torch
 import transformers
 
 from nlhf.language import scoring
+from nlhf.language.adapters import Lora, with_adapter
 from nlhf.language.decoding import Sampling, decode, draw_uniforms
-from nlhf.language.loading import Lora, quiet, with_adapter
+from nlhf.language.loading import quiet
 from nlhf.language.policy import Encoded, Policy
 
 PROMPTS, PROMPT, OWN, OTHER, ANSWER, VOCABULARY = 2, 70, 4, 1, 16, 49152

@@ -27,7 +27,8 @@ from typing import Any
 import torch
 import transformers
 
-from nlhf.language.loading import Lora, quiet, tiny_model, with_adapter
+from nlhf.language.adapters import Lora, with_adapter
+from nlhf.language.loading import quiet, tiny_model
 
 PROMPTS, PROMPT, VOCABULARY, WEIGHT, TAU, RATE = 4, 32, 1000, 0.5, 0.1, 1e-4
 TARGETS = ("q_proj", "v_proj")

@@ -9,8 +9,9 @@ import torch
 import transformers
 from torch import Tensor
 
+from nlhf.language.adapters import Lora, with_adapter
 from nlhf.language.decoding import Answers, Sampling, decode, draw_uniforms
-from nlhf.language.loading import Lora, quiet, with_adapter
+from nlhf.language.loading import quiet
 from nlhf.language.policy import Encoded, Policy
 from tests.policies import move
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nlhf.language.adapters import Lora
 from nlhf.language.judging import AbstractJudge
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.loading import load_policy
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import Prompt
 

@@ -10,9 +10,10 @@ import torch
 from bridge.runlog import read_run
 from nlhf.config import get_judge, get_reward
 from nlhf.errors import InputError
+from nlhf.language.adapters import Lora
 from nlhf.language.encoders import HashedEncoder, load_encoder
 from nlhf.language.extras import need
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.loading import load_policy
 from nlhf.language.preference_models import PreferenceModel
 from nlhf.language.saving import save_policy
 from tests import command_line

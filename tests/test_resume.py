@@ -39,11 +39,12 @@ MODEL = ["--model", "tiny:a,b,c", "--preference", "tests.trainers:longer_wins", 
 MODEL += ["--iterations", 10, "--set", "generation.max_new_tokens=2", "--set", "batch_size=3"]
 MODEL += ["--set", "log_every=3", "--set", "tau_start=0.5"]
 EMA = ["--algorithm", "nash-ema", "--set", "baseline=learned", "--set", "measure_exact=true"]
-LORA = ["--set", "lora.rank=2", "--algorithm", "extragradient"]
+LORA = ["--set", "lora.rank=2", "--set", "lora.dropout=0.2", "--algorithm", "extragradient"]
 # A share held out, a short last batch, passes that are added up, an adapter that is merged.
 WARM = ["--model", "tiny:a,b,c,<end>", "--epochs", 2, "--set", "holdout=0.3", "--seed", 3]
 WARM += ["--set", "batch_size=1", "--set", "accumulation=2", "--set", "log_every=3"]
-WARM += ["--set", "lora.rank=2", "--set", "optimizer.schedule=cosine"]
+WARM += ["--set", "lora.rank=2", "--set", "lora.dropout=0.2"]
+WARM += ["--set", "optimizer.schedule=cosine"]
 # Ten comparisons, some of random nudges.
 CHECK = ["--sizes", "6,8,4", "--batch", 3, "--beta", 0.01, "--beta", 0.05, "--seed", 3]
 CHECK += ["--nudging", "random-sign", "--oracle", "implicit", "--oracle", "recurrent-backprop"]

@@ -24,9 +24,9 @@ from nlhf.config.methods import (
     readers,
 )
 from nlhf.errors import InputError
+from nlhf.language.adapters import Lora
 from nlhf.language.decoders import CacheKind
 from nlhf.language.decoding import Sampling
-from nlhf.language.loading import Lora
 from nlhf.language.objectives import OBJECTIVES, Objective, get_objective
 from nlhf.language.reading.sifting import OnBadLines
 from nlhf.language.reference import Reference
@@ -67,7 +67,9 @@ class LoraConfig(Config):
     """A low-rank adapter; rank 0 learns all weights.
 
     Attributes:
-        rank: rank of the LoRA adapter; 0 trains all weights.
+        rank: rank of the LoRA adapter; 0 trains all weights, or those of an adapter that is loaded.
+        dropout: probability with which an input of the adapter is dropped in passes that make the
+            gradient. Answers and evaluations always come from the whole policy.
     """
 
     described_by: ClassVar[tuple[Any, ...]] = (Lora,)
@@ -75,10 +77,11 @@ class LoraConfig(Config):
     rank: Annotated[int, Field(ge=0)] = 0
     alpha: Positive = 16.0
     targets: tuple[str, ...] = ()
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def made(self) -> Lora | None:
         """The adapter; None where all weights learn."""
-        return Lora(**self.model_dump()) if self.rank else None
+        return Lora(self.rank, self.alpha, self.targets) if self.rank else None
 
     def idle(self) -> dict[str, str]:
         why = "without lora.rank, with which all weights learn; give it too"

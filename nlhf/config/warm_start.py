@@ -101,6 +101,8 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
         seed=seed_for(config.seed, "weights"),
         reference=False,
     )
+    if config.lora.dropout:
+        policy.drop_inputs(config.lora.dropout, generator(config.seed, "dropout"))
     for name, sifted in read.items():
         check_room(policy, sifted.kept, str(files[name]))
     learned = read["examples"].kept

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nlhf.errors import InputError
+from nlhf.language.adapter_dropout import switched_on
 from nlhf.language.extras import need
 from nlhf.language.policy import Policy
 
@@ -18,7 +19,8 @@ from nlhf.language.policy import Policy
 def checkpoint_layers(policy: Policy) -> None:
     """Store only the input of each layer in passes that need a gradient.
 
-    Sampling and scoring without a gradient are unchanged, and the policy stays without dropout.
+    Sampling and scoring without a gradient are unchanged. The model's own dropout stays off; that
+    of an adapter drops the same inputs in both runs of a layer.
     Each prompt is then run once per answer, because a recomputed layer cannot read a cache.
 
     Raises:
@@ -52,13 +54,17 @@ def checkpoint_layers(policy: Policy) -> None:
 def _twice(layer: nn.Module, run: Callable[..., Any], *inputs: object) -> Any:
     """Run a layer, and rerun it for the gradient.
 
-    The layer computes as in evaluation mode, without its dropout.
+    The layer computes as in evaluation mode, without its own dropout. Parts that are in training
+    mode now, as the dropout of an adapter's inputs, are so in the second run too; there
+    `torch.utils.checkpoint` restores torch's global generators.
     """
+    active = [part for part in layer.modules() if part.training and part is not layer]
 
     def plain(*inputs: object) -> Any:
         trains, layer.training = layer.training, False
         try:
-            return run(*inputs)
+            with switched_on(active):
+                return run(*inputs)
         finally:
             layer.training = trains
 

@@ -10,14 +10,13 @@ import logging
 import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from nlhf.errors import InputError
+from nlhf.language.adapters import Lora, first_line, known_to_peft, with_adapter
 from nlhf.language.extras import need
 from nlhf.language.merging import merged
 from nlhf.language.model_folder import (
@@ -33,22 +32,6 @@ SMOLLM2 = "smollm2"
 TINY = "tiny:"
 END = "<end>"
 CLASSIFIER = "SequenceClassification"
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A low-rank adapter.
-
-    Attributes:
-        rank: r >= 1.
-        alpha: the adapter is scaled by alpha / r.
-        targets: endings of the names of the linear layers that get an adapter; all linear layers if
-            empty.
-    """
-
-    rank: int
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ()
 
 
 def load_policy(
@@ -84,7 +67,7 @@ def load_policy(
 
     Raises:
         InputError: no such model, no end token, an unknown LoRA target, a package is missing,
-            an adapter folder with `own_reference`, or the model cannot be a policy, see
+            an adapter folder with `lora` or `own_reference`, or the model cannot be a policy, see
             `suitability`.
     """
     with quiet(), torch.random.fork_rng(devices=[]):
@@ -97,7 +80,12 @@ def load_policy(
                 f"{spec} is an adapter, and its reference the base below it, which cannot move; "
                 "merge the two first, and train an adapter on that (lora.rank)"
             )
-        if lora is not None and not adapter:
+        if adapter and lora is not None:
+            raise InputError(
+                f"{spec} is an adapter, which is trained further at its own rank; leave out "
+                "lora.rank, or merge the two first"
+            )
+        if lora is not None:
             model, adapter = with_adapter(model, lora), True
         # a new adapter adds nothing yet, so a copy with it equals the base
         keep = own_reference or (reference and not adapter)
@@ -223,7 +211,7 @@ def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tu
     except Exception as error:  # hubs, files and formats fail in many ways
         more = "" if head == CLASSIFIER else f", {SMOLLM2}, or {TINY}WORD,WORD"
         raise InputError(
-            f"model={spec!r} cannot be loaded: {_first_line(error)}; give a folder that "
+            f"model={spec!r} cannot be loaded: {first_line(error)}; give a folder that "
             f"save_pretrained wrote, a hub name{more}"
         ) from None
     # hidden states do not use a pooler, which many saved encoders lack
@@ -263,11 +251,11 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         raise InputError(f"{folder}: its base {base_name} is an adapter too; merge that one first")
     base, tokenizer = find_model(base_name, dtype)
     try:
-        with _known_to_peft():
+        with known_to_peft():
             model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)
         state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     except Exception as error:
-        raise InputError(f"{folder}: no adapter for {base_name}: {_first_line(error)}") from None
+        raise InputError(f"{folder}: no adapter for {base_name}: {first_line(error)}") from None
     check_adapter(folder, state)
     return model, tokenizer
 
@@ -306,44 +294,6 @@ def _smollm2(dtype: torch.dtype) -> tuple[Any, Any]:
     model.model.rotary_emb = rotary
     model.generation_config = packed.generation_config
     return model, tokenizer
-
-
-def with_adapter(model: nn.Module, lora: Lora) -> Any:
-    """Add a LoRA adapter to a model.
-
-    Raises:
-        InputError: a rank below 1, or no linear layer with such a name.
-    """
-    peft = need("peft")
-    if lora.rank < 1:
-        raise InputError(f"LoRA rank {lora.rank} must be at least 1")
-    settings = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=0.0,
-        target_modules=list(lora.targets) or "all-linear",
-        task_type="CAUSAL_LM",
-    )
-    try:
-        with _known_to_peft():
-            return peft.get_peft_model(model, settings)
-    except ValueError as error:
-        linear = {
-            n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)
-        }
-        raise InputError(
-            f"LoRA targets {', '.join(lora.targets) or 'all-linear'}: {_first_line(error)}; this "
-            f"model has {', '.join(sorted(linear))}"
-        ) from None
-
-
-@contextlib.contextmanager
-def _known_to_peft() -> Iterator[None]:
-    """Within the block, peft does not warn about its own patterns for experts and GPT-2."""
-    with warnings.catch_warnings():
-        for pattern in (r".*(rank|alpha)_pattern keys did not match", "fan_in_fan_out is set to"):
-            warnings.filterwarnings("ignore", message=pattern)
-        yield
 
 
 def _end_ids(spec: str, model: Any, tokenizer: Any, end_token: str | None) -> tuple[int, ...]:
@@ -391,7 +341,3 @@ def quiet() -> Iterator[None]:
         hub.setLevel(before)
         if bars:
             log.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nlhf.errors import InputError
+from nlhf.language.adapter_dropout import AdapterDropout, make_droppable, switched_on
 from nlhf.language.adapter_rows import AdapterRows
 from nlhf.language.double import ready
 from nlhf.language.prompts import Prompt, text_of
@@ -54,6 +55,8 @@ class Policy:
         keeps: which part of a longer prompt is kept, "end" or "start"; "refuse" raises an error.
         forward_model: `model` in a wrapper that exchanges gradients between processes, if any.
         checkpointed: layers that are recomputed for a gradient, see `checkpointing`.
+        dropout: drops inputs of the adapter in passes of `model` that need a gradient, and in no
+            other; None drops nothing.
         joined: whether pi and mu can be rows of one pass: the policy is an adapter, and a test
             showed that one pass gives the same result as two.
         shares: whether several tokens can follow a cached prompt in one pass.
@@ -72,12 +75,13 @@ class Policy:
     keeps: str = "refuse"
     forward_model: nn.Module | None = None
     checkpointed: tuple[nn.Module, ...] = ()
+    dropout: AdapterDropout | None = None
     joined: bool = field(default=False, init=False)
     shares: bool = field(default=True, init=False)
     _adapter: AdapterRows | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # No dropout anywhere: sampling, scores and gradients use the same pi.
+        # No dropout of the model's own: sampling, scores and gradients use the same pi.
         self.model.eval()
         if self.reference is not None:
             self.reference.eval().requires_grad_(False)
@@ -133,12 +137,20 @@ class Policy:
     def forward(self, inputs: Mapping[str, Any], reference: bool = False) -> Any:
         """Run pi, or mu without a gradient; return the model's output."""
         if not reference:
-            makes_gradient = torch.is_grad_enabled() and self.checkpointed
-            again = _recomputing(self.checkpointed) if makes_gradient else nullcontext()
-            with ready(self.model), again:
+            with ready(self.model), self._for_gradient():
                 return (self.forward_model or self.model)(**inputs)
         with torch.no_grad(), self.adapter_off(), ready(self.reference or self.model):
             return (self.reference or self.model)(**inputs)
+
+    def _for_gradient(self) -> ExitStack:
+        """What a pass that needs a gradient has beside others."""
+        stack = ExitStack()
+        if torch.is_grad_enabled():
+            # transformers only checkpoints in training mode, and looks at no submodule for it
+            stack.enter_context(switched_on(self.checkpointed))
+            if self.dropout is not None:
+                stack.enter_context(self.dropout.on(self.device))
+        return stack
 
     def forward_alone(self, inputs: Mapping[str, Any]) -> Any:
         """Run pi without the wrapper that exchanges gradients."""
@@ -168,6 +180,24 @@ class Policy:
         if self.reference is not None or not self.has_adapter:
             return nullcontext()
         return model.disable_adapter()
+
+    def drop_inputs(self, p: float, generator: torch.Generator, **processes: Any) -> None:
+        """Drop inputs of the adapter in passes that need a gradient, and in no other.
+
+        Answers, evaluations and scores without a gradient come from the whole policy. So the
+        gradient is that of a policy without the dropped inputs, at answers of the whole one:
+        dropout trades a bias for less overfitting.
+
+        Args:
+            p: probability in (0, 1) with which an input is zeroed.
+            generator: see `AdapterDropout`.
+            processes: the processes that share a step, see `AdapterDropout`; this one by default.
+
+        Raises:
+            InputError: the adapter has no inputs to drop, see `make_droppable`.
+        """
+        layers = make_droppable(self.model, p, self.name)
+        self.dropout = AdapterDropout(layers, generator, **processes)
 
     @contextmanager
     def holding(self, parameters: Mapping[str, Tensor]) -> Iterator[None]:
@@ -313,18 +343,3 @@ class Policy:
 def rows_of(model: Any) -> int:
     """The number of tokens in a model's vocabulary."""
     return model.get_input_embeddings().weight.shape[0]
-
-
-@contextmanager
-def _recomputing(layers: tuple[nn.Module, ...]) -> Iterator[None]:
-    """Within the block, these layers checkpoint, which transformers only does in training mode.
-
-    Only the layers themselves are in training mode; their submodules, including dropout, are not.
-    """
-    try:
-        for layer in layers:
-            layer.training = True
-        yield
-    finally:
-        for layer in layers:
-            layer.training = False

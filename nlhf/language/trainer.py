@@ -152,6 +152,8 @@ class Trainer:
             "reference": self.reference.state(self.policy, self.steps),
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.policy.dropout is not None:
+            state["dropout"] = self.policy.dropout.state()
         if self.value is not None and self.value_optimizer is not None:
             state["value"] = {name: p.detach() for name, p in self.value.named_parameters()}
             state["value_optimizer"] = self.value_optimizer.state_dict()
@@ -171,6 +173,8 @@ class Trainer:
         }
         self.reference.load(self.policy, state["reference"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.policy.dropout is not None:
+            self.policy.dropout.load(state["dropout"])
         if self.value is not None and self.value_optimizer is not None:
             with torch.no_grad():
                 for name, parameter in self.value.named_parameters():

@@ -208,7 +208,9 @@ class WarmStart:
     def state_dict(self) -> dict[str, Any]:
         """The state needed for a bitwise-identical continuation: tensors and plain values."""
         records = {name: getattr(self, name) for name in ("record", "held_record")}
+        drops = self.policy.dropout
         return {
+            **({} if drops is None else {"dropout": drops.state()}),
             **{name: getattr(self, name) for name in _NUMBERS},
             **{name: None if each is None else vars(each) for name, each in records.items()},
             "parameters": {name: p.detach() for name, p in self.policy.trainable().items()},
@@ -224,6 +226,8 @@ class WarmStart:
         self.held_record = None if held is None else HeldOutRecord(**held)
         self.policy.load(state["parameters"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.policy.dropout is not None:
+            self.policy.dropout.load(state["dropout"])
 
     def _passes(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
         size = self.batching.prompts

@@ -86,7 +86,7 @@ def build_language(
     if objective.needs_reward:
         reward = get_reward(config.reward, judge, device, config.sources)
     movement = make_movement(config)
-    policy = _learner(config, device, own_reference=movement.moves)
+    policy = _learner(config, device, group, own_reference=movement.moves)
     policy.check_room(read.kept, sampling.max_new_tokens, config.prompts)
     held_out = ()
     if config.eval_prompts is not None:
@@ -121,7 +121,13 @@ def build_language(
     return LanguageRun(config, trainer, read.account, held_out)
 
 
-def _learner(config: LanguageConfig, device: torch.device | str, *, own_reference: bool) -> Policy:
+def _learner(
+    config: LanguageConfig,
+    device: torch.device | str,
+    group: AbstractGroup,
+    *,
+    own_reference: bool,
+) -> Policy:
     """Load the policy to be trained.
 
     Raises:
@@ -138,6 +144,10 @@ def _learner(config: LanguageConfig, device: torch.device | str, *, own_referenc
         own_reference=own_reference,
         shortest=config.generation.min_new_tokens,
     )
+    if config.lora.dropout:
+        drops = generator(config.seed, "dropout")
+        shared: dict[str, Any] = {"processes": group.size, "part": group.own_part}
+        policy.drop_inputs(config.lora.dropout, drops, **shared)
     policy.prompt_room = config.max_prompt_tokens
     policy.keeps = {"refuse": "refuse", "left": "end", "right": "start"}[config.truncate]
     if config.generation.min_new_tokens and not policy.end_ids:

@@ -13,7 +13,8 @@ from typing import Any
 
 from safetensors.torch import load, save
 
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.adapters import Lora
+from nlhf.language.loading import load_policy
 from nlhf.language.saving import save_policy
 from tests.bad_input.noise import noise
 from tests.bad_input.refusing import Maker

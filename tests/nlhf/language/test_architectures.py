@@ -8,7 +8,8 @@ import torch
 
 from nlhf.errors import InputError
 from nlhf.language.adapter_rows import AdapterRows
-from nlhf.language.loading import Lora, load_policy, quiet, tiny_model
+from nlhf.language.adapters import Lora
+from nlhf.language.loading import load_policy, quiet, tiny_model
 from nlhf.language.policy import Policy
 from nlhf.language.saving import save_policy
 from nlhf.language.scoring import score

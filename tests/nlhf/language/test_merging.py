@@ -15,7 +15,8 @@ from torch import nn
 
 from bridge.runlog import read_run
 from nlhf.errors import InputError
-from nlhf.language.loading import Lora, load_policy, quiet, tiny_model
+from nlhf.language.adapters import Lora
+from nlhf.language.loading import load_policy, quiet, tiny_model
 from nlhf.language.merging import merged
 from nlhf.language.policy import Policy
 from nlhf.language.saving import save_policy

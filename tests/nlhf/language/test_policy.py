@@ -9,7 +9,8 @@ import transformers
 from peft import PeftModel
 
 from nlhf.errors import InputError
-from nlhf.language.loading import Lora, load_policy, quiet
+from nlhf.language.adapters import Lora
+from nlhf.language.loading import load_policy, quiet
 from nlhf.language.saving import save_policy
 from tests.policies import PROMPTS, WORDS, make_policy
 from tests.trainers import make_trainer

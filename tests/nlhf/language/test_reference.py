@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from nlhf.errors import InputError
+from nlhf.language.adapters import Lora
 from nlhf.language.enumeration import enumerate_language, log_probabilities
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.loading import load_policy
 from nlhf.language.objectives import OBJECTIVES
 from nlhf.language.reference import Reference
 from nlhf.language.saving import save_policy

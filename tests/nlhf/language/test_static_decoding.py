@@ -11,9 +11,10 @@ import torch
 import transformers
 
 from nlhf.errors import InputError
+from nlhf.language.adapters import Lora
 from nlhf.language.decoders import KEPT, LOOK, Decoder
 from nlhf.language.decoding import Sampling, decode, draw_uniforms
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.loading import load_policy
 from nlhf.language.policy import Policy
 from nlhf.language.static_caches import FixedStreams, unfit
 from nlhf.language.streams import Streams

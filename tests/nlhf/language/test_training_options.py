@@ -8,12 +8,13 @@ import torch
 
 from bridge.runlog import read_run
 from nlhf.errors import InputError
+from nlhf.language.adapters import Lora
 from nlhf.language.checkpointing import checkpoint_layers
 from nlhf.language.cuts import seen_in, truncated
 from nlhf.language.decoding import Sampling, decode, draw_uniforms
 from nlhf.language.evaluation import evaluate
 from nlhf.language.judging import FunctionJudge
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.loading import load_policy
 from nlhf.language.objectives import OBJECTIVES, Draw, Plan
 from nlhf.language.objectives.base import MIXTURE
 from nlhf.language.scoring import score

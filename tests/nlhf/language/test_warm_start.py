@@ -9,7 +9,8 @@ import torch
 
 from bridge.optim import Optimizer
 from bridge.runlog import read_run
-from nlhf.language.loading import Lora, load_policy
+from nlhf.language.adapters import Lora
+from nlhf.language.loading import load_policy
 from nlhf.language.prompts import Example
 from nlhf.language.saving import save_policy
 from nlhf.language.trainer import Batching
