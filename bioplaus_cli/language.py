@@ -313,4 +313,6 @@ def _show(last: LanguageRecord, ends: Sequence[ExactRecord], summary: Mapping[st
 
 def _about(config: LanguageConfig, last: LanguageRecord) -> dict[str, object]:
     names = ("model", "algorithm", "preference", "prompts", "tau", "mixture", "iterations", "seed")
-    return {**{name: getattr(config, name) for name in names}, "final_kl": last.objective_kl}
+    packed = {} if config.quantise is None else {"quantise": config.quantise}
+    of = {name: getattr(config, name) for name in names}
+    return {**of, **packed, "final_kl": last.objective_kl}

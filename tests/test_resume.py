@@ -40,6 +40,7 @@ MODEL += ["--iterations", 10, "--set", "generation.max_new_tokens=2", "--set", "
 MODEL += ["--set", "log_every=3", "--set", "tau_start=0.5"]
 EMA = ["--algorithm", "nash-ema", "--set", "baseline=learned", "--set", "measure_exact=true"]
 LORA = ["--set", "lora.rank=2", "--set", "lora.dropout=0.2", "--algorithm", "extragradient"]
+LORA += ["--set", "quantise=4bit"]
 # A share held out, a short last batch, passes that are added up, an adapter that is merged.
 WARM = ["--model", "tiny:a,b,c,<end>", "--epochs", 2, "--set", "holdout=0.3", "--seed", 3]
 WARM += ["--set", "batch_size=1", "--set", "accumulation=2", "--set", "log_every=3"]
@@ -99,6 +100,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object
         made["tournament"] = ["--prompts", prompts, *PLAY]
         if importlib.util.find_spec("peft"):
             importlib.import_module("peft")
+            importlib.import_module("bitsandbytes")
             said = [{"prompt": p, "completion": c} for p in ("a", "b", "c", "a b") for c in "abc"]
             examples = pairs.with_name("examples.jsonl")
             examples.write_text("".join(json.dumps(each) + "\n" for each in said))

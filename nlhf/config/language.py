@@ -28,6 +28,7 @@ from nlhf.language.adapters import Lora
 from nlhf.language.decoders import CacheKind
 from nlhf.language.decoding import Sampling
 from nlhf.language.objectives import OBJECTIVES, Objective, get_objective
+from nlhf.language.quantising import Bits
 from nlhf.language.reading.sifting import OnBadLines
 from nlhf.language.reference import Reference
 from nlhf.schedules import schedule
@@ -178,6 +179,8 @@ class LanguageConfig(JudgedConfig):
         batch_size: number of prompts per pass, over all processes.
         accumulation: number of passes per step.
         precision: dtype of the weights.
+        quantise: store the weights of the base below an adapter in 4 or 8 bits; needs the extra
+            quantised. Not packed if not set.
         mixed_precision: whether to compute the scoring passes in bfloat16.
         chat: whether to put prompts into the chat template of the tokenizer, if it has one.
         end_token: the token that ends an answer, if the tokenizer does not define it.
@@ -229,6 +232,7 @@ class LanguageConfig(JudgedConfig):
     lora: LoraConfig = LoraConfig()
     optimizer: ObjectiveOptimizerConfig = ObjectiveOptimizerConfig()
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    quantise: Bits | None = None
     mixed_precision: bool = False
     chat: bool = True
     end_token: str | None = None

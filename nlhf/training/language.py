@@ -143,6 +143,7 @@ def _learner(
         seed=seed_for(config.seed, "weights"),
         own_reference=own_reference,
         shortest=config.generation.min_new_tokens,
+        quantise=config.quantise,
     )
     if config.lora.dropout:
         drops = generator(config.seed, "dropout")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[3]
 
 
-def losses(folder, processes, shard):
+def losses(folder, processes, shard, more=()):
     """The losses of three steps, as the command line logs them."""
     prompts = folder / "p.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in ("a b", "c", "b a")))
@@ -27,7 +27,7 @@ def losses(folder, processes, shard):
     command = [str(ROOT / "cli.py"), "nash-md", "--model", "tiny:a,b,c,<end>", "--out", str(log)]
     command += ["--prompts", str(prompts), "--preference", "longest:judge", "--iterations", "3"]
     command += ["--json", "--quiet"]
-    for each in ("batch_size=4", "precision=float64", "accumulation=2"):
+    for each in ("batch_size=4", "precision=float64", "accumulation=2", *more):
         command += ["--set", each]
     command += ["--set", f"shard={shard}"] if processes > 1 else []
     run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -46,10 +46,14 @@ def losses(folder, processes, shard):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shard", ["ddp", "fsdp"])
-def test_two_processes_have_the_loss_of_one(tmp_path, shard):
-    alone, expected = losses(tmp_path, 1, "ddp")
-    together, policy = losses(tmp_path, 2, shard)
+@pytest.mark.parametrize(
+    ("shard", "more"),
+    [("ddp", ()), ("fsdp", ()), ("ddp", ("lora.rank=2", "quantise=4bit"))],
+    ids=["ddp", "fsdp", "packed"],
+)
+def test_two_processes_have_the_loss_of_one(tmp_path, shard, more):
+    alone, expected = losses(tmp_path, 1, "ddp", more)
+    together, policy = losses(tmp_path, 2, shard, more)
     for name in ("loss", "objective_kl", "grad_norm", "rewards_probabilities", "num_tokens"):
         assert together[name] == pytest.approx(alone[name], rel=1e-6), name
     one, two = (load_file(folder / "model.safetensors") for folder in (expected, policy))
