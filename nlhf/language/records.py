@@ -14,6 +14,9 @@ class LanguageRecord:
     -log pi(y). `rewards_probabilities` is the mean P(y > y'), `rewards_accuracies` the share of
     pairs with P(y > y') > 1/2, `rewards_margins` the mean P(y > y') - P(y' > y). `beta` is tau,
     `mixture_coef` the reference's weight in the opponent, `num_tokens` all tokens sampled so far.
+    `sampling_logp_difference` is the mean over the policy's tokens of |log pi where they were drawn
+    - log pi where they were scored|: rounding, that of another program if one draws, and the effect
+    of dropout in an adapter. NaN if the loss takes no answers of the policy.
     """
 
     step: int
@@ -33,6 +36,7 @@ class LanguageRecord:
     mixture_coef: float
     grad_norm: float
     learning_rate: float
+    sampling_logp_difference: float
     num_tokens: int
 
 

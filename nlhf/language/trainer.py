@@ -16,7 +16,7 @@ from nlhf.language.decoders import Decoder
 from nlhf.language.decoding import Sampling, draw_uniforms
 from nlhf.language.judging import AbstractJudge
 from nlhf.language.objectives import Objective, Plan, Sampled, returns, value_loss
-from nlhf.language.objectives.base import Held, Parameters, copied
+from nlhf.language.objectives.base import MIXTURE, POLICY, Held, Parameters, copied
 from nlhf.language.parallel import AbstractGroup, synchronising
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import Prompt
@@ -286,7 +286,19 @@ def _measures(
         "val_model_contain_eos_token": float(batch.own.ended.double().mean()),
         "val_ref_contain_eos_token": batch.log_other,
         "beta": tau,
+        "sampling_logp_difference": _logp_difference(batch, sampled),
     }
+
+
+def _logp_difference(batch: Batch, sampled: Sampled) -> float:
+    """The mean of |log pi drawn - log pi scored| over tokens that pi drew; NaN if it drew none."""
+    # others were drawn from a held policy, whose log-probabilities these are not
+    counts = torch.tensor([each.count for each in batch.plan.scored])
+    live = torch.tensor([each.policy in (POLICY, MIXTURE) for each in batch.plan.scored])
+    rows = live.repeat_interleave(counts).to(sampled.mask.device)
+    off = (batch.own.log_pi.reshape(sampled.mask.shape) - sampled.log_pi.detach()).abs()
+    counted = sampled.mask & rows[:, None] & ~off.isnan()
+    return float(off[counted].double().mean())
 
 
 def _norm(updates: Mapping[str, Tensor]) -> float:

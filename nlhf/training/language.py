@@ -32,12 +32,14 @@ from nlhf.language.decoders import Decoder
 from nlhf.language.enumeration import measure_exactly
 from nlhf.language.evaluation import evaluate
 from nlhf.language.loading import load_policy
+from nlhf.language.objectives import Objective
 from nlhf.language.parallel import AbstractGroup, distribute_model
 from nlhf.language.policy import Policy
 from nlhf.language.prompts import Prompt
 from nlhf.language.reading import Account, digest, read_prompts
 from nlhf.language.records import EvaluationRecord, ExactRecord, LanguageRecord
 from nlhf.language.trainer import Batching, Trainer
+from nlhf.language.vllm_sampling import has_whole_rows, start_vllm
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def build_language(
         value_optimizer=value_optimizer,
         group=group,
         reference=movement,
-        decoder=Decoder(config.generation.cache),
+        decoder=_decoder(config, objective, policy, [*read.kept, *held_out], group),
     )
     return LanguageRun(config, trainer, read.account, held_out)
 
@@ -159,6 +161,44 @@ def _learner(
     if config.gradient_checkpointing:
         checkpoint_layers(policy)
     return policy
+
+
+def _decoder(
+    config: LanguageConfig,
+    objective: Objective,
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    group: AbstractGroup,
+) -> Decoder:
+    """What draws the answers.
+
+    Raises:
+        InputError: vLLM cannot draw those of this run.
+    """
+    decoder = Decoder(config.generation.cache)
+    if config.sampler == "own":
+        return decoder
+    if group.size > 1:
+        raise InputError(f"sampler=vllm is for one process, and there are {group.size}")
+    if config.precision == "float64":
+        raise InputError("sampler=vllm has no float64; set precision to float32 or bfloat16")
+    sampling = make_sampling(config.generation)
+    plans = [objective.plan(step) for step in (0, config.iterations - 1)]
+    if not any(has_whole_rows(plan, sampling) for plan in plans):
+        raise InputError(
+            f"sampler=vllm has no effect with algorithm={config.algorithm}, whose answers all come "
+            "from the mixture, which is decoded here; leave it out"
+        )
+    coarse = config.mixed_precision or config.precision == "bfloat16"
+    settings: dict[str, Any] = {
+        "memory": config.vllm_memory,
+        "dtype": "bfloat16" if coarse else "float32",
+    }
+    kept = random_states()  # vLLM seeds the global generators
+    try:
+        return start_vllm(policy, prompts, sampling, decoder, **settings)
+    finally:
+        set_random_states(kept)
 
 
 def _batching(config: LanguageConfig) -> Batching:
