@@ -10,6 +10,7 @@ import ast
 import graphlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 ENGINES = ("bioplaus", "nlhf")
 BELOW = (*ENGINES, "bridge", "bioplaus_votes")
@@ -21,8 +22,11 @@ ONLY_IN = {
     "PIL": "bioplaus.data",
     "transformers": "nlhf.language",
     "peft": "nlhf.language",
+    "bitsandbytes": "nlhf.language",
+    "vllm": "nlhf.language",
 }
 OPTIONAL = ("PIL", "matplotlib", "plotly", "brian2", "nir", "transformers", "peft")
+OPTIONAL += ("bitsandbytes", "vllm")
 RUNS_CODE_ON_LOAD = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "shelve", "joblib")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
@@ -63,6 +67,12 @@ class Import:
         return f"{self.importer}:{self.line} imports {self.imported}"
 
 
+@cache
+def _tree(text: str) -> ast.Module:
+    """A source as a tree, which no rule changes."""
+    return ast.parse(text)
+
+
 def inside(module: str, package: str) -> bool:
     """Whether the module is the package or part of it."""
     return module == package or module.startswith(package + ".")
@@ -79,7 +89,7 @@ def imports(sources: Sources) -> list[Import]:
     found = []
     for key, text in sources.items():
         package = key.rpartition(".")[0]
-        for node, at_import_time in _walk(ast.parse(text), at_import_time=True):
+        for node, at_import_time in _walk(_tree(text), at_import_time=True):
             for name in _imported_names(node, package):
                 parent = name.rpartition(".")[0]
                 is_name = name not in modules and parent in modules
@@ -193,7 +203,7 @@ def wrong_size(sources: Sources) -> list[str]:
     for key, text in sources.items():
         if len(text.splitlines()) > MAX_FILE_LINES:
             wrong.append(f"{key}: {len(text.splitlines())} lines, {MAX_FILE_LINES} at most")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(_tree(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = _length(node)
                 if ast.get_docstring(node) is not None:
@@ -220,7 +230,7 @@ def code_on_load(sources: Sources) -> list[str]:
         or each.imported in ("torch.load", "torch.save")
     ]
     for key, text in sources.items():
-        tree = ast.parse(text)
+        tree = _tree(text)
         torches = {"torch"} | {
             alias.asname
             for node in ast.walk(tree)
@@ -247,7 +257,7 @@ def prints(sources: Sources) -> list[str]:
         f"{key}:{node.lineno} prints"
         for key, text in sources.items()
         if not any(inside(module_name(key), module) for module in PRINTING_MODULES)
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(_tree(text))
         if isinstance(node, ast.Name) and node.id == "print"
     ]
 
@@ -258,7 +268,7 @@ def bare_factorisations(sources: Sources) -> list[str]:
         f"{key}:{node.lineno} uses {ast.unparse(node)}; take `solve` of {' or '.join(GUARDED)}"
         for key, text in sources.items()
         if module_name(key) not in GUARDED
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(_tree(text))
         if isinstance(node, ast.Attribute)
         and (
             (ast.unparse(node.value) == "torch.linalg" and _stem(node.attr) in FACTORISES)

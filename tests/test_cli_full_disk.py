@@ -138,6 +138,7 @@ def clear(disk: Path) -> None:
             each.unlink()
 
 
+@pytest.mark.slow
 def test_the_program_ends_with_74_when_all_of_it_ends(disk: Path) -> None:
     take_room(disk, 130_000)
     command = [sys.executable, "cli.py", "nash-md", "--game", "rock-paper-scissors", "--quiet"]

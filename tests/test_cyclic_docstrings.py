@@ -64,6 +64,7 @@ def test_words_of_the_instruction_are_no_content():
     torch.testing.assert_close(rows[0], rows[1])
 
 
+@pytest.mark.slow
 def test_the_reward_is_the_log_odds_against_the_authors():
     names = ["short", "style", "content", "style"]
     answers = [KINDS[name] for name in names]

@@ -84,12 +84,14 @@ def test_a_device_is_passed_on_to_the_runs(tmp_path, monkeypatch):
     assert "--device" not in second
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_start_ends_the_experiment_in_one_line(tmp_path):
     with pytest.raises(Refusal, match=r"a\.h5: .*unheard-of") as caught:
         run_all({"a": ["--game", "unheard-of"]}, tmp_path, command="nash-md")
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_log_of_another_run_is_refused_and_kept(tmp_path):
     game = ["--game", "rock-paper-scissors", "--iterations", "3"]
     first = run_all({"a": game}, tmp_path, command="nash-md")["a"]
@@ -100,6 +102,7 @@ def test_the_log_of_another_run_is_refused_and_kept(tmp_path):
     assert (tmp_path / "a.h5").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_continued(tmp_path, monkeypatch):
     jobs = {"a": ["--game", "rock-paper-scissors", "--iterations", "20000"]}
     log = tmp_path / "a.h5"
@@ -175,6 +178,7 @@ def write_and_wait(path):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_end_with_an_experiment_that_is_killed(tmp_path):
     (tmp_path / "busy.py").write_text(BUSY)
@@ -192,6 +196,7 @@ def test_workers_end_with_an_experiment_that_is_killed(tmp_path):
     await_condition(lambda: not _lives(worker))
 
 
+@pytest.mark.slow
 def test_command_lines_end_with_an_experiment_that_is_terminated(tmp_path):
     (tmp_path / "long.py").write_text(LONG)
     root = Path(__file__).parent.parent

@@ -66,6 +66,7 @@ def test_a_run_draws_errors_angles_and_first_weights(tmp_path: Path, drawn: list
     np.testing.assert_array_equal(images.arrays, weights.reshape(8, 28, 28))
 
 
+@pytest.mark.slow
 def test_checked_gradients_are_drawn_in_place_of_alignments(
     tmp_path: Path, drawn: list[Any]
 ) -> None:
@@ -164,6 +165,7 @@ def test_gradcheck_draws_what_it_prints(tmp_path: Path, drawn: list[Any]) -> Non
     assert len(drawn) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["eqprop-run", *TINY, "--epochs", "1"], ["gradcheck", *SMALL]])
 def test_a_finished_run_is_drawn_with_resume(
     args: list[str], tmp_path: Path, drawn: list[Any]

@@ -116,7 +116,7 @@ def test_many_votes_give_the_exact_update() -> None:
 
 
 @pytest.mark.parametrize("votes", [1, pytest.param(4, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("penalty", ["summed", "sampled"])
+@pytest.mark.parametrize("penalty", ["summed", pytest.param("sampled", marks=pytest.mark.slow)])
 def test_votes_teach(votes: int, penalty: str) -> None:
     objective = NashMD(cyclic(5), tau=0.05, votes=votes, penalty=penalty)
     history = fit(zoo.field(), MANY, objective=objective, epochs=2, **FAST)
@@ -157,6 +157,7 @@ def test_rlhf_fits_its_reward_to_votes_where_there_are_some() -> None:
     assert float((few - exact).abs().max()) < 0.02
 
 
+@pytest.mark.slow
 def test_a_judge_that_can_only_be_asked_teaches_too(tmp_path: Path) -> None:
     P = cyclic(5).P
 

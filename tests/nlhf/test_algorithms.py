@@ -66,6 +66,7 @@ def test_the_equilibrium_is_a_fixed_point(algorithm):
     torch.testing.assert_close(state.log_pi, star, atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 def test_constant_step_nash_md_rests_elsewhere():
     problem, star = batch()
     state = run(NashMD(0.5), problem, 3000)
