@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,15 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings", "told"), SCHEDULES)
+def _first_of_each_command() -> Iterator[Any]:
+    """The schedules, all but the first of each command as slow."""
+    seen: set[str] = set()
+    for each in SCHEDULES:
+        yield pytest.param(*each, marks=pytest.mark.slow) if each[0] in seen else each
+        seen.add(each[0])
+
+
+@pytest.mark.parametrize(("name", "settings", "told"), [*_first_of_each_command()])
 def test_a_schedule_over_the_length_is_named_and_taken_over_the_new_one_if_asked(
     arguments: dict[str, list[object]], tmp_path: Path, name: str, settings: list[str], told: str
 ) -> None:

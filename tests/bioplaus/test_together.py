@@ -112,7 +112,9 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow) if way == "adam" else way for way in WAYS]
+)
 @pytest.mark.parametrize("recorded", [False, True], ids=["plain", "recorded"])
 def test_every_row_is_that_of_the_run_alone(way, recorded) -> None:
     points, sets = WAYS[way]
