@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nlhf.errors import InputError
+from nlhf.language.loading import TINY
 from nlhf.language.policy import Policy
 from nlhf.language.quantising import is_packed
 
@@ -65,7 +66,7 @@ def distribute_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
         kind: "ddp" or "fsdp".
 
     Raises:
-        InputError: an unknown kind, or packed weights in shards.
+        InputError: an unknown kind, or weights that cannot be split or saved in shards.
     """
     if group.size == 1:
         return
@@ -79,6 +80,12 @@ def distribute_model(policy: Policy, group: AbstractGroup, kind: str) -> None:
             raise InputError(
                 f"shard=fsdp cannot split the packed weights of {policy.name}; use shard=ddp, or "
                 "leave out quantise"
+            )
+        if policy.has_adapter and policy.name.startswith(TINY):
+            # it is saved by merging, for which one process would run passes that need all
+            raise InputError(
+                f"shard=fsdp cannot save an adapter on {policy.name}, which is only in memory; use "
+                "shard=ddp, or leave out lora.rank"
             )
         for model in (policy.model, policy.reference):
             if model is not None:

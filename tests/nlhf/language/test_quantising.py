@@ -240,6 +240,8 @@ def test_what_cannot_be_packed_is_refused(monkeypatch, tmp_path):
         quantised(make_model("gpt2"), "4bit", "gpt2", "cpu")
     with pytest.raises(InputError, match=r"shard=fsdp cannot split the packed weights"):
         distribute_model(packed_policy("4bit"), Pair(), "fsdp")
+    with pytest.raises(InputError, match=r"cannot save an adapter on tiny.*only in memory"):
+        distribute_model(load_policy(spec, lora=Lora(2)), Pair(), "fsdp")
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(InputError, match=r"bitsandbytes is not installed.*bioplaus\[quantised\]"):
         load_policy(spec, lora=Lora(2), quantise="4bit")
