@@ -53,7 +53,8 @@ def kinds(run: Run) -> list[str]:
     return [event["kind"] for event in run.events if event["kind"] != "program"]
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_each_log_is_that_of_its_own_run(tmp_path: Path, dtype: str) -> None:
     own = [*SMALL, f"--set=dtype={dtype}"]
     if dtype == "float64":  # an oracle's number of steps may turn on a last digit

@@ -76,7 +76,9 @@ def test_the_slope_of_the_energy_is_minus_rho_prime_times_the_field(name):
         torch.testing.assert_close(slope[:, field.layers[k]], expected, atol=1e-7, rtol=1e-6)
 
 
-@pytest.mark.parametrize("solver", [Euler(0.1), Sweeps()], ids=str)
+@pytest.mark.parametrize(
+    "solver", [pytest.param(Euler(0.1), marks=pytest.mark.slow), Sweeps()], ids=str
+)
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_energy_does_not_rise_in_the_free_phase(name, solver):
     if name == "lateral" and isinstance(solver, Sweeps):

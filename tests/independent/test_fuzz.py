@@ -62,6 +62,7 @@ def test_every_combination_is_drawn():
     assert {case.settings.get("nudging", "centered") for case in cases} == set(drawing.NUDGINGS)
 
 
+@pytest.mark.slow
 def test_fifty_networks():
     counts = hold(DEFAULT)
     # a fuzz that checks nothing shows nothing
