@@ -97,7 +97,7 @@ def make_droppable(model: Any, p: float, name: str) -> list[nn.Dropout]:
             in place of outputs, as that of experts does.
     """
     if not 0 < p < 1:
-        raise InputError(f"lora.dropout={p:g} must lie in [0, 1)")
+        raise InputError(f"lora.dropout={p:g} must lie between 0 and 1")
     if not hasattr(model, "disable_adapter"):
         raise InputError(
             f"lora.dropout={p:g} drops inputs of an adapter, and {name} gets none; give lora.rank "

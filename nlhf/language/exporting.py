@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from nlhf.language.quantising import PackedLinear
 
 
 def exported(policy: Policy, *, reference: bool = False) -> Iterator[tuple[str, Tensor]]:
-    """Every weight of pi, or of mu, one by one, as `save_pretrained` would store it.
+    """Every weight of pi, or of mu, a layer at a time, as `save_pretrained` would store it.
 
     An adapter is added to the weights of its base, W + (alpha / r) B A, and packed weights are
     unpacked. The policy itself stays as it is: merging into its base and out again would round.
@@ -28,8 +30,16 @@ def exported(policy: Policy, *, reference: bool = False) -> Iterator[tuple[str, 
     adds = policy.has_adapter and (apart or not reference)
     inner = model.get_base_model() if policy.has_adapter else model
     stored = need("transformers.core_model_loading").revert_weight_conversion
+    # a checkpoint may have other names, and experts one by one; to find out takes a walk over the
+    # model, so that it is done once a layer
+    for _, layer in itertools.groupby(_weights(inner, adds), lambda named: _block(named[0])):
+        yield from stored(inner, dict(layer)).items()
+
+
+def _weights(model: Any, adds: bool) -> Iterator[tuple[str, Tensor]]:
+    """A model's whole weights by its own names, with what an adapter adds if asked for."""
     seen: set[int] = set()
-    for place, module in inner.named_modules():
+    for place, module in model.named_modules():
         if ".lora_" in f".{place}." or ".base_layer." in f".{place}.":
             continue
         layer = module.get_base_layer() if _is_adapted(module) else module
@@ -41,8 +51,13 @@ def exported(policy: Policy, *, reference: bool = False) -> Iterator[tuple[str, 
             weight = layer.unpacked() if packed else tensor.detach()
             if adds and layer is not module and name == "weight":
                 weight = weight + _added(module).to(weight)
-            # a checkpoint may have other names, and experts one by one
-            yield from stored(inner, {f"{place}.{name}" if place else name: weight}).items()
+            yield f"{place}.{name}" if place else name, weight
+
+
+def _block(name: str) -> str:
+    """The layer that a weight belongs to: its name up to the first number."""
+    found = re.match(r".*?\.\d+\.", name)
+    return found.group() if found else ""
 
 
 def check_exportable(policy: Policy) -> None:

@@ -60,35 +60,29 @@ class VllmDecoder(Decoder):
     ) -> Answers:
         """See `decode`."""
         check_draws(policy, prompts, own + mixed_rows, weight, sampling, uniforms)
-        n_own = own * len(prompts.ids)
-        parts = []
-        if own:
-            whole = not (sampling.truncate_own and sampling.limits.cut)
-            given = (policy, prompts, own, 0, 0.0, sampling, uniforms[:n_own])
-            parts.append(self._drawn(*given) if whole else super().__call__(*given))
-        if mixed_rows:
-            whole = weight in (0, 1) and not sampling.limits.cut
-            given = (policy, prompts, 0, mixed_rows, weight, sampling, uniforms[n_own:])
-            parts.append(self._drawn(*given) if whole else super().__call__(*given))
+        n_own, cuts = own * len(prompts.ids), sampling.limits.cut
+        parts: list[Answers] = []
+        taken: bool | None = None  # whose weights vLLM has: those of mu, or of pi
+        for counts, w, cut, u in (
+            ((own, 0), 0.0, cuts and sampling.truncate_own, uniforms[:n_own]),
+            ((0, mixed_rows), weight, cuts, uniforms[n_own:]),
+        ):
+            if not any(counts):
+                continue
+            if cut or w not in (0, 1):
+                given = (policy, prompts, *counts, w, sampling, u)
+                parts.append(super().__call__(*given, all_done=all_done))
+                continue
+            reference = w == 1
+            if taken != reference:
+                self.engine.take(policy, reference=reference)
+                taken = reference
+            drawn = self.engine.draw(policy, prompts, sum(counts), sampling, u)
+            tokens, mask, ended, logs = drawn
+            blank = torch.where(mask, torch.nan, 0.0)
+            scores = (blank, logs) if reference else (logs, blank)
+            parts.append(Answers(tokens, mask, ended, *scores))
         return _joined(parts, policy.pad_id)
-
-    def _drawn(
-        self,
-        policy: Policy,
-        prompts: Encoded,
-        own: int,
-        mixed_rows: int,
-        weight: float,
-        sampling: Sampling,
-        uniforms: Tensor,
-    ) -> Answers:
-        alone = weight == 1
-        self.engine.take(policy, reference=alone)
-        tokens, mask, ended, logs = self.engine.draw(
-            policy, prompts, own + mixed_rows, sampling, uniforms
-        )
-        blank = torch.where(mask, torch.nan, 0.0)
-        return Answers(tokens, mask, ended, *((blank, logs) if alone else (logs, blank)))
 
     @torch.no_grad()
     def check(self, policy: Policy, prompts: Encoded, sampling: Sampling) -> None:

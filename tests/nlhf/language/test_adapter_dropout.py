@@ -143,7 +143,7 @@ def test_an_adapter_keeps_its_rank(tmp_path):
 def test_what_has_no_inputs_is_refused():
     with pytest.raises(InputError, match=r"lora\.dropout=0\.1 drops inputs of an adapter.*rank"):
         make_policy().drop_inputs(0.1, torch.Generator())
-    with pytest.raises(InputError, match=r"lora\.dropout=1 must lie in"):
+    with pytest.raises(InputError, match=r"lora\.dropout=1 must lie between"):
         make_policy("lora").drop_inputs(1.0, torch.Generator())
     peft = pytest.importorskip("peft")
     with quiet():

@@ -20,7 +20,7 @@ from nlhf.language.reference import Reference
 from nlhf.language.saving import save_policy
 from nlhf.language.scoring import score
 from tests.architectures import make_model
-from tests.command_line import refused
+from tests.command_line import call, refused
 from tests.nlhf.language.running import files, nash
 from tests.policies import PROMPTS, WORDS, move
 from tests.test_cli_preference import small_model
@@ -261,6 +261,19 @@ def test_a_run_an_adapter_that_goes_on_and_a_warm_start(files):
     assert adapter.has_adapter
     assert is_packed(adapter.model)
     assert refused(nash(*sets, out="t.h5"), "packed weights", "lora.rank")
+    (files / "e.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 4)
+    given = ["--model", base, "--examples", "e.jsonl", "--set", "holdout=0", "--quiet"]
+    done = call("warm-start", *given, *sets, *lora, "--save", "warm", "--out", "w.h5")
+    assert done.exit_code == 0, done.output
+    warm = load_policy("warm", reference=False)
+    assert not warm.has_adapter  # merged
+    assert not is_packed(warm.model)
+    plain = load_policy(str(base), lora=Lora(2), quantise="4bit")
+    unpack(plain.model)
+    whole = dict(plain.model.unload().named_parameters())
+    with torch.no_grad():
+        moved = [(warm.model.get_parameter(n) - p).abs().max() for n, p in whole.items()]
+    assert max(map(float, moved)) < 0.01  # a step of 1e-4
 
 
 @pytest.mark.gpu

@@ -99,6 +99,19 @@ def test_the_mixture_is_decoded_here_and_the_policy_s_rows_there(engines):
     assert torch.isnan(found.log_mu[:n][found.mask[:n]]).all()
 
 
+def test_weights_are_copied_once_for_rows_of_one_policy(engines, monkeypatch):
+    policy = single()
+    decoder, prompts = started(policy), policy.encode(["a b"])
+    copies = []
+    take = Engine.take
+    monkeypatch.setattr(Engine, "take", lambda *a, **how: (copies.append(how), take(*a, **how)))
+    u = draw_uniforms(2, LENGTH, torch.Generator().manual_seed(5))
+    for weight, expected in ((0.0, [False]), (1.0, [False, True]), (0.5, [False])):
+        copies.clear()
+        decoder(policy, prompts, 1, 1, weight, Sampling(LENGTH), u)
+        assert [how["reference"] for how in copies] == expected
+
+
 def test_rows_with_cuts_are_decoded_here(engines):
     policy = single()
     sampling = Sampling(LENGTH, top_k=2)
